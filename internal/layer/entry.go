@@ -1,0 +1,126 @@
+// Package layer knows the bytes of an image layer: how a difference between two
+// trees looks, how it is written as a tar, how it is read, indexed and unpacked.
+// It never mounts anything, and knows neither storage drivers nor OCI layouts.
+//
+// Terms:
+//
+//   - An [Entry] says what stands at one path of a tree.
+//   - A [View] is a tree that can be looked up: the merged [TOC]s of a chain of
+//     layers ([Merged]), a folder on disk ([Dir]), or a [Composer]'s unfinished work.
+//   - A [Change] is an entry of a layer: something that is put at a path, or a
+//     whiteout. A layer is a sorted list of changes.
+//   - A [TOC] is the index of one layer.
+//
+// Changes come from [Composer.Changes] (steps that run nothing) or from [Diff]
+// (steps that ran something in a folder). Both give the same list for the same
+// trees, and [Pack] turns a list into the one tar that stands for it.
+package layer
+
+import (
+	"cmp"
+	"io"
+	"iter"
+	"strings"
+)
+
+// Type is the type of an [Entry]. The values are the type flags of tar (POSIX.1-1988 ustar).
+type Type byte
+
+// The types of entries. A hard link is no type of its own: each of its names is
+// a TypeFile (or device, fifo, symlink) with the same Entry.Group.
+const (
+	TypeFile     Type = '0'
+	TypeSymlink  Type = '2'
+	TypeChar     Type = '3'
+	TypeBlock    Type = '4'
+	TypeDir      Type = '5'
+	TypeFIFO     Type = '6'
+	TypeWhiteout Type = 'w' // in a Change and in a TOC only: the path is removed
+)
+
+// Entry is what stands at one path of a tree.
+type Entry struct {
+	Path   string            // slash-separated, relative to the root, as in io/fs.ValidPath; "." is the root
+	Type   Type              //
+	Mode   uint32            // permission bits, with 04000 setuid, 02000 setgid, 01000 sticky
+	UID    int               // as in the image, never as on the host
+	GID    int               //
+	Size   int64             // bytes; regular files only
+	MTime  int64             // seconds since 1970, rounded down
+	Link   string            // the text of a symlink
+	Group  string            // hard links: the path of the group's first name in path order; "" when there is only one name
+	Major  uint32            // devices only
+	Minor  uint32            //
+	Xattrs map[string]string // extended attributes that images keep (see KeepXattr); nil when none
+	Digest [32]byte          // SHA-256 of a regular file's content; the zero value when it is not known
+	Opaque bool              // a folder that hides what lower layers have below it; in a TOC of a foreign layer only
+}
+
+// Opener opens the content of a regular file. Each call gives a new reader, from the start.
+type Opener func() (io.ReadCloser, error)
+
+// Change is one entry of a layer.
+type Change struct {
+	Entry
+
+	// Parent says that the folder itself is as it was below: it stands in the layer
+	// only because something below it changed, since some tools would else make it
+	// anew as 0755 root (podman's and docker's overlay stores do).
+	Parent bool
+
+	// Open opens the content; nil for an empty file and for what is no regular file.
+	// Within a hard link group only the first name has it.
+	Open Opener
+}
+
+// View is a tree that can be looked up. Paths are canonical: no symlink in a
+// view is followed by any method.
+type View interface {
+	// Lookup returns the entry at path. ok is false when there is none.
+	// Digest may be unknown, see Entry.
+	Lookup(path string) (e Entry, ok bool, err error)
+
+	// Children yields the entries directly in the folder at path, sorted by name (bytewise).
+	// It yields nothing where path is no folder.
+	Children(path string) iter.Seq2[Entry, error]
+
+	// ReadFile returns the content of a regular file of at most 1 MiB. Views made
+	// from TOCs know only the files named in Kept. The error wraps fs.ErrNotExist.
+	ReadFile(path string) ([]byte, error)
+}
+
+// Kept are the files whose content a TOC holds, for looking up users, groups and the distribution.
+var Kept = []string{"etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release"}
+
+// Compare orders paths as layers list them: a folder right before what is in
+// it, siblings bytewise. "." comes first.
+func Compare(a, b string) int {
+	if a == b {
+		return 0
+	}
+	if a == "." {
+		return -1
+	}
+	if b == "." {
+		return 1
+	}
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] == b[i] {
+			continue
+		}
+		if a[i] == '/' {
+			return -1
+		}
+		if b[i] == '/' {
+			return 1
+		}
+		return cmp.Compare(a[i], b[i])
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// Below reports whether path is dir or lies below it.
+func Below(path, dir string) bool {
+	return dir == "." || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
+}

@@ -1,0 +1,72 @@
+// Package snapshot says what a storage driver is: a keeper of unpacked root filesystems
+// that can be branched cheaply. Drivers know nothing of tar, whiteouts or images; they live in the folders below.
+//
+// Terms. A *snapshot* is a committed, read-only tree with a name (a chain ID, or any text without "/" and NUL).
+// A *tree* is a working copy: made from a snapshot or from nothing, changed freely, and either committed under a new
+// name or dropped. Snapshots are a cache: whoever uses them can make them again.
+//
+// A driver keeps everything below one folder, may be used by several processes at once, and survives a kill at any
+// instant: a tree that was not committed is held by a file lock, and the next Open drops those whose lock is free.
+// All calls are made inside a mount namespace of genoci's own (sandbox.Enter), in rootless mode also a user namespace.
+//
+//	t, err := driver.New(ctx, "sha256:ab...")  // "" for an empty tree
+//	defer t.Close()                            // drops what was not committed
+//	... change files below t.Dir() ...
+//	err = t.Commit(ctx, "sha256:cd...")
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+var (
+	// ErrUnsupported is wrapped by the error of a driver's Open where the machine or the folder cannot serve it; the text says why and what would help.
+	ErrUnsupported = errors.New("not supported here")
+	// ErrNotExist is wrapped where there is no snapshot of the name.
+	ErrNotExist = errors.New("no such snapshot")
+)
+
+// Driver makes, keeps and removes trees. All methods may be called concurrently.
+type Driver interface {
+	// String returns the driver's name as users write it: "overlay", "vfs".
+	String() string
+
+	// New makes a tree that holds what the snapshot parent does, or nothing where parent is "".
+	// The error wraps ErrNotExist where there is no such snapshot.
+	New(ctx context.Context, parent string) (Tree, error)
+
+	// View gives the snapshot name as a read-only tree. Commit of such a tree is an error; Close is due.
+	View(ctx context.Context, name string) (Tree, error)
+
+	// Has reports whether the snapshot exists.
+	Has(name string) bool
+
+	// Remove removes a snapshot. One that others are based on goes away only for new uses. Removing what is not there is no error.
+	Remove(ctx context.Context, name string) error
+
+	// Names yields all snapshots in no particular order.
+	Names(ctx context.Context) ([]string, error)
+}
+
+// Tree is a root filesystem in a folder.
+type Tree interface {
+	// Dir is the absolute path of the tree's root folder.
+	Dir() string
+
+	// Commit makes the tree a snapshot called name, durable when it returns. Where one of that name exists already,
+	// made by another build of the same content, this tree is dropped and nil returned. The tree cannot be used any more.
+	Commit(ctx context.Context, name string) error
+
+	// Close drops the tree if it was not committed, and releases mounts and locks. Further calls do nothing.
+	Close() error
+}
+
+// Toucher is an optional side of a Tree: where to look for changes, never what changed.
+type Toucher interface {
+	// Touched yields paths (relative to Dir, slash-separated) that may differ from the parent, removed ones too.
+	// A path with a trailing slash stands for the folder and everything below it. Every path that differs is
+	// yielded or lies below one with a trailing slash. The tree must be at rest.
+	Touched(ctx context.Context) iter.Seq2[string, error]
+}
