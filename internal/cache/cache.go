@@ -1,12 +1,168 @@
-// Package cache remembers which layer a step made: from a key, which covers every input of the step, to an entry. It can be deleted at any
-// moment. It never looks into layers or layouts: whether what an entry names is still there is for the caller to see.
+// Package cache remembers which layer a step made: from a key, which covers every input of the
+// step, to an entry. It can be deleted at any moment. It never looks into layers or layouts: whether
+// what an entry names is still there is for the caller to see.
 package cache
 
-// Cache is a folder of genoci's own state: step results, TOCs, digests of input files, and the drivers' snapshots, each in a folder below.
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ErrMiss is returned by Get where no result of a key is known.
+var ErrMiss = errors.New("not in the cache")
+
+// Cache is a folder of genoci's own state: results of steps, TOCs, digests of input files, downloads
+// and the drivers' snapshots, each in a folder below.
 type Cache struct{ dir string }
 
-// Open opens the cache in dir, making it where it is missing.
-func Open(dir string) (*Cache, error) { panic("stub") }
+// Open opens the cache in the folder dir, making it where it is missing.
+func Open(dir string) (*Cache, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	return &Cache{dir: dir}, nil
+}
 
-// Dir returns the folder for one kind of content, making it where it is missing: "toc", "overlay", "vfs", "tmp".
-func (c *Cache) Dir(kind string) (string, error) { panic("stub") }
+// Dir returns the folder for one kind of content ("toc", "overlay", "tmp"), making it where it is
+// missing.
+func (c *Cache) Dir(kind string) (string, error) {
+	dir := filepath.Join(c.dir, kind)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("open cache: %w", err)
+	}
+	return dir, nil
+}
+
+// Temp returns a nameless temporary file in the cache's file system: nothing is left of it, however
+// the process ends.
+func (c *Cache) Temp() (*os.File, error) {
+	dir, err := c.Dir("tmp")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Key stands for all inputs of a step.
+type Key struct {
+	id   string // hexadecimal SHA-256 of node
+	node []byte // canonical JSON
+}
+
+// NewKey makes a key of node, which must hold every input of the step: anything that encoding/json
+// marshals the same way each time (structs, slices, maps with string keys).
+func NewKey(node any) (Key, error) {
+	b, err := json.Marshal(node)
+	if err != nil {
+		return Key{}, fmt.Errorf("cache key: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return Key{id: hex.EncodeToString(sum[:]), node: b}, nil
+}
+
+// String returns the key as hexadecimal digits.
+func (k Key) String() string { return k.id }
+
+// Entry is what a step made.
+type Entry struct {
+	// DiffID is the layer's; "" when the step changed nothing, and no layer was made.
+	DiffID digest.Digest `json:"diffID,omitempty"`
+	// Blobs are the layer's blobs, by the ID of the compression that made them.
+	Blobs map[string]Blob `json:"blobs,omitempty"`
+	// Lent is the SHA-256 of the busybox that was lent to the step, "" for none.
+	Lent string `json:"lent,omitempty"`
+}
+
+// Blob describes the compressed layer.
+type Blob struct {
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+}
+
+// record is an entry as it is stored, with the inputs that led to it.
+type record struct {
+	Inputs json.RawMessage `json:"inputs"`
+	Entry  Entry           `json:"entry"`
+}
+
+// Get returns the entry of the key. The error is ErrMiss where there is none, or where what is there
+// cannot be used.
+func (c *Cache) Get(k Key) (Entry, error) {
+	b, err := os.ReadFile(c.path(k))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Entry{}, ErrMiss
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read cache: %w", err)
+	}
+	var r record
+	if json.Unmarshal(b, &r) != nil || !bytes.Equal(r.Inputs, k.node) {
+		return Entry{}, ErrMiss
+	}
+	return r.Entry, nil
+}
+
+// Put stores the entry of the key. Blobs of other compressions that an earlier entry of the same
+// result holds stay.
+func (c *Cache) Put(k Key, e Entry) error {
+	if old, err := c.Get(k); err == nil && old.DiffID == e.DiffID && old.Lent == e.Lent {
+		for id, b := range old.Blobs {
+			if _, ok := e.Blobs[id]; !ok {
+				e.Blobs[id] = b
+			}
+		}
+	}
+	b, err := json.Marshal(record{Inputs: k.node, Entry: e})
+	if err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	if err := WriteFile(c.path(k), b); err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	return nil
+}
+
+func (c *Cache) path(k Key) string {
+	return filepath.Join(c.dir, "steps", k.id[:2], k.id[2:]+".json")
+}
+
+// WriteFile puts a file of the cache at path in one step, so that a reader sees all of it or none.
+// It makes the folder, and does not sync: what a crash damages, Get does not take for an entry.
+func WriteFile(path string, content []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

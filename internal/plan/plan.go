@@ -1,11 +1,19 @@
-// Package plan decides what a build does, from a spec alone: a graph of images and steps, bases first, rings refused by name.
-// It is pure, reads no file, and adds nothing that the spec does not say; a build carries out exactly what is here.
+// Package plan decides what a build does, from a spec alone: a graph of images and steps, bases
+// first, rings refused by name. It is pure, reads no file, and adds nothing that the spec does not
+// say; a build carries out exactly what is here.
 //
-// Terms. An *image* is what one target makes. A *step* is one layer of it: a run of actions that is carried out,
-// cached and stored as one. An image has no step when its target only changes the config.
+// Terms. An *image* is what one target makes. A *step* is one layer of it: a run of actions that is
+// carried out, cached and stored as one. An image has no step when its target only changes the
+// config.
 package plan
 
-import "genoci/internal/spec"
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"genoci/internal/spec"
+)
 
 // BaseKind says what an image stands on.
 type BaseKind int
@@ -38,31 +46,248 @@ type Image struct {
 type Step struct {
 	Image *Image
 	Index int // in Image.Steps, from 0
-	Ops   []spec.Op
+	Ops   []spec.Action
 	Pre   []*spec.Hook // in the first step only
-	Post  []*spec.Hook // in the last step only; they run when Pre began, on failure too
+	Post  []*spec.Hook // in the last step only; they run whenever Pre began, on failure too
 }
 
 // Plan is all that a build does.
 type Plan struct {
 	Spec   *spec.Spec
-	Images []*Image // bases before what is built on them
+	Images []*Image // bases before what is built on them, else in the order of the file
 }
 
-// New plans the named targets of s with all that they need, or all targets where none is named. isTag says whether the output layout has
-// a tag. The error is a spec.Errors for what is wrong in the spec (unknown bases, rings), with "did you mean"; an unknown name among targets is an *UnknownTargetError.
-func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) { panic("stub") }
+// New plans the named targets of s with all that they need, or all targets where none is named.
+// tags are the tags of the output layout. The error is a spec.Errors for what is wrong in the spec
+// (unknown bases, rings), with "did you mean"; or an *UnknownTargetError.
+func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) {
+	p := &planner{spec: s, tags: tags, images: map[string]*Image{}, plan: &Plan{Spec: s}}
+	wanted := s.Targets
+	if len(targets) > 0 {
+		wanted = nil
+		for _, name := range targets {
+			t := s.Target(name)
+			if t == nil {
+				return nil, &UnknownTargetError{Name: name, Nearest: spec.Nearest(name, p.names()), File: s.File}
+			}
+			wanted = append(wanted, t)
+		}
+	}
+	for _, t := range wanted {
+		p.visit(t)
+	}
+	if len(p.errs) > 0 {
+		slices.SortStableFunc(p.errs, func(a, b *spec.Error) int {
+			if a.Pos.Line != b.Pos.Line {
+				return a.Pos.Line - b.Pos.Line
+			}
+			return a.Pos.Col - b.Pos.Col
+		})
+		return nil, p.errs
+	}
+	return p.plan, nil
+}
 
 // Executes reports whether the step needs a root filesystem, because it runs something.
-func (s *Step) Executes() bool { panic("stub") }
+func (s *Step) Executes() bool {
+	if s.Hooked() {
+		return true
+	}
+	return slices.ContainsFunc(s.Ops, func(a spec.Action) bool { return Runs(a.Op) })
+}
+
+// Hooked reports whether hooks run during the step. What they do on the host is not known, so such a
+// step is never taken from a cache.
+func (s *Step) Hooked() bool { return len(s.Pre) > 0 || len(s.Post) > 0 }
+
+// Runs reports whether the op runs something in the image.
+func Runs(op spec.Op) bool {
+	switch op.(type) {
+	case *spec.Run, *spec.Install, *spec.Hook:
+		return true
+	default:
+		return false
+	}
+}
 
 // Name returns NAME, or NAME#2 for the second step of an image with several.
-func (s *Step) Name() string { panic("stub") }
+func (s *Step) Name() string {
+	if len(s.Image.Steps) < 2 {
+		return s.Image.String()
+	}
+	return fmt.Sprintf("%s#%d", s.Image, s.Index+1)
+}
 
 // String returns the name of the target.
-func (i *Image) String() string { panic("stub") }
+func (i *Image) String() string { return i.Target.Name }
+
+// String returns the base as it can be written in a spec.
+func (b Base) String() string {
+	switch b.Kind {
+	case Target:
+		return b.Image.String()
+	case Tag:
+		return b.Tag
+	case OCI:
+		return "oci:" + b.Dir + ":" + b.Tag
+	default:
+		return "empty"
+	}
+}
 
 // UnknownTargetError is returned by New for a target that the spec does not have.
 type UnknownTargetError struct{ Name, Nearest, File string }
 
-func (e *UnknownTargetError) Error() string { panic("stub") }
+func (e *UnknownTargetError) Error() string {
+	msg := fmt.Sprintf("no target %q in %s", e.Name, e.File)
+	if e.Nearest != "" {
+		msg += fmt.Sprintf("; did you mean %q?", e.Nearest)
+	}
+	return msg
+}
+
+// planner is the state of New.
+type planner struct {
+	spec   *spec.Spec
+	tags   []string
+	plan   *Plan
+	images map[string]*Image // a nil value: being visited
+	path   []*spec.Target    // from a wanted target down to the one being visited
+	errs   spec.Errors
+}
+
+// visit plans t after everything that it needs, and returns its image; nil where that failed.
+func (p *planner) visit(t *spec.Target) *Image {
+	if img, ok := p.images[t.Name]; ok {
+		return img
+	}
+	p.images[t.Name] = nil
+	p.path = append(p.path, t)
+	img := &Image{Target: t}
+	before := len(p.errs)
+	img.Base = p.base(t)
+	for _, a := range t.Actions {
+		if c, ok := a.Op.(*spec.Copy); ok && c.From != "" {
+			p.from(img, a.Pos, c.From)
+		}
+	}
+	img.Steps = steps(img)
+	p.path = p.path[:len(p.path)-1]
+	if len(p.errs) > before {
+		return nil
+	}
+	p.images[t.Name] = img
+	p.plan.Images = append(p.plan.Images, img)
+	return img
+}
+
+// needs visits the target name that t needs at pos, and reports a ring.
+func (p *planner) needs(pos spec.Pos, name string) *Image {
+	next := p.spec.Target(name)
+	if i := slices.Index(p.path, next); i >= 0 {
+		p.ring(pos, p.path[i:])
+		return nil
+	}
+	return p.visit(next)
+}
+
+func (p *planner) ring(pos spec.Pos, ring []*spec.Target) {
+	last := ring[len(ring)-1]
+	if len(ring) == 1 {
+		p.errorf(pos, last, "", "it needs itself")
+		return
+	}
+	var b strings.Builder
+	for _, t := range ring {
+		fmt.Fprintf(&b, "%s needs ", t.Name)
+	}
+	p.errorf(pos, last, "", "targets need each other in a ring: %s%s", &b, ring[0].Name)
+}
+
+func (p *planner) base(t *spec.Target) Base {
+	name := t.Base
+	switch {
+	case name == "empty":
+		return Base{}
+	case p.spec.Target(name) != nil:
+		return Base{Kind: Target, Image: p.needs(t.BasePos, name)}
+	case slices.Contains(p.tags, name):
+		return Base{Kind: Tag, Tag: name}
+	case strings.HasPrefix(name, "oci:"):
+		dir, tag, ok := cutLast(strings.TrimPrefix(name, "oci:"), ":")
+		if !ok || dir == "" || tag == "" {
+			p.errorf(t.BasePos, t, "", "base %q: write oci:DIR:TAG", name)
+			return Base{}
+		}
+		return Base{Kind: OCI, Dir: dir, Tag: tag}
+	case strings.Contains(name, "://"):
+		p.errorf(t.BasePos, t, "", "not supported yet: base %q; copy the image into the layout first, or name it as oci:DIR:TAG", name)
+	default:
+		p.errorf(t.BasePos, t, spec.Nearest(name, append(p.names(), p.tags...)),
+			"base %q is neither a target of this file nor a tag of the layout", name)
+	}
+	return Base{}
+}
+
+func (p *planner) from(img *Image, pos spec.Pos, name string) {
+	switch {
+	case p.spec.Target(name) != nil:
+		if from := p.needs(pos, name); from != nil && !slices.Contains(img.From, from) {
+			img.From = append(img.From, from)
+		}
+	case slices.Contains(p.tags, name):
+	default:
+		p.errorf(pos, img.Target, spec.Nearest(name, append(p.names(), p.tags...)),
+			"copy from %q: neither a target of this file nor a tag of the layout", name)
+	}
+}
+
+func (p *planner) errorf(pos spec.Pos, t *spec.Target, nearest, format string, args ...any) {
+	e := p.spec.Errorf(pos, t.Name, format, args...)
+	if nearest != "" {
+		e.Suggest = fmt.Sprintf("did you mean %q?", nearest)
+	}
+	p.errs = append(p.errs, e)
+}
+
+func (p *planner) names() []string {
+	names := make([]string, len(p.spec.Targets))
+	for i, t := range p.spec.Targets {
+		names[i] = t.Name
+	}
+	return names
+}
+
+// steps cuts the actions of an image's target into steps.
+func steps(img *Image) []*Step {
+	t := img.Target
+	var all []*Step
+	var ops []spec.Action
+	add := func() {
+		all = append(all, &Step{Image: img, Index: len(all), Ops: ops})
+		ops = nil
+	}
+	for _, a := range t.Actions {
+		ops = append(ops, a)
+		if a.Layer {
+			add()
+		}
+	}
+	if len(ops) > 0 || len(all) == 0 && len(t.Pre)+len(t.Post) > 0 {
+		add()
+	}
+	if len(all) > 0 {
+		all[0].Pre = t.Pre
+		all[len(all)-1].Post = t.Post
+	}
+	return all
+}
+
+// cutLast is strings.Cut at the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
