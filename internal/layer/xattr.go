@@ -1,0 +1,119 @@
+package layer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// paxXattr is the prefix of PAX records that hold extended attributes, as star, GNU tar and all image tools write them.
+	paxXattr = "SCHILY.xattr."
+
+	// nodeXattr marks an empty file that stands for a device, see UnpackOptions.Placeholders.
+	nodeXattr = "user.genoci.node"
+
+	// The POSIX ACLs of a file, and those that a folder hands down to what is made in it; see acl(5).
+	accessACL  = "system.posix_acl_access"
+	defaultACL = "system.posix_acl_default"
+)
+
+// KeepXattr reports whether a layer keeps the extended attribute: security.capability, POSIX ACLs and user.*,
+// but not user.overlay.* and user.genoci.*, which belong to storage drivers, nor security.selinux, security.ima,
+// trusted.* and all else, which belong to the host. Names with "=" are not kept, since no PAX record can hold them.
+func KeepXattr(name string) bool {
+	switch name {
+	case "security.capability", accessACL, defaultACL:
+		return true
+	}
+	return len(name) > len("user.") && strings.HasPrefix(name, "user.") && !strings.Contains(name, "=") &&
+		!strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.genoci.")
+}
+
+// privilegedXattr reports whether only a process with capabilities may set the extended attribute.
+func privilegedXattr(name string) bool { return strings.HasPrefix(name, "security.") }
+
+// procPath names the file called name in the folder that fd is open on, for system calls that take no descriptor of a folder.
+// The path never gets too long, and only its last element can be a symlink that somebody else made.
+func procPath(fd int, name string) string {
+	return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name
+}
+
+// xattrsAt reads the extended attributes of name in the folder fd, without following it if it is a symlink: those that layers
+// keep (nil when there are none), and the text of nodeXattr.
+// Capabilities must be read in the user namespace in which the tree is used: the kernel then
+// gives them without the root user of that namespace (capabilities(7), "Namespaced file capabilities").
+func xattrsAt(fd int, name string) (kept map[string]string, node string, err error) {
+	path := procPath(fd, name)
+	names, err := growing(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
+	if err != nil {
+		return nil, "", fmt.Errorf("llistxattr: %w", err)
+	}
+	for n := range strings.SplitSeq(string(names), "\x00") {
+		if n != nodeXattr && !KeepXattr(n) {
+			continue
+		}
+		value, err := growing(func(buf []byte) (int, error) { return unix.Lgetxattr(path, n, buf) })
+		switch {
+		case errors.Is(err, unix.ENODATA): // removed since it was listed
+		case err != nil:
+			return nil, "", fmt.Errorf("lgetxattr %s: %w", n, err)
+		case n == nodeXattr:
+			node = string(value)
+		default:
+			if kept == nil {
+				kept = make(map[string]string)
+			}
+			kept[n] = string(value)
+		}
+	}
+	return kept, node, nil
+}
+
+// growing calls a system call that fills a buffer, with larger ones while it finds them too small.
+// Where the file system knows no extended attributes, there are none.
+func growing(call func([]byte) (int, error)) ([]byte, error) {
+	var small [256]byte
+	for buf := small[:]; ; buf = make([]byte, 4*len(buf)) {
+		n, err := call(buf)
+		switch {
+		case err == nil:
+			return bytes.Clone(buf[:n]), nil
+		case errors.Is(err, unix.ENOTSUP):
+			return nil, nil
+		case !errors.Is(err, unix.ERANGE) || len(buf) > 1<<20: // XATTR_SIZE_MAX and XATTR_LIST_MAX are 64 KiB
+			return nil, err
+		}
+	}
+}
+
+// formatNode and parseNode write and read the text of nodeXattr: "c 1 3" is character device 1, 3.
+func formatNode(e Entry) string {
+	letter := "c"
+	if e.Type == TypeBlock {
+		letter = "b"
+	}
+	return fmt.Sprintf("%s %d %d", letter, e.Major, e.Minor)
+}
+
+func parseNode(s string) (t Type, major, minor uint32, ok bool) {
+	f := strings.Split(s, " ")
+	if len(f) != 3 {
+		return 0, 0, 0, false
+	}
+	switch f[0] {
+	case "c":
+		t = TypeChar
+	case "b":
+		t = TypeBlock
+	default:
+		return 0, 0, 0, false
+	}
+	ma, err1 := strconv.ParseUint(f[1], 10, 12) // the kernel's dev_t: 12 bits and 20 bits
+	mi, err2 := strconv.ParseUint(f[2], 10, 20)
+	return t, uint32(ma), uint32(mi), err1 == nil && err2 == nil
+}
