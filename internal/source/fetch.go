@@ -1,0 +1,203 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"genoci/internal/cache"
+)
+
+// fetched is what is remembered of a URL, to ask the server only whether it changed (RFC 9110,
+// section 13, conditional requests).
+type fetched struct {
+	URL          string `json:"url"`
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"lastModified,omitempty"`
+	Digest       string `json:"digest"` // hexadecimal SHA-256, and the name of the file
+}
+
+const (
+	fetchTries   = 3
+	fetchTimeout = 60 * time.Second // without an answer, or without a byte
+)
+
+// fetch returns the content of a URL. With a checksum it is asked for once, and taken from the cache
+// from then on; without, the server is asked each time whether it changed.
+func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return File{}, err
+	}
+	if checksum != "" {
+		if f, err := s.downloaded(ctx, u, strings.ToLower(strings.TrimPrefix(checksum, "sha256:"))); err == nil {
+			return f, nil
+		}
+	}
+	var last error
+	for try := range fetchTries {
+		if try > 0 {
+			if err := sleep(ctx, time.Duration(try*try)*250*time.Millisecond); err != nil {
+				return File{}, err
+			}
+		}
+		f, again, err := s.get(ctx, u)
+		if err == nil {
+			return f, f.check(u.Redacted(), checksum)
+		}
+		if last = err; !again {
+			break
+		}
+	}
+	return File{}, last
+}
+
+// get asks for a URL once. again says that another try may help.
+func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return f, false, err
+	}
+	req.Header.Set("User-Agent", "genoci")
+	known, have := s.known(ctx, u)
+	if have {
+		if known.ETag != "" {
+			req.Header.Set("If-None-Match", known.ETag)
+		}
+		if known.LastModified != "" {
+			req.Header.Set("If-Modified-Since", known.LastModified)
+		}
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = fetchTimeout
+	defer t.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: t}).Do(req)
+	if err != nil {
+		return f, ctx.Err() == nil, err
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusNotModified && have:
+		f, err = s.downloaded(ctx, u, known.Digest)
+		return f, false, err
+	case resp.StatusCode != http.StatusOK:
+		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", u.Redacted(), resp.Status)
+	}
+	sum, err := s.save(ctx, u, resp)
+	if err != nil {
+		return f, ctx.Err() == nil, fmt.Errorf("get %s: %w", u.Redacted(), err)
+	}
+	meta, err := json.Marshal(fetched{
+		URL: u.Redacted(), Digest: sum,
+		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
+	})
+	if err == nil {
+		err = cache.WriteFile(s.metaPath(u), meta)
+	}
+	if err != nil {
+		return f, false, err
+	}
+	f, err = s.downloaded(ctx, u, sum)
+	return f, false, err
+}
+
+// save writes the body of a response under the name of its digest, and returns that.
+func (s *Source) save(ctx context.Context, u *url.URL, resp *http.Response) (string, error) {
+	tmp, err := os.CreateTemp(s.Downloads, ".tmp-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(tmp.Name())
+	h := sha256.New()
+	body := &stalling{r: resp.Body, stop: resp.Body.Close}
+	w := &counter{w: io.MultiWriter(tmp, h), report: func(n int64) {
+		if s.Report != nil {
+			s.Report(u.Redacted(), n, max(resp.ContentLength, 0))
+		}
+	}}
+	n, err := io.Copy(w, &ctxReader{ctx, body})
+	if err == nil && resp.ContentLength >= 0 && n != resp.ContentLength {
+		err = io.ErrUnexpectedEOF
+	}
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		return "", err
+	}
+	sum := hex.EncodeToString(h.Sum(nil))
+	return sum, os.Rename(tmp.Name(), filepath.Join(s.Downloads, sum))
+}
+
+// downloaded returns the file of the digest that an earlier fetch stored.
+func (s *Source) downloaded(ctx context.Context, u *url.URL, sum string) (File, error) {
+	f, err := s.local(ctx, filepath.Join(s.Downloads, sum))
+	if err != nil {
+		return f, err
+	}
+	if hex.EncodeToString(f.Digest[:]) != sum {
+		return f, changed(f.Path)
+	}
+	f.Name = path.Base(u.Path)
+	return f, nil
+}
+
+// known returns what an earlier fetch of the URL was told, if its file is still sound.
+func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
+	var k fetched
+	b, err := os.ReadFile(s.metaPath(u))
+	if err != nil || json.Unmarshal(b, &k) != nil {
+		return k, false
+	}
+	_, err = s.downloaded(ctx, u, k.Digest)
+	return k, err == nil
+}
+
+func (s *Source) metaPath(u *url.URL) string {
+	return filepath.Join(s.Downloads, fmt.Sprintf("url-%x.json", sha256.Sum256([]byte(u.String()))))
+}
+
+// counter counts what is written.
+type counter struct {
+	w      io.Writer
+	n      int64
+	report func(int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	c.report(c.n)
+	return n, err
+}
+
+// stalling ends a read that gives no byte for fetchTimeout.
+type stalling struct {
+	r    io.Reader
+	stop func() error
+}
+
+func (s *stalling) Read(p []byte) (int, error) {
+	t := time.AfterFunc(fetchTimeout, func() { s.stop() })
+	defer t.Stop()
+	return s.r.Read(p)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

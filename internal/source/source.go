@@ -1,0 +1,350 @@
+// Package source is what ops read from outside: files, folders and globs beside the spec, and URLs.
+// Whatever it gives out has a digest, and content that no longer has it is an error, so that
+// nothing enters a build unhashed. It never writes outside the cache, and knows nothing of images.
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Source reads inputs. All fields but Report are needed.
+type Source struct {
+	Dir       string // folder that relative paths are taken from
+	Stats     *Stats
+	Downloads string // folder of the cache for what URLs gave
+
+	// Report is told how much of a download is done, in bytes (total 0: unknown). nil: nobody is.
+	Report func(url string, done, total int64)
+}
+
+// File is a regular file with known content.
+type File struct {
+	Name   string // last element of the path or URL
+	Path   string // absolute, on the host
+	Size   int64
+	Digest [32]byte // SHA-256
+}
+
+// Node is a file, folder or symlink that a copy reads.
+type Node struct {
+	Rel   string      // slash-separated path below the match; "." is the match itself
+	Path  string      // absolute, on the host
+	Mode  fs.FileMode // type and permissions, with setuid, setgid and sticky
+	Size  int64       // regular files
+	Link  string      // text of a symlink
+	Inode string      // what names of one file (hard links) have in common; "" where there is one name
+	File  File        // regular files
+}
+
+// Match is one path that a pattern of a copy names.
+type Match struct {
+	Name  string // last element of the path
+	Nodes []Node // the match itself, then what is in it: a folder before its content, siblings sorted
+}
+
+// IsURL reports whether an input is a URL rather than a path.
+func IsURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
+}
+
+// Abs returns the path of the host that a path of the spec means.
+func (s *Source) Abs(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(s.Dir, path)
+}
+
+// File returns the regular file that a path (relative to Dir) or a URL names, digested. Symlinks are
+// followed. checksum is "" or what the content's digest has to be, as sha256:HEX.
+func (s *Source) File(ctx context.Context, name, checksum string) (File, error) {
+	if IsURL(name) {
+		return s.fetch(ctx, name, checksum)
+	}
+	f, err := s.local(ctx, s.Abs(name))
+	if err != nil {
+		return File{}, err
+	}
+	return f, f.check(name, checksum)
+}
+
+// local returns the regular file at the absolute path.
+func (s *Source) local(ctx context.Context, path string) (File, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return File{}, err
+	}
+	if !fi.Mode().IsRegular() {
+		return File{}, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(fi.Mode()))}
+	}
+	f := File{Name: filepath.Base(path), Path: path, Size: fi.Size()}
+	f.Digest, err = s.digest(ctx, path, fi)
+	return f, err
+}
+
+// digest returns the SHA-256 of the file at path, which fi describes.
+func (s *Source) digest(ctx context.Context, path string, fi fs.FileInfo) (sum [32]byte, err error) {
+	now := time.Now()
+	if sum, ok := s.Stats.get(fi, now); ok {
+		return sum, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, &ctxReader{ctx, f})
+	if err != nil {
+		return sum, err
+	}
+	if n != fi.Size() {
+		return sum, changed(path)
+	}
+	h.Sum(sum[:0])
+	s.Stats.put(fi, sum, now)
+	return sum, nil
+}
+
+// Open opens the file for reading. Content that is not what was digested gives an error, at its end
+// at the latest.
+func (f File) Open() (io.ReadCloser, error) {
+	r, err := os.Open(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &verified{f: r, want: f, hash: sha256.New()}, nil
+}
+
+// String returns the digest as sha256:HEX.
+func (f File) String() string { return "sha256:" + hex.EncodeToString(f.Digest[:]) }
+
+func (f File) check(name, checksum string) error {
+	if checksum != "" && !strings.EqualFold(checksum, f.String()) {
+		return fmt.Errorf("read %s: checksum is %s, not %s as the spec says", name, f, checksum)
+	}
+	return nil
+}
+
+// Match returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
+// there is followed), or all matches of a glob, sorted. What exclude matches, below each match, is
+// left out, as are sockets, which skipped is told of. No match at all is an error wrapping
+// fs.ErrNotExist.
+func (s *Source) Match(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
+	paths := []string{s.Abs(pattern)}
+	if IsGlob(pattern) {
+		if _, err := os.Lstat(paths[0]); err != nil {
+			if paths, err = s.glob(pattern); err != nil {
+				return nil, err
+			}
+		}
+	}
+	matches := make([]Match, len(paths))
+	for i, p := range paths {
+		m, err := s.tree(p, exclude, skipped)
+		if err != nil {
+			return nil, err
+		}
+		matches[i] = m
+	}
+	return matches, s.digestAll(ctx, matches)
+}
+
+// glob returns the sorted absolute paths that match the pattern. Symlinks to folders are not
+// followed while it looks.
+func (s *Source) glob(pattern string) ([]string, error) {
+	if err := CheckGlob(pattern); err != nil {
+		return nil, fmt.Errorf("copy %s: %w", pattern, err)
+	}
+	abs := filepath.ToSlash(s.Abs(pattern))
+	root := abs // of the part without pattern characters
+	for IsGlob(root) {
+		root = filepath.Dir(root)
+	}
+	want := elems(abs)
+	deep := slices.Contains(want, "**")
+	var found []string
+	// The slash makes WalkDir go into a root that is a symlink.
+	err := filepath.WalkDir(strings.TrimSuffix(root, "/")+"/", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		have := elems(p)
+		if matchElems(want, have) {
+			found = append(found, p)
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+		}
+		if d.IsDir() && !deep && (len(have) >= len(want) || !matchElems(want[:len(have)], have)) {
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, &fs.PathError{Op: "match", Path: pattern, Err: fs.ErrNotExist}
+	}
+	return found, nil
+}
+
+// tree lists the file or folder at path.
+func (s *Source) tree(path string, exclude []string, skipped func(string)) (Match, error) {
+	m := Match{Name: filepath.Base(path)}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return m, err
+	}
+	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(real, p)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if rel != "." && MatchAny(exclude, rel) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		n, err := node(p, rel, d)
+		if err != nil {
+			return err
+		}
+		if n.Mode&fs.ModeSocket != 0 {
+			skipped(p)
+			return nil
+		}
+		m.Nodes = append(m.Nodes, n)
+		return nil
+	})
+	return m, err
+}
+
+// node describes the file at the absolute path p.
+func node(p, rel string, d fs.DirEntry) (Node, error) {
+	fi, err := d.Info()
+	if err != nil {
+		return Node{}, err
+	}
+	n := Node{Rel: rel, Path: p, Mode: fi.Mode()}
+	switch fi.Mode().Type() {
+	case 0:
+		st := fi.Sys().(*syscall.Stat_t)
+		n.Size = fi.Size()
+		n.File = File{Name: fi.Name(), Path: p, Size: fi.Size()}
+		if st.Nlink > 1 {
+			n.Inode = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+		}
+	case fs.ModeSymlink:
+		n.Link, err = os.Readlink(p)
+	case fs.ModeDir, fs.ModeNamedPipe, fs.ModeSocket:
+	default:
+		err = &fs.PathError{Op: "copy", Path: p, Err: fmt.Errorf("is %s", kind(fi.Mode()))}
+	}
+	return n, err
+}
+
+// digestAll digests the regular files of all matches, several at once.
+func (s *Source) digestAll(ctx context.Context, matches []Match) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	for _, m := range matches {
+		for i := range m.Nodes {
+			n := &m.Nodes[i]
+			if !n.Mode.IsRegular() {
+				continue
+			}
+			if err := ctx.Err(); err != nil {
+				break
+			}
+			g.Go(func() error {
+				fi, err := os.Lstat(n.Path)
+				if err != nil {
+					return err
+				}
+				if !fi.Mode().IsRegular() || fi.Size() != n.Size {
+					return changed(n.Path)
+				}
+				n.File.Digest, err = s.digest(ctx, n.Path, fi)
+				return err
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// kind names the type of a file for messages.
+func kind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeSymlink != 0:
+		return "a symlink"
+	case m&fs.ModeNamedPipe != 0:
+		return "a fifo"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	case m&fs.ModeDevice != 0:
+		return "a device"
+	default:
+		return "no regular file"
+	}
+}
+
+func changed(path string) error {
+	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("changed while it was read")}
+}
+
+// verified reads a file and compares its content with what was digested before.
+type verified struct {
+	f    *os.File
+	want File
+	hash hash.Hash
+	n    int64
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.f.Read(p)
+	v.hash.Write(p[:n])
+	v.n += int64(n)
+	if v.n > v.want.Size || err == io.EOF && (v.n != v.want.Size || [32]byte(v.hash.Sum(nil)) != v.want.Digest) {
+		return n, changed(v.want.Path)
+	}
+	return n, err
+}
+
+func (v *verified) Close() error { return v.f.Close() }
+
+// ctxReader fails once its context has ended.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}

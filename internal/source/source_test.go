@@ -1,0 +1,392 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMatchPath(t *testing.T) {
+	for _, c := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"*.txt", "a.txt", true},
+		{"*.txt", "d/a.txt", false},
+		{"d/*", "d/a", true},
+		{"d/*", "d/a/b", false},
+		{"**/a", "a", true},
+		{"**/a", "x/y/a", true},
+		{"x/**/a", "x/a", true},
+		{"x/**", "x", true},
+		{"x/**", "x/y/z", true},
+		{"x/**/z/*.c", "x/1/2/z/q.c", true},
+		{"[a-c]?", "b1", true},
+		{"[a-c]?", "d1", false},
+		{"/usr/./lib/*", "usr/lib/x", true},
+		{"[", "[", false},
+		{"*", ".hidden", true},
+	} {
+		if got := MatchPath(c.pattern, c.path); got != c.want {
+			t.Errorf("MatchPath(%q, %q) = %v", c.pattern, c.path, got)
+		}
+	}
+}
+
+func TestMatchAny(t *testing.T) {
+	for _, c := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{"*.o", "a/b/c.o", true},
+		{"node_modules", "x/node_modules/y/z.js", true},
+		{"node_modules/", "x/node_modules/y", true},
+		{"a/b", "x/a/b", false},
+		{"a/b", "a/b/c", true},
+		{"/a", "a", true},
+		{"**/b/*", "x/b/c/d", true},
+		{"c", "ab/cd", false},
+	} {
+		if got := MatchAny([]string{"never", c.pattern}, c.path); got != c.want {
+			t.Errorf("MatchAny(%q, %q) = %v", c.pattern, c.path, got)
+		}
+	}
+}
+
+// newSource returns a source on a folder that holds files, by path; names that end in / are folders.
+func newSource(t *testing.T, files map[string]string) *Source {
+	t.Helper()
+	dir, state := t.TempDir(), t.TempDir()
+	for name, content := range files {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if strings.HasSuffix(name, "/") {
+			err = os.MkdirAll(p, 0o755)
+		} else {
+			err = os.WriteFile(p, []byte(content), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stats, err := OpenStats(filepath.Join(state, "stats"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Source{Dir: dir, Stats: stats, Downloads: state}
+}
+
+func dump(ms []Match) string {
+	var b strings.Builder
+	for _, m := range ms {
+		fmt.Fprintf(&b, "%s:\n", m.Name)
+		for _, n := range m.Nodes {
+			fmt.Fprintf(&b, "  %s %v", n.Rel, n.Mode.Type())
+			if n.Mode.IsRegular() {
+				fmt.Fprintf(&b, " %d %x", n.Size, n.File.Digest[:4])
+			}
+			if n.Link != "" {
+				fmt.Fprintf(&b, " -> %s", n.Link)
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func TestMatch(t *testing.T) {
+	s := newSource(t, map[string]string{
+		"a.txt": "a", "b.txt": "b", "conf/x.conf": "x", "conf/sub/y.conf": "y", "conf/sub/y.o": "o", "conf/empty/": "",
+		"odd[1]": "odd",
+	})
+	if err := os.Symlink("x.conf", filepath.Join(s.Dir, "conf/link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("conf", filepath.Join(s.Dir, "aka")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ pattern, exclude, want string }{
+		{"a.txt", "", "a.txt:\n  . ---------- 1 ca978112\n"},
+		{"*.txt", "", "a.txt:\n  . ---------- 1 ca978112\nb.txt:\n  . ---------- 1 3e23e816\n"},
+		{"conf", "*.o", "conf:\n  . d---------\n  empty d---------\n  link L--------- -> x.conf\n  sub d---------\n  sub/y.conf ---------- 1 a1fce436\n  x.conf ---------- 1 2d711642\n"},
+		{"aka", "conf/sub", ""},
+		{"aka/x*", "", "x.conf:\n  . ---------- 1 2d711642\n"},
+		{"**/y.*", "", "y.conf:\n  . ---------- 1 a1fce436\ny.o:\n  . ---------- 1 65c74c15\n"},
+		{"odd[1]", "", "odd[1]:\n  . ---------- 3 " + fmt.Sprintf("%.4x", sha256.Sum256([]byte("odd"))) + "\n"},
+	} {
+		ms, err := s.Match(context.Background(), c.pattern, []string{c.exclude}, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", c.pattern, err)
+		}
+		if c.want == "" { // a symlink that is named itself is followed
+			if ms[0].Name != "aka" || !ms[0].Nodes[0].Mode.IsDir() {
+				t.Errorf("%s: %s", c.pattern, dump(ms))
+			}
+			continue
+		}
+		if d := cmp.Diff(c.want, dump(ms)); d != "" {
+			t.Errorf("%s: %s", c.pattern, d)
+		}
+	}
+	for _, pattern := range []string{"nothing", "*.none", "dir/[*"} {
+		if _, err := s.Match(context.Background(), pattern, nil, nil); err == nil {
+			t.Errorf("%s: no error", pattern)
+		}
+	}
+}
+
+func TestMatchSkipsSocketsKeepsHardLinks(t *testing.T) {
+	s := newSource(t, map[string]string{"d/one": "1"})
+	if err := os.Link(filepath.Join(s.Dir, "d/one"), filepath.Join(s.Dir, "d/two")); err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(s.Dir, "d/s")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: sock}); err != nil {
+		t.Fatal(err)
+	}
+	var skipped []string
+	ms, err := s.Match(context.Background(), "d", nil, func(p string) { skipped = append(skipped, p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(skipped) != 1 || skipped[0] != sock {
+		t.Errorf("skipped %v, want the socket", skipped)
+	}
+	n := ms[0].Nodes
+	if len(n) != 3 || n[1].Inode == "" || n[1].Inode != n[2].Inode {
+		t.Errorf("nodes %+v, want a folder and two names of one file", n)
+	}
+}
+
+func TestFile(t *testing.T) {
+	s := newSource(t, map[string]string{"f": "content", "d/": ""})
+	sum := "sha256:" + fmt.Sprintf("%x", sha256.Sum256([]byte("content")))
+	f, err := s.File(context.Background(), "f", sum)
+	if err != nil || f.String() != sum {
+		t.Errorf("File = %v, %v", f, err)
+	}
+	if _, err = s.File(context.Background(), "f", "sha256:00"); err == nil || !strings.Contains(err.Error(), "checksum is "+sum) {
+		t.Errorf("wrong checksum: %v", err)
+	}
+	if _, err = s.File(context.Background(), "d", ""); err == nil || !strings.Contains(err.Error(), "is a folder, not a file") {
+		t.Errorf("folder: %v", err)
+	}
+	if _, err = s.File(context.Background(), "none", ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+// Content that changes between digesting and use must never get into a build.
+func TestOpenNoticesChange(t *testing.T) {
+	s := newSource(t, map[string]string{"f": "content"})
+	for _, now := range []string{"another", "content and more", "con", ""} {
+		p := filepath.Join(s.Dir, "f")
+		if err := os.WriteFile(p, []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.File(context.Background(), "f", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(now), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = io.ReadAll(r); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+			t.Errorf("now %q: %v", now, err)
+		}
+		r.Close()
+	}
+}
+
+// statOnce describes the file at path as it is now.
+func statOnce(t *testing.T, path string) fs.FileInfo {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi
+}
+
+func TestStats(t *testing.T) {
+	dir := t.TempDir()
+	p, state := filepath.Join(dir, "f"), filepath.Join(dir, "stats")
+	if err := os.WriteFile(p, []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fi, sum := statOnce(t, p), sha256.Sum256([]byte("1"))
+	s, err := OpenStats(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s.put(fi, sum, time.Now())
+	if _, ok := s.get(fi, time.Now()); ok {
+		t.Error("a file that was just written is remembered")
+	}
+	later := time.Now().Add(time.Hour)
+	s.put(fi, sum, later)
+	for i := range 500 {
+		other := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.WriteFile(other, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.put(statOnce(t, other), sha256.Sum256([]byte{byte(i)}), later)
+	}
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = OpenStats(state); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := s.get(fi, later); !ok || got != sum {
+		t.Errorf("after Save: %x, %v", got, ok)
+	}
+	for i := range 500 {
+		if got, ok := s.get(statOnce(t, filepath.Join(dir, fmt.Sprint(i))), later); !ok || got != sha256.Sum256([]byte{byte(i)}) {
+			t.Fatalf("file %d: %x, %v", i, got, ok)
+		}
+	}
+
+	// Same size, and mtime set back as a deceiver would: the ctime tells.
+	if err := os.WriteFile(p, []byte("2"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(p, fi.ModTime(), fi.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.get(statOnce(t, p), later); ok {
+		t.Error("a changed file has its old digest")
+	}
+}
+
+func TestStatsDamaged(t *testing.T) {
+	dir := t.TempDir()
+	p, state := filepath.Join(dir, "f"), filepath.Join(dir, "stats")
+	if err := os.WriteFile(p, []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := OpenStats(state)
+	s.put(statOnce(t, p), sha256.Sum256([]byte("1")), time.Now().Add(time.Hour))
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range whole {
+		damaged := append([]byte(nil), whole...)
+		damaged[i] ^= 1
+		for _, b := range [][]byte{damaged, whole[:i]} {
+			if statsRecords(b) != nil && len(statsRecords(b)) != 0 {
+				t.Fatalf("byte %d of %d damaged or missing: records are taken", i, len(whole))
+			}
+		}
+	}
+}
+
+func TestFetch(t *testing.T) {
+	body, gets, sent := "first", 0, 0
+	fail := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		gets++
+		if fail > 0 {
+			fail--
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		if strings.HasSuffix(r.URL.Path, "/none") {
+			http.NotFound(w, r)
+			return
+		}
+		tag := fmt.Sprintf("%q", body)
+		w.Header().Set("ETag", tag)
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		sent++
+		io.WriteString(w, body)
+	}))
+	defer srv.Close()
+	s := newSource(t, nil)
+	get := func(checksum string) string {
+		t.Helper()
+		f, err := s.File(context.Background(), srv.URL+"/dir/a.deb", checksum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Name != "a.deb" {
+			t.Errorf("name %q", f.Name)
+		}
+		b, err := os.ReadFile(f.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if got := get("") + get(""); got != "firstfirst" || sent != 1 {
+		t.Errorf("two gets: %q, body sent %d times", got, sent)
+	}
+	body = "second"
+	if got := get(""); got != "second" {
+		t.Errorf("after a change: %q", got)
+	}
+	before := gets
+	if got := get(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("first")))); got != "first" || gets != before {
+		t.Errorf("by checksum: %q with %d requests", got, gets-before)
+	}
+	if _, err := s.File(context.Background(), srv.URL+"/x", "sha256:"+strings.Repeat("0", 64)); err == nil || !strings.Contains(err.Error(), "checksum is sha256:") {
+		t.Errorf("wrong checksum: %v", err)
+	}
+	if _, err := s.File(context.Background(), srv.URL+"/none", ""); err == nil || !strings.Contains(err.Error(), "404 Not Found") {
+		t.Errorf("missing: %v", err)
+	}
+	fail = 1
+	if got := get(""); got != "second" {
+		t.Errorf("after one bad answer: %q", got)
+	}
+}
+
+// A download that is cut off is an error, and leaves nothing that a later one could take for whole.
+func TestFetchCutOff(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "only this")
+	}))
+	defer srv.Close()
+	s := newSource(t, nil)
+	if f, err := s.File(context.Background(), srv.URL+"/x", ""); err == nil {
+		t.Fatalf("got %v", f)
+	}
+	left, err := os.ReadDir(s.Downloads)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
