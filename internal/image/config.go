@@ -1,0 +1,140 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// field is a field of a JSON object, and where its value is kept.
+type field struct {
+	name   string
+	value  any  // a pointer
+	always bool // written even when it is empty
+}
+
+// fields lists the fields of a config in the order in which they are written.
+func (c *Config) fields() []field {
+	return []field{
+		{"created", &c.Created, false},
+		{"author", &c.Author, false},
+		{"architecture", &c.Architecture, true},
+		{"os", &c.OS, true},
+		{"os.version", &c.OSVersion, false},
+		{"os.features", &c.OSFeatures, false},
+		{"variant", &c.Variant, false},
+		{"config", (*execution)(c), false},
+		{"rootfs", &c.RootFS, true},
+		{"history", &c.History, false},
+	}
+}
+
+// execution is a Config seen as its own field "config".
+type execution Config
+
+func (x *execution) fields() []field {
+	c := &x.Config
+	return []field{
+		{"User", &c.User, false},
+		{"ExposedPorts", &c.ExposedPorts, false},
+		{"Env", &c.Env, false},
+		{"Entrypoint", &c.Entrypoint, false},
+		{"Cmd", &c.Cmd, false},
+		{"Volumes", &c.Volumes, false},
+		{"WorkingDir", &c.WorkingDir, false},
+		{"Labels", &c.Labels, false},
+		{"StopSignal", &c.StopSignal, false},
+		{"ArgsEscaped", &c.ArgsEscaped, false}, //nolint:staticcheck // deprecated, but Windows bases have it
+		{"Healthcheck", &x.Healthcheck, false},
+	}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Config) MarshalJSON() ([]byte, error) { return encodeObject(c.fields(), c.Unknown) }
+
+// UnmarshalJSON implements json.Unmarshaler. Errors name the field.
+func (c *Config) UnmarshalJSON(data []byte) (err error) {
+	*c = Config{}
+	c.Unknown, err = decodeObject(data, c.fields())
+	return err
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x *execution) MarshalJSON() ([]byte, error) { return encodeObject(x.fields(), x.UnknownConfig) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (x *execution) UnmarshalJSON(data []byte) (err error) {
+	x.UnknownConfig, err = decodeObject(data, x.fields())
+	return err
+}
+
+// decodeObject reads a JSON object into fields, and returns what is not among them.
+func decodeObject(data []byte, fields []field) (unknown map[string]json.RawMessage, err error) {
+	if err := json.Unmarshal(data, &unknown); err != nil {
+		return nil, err
+	}
+	for _, f := range fields {
+		raw, ok := unknown[f.name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(raw, f.value); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		delete(unknown, f.name)
+	}
+	if len(unknown) == 0 {
+		return nil, nil
+	}
+	return unknown, nil
+}
+
+// encodeObject writes fields in their order, without the empty ones, then the unknown ones sorted by name.
+func encodeObject(fields []field, unknown map[string]json.RawMessage) ([]byte, error) {
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		fields = append(fields, field{name, unknown[name], true})
+	}
+	var b bytes.Buffer
+	for _, f := range fields {
+		value, err := encode(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.name, err)
+		}
+		if !f.always && isEmpty(value) {
+			continue
+		}
+		name, err := encode(f.name)
+		if err != nil {
+			return nil, err
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	return slices.Concat([]byte{'{'}, b.Bytes(), []byte{'}'}), nil
+}
+
+// isEmpty reports whether a JSON value says no more than a missing field does.
+func isEmpty(value []byte) bool {
+	switch string(value) {
+	case `null`, `""`, `[]`, `{}`, `false`:
+		return true
+	}
+	return false
+}
+
+// encode is json.Marshal without the escapes that only HTML needs, so that commands in histories stay readable.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
