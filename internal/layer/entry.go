@@ -47,13 +47,17 @@ type Entry struct {
 	GID    int               //
 	Size   int64             // bytes; regular files only
 	MTime  int64             // seconds since 1970, rounded down
-	Link   string            // the text of a symlink
+	Link   string            // the text of a symlink; of a TypeFile in a TOC: the file of a lower layer that it is another name of
 	Group  string            // hard links: the path of the group's first name in path order; "" when there is only one name
 	Major  uint32            // devices only
 	Minor  uint32            //
 	Xattrs map[string]string // extended attributes that images keep (see KeepXattr); nil when none
 	Digest [32]byte          // SHA-256 of a regular file's content; the zero value when it is not known
 	Opaque bool              // a folder that hides what lower layers have below it; in a TOC of a foreign layer only
+
+	// Implied marks a folder that its layer has no header for, only something below it: its metadata is that of
+	// the lower layers, or 0755 root if they have no folder there. In a TOC of a foreign layer only.
+	Implied bool
 }
 
 // Opener opens the content of a regular file. Each call gives a new reader, from the start.
@@ -94,31 +98,34 @@ var Kept = []string{"etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-rel
 
 // Compare orders paths as layers list them: a folder right before what is in
 // it, siblings bytewise. "." comes first.
-func Compare(a, b string) int {
-	if a == b {
+func Compare(a, b string) int { return compare(a, b) }
+
+// compare is Compare for paths that may still lie in a mapped file.
+func compare[A, B string | []byte](a A, b B) int {
+	switch aRoot, bRoot := isRoot(a), isRoot(b); {
+	case aRoot && bRoot:
 		return 0
-	}
-	if a == "." {
+	case aRoot:
 		return -1
-	}
-	if b == "." {
+	case bRoot:
 		return 1
 	}
-	n := min(len(a), len(b))
-	for i := range n {
-		if a[i] == b[i] {
+	for i := range min(len(a), len(b)) {
+		switch x, y := a[i], b[i]; {
+		case x == y:
 			continue
-		}
-		if a[i] == '/' {
+		case x == '/':
 			return -1
-		}
-		if b[i] == '/' {
+		case y == '/':
 			return 1
+		default:
+			return cmp.Compare(x, y)
 		}
-		return cmp.Compare(a[i], b[i])
 	}
 	return cmp.Compare(len(a), len(b))
 }
+
+func isRoot[T string | []byte](path T) bool { return len(path) == 1 && path[0] == '.' }
 
 // Below reports whether path is dir or lies below it.
 func Below(path, dir string) bool {
