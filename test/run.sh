@@ -1,0 +1,45 @@
+#!/bin/bash
+# run.sh: runs all of genoci's tests that this machine and this user can run; see prepare.sh for what that depends on.
+# As root, with GENOCI_TEST_USER set or in CI, nothing may skip: GENOCI_REQUIRE names what has to work.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "preparing the machine and the inputs"
+exports=$(test/prepare.sh)
+eval "$exports"
+export GENOCI_BIN=$PWD/bin/genoci
+
+if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
+	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,overlay,vfs,userns,busybox,umoci,skopeo,runc,debian,deb,rpm,network}
+fi
+
+say "other systems and processors"
+GOOS=darwin go build ./internal/spec ./internal/plan ./internal/image
+GOARCH=arm64 go build ./...
+
+say "go vet"
+go vet ./...
+
+say "all tests, as $(id -un)"
+go test ./...
+
+if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
+	say "tests that touch the machine, as $GENOCI_TEST_USER"
+	# A copy, since the user need not be able to read this folder.
+	GENOCI_TEST_TREE=$(mktemp -d /var/tmp/genoci-tree-XXXXXX)
+	trap 'rm -rf "$GENOCI_TEST_TREE"' EXIT
+	export GENOCI_TEST_TREE
+	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$GENOCI_TEST_TREE"
+	install -D -m 755 bin/genoci "$GENOCI_TEST_TREE/bin/genoci"
+	mkdir "$GENOCI_TEST_TREE/tmp"
+	chown -R "$GENOCI_TEST_USER:" "$GENOCI_TEST_TREE"
+	chmod 755 "$GENOCI_TEST_TREE"
+	GENOCI_BIN=$GENOCI_TEST_TREE/bin/genoci GENOCI_REQUIRE=${GENOCI_REQUIRE/#root,/} \
+		go test -count=1 -exec "$PWD/test/as-user.sh" ./internal/sandbox ./internal/snapshot/... ./internal/layer ./internal/build \
+		./cmd/... ./examples ./test/e2e
+fi
+
+say "other implementations as judges"
+(cd test/oracle && go test ./...)
