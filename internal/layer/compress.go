@@ -1,6 +1,21 @@
 package layer
 
-import "io"
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
 
 // Compression is one way of compressing layers or archives.
 type Compression struct {
@@ -8,24 +23,261 @@ type Compression struct {
 	MediaType string // of a layer (image-spec, layer.md); "" where layers cannot be compressed so
 	Magic     []byte // first bytes; empty for none
 
-	// NewReader decompresses r. Closing it does not close r.
+	// NewReader decompresses r, which it may read further than the compressed data goes. Closing it does not close r.
 	NewReader func(r io.Reader) (io.ReadCloser, error)
 	// NewWriter compresses to w; the same bytes for any sizes of writes and any number of cores.
-	// nil where genoci only reads this compression. Close flushes and does not close w.
+	// nil where genoci only reads this compression. Close flushes and does not close w; it has to be called in any case.
 	NewWriter func(w io.Writer) (io.WriteCloser, error)
 	// ID changes whenever the bytes that NewWriter makes may change (name, library version, level, block size).
 	ID string
 }
 
+// What decides about the bytes that the writers make. Any change of these must show in Compression.ID.
+const (
+	pgzipVersion    = "v1.3.0"  // of github.com/klauspost/pgzip
+	compressVersion = "v1.20.3" // of github.com/klauspost/compress, which both writers use
+	gzipLevel       = 6
+	gzipBlock       = 1 << 20
+)
+
+// maxWindow is the most memory that a zstd or xz stream may ask for as its window: the archive tools'
+// highest levels take 128 MiB and 64 MiB.
+const maxWindow = 512 << 20
+
 // Compressions is the table of all that genoci knows; gzip, the default, comes first.
-var Compressions []Compression
+var Compressions = []Compression{
+	{
+		Name:      "gzip",
+		MediaType: ocispec.MediaTypeImageLayerGzip,
+		Magic:     []byte{0x1f, 0x8b, 0x08}, // RFC 1952, section 2.3.1; 8 is deflate
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
+		NewWriter: newGzipWriter,
+		ID:        "gzip level 6 block 1MiB pgzip " + pgzipVersion + " compress " + compressVersion,
+	},
+	{
+		Name:      "zstd",
+		MediaType: ocispec.MediaTypeImageLayerZstd,
+		Magic:     []byte{0x28, 0xb5, 0x2f, 0xfd}, // RFC 8878, section 3.1.1
+		NewReader: newZstdReader,
+		NewWriter: newZstdWriter,
+		ID:        "zstd level default compress " + compressVersion,
+	},
+	{
+		Name:      "none",
+		MediaType: ocispec.MediaTypeImageLayer,
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(r), nil },
+		NewWriter: func(w io.Writer) (io.WriteCloser, error) { return nopWriteCloser{w}, nil },
+		ID:        "none",
+	},
+	{
+		Name:      "xz",
+		Magic:     []byte{0xfd, '7', 'z', 'X', 'Z', 0}, // xz-file-format.txt, section 2.1.1.1
+		NewReader: newXzReader,
+	},
+	{
+		Name:      "bzip2",
+		Magic:     []byte("BZh"),
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
+	},
+}
+
+// dockerMediaTypes are those of docker's image manifests (distribution, "Image Manifest V 2, Schema 2").
+const (
+	dockerLayer     = "application/vnd.docker.image.rootfs.diff.tar"
+	dockerForeign   = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+	ociUndistribute = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+)
 
 // CompressionByName finds a compression that can write layers. The error lists the names.
-func CompressionByName(name string) (Compression, error) { panic("stub") }
+func CompressionByName(name string) (Compression, error) {
+	var names []string
+	for _, c := range Compressions {
+		if c.NewWriter == nil {
+			continue
+		}
+		if c.Name == name {
+			return c, nil
+		}
+		names = append(names, c.Name)
+	}
+	return Compression{}, fmt.Errorf("compression %q is none of %s", name, strings.Join(names, ", "))
+}
 
-// CompressionByMediaType finds the compression of a layer by its OCI or docker media type.
-func CompressionByMediaType(mediaType string) (Compression, error) { panic("stub") }
+// CompressionByMediaType finds the compression of a layer by its OCI or docker media type, layers
+// that registries must not distribute included.
+func CompressionByMediaType(mediaType string) (Compression, error) {
+	for _, base := range [...]string{ocispec.MediaTypeImageLayer, ociUndistribute, dockerLayer, dockerForeign} {
+		suffix, ok := strings.CutPrefix(mediaType, base)
+		if !ok {
+			continue
+		}
+		// OCI has "+gzip" where docker has ".gzip".
+		name := strings.TrimLeft(suffix, "+.")
+		if suffix == "" {
+			name = "none"
+		}
+		if c, err := CompressionByName(name); err == nil {
+			return c, nil
+		}
+	}
+	return Compression{}, fmt.Errorf("media type %q is not that of a layer", mediaType)
+}
 
-// Decompress tells by its first bytes how r is compressed, and returns it decompressed.
-// Concatenated gzip members are one stream; anything else after the stream's end is an error.
-func Decompress(r io.Reader) (io.ReadCloser, Compression, error) { panic("stub") }
+// Decompress tells by its first bytes how r is compressed, and returns it decompressed. Closing that does not close r.
+// Concatenated gzip members are one stream. Zero bytes after the end of a gzip stream are skipped, as gzip(1) does
+// (backups on tape have them); anything else there is an error, and so is what is cut off.
+func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	start, err := br.Peek(16)
+	if err != nil && err != io.EOF {
+		return nil, Compression{}, err
+	}
+	c := sniff(start)
+	open := c.NewReader
+	if c.Name == "gzip" {
+		open = newPaddedGzipReader
+	}
+	rc, err := open(br)
+	if err != nil {
+		return nil, Compression{}, fmt.Errorf("%s: %w", c.Name, noEOF(err))
+	}
+	return rc, c, nil
+}
+
+// sniff tells the compression by the first 16 bytes of the data. Short magics are checked together
+// with what has to follow them, since an uncompressed tar begins with a file name.
+func sniff(start []byte) Compression {
+	var none Compression
+	for _, c := range Compressions {
+		found := bytes.HasPrefix(start, c.Magic)
+		switch c.Name {
+		case "none":
+			none = c
+			continue
+		case "zstd":
+			found = found || isSkippableFrame(start)
+		case "bzip2":
+			found = found && isBzip2Block(start[len(c.Magic):])
+		}
+		if found {
+			return c
+		}
+	}
+	return none
+}
+
+// isSkippableFrame reports whether a zstd stream begins with data for other programs (RFC 8878, section 3.1.2).
+func isSkippableFrame(start []byte) bool {
+	return len(start) >= 4 && binary.LittleEndian.Uint32(start)&^0xf == 0x184d2a50
+}
+
+// isBzip2Block reports whether b, which follows "BZh", is a level and the magic of a block or of the stream's end.
+func isBzip2Block(b []byte) bool {
+	return len(b) > 0 && '1' <= b[0] && b[0] <= '9' &&
+		(bytes.HasPrefix(b[1:], []byte("1AY&SY")) || bytes.HasPrefix(b[1:], []byte("\x17\x72\x45\x38\x50\x90")))
+}
+
+// noEOF makes an end where none should be an error that says so.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// newGzipWriter compresses in parallel, in blocks of gzipBlock. The header has neither name nor time.
+func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
+	z, err := pgzip.NewWriterLevel(w, gzipLevel)
+	if err != nil {
+		return nil, err
+	}
+	if err := z.SetConcurrency(gzipBlock, runtime.GOMAXPROCS(0)); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// paddedGzipReader reads gzip members up to the end or to zero bytes.
+type paddedGzipReader struct {
+	src *bufio.Reader
+	z   *gzip.Reader
+}
+
+func newPaddedGzipReader(r io.Reader) (io.ReadCloser, error) {
+	src := bufio.NewReader(r)
+	z, err := gzip.NewReader(src)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &paddedGzipReader{src, z}, nil
+}
+
+func (p *paddedGzipReader) Read(b []byte) (int, error) {
+	for {
+		n, err := p.z.Read(b)
+		if err != io.EOF {
+			return n, err
+		}
+		if err := p.nextMember(); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// nextMember goes on to the next member; io.EOF when there is none.
+func (p *paddedGzipReader) nextMember() error {
+	next, err := p.src.Peek(1)
+	switch {
+	case err != nil:
+		return err
+	case next[0] == 0:
+		return p.skipPadding()
+	}
+	if err := p.z.Reset(p.src); err != nil {
+		return fmt.Errorf("after the end of the gzip stream: %w", noEOF(err))
+	}
+	p.z.Multistream(false)
+	return nil
+}
+
+// skipPadding reads zero bytes up to the end, and returns io.EOF.
+func (p *paddedGzipReader) skipPadding() error {
+	for {
+		c, err := p.src.ReadByte()
+		switch {
+		case err != nil:
+			return err
+		case c != 0:
+			return errors.New("garbage after the end of the gzip stream")
+		}
+	}
+}
+
+func (p *paddedGzipReader) Close() error { return p.z.Close() }
+
+func newZstdReader(r io.Reader) (io.ReadCloser, error) {
+	// The decoder holds short sources of known length in memory at once, which bufio hides from it.
+	d, err := zstd.NewReader(bufio.NewReader(r), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return nil, err
+	}
+	return d.IOReadCloser(), nil
+}
+
+// newZstdWriter hides the encoder's ReadFrom, whose output depends on how much its source gives at a time.
+func newZstdWriter(w io.Writer) (io.WriteCloser, error) {
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Writer
+		io.Closer
+	}{enc, enc}, nil
+}
+
+// nopWriteCloser is the writer of "none".
+type nopWriteCloser struct{ io.Writer }
+
+func (nopWriteCloser) Close() error { return nil }

@@ -202,7 +202,7 @@ func (t *TOC) hides(i int, path string) bool {
 	if i--; i < 0 {
 		return false
 	}
-	// The entry before belongs to the deepest folder on the way that the layer has, or is that folder.
+	// The entry before is the deepest folder on the way that the layer has, or lies below it.
 	for !isAncestor(t.path(i), path) {
 		up := t.parent(i)
 		if up == i {
@@ -210,6 +210,12 @@ func (t *TOC) hides(i int, path string) bool {
 		}
 		i = up
 	}
+	return t.covers(i)
+}
+
+// covers reports whether entry i hides what lower layers have below it: whether it is opaque or no folder, or
+// lies in an opaque folder.
+func (t *TOC) covers(i int) bool {
 	for {
 		if t.typ(i) != TypeDir || t.flags(i)&flagOpaque != 0 {
 			return true
