@@ -130,6 +130,9 @@ func ParseIndex(data []byte) (v1.Index, error) {
 
 // matches reports how data differs from what d says of it.
 func matches(data []byte, d v1.Descriptor) error {
+	if err := d.Digest.Validate(); err != nil {
+		return fmt.Errorf("digest %q: %w", d.Digest, err)
+	}
 	if int64(len(data)) != d.Size {
 		return fmt.Errorf("size is %d, not %d as the manifest says", len(data), d.Size)
 	}
@@ -172,7 +175,7 @@ func layersIn(history []v1.History) (n int) {
 }
 
 func checkManifest(m v1.Manifest) error {
-	if !isConfig(m.Config.MediaType) {
+	if !IsConfig(m.Config.MediaType) {
 		return fmt.Errorf("manifest: config: media type %q is not that of an image", m.Config.MediaType)
 	}
 	if err := checkDescriptor(m.Config); err != nil {
@@ -186,8 +189,12 @@ func checkManifest(m v1.Manifest) error {
 	return nil
 }
 
+// checkDescriptor lets digests of unknown algorithms pass, as the specification asks for (descriptor.md, "Digests").
 func checkDescriptor(d v1.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
+	if d.MediaType == "" {
+		return errors.New("mediaType is missing")
+	}
+	if err := d.Digest.Validate(); err != nil && !errors.Is(err, digest.ErrDigestUnsupported) {
 		return fmt.Errorf("digest %q: %w", d.Digest, err)
 	}
 	if d.Size < 0 {

@@ -42,7 +42,8 @@ func IsForeign(mediaType string) bool {
 	return false
 }
 
-func isConfig(mediaType string) bool {
+// IsConfig reports whether mediaType is that of an image's config. Manifests with another are artifacts, not images.
+func IsConfig(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageConfig || mediaType == dockerConfig
 }
 

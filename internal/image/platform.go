@@ -11,6 +11,11 @@ import (
 // Host returns the platform of images that run on this machine.
 func Host() v1.Platform { return v1.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
+// FormatPlatform returns p as users write it: linux/arm/v7.
+func FormatPlatform(p v1.Platform) string {
+	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
+}
+
 // Match returns the entry of manifests whose platform suits a machine of platform want best: the operating system and
 // architecture are its own, the variant is the highest that it can run. An entry without a platform never matches.
 // Of equals the first is taken, as image-index.md demands.

@@ -1,0 +1,208 @@
+package layout
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// blobPath returns where a blob lies. The digest must be valid: a foreign file may say anything.
+func (l *Layout) blobPath(d digest.Digest) (string, error) {
+	if err := d.Validate(); err != nil {
+		return "", fmt.Errorf("blob %q: %w", d, err)
+	}
+	return l.path(v1.ImageBlobsDir, d.Algorithm().String(), d.Encoded()), nil
+}
+
+// Blob opens a blob. The content is not checked; see Verified. The error wraps ErrNotExist where it is not there.
+func (l *Layout) Blob(d digest.Digest) (*os.File, error) {
+	path, err := l.blobPath(d)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a foreign layout may have a fifo there
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", d, ErrNotExist)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, errors.Join(fmt.Errorf("blob %s: not a regular file", d), err)
+	}
+	return f, nil
+}
+
+// Has reports whether a blob is there with the descriptor's size.
+func (l *Layout) Has(desc v1.Descriptor) bool {
+	path, err := l.blobPath(desc.Digest)
+	if err != nil {
+		return false
+	}
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
+}
+
+// Verified returns a reader of r that gives an error instead of EOF where size or digest are not as desc says.
+// It reads at most one byte more than the size.
+func Verified(r io.Reader, desc v1.Descriptor) io.Reader {
+	if err := desc.Digest.Validate(); err != nil {
+		return &verified{err: fmt.Errorf("blob %q: %w", desc.Digest, err)}
+	}
+	return &verified{r: r, desc: desc, left: desc.Size, hash: desc.Digest.Algorithm().Hash()}
+}
+
+type verified struct {
+	r    io.Reader
+	desc v1.Descriptor
+	left int64 // bytes that are still to come
+	hash hash.Hash
+	err  error // that all further reads return
+}
+
+// Read implements io.Reader.
+func (v *verified) Read(p []byte) (int, error) {
+	if v.err != nil {
+		return 0, v.err
+	}
+	if int64(len(p)) > v.left+1 {
+		p = p[:v.left+1]
+	}
+	n, err := v.r.Read(p)
+	v.hash.Write(p[:n])
+	v.left -= int64(n)
+	switch {
+	case v.left < 0:
+		n, v.err = n-1, fmt.Errorf("blob %s: longer than its %d bytes", v.desc.Digest, v.desc.Size)
+	case errors.Is(err, io.EOF):
+		v.err = v.end()
+	default:
+		v.err = err
+	}
+	return n, v.err
+}
+
+// end judges all that was read.
+func (v *verified) end() error {
+	if v.left > 0 {
+		return fmt.Errorf("blob %s: %d of its %d bytes are missing", v.desc.Digest, v.left, v.desc.Size)
+	}
+	if got := digest.NewDigest(v.desc.Digest.Algorithm(), v.hash); got != v.desc.Digest {
+		return fmt.Errorf("blob %s: content has the digest %s", v.desc.Digest, got)
+	}
+	return io.EOF
+}
+
+// BlobWriter is a blob that is being written, under a temporary name. It is not safe for concurrent use.
+type BlobWriter struct {
+	l    *Layout
+	f    *os.File // nil after Commit or Close
+	hash hash.Hash
+	buf  *bufio.Writer // to f and hash
+	size int64
+}
+
+var _ io.WriteCloser = (*BlobWriter)(nil)
+
+// NewBlob starts a blob of unknown digest. Whoever starts it calls Close in the end, after Commit too.
+func (l *Layout) NewBlob() (*BlobWriter, error) {
+	if err := os.MkdirAll(l.path(v1.ImageBlobsDir, digest.Canonical.String()), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := createTemp(l.path(v1.ImageBlobsDir))
+	if err != nil {
+		return nil, err
+	}
+	h := digest.Canonical.Hash()
+	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(f, h), 128<<10)}, nil
+}
+
+// Write implements io.Writer.
+func (w *BlobWriter) Write(p []byte) (int, error) {
+	if w.f == nil {
+		return 0, os.ErrClosed
+	}
+	n, err := w.buf.Write(p)
+	w.size += int64(n)
+	return n, err
+}
+
+// Commit syncs the blob and moves it to its place; the media type is copied into the descriptor. Where the blob is there already,
+// the new copy is dropped. The name of the blob is durable when the Update that makes a tag reach it returns.
+func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {
+	if w.f == nil {
+		return v1.Descriptor{}, os.ErrClosed
+	}
+	if err := w.buf.Flush(); err != nil {
+		return v1.Descriptor{}, err
+	}
+	desc := v1.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.Canonical, w.hash), Size: w.size}
+	if w.l.Has(desc) {
+		return desc, w.Close()
+	}
+	path, err := w.l.blobPath(desc.Digest)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	if err := w.f.Sync(); err != nil {
+		return v1.Descriptor{}, err
+	}
+	if err := os.Rename(w.f.Name(), path); err != nil {
+		return v1.Descriptor{}, err
+	}
+	f := w.f
+	w.f = nil
+	return desc, f.Close()
+}
+
+// Close drops the blob if it was not committed; after Commit it does nothing.
+func (w *BlobWriter) Close() error {
+	if w.f == nil {
+		return nil
+	}
+	f := w.f
+	w.f = nil
+	return dropTemp(f)
+}
+
+// put stores a small blob.
+func (l *Layout) put(data []byte, desc v1.Descriptor) error {
+	if l.Has(desc) {
+		return nil
+	}
+	w, err := l.NewBlob()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	_, err = w.Commit(desc.MediaType)
+	return err
+}
+
+// maxJSON bounds the size of manifests, indexes and configs: registries take no manifest of more than 4 MiB.
+const maxJSON = 32 << 20
+
+// read returns the content of a manifest, an index or a config, verified.
+func (l *Layout) read(desc v1.Descriptor) ([]byte, error) {
+	if desc.Size > maxJSON {
+		return nil, fmt.Errorf("blob %s: %d bytes are too many for a manifest or config", desc.Digest, desc.Size)
+	}
+	f, err := l.Blob(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(Verified(f, desc))
+}

@@ -1,0 +1,136 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+)
+
+// WriteImage writes config and manifest of img as blobs and returns the manifest's descriptor. No tag is moved. What
+// image.Marshal refuses is an error.
+func (l *Layout) WriteImage(img image.Image) (v1.Descriptor, error) {
+	config, manifest, desc, err := image.Marshal(img)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	configDesc := v1.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}
+	if err := l.put(config, configDesc); err != nil {
+		return v1.Descriptor{}, err
+	}
+	return desc, l.put(manifest, desc)
+}
+
+// Image reads the image that ref names: a tag, or a digest (sha256:...) in full or of at least 6 digits where it is unique. Of a
+// multi-platform index, the image for platform is taken (zero: this machine's); an image that stands alone is taken for whatever
+// platform it is. Manifest and config are verified. Errors wrap ErrNotExist where something is missing, and name near tags.
+func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
+	desc, err := l.resolve(ref)
+	if err != nil {
+		return image.Image{}, err
+	}
+	if platform.OS == "" && platform.Architecture == "" {
+		platform = image.Host()
+	}
+	img, err := l.load(desc, platform, 0)
+	if err != nil {
+		return image.Image{}, fmt.Errorf("image %s: %w", ref, err)
+	}
+	return img, nil
+}
+
+// resolve finds what ref names.
+func (l *Layout) resolve(ref string) (v1.Descriptor, error) {
+	tags, err := l.Tags()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	names := make([]string, len(tags))
+	for i, t := range tags {
+		if t.Name == ref {
+			return t.Descriptor, nil
+		}
+		names[i] = t.Name
+	}
+	if digits, ok := strings.CutPrefix(ref, digest.Canonical.String()+":"); ok && len(digits) >= minDigits {
+		return l.resolveDigest(ref)
+	}
+	return v1.Descriptor{}, fmt.Errorf("tag %q %w in %s%s", ref, ErrNotExist, l.dir, didYouMean(ref, names))
+}
+
+// minDigits is how much of a digest must be given to name a blob.
+const minDigits = 6
+
+// resolveDigest finds the one blob whose digest begins with prefix. Of its descriptor, the media type is left out.
+func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
+	var found []v1.Descriptor
+	for desc, err := range l.blobs() {
+		if err != nil {
+			return v1.Descriptor{}, err
+		}
+		if strings.HasPrefix(desc.Digest.String(), prefix) {
+			found = append(found, desc)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return v1.Descriptor{}, fmt.Errorf("digest %s %w in %s", prefix, ErrNotExist, l.dir)
+	case 1:
+		return found[0], nil
+	}
+	return v1.Descriptor{}, fmt.Errorf("digest %s: not unique in %s: %s, %s", prefix, l.dir, found[0].Digest, found[1].Digest)
+}
+
+// maxDepth bounds how deep indexes may lie in each other. More than two is not seen in practice.
+const maxDepth = 8
+
+// load reads the image that desc leads to.
+func (l *Layout) load(desc v1.Descriptor, platform v1.Platform, depth int) (image.Image, error) {
+	data, err := l.read(desc)
+	if err != nil {
+		return image.Image{}, err
+	}
+	if mediaType := image.MediaType(data); image.IsIndex(mediaType) {
+		return l.choose(data, platform, depth+1)
+	}
+	m, err := image.ParseManifest(data)
+	if err != nil {
+		return image.Image{}, err
+	}
+	config, err := l.read(m.Config)
+	if err != nil {
+		return image.Image{}, fmt.Errorf("config: %w", err)
+	}
+	img, err := image.Parse(data, config)
+	img.Descriptor.Digest = desc.Digest // the same content, perhaps by another algorithm
+	return img, err
+}
+
+// choose reads the image for platform from an index. Entries that do not say their platform are looked into.
+func (l *Layout) choose(index []byte, platform v1.Platform, depth int) (image.Image, error) {
+	x, err := image.ParseIndex(index)
+	if err != nil {
+		return image.Image{}, err
+	}
+	if depth > maxDepth {
+		return image.Image{}, errors.New("indexes lie in each other too deep")
+	}
+	if desc, ok := image.Match(x.Manifests, platform); ok {
+		return l.load(desc, platform, depth)
+	}
+	var has []string
+	for _, desc := range x.Manifests {
+		if desc.Platform != nil {
+			has = append(has, image.FormatPlatform(*desc.Platform))
+			continue
+		}
+		if img, err := l.load(desc, platform, depth); err == nil && image.Runs(img.Config.Platform, platform) {
+			return img, nil
+		}
+	}
+	return image.Image{}, fmt.Errorf("platform %s %w; there are: %s", image.FormatPlatform(platform), ErrNotExist, strings.Join(has, ", "))
+}

@@ -1,0 +1,221 @@
+package layout
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/image"
+)
+
+// Tag is a named entry of index.json.
+type Tag struct {
+	Name       string // org.opencontainers.image.ref.name
+	Descriptor v1.Descriptor
+}
+
+// Tags returns all named entries in the order of index.json. A name may stand there more than once; the first counts.
+func (l *Layout) Tags() ([]Tag, error) {
+	x, err := l.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	return x.Tags(), nil
+}
+
+// Update changes index.json in one atomic step: under the lock it reads it again, calls edit, and replaces it (synced, and the
+// blobs' names before it). edit works on the merged state; when it returns an error, that is returned and nothing is
+// changed. edit must not call Update.
+func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
+	f, err := lock(ctx, l.dir, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock(f)
+	x, err := l.readIndex()
+	if err != nil {
+		return err
+	}
+	if err := edit(x); err != nil || !x.changed {
+		return err
+	}
+	data, err := x.encode()
+	if err != nil {
+		return err
+	}
+	if err := l.syncBlobs(); err != nil {
+		return err
+	}
+	return replaceFile(l.path(v1.ImageIndexFile), data)
+}
+
+// syncBlobs makes the names of all blobs durable.
+func (l *Layout) syncBlobs() error {
+	for _, algorithm := range algorithms() {
+		if err := syncDir(l.path(v1.ImageBlobsDir, algorithm.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readIndex reads index.json.
+func (l *Layout) readIndex() (*Index, error) {
+	data, err := os.ReadFile(l.path(v1.ImageIndexFile))
+	if err != nil {
+		return nil, err
+	}
+	x, err := parseIndex(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.path(v1.ImageIndexFile), err)
+	}
+	return x, nil
+}
+
+// Index is the content of index.json while Update edits it. What is not edited keeps its bytes.
+type Index struct {
+	members []member // of the object, in the order of the file
+	entries []entry
+	changed bool
+}
+
+// member is a name of a JSON object with its value. That of "manifests" is made of Index.entries.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+func (m member) isManifests() bool { return strings.EqualFold(m.name, "manifests") }
+
+// entry is an element of "manifests".
+type entry struct {
+	raw  []byte
+	desc v1.Descriptor
+}
+
+func (e entry) name() string { return e.desc.Annotations[v1.AnnotationRefName] }
+
+// Tags returns the named entries, in their order.
+func (x *Index) Tags() []Tag {
+	var tags []Tag
+	for _, e := range x.entries {
+		if e.name() != "" {
+			tags = append(tags, Tag{e.name(), e.desc})
+		}
+	}
+	return tags
+}
+
+// Set lets name (an org.opencontainers.image.ref.name) stand for desc: it takes the place of the first entry of the name, others of
+// the name go, or it is added at the end.
+func (x *Index) Set(name string, desc v1.Descriptor) {
+	annotations := map[string]string{}
+	maps.Copy(annotations, desc.Annotations)
+	annotations[v1.AnnotationRefName] = name
+	desc.Annotations = annotations
+	raw, err := json.Marshal(desc)
+	if err != nil {
+		panic(err) // a descriptor holds nothing that has no JSON form
+	}
+	at := slices.IndexFunc(x.entries, func(e entry) bool { return e.name() == name })
+	if at < 0 {
+		at = len(x.entries)
+	}
+	x.Remove(name)
+	x.entries = slices.Insert(x.entries, at, entry{raw, desc})
+	x.changed = true
+}
+
+// Remove removes the entries of the name and reports whether there were any.
+func (x *Index) Remove(name string) bool {
+	before := len(x.entries)
+	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return e.name() == name })
+	removed := len(x.entries) < before
+	x.changed = x.changed || removed
+	return removed
+}
+
+func parseIndex(data []byte) (*Index, error) {
+	if _, err := image.ParseIndex(data); err != nil {
+		return nil, err
+	}
+	x := &Index{}
+	var err error
+	if x.members, err = parseObject(data); err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(x.members, member.isManifests)
+	if at < 0 {
+		x.members = append(x.members, member{name: "manifests"})
+		return x, nil
+	}
+	var raws []json.RawMessage
+	if err := json.Unmarshal(x.members[at].value, &raws); err != nil {
+		return nil, fmt.Errorf("manifests: %w", err)
+	}
+	for i, raw := range raws {
+		e := entry{raw: raw}
+		if err := json.Unmarshal(raw, &e.desc); err != nil {
+			return nil, fmt.Errorf("manifests[%d]: %w", i, err)
+		}
+		x.entries = append(x.entries, e)
+	}
+	return x, nil
+}
+
+// parseObject takes a valid JSON object to pieces. A name that stands there twice, be it in upper and lower case, can be read in
+// two ways, and is an error.
+func parseObject(data []byte) ([]member, error) {
+	var members []member
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if _, err := dec.Token(); err != nil { // the brace
+		return nil, err
+	}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		m := member{name: token.(string)}
+		if err := dec.Decode(&m.value); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(members, func(other member) bool { return strings.EqualFold(other.name, m.name) }) {
+			return nil, fmt.Errorf("field %q twice", m.name)
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+// encode returns the content of index.json.
+func (x *Index) encode() ([]byte, error) {
+	raws := make([][]byte, len(x.entries))
+	for i, e := range x.entries {
+		raws[i] = e.raw
+	}
+	manifests := slices.Concat([]byte("["), bytes.Join(raws, []byte(",")), []byte("]"))
+	var members [][]byte
+	for _, m := range x.members {
+		name, err := json.Marshal(m.name)
+		if err != nil {
+			return nil, err
+		}
+		value := []byte(m.value)
+		if m.isManifests() {
+			value = manifests
+		}
+		members = append(members, slices.Concat(name, []byte(":"), value))
+	}
+	return slices.Concat([]byte("{"), bytes.Join(members, []byte(",")), []byte("}")), nil
+}
