@@ -2,11 +2,15 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -14,9 +18,194 @@ import (
 
 // Index reads a layer's uncompressed tar to the end of the stream (trailing bytes
 // too), and returns its TOC and its DiffID: the SHA-256 of all bytes read.
-// Unlike Pack's own, foreign layers may be unsorted and may hold anything that
-// the image-spec's layer.md allows; what no tool could unpack is an error that names the entry.
-func Index(ctx context.Context, tar io.Reader) (*TOC, digest.Digest, error) { panic("stub") }
+//
+// Unlike Pack's own, foreign layers may be unsorted and may hold anything that the image-spec's
+// layer.md allows. The TOC says what unpacking the entries in their order gives:
+//
+//   - A later entry of the same path replaces the earlier, with what is in it unless both are folders.
+//   - A path through a symlink that stands earlier in the same layer is where the symlink leads.
+//   - A hard link gets the metadata and content of its target; both are then of one Group. If no entry before it is the target,
+//     that is a file of a lower layer: the entry is a TypeFile that has it as Link, and no other metadata.
+//   - Whiteouts concern lower layers only: ".wh.NAME" is a TypeWhiteout at NAME, ".wh..wh..opq" makes its folder
+//     Opaque, as does a folder together with a whiteout of its name. Other names that begin with ".wh..wh." are aufs's own, and left out.
+//   - Folders that have no header of their own are Implied.
+//
+// What no tool could unpack is an error that names the entry: a path below a file, a hard link to a folder, names and
+// numbers beyond what Linux has. So is what exceeds the limits, which are far beyond those of real layers: 2 Mi entries with
+// implied folders, 1 GiB of names, links and extended attributes in all, 64 GiB of holes in sparse files.
+// Headers are limited to 1 MiB each by archive/tar.
+func Index(ctx context.Context, tar io.Reader) (*TOC, digest.Digest, error) {
+	sum := sha256.New()
+	ix := indexer{scanner: newScanner(ctx, io.TeeReader(tar, sum), defaultLimits)}
+	if err := ix.run(); err != nil {
+		return nil, "", fmt.Errorf("index: %w", err)
+	}
+	return ix.toc.finish(), digest.NewDigest(digest.SHA256, sum), nil
+}
+
+// indexer builds the TOC of a layer, entry by entry.
+type indexer struct {
+	*scanner
+	toc    tocBuilder
+	groups int // number of hard link groups so far
+}
+
+func (ix *indexer) run() error {
+	for {
+		h, err := ix.next()
+		if err == io.EOF {
+			return ix.drain()
+		}
+		if err != nil {
+			return err
+		}
+		if err := ix.add(h); err != nil {
+			return fmt.Errorf("%s: %w", h.Name, err)
+		}
+		if ix.toc.count > ix.limits.entries || ix.toc.text > ix.limits.text {
+			return errors.New("more entries or longer names than any real layer has")
+		}
+	}
+}
+
+// add adds the entry that h is the header of.
+func (ix *indexer) add(h *tar.Header) error {
+	e, err := entryFromHeader(h)
+	if err != nil {
+		return err
+	}
+	if e.Path, err = ix.resolve(e.Path); err != nil {
+		return err
+	}
+	dir, name := split(e.Path)
+	switch {
+	case e.Path == ".":
+		if e.Type != TypeDir {
+			return errors.New("the root is no folder")
+		}
+	case isAufs(e.Path):
+		return nil
+	case hasWhiteout(dir):
+		return errors.New("below a whiteout")
+	case name == whiteoutOpaque:
+		return ix.addOpaque(dir)
+	case strings.HasPrefix(name, whiteoutPrefix):
+		return ix.addWhiteout(dir, name[len(whiteoutPrefix):])
+	case h.Typeflag == tar.TypeLink:
+		return ix.addLink(e, h.Linkname)
+	}
+	if e.Type != TypeFile {
+		ix.toc.add(e, 0)
+		return nil
+	}
+	return ix.addFile(e, h)
+}
+
+func (ix *indexer) addFile(e Entry, h *tar.Header) (err error) {
+	var body bytes.Buffer
+	var also io.Writer
+	if slices.Contains(Kept, e.Path) && e.Size <= maxKept {
+		also = &body
+	}
+	offset := ix.contentOffset(h)
+	if e.Digest, err = ix.digest(also); err != nil {
+		return err
+	}
+	ix.toc.add(e, offset)
+	if also != nil {
+		ix.toc.keep(e.Path, body.Bytes())
+	}
+	return nil
+}
+
+// addLink adds a hard link.
+func (ix *indexer) addLink(e Entry, linkname string) error {
+	name, err := cleanPath(linkname)
+	if err != nil {
+		return fmt.Errorf("hard link: %w", err)
+	}
+	name, err = ix.resolve(name)
+	if err != nil {
+		return fmt.Errorf("hard link: %w", err)
+	}
+	target := ix.toc.lookup(name)
+	switch {
+	case target == nil || target.Type == TypeWhiteout:
+		ix.toc.add(Entry{Path: e.Path, Type: TypeFile, Link: name}, 0)
+		return nil
+	case target.Type == TypeDir:
+		return fmt.Errorf("hard link to the folder %s", name)
+	case name == e.Path:
+		return nil
+	}
+	if target.Group == "" && !isLowerLink(target.Entry) {
+		ix.groups++
+		target.Group = strconv.Itoa(ix.groups) // finish gives it its name
+	}
+	path := e.Path
+	e = target.Entry
+	e.Path = path
+	ix.toc.add(e, target.offset)
+	if target.kept {
+		ix.toc.keep(path, target.body)
+	}
+	return nil
+}
+
+// isLowerLink reports whether an entry of a TOC stands for a file of a lower layer; its Link says which.
+func isLowerLink(e Entry) bool { return e.Type == TypeFile && e.Link != "" }
+
+// addOpaque makes a folder hide what lower layers have in it.
+func (ix *indexer) addOpaque(dir string) error {
+	ix.toc.folder(dir).Opaque = true
+	return nil
+}
+
+// addWhiteout adds the removal of a name in dir.
+func (ix *indexer) addWhiteout(dir, name string) error {
+	if name == "" || name == "." || name == ".." {
+		return errors.New("whiteout of no name")
+	}
+	ix.toc.add(Entry{Path: join(dir, name), Type: TypeWhiteout}, 0)
+	return nil
+}
+
+// resolve returns where path leads through the symlinks of this layer so far. Its last element is not followed.
+func (ix *indexer) resolve(path string) (string, error) {
+	dir, _ := split(path)
+	if n := ix.toc.lookup(dir); n != nil && n.Type == TypeDir {
+		return path, nil // and so are all folders on the way
+	}
+	return resolve(path, false, func(p string) (string, error) {
+		n := ix.toc.lookup(p)
+		switch {
+		case n == nil || n.Type == TypeDir || n.Type == TypeWhiteout:
+			return "", nil
+		case n.Type == TypeSymlink:
+			return n.Link, nil
+		}
+		return "", fmt.Errorf("%s is no folder", p)
+	})
+}
+
+// whiteoutOpaque is the name that makes its folder opaque (image-spec, layer.md), and aufsPrefix that of
+// what aufs wrote into its branches for itself, as very old images still have it.
+const (
+	whiteoutOpaque = ".wh..wh..opq"
+	aufsPrefix     = ".wh..wh."
+)
+
+// hasWhiteout reports whether an element of path is the name of a whiteout.
+func hasWhiteout(path string) bool {
+	return strings.HasPrefix(path, whiteoutPrefix) || strings.Contains(path, "/"+whiteoutPrefix)
+}
+
+// isAufs reports whether path is, or lies in, what aufs wrote for itself.
+func isAufs(path string) bool {
+	dir, name := split(path)
+	return strings.HasPrefix(name, aufsPrefix) && name != whiteoutOpaque ||
+		strings.HasPrefix(dir, aufsPrefix) || strings.Contains(dir, "/"+aufsPrefix)
+}
 
 // Limits of names, from limits.h of Linux. What exceeds them cannot be unpacked.
 const (

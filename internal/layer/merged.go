@@ -54,7 +54,7 @@ func (m *Merged) lookup(path string, n int) (Entry, place, bool, error) {
 // a folder without a header, the file that a hard link to a lower layer stands for.
 func (m *Merged) settle(e Entry, at place) (Entry, place, error) {
 	switch {
-	case e.Type == TypeFile && e.Link != "":
+	case isLowerLink(e):
 		target, from, ok, err := m.target(e.Link, at.layer)
 		if err != nil {
 			return Entry{}, place{}, fmt.Errorf("%s: %w", e.Path, err)

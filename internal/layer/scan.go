@@ -1,0 +1,189 @@
+package layer
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+)
+
+// limits bound what reading a tar may cost, whatever stands in it.
+type limits struct {
+	entries int   // entries, with the folders that they imply
+	text    int64 // bytes of all names, links and extended attributes
+	holes   int64 // bytes of all holes in sparse files
+}
+
+// defaultLimits are far beyond what real layers and archives have.
+var defaultLimits = limits{entries: 2 << 20, text: 1 << 30, holes: 64 << 30}
+
+// errNotTar says that the very first bytes are not those of a tar.
+var errNotTar = errors.New("not a tar archive")
+
+// scanner reads a tar entry by entry, and knows where it is.
+type scanner struct {
+	ctx    context.Context
+	limits limits
+	in     *countingReader
+	tr     *tar.Reader
+	sum    hash.Hash
+	buf    []byte
+	start  int64  // where the header of the entry begins
+	last   string // name of the entry before, for errors
+	holes  int64  // bytes of holes so far
+}
+
+func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
+	in := &countingReader{r: bufio.NewReaderSize(contextReader{ctx, r}, 256<<10)}
+	return &scanner{ctx: ctx, limits: l, in: in, tr: tar.NewReader(in), sum: sha256.New(), buf: make([]byte, 64<<10)}
+}
+
+// next returns the header of the next entry; io.EOF at the end of the archive. Headers that are no entries are left out.
+func (s *scanner) next() (*tar.Header, error) {
+	for {
+		if _, err := s.copyContent(io.Discard); err != nil {
+			return nil, err
+		}
+		s.start = (s.in.n + blockSize - 1) / blockSize * blockSize
+		h, err := s.tr.Next()
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // cleanPath makes names safe
+			return nil, s.headerError(err)
+		}
+		s.last = h.Name
+		if h.Typeflag != tar.TypeXGlobalHeader && h.Typeflag != gnuVolume {
+			return h, nil
+		}
+	}
+}
+
+// headerError makes an error of reading a header one that says where it was.
+func (s *scanner) headerError(err error) error {
+	switch {
+	case err == io.EOF:
+		return err
+	case s.start == 0 && (err == tar.ErrHeader || err == io.ErrUnexpectedEOF && s.in.n < blockSize):
+		return errNotTar
+	case s.last != "":
+		return fmt.Errorf("after %s: %w", s.last, err)
+	}
+	return err
+}
+
+// drain reads what follows the end of the archive, which belongs to the stream.
+func (s *scanner) drain() error {
+	_, err := io.Copy(io.Discard, s.in)
+	return err
+}
+
+// contentOffset says, right after next, where the content of the entry is; see Content.
+func (s *scanner) contentOffset(h *tar.Header) int64 {
+	if isSparse(h) {
+		return ^s.start
+	}
+	return s.in.n
+}
+
+// digest reads the content of the entry to its end, and returns its SHA-256. Unless also is nil, the content is written to it.
+func (s *scanner) digest(also io.Writer) (sum [32]byte, err error) {
+	s.sum.Reset()
+	var w io.Writer = s.sum
+	if also != nil {
+		w = io.MultiWriter(s.sum, also)
+	}
+	if _, err := s.copyContent(w); err != nil {
+		return sum, err
+	}
+	return [32]byte(s.sum.Sum(nil)), nil
+}
+
+// copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero bytes.
+func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
+	start := s.in.n
+	for {
+		m, err := s.tr.Read(s.buf)
+		n += int64(m)
+		if _, err := w.Write(s.buf[:m]); err != nil {
+			return n, err
+		}
+		if holes := n - (s.in.n - start); s.holes+holes > s.limits.holes {
+			return n, errors.New("more holes in sparse files than any real archive has")
+		}
+		switch {
+		case err == io.EOF:
+			s.holes += max(0, n-(s.in.n-start))
+			return n, nil
+		case err != nil:
+			return n, err
+		case s.ctx.Err() != nil:
+			return n, s.ctx.Err()
+		}
+	}
+}
+
+// blockSize is the unit of a tar.
+const blockSize = 512
+
+// isSparse reports whether the content of a file is stored without its holes, in one of the formats of
+// GNU tar ("Storing Sparse Files" in its manual).
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// Content returns the content of a regular file of a layer, from the layer's uncompressed tar, which is read
+// from its start, and the offset that TOC.Lookup, TOC.All or Merged.Locate gave. A negative offset is that of a
+// sparse file: its complement is the place of the file's header.
+func Content(layer io.Reader, e Entry, offset int64) (io.Reader, error) {
+	sparse := offset < 0
+	if sparse {
+		offset = ^offset
+	}
+	if _, err := io.CopyN(io.Discard, layer, offset); err != nil {
+		return nil, fmt.Errorf("%s: %w", e.Path, noEOF(err))
+	}
+	if !sparse {
+		return io.LimitReader(layer, e.Size), nil
+	}
+	tr := tar.NewReader(layer)
+	if _, err := tr.Next(); err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+		return nil, fmt.Errorf("%s: %w", e.Path, noEOF(err))
+	}
+	return tr, nil
+}
+
+// countingReader counts what was read from r.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// contextReader ends with the context's error once that is done.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
