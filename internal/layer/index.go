@@ -63,7 +63,7 @@ func (ix *indexer) run() error {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 		if ix.toc.count > ix.limits.entries || ix.toc.text > ix.limits.text {
-			return errors.New("more entries or longer names than any real layer has")
+			return errTooMuch
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (ix *indexer) add(h *tar.Header) error {
 	switch {
 	case e.Path == ".":
 		if e.Type != TypeDir {
-			return errors.New("the root is no folder")
+			return errNoRoot
 		}
 	case isAufs(e.Path):
 		return nil
@@ -262,7 +262,9 @@ func entryFromHeader(h *tar.Header) (Entry, error) {
 	}
 	switch typ {
 	case TypeFile:
-		e.Size = h.Size
+		if h.Typeflag != tar.TypeLink {
+			e.Size = h.Size
+		}
 	case TypeSymlink:
 		// Linux has no modes of symlinks; what some tools write there means nothing.
 		e.Link, e.Mode = h.Linkname, 0o777

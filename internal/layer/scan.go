@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // limits bound what reading a tar may cost, whatever stands in it.
@@ -22,8 +25,11 @@ type limits struct {
 // defaultLimits are far beyond what real layers and archives have.
 var defaultLimits = limits{entries: 2 << 20, text: 1 << 30, holes: 64 << 30}
 
-// errNotTar says that the very first bytes are not those of a tar.
-var errNotTar = errors.New("not a tar archive")
+var (
+	errNotTar  = errors.New("not a tar archive") // the very first bytes are not those of a tar
+	errTooMuch = errors.New("more entries or longer names than any real archive has")
+	errNoRoot  = errors.New("the root is no folder")
+)
 
 // scanner reads a tar entry by entry, and knows where it is.
 type scanner struct {
@@ -36,6 +42,8 @@ type scanner struct {
 	start  int64  // where the header of the entry begins
 	last   string // name of the entry before, for errors
 	holes  int64  // bytes of holes so far
+
+	globals map[string]string // PAX records that count for all that follows
 }
 
 func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
@@ -49,13 +57,17 @@ func (s *scanner) next() (*tar.Header, error) {
 		if _, err := s.copyContent(io.Discard); err != nil {
 			return nil, err
 		}
-		s.start = (s.in.n + blockSize - 1) / blockSize * blockSize
+		s.start = (s.in.count() + blockSize - 1) / blockSize * blockSize
 		h, err := s.tr.Next()
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // cleanPath makes names safe
 			return nil, s.headerError(err)
 		}
-		s.last = h.Name
-		if h.Typeflag != tar.TypeXGlobalHeader && h.Typeflag != gnuVolume {
+		switch h.Typeflag {
+		case tar.TypeXGlobalHeader:
+			s.addGlobals(h)
+		case gnuVolume:
+		default:
+			s.last = h.Name
 			return h, nil
 		}
 	}
@@ -66,7 +78,7 @@ func (s *scanner) headerError(err error) error {
 	switch {
 	case err == io.EOF:
 		return err
-	case s.start == 0 && (err == tar.ErrHeader || err == io.ErrUnexpectedEOF && s.in.n < blockSize):
+	case s.start == 0 && (err == tar.ErrHeader || err == io.ErrUnexpectedEOF && s.in.count() < blockSize):
 		return errNotTar
 	case s.last != "":
 		return fmt.Errorf("after %s: %w", s.last, err)
@@ -80,12 +92,56 @@ func (s *scanner) drain() error {
 	return err
 }
 
+// addGlobals notes the records of a PAX global header that applyGlobals knows.
+func (s *scanner) addGlobals(h *tar.Header) {
+	for _, key := range [...]string{"mtime", "uid", "gid"} {
+		if value, ok := h.PAXRecords[key]; ok {
+			if s.globals == nil {
+				s.globals = make(map[string]string)
+			}
+			s.globals[key] = value
+		}
+	}
+}
+
+// applyGlobals sets in h what the global headers before it say, and its own PAX records do not (POSIX.1-2024, pax, "pax
+// Extended Header"). archive/tar leaves that to its users; tools that unpack layers leave it altogether.
+func (s *scanner) applyGlobals(h *tar.Header) (err error) {
+	for key, value := range s.globals {
+		if _, ok := h.PAXRecords[key]; ok || value == "" {
+			continue
+		}
+		switch key {
+		case "mtime":
+			h.ModTime, err = paxTime(value)
+		case "uid":
+			h.Uid, err = strconv.Atoi(value)
+		case "gid":
+			h.Gid, err = strconv.Atoi(value)
+		}
+		if err != nil {
+			return fmt.Errorf("global header: %w", err)
+		}
+	}
+	return nil
+}
+
+// paxTime parses the time of a PAX record, a decimal fraction of seconds, and rounds it down to a second.
+func paxTime(s string) (time.Time, error) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if strings.HasPrefix(whole, "-") && strings.Trim(fraction, "0") != "" {
+		sec--
+	}
+	return time.Unix(sec, 0), err
+}
+
 // contentOffset says, right after next, where the content of the entry is; see Content.
 func (s *scanner) contentOffset(h *tar.Header) int64 {
 	if isSparse(h) {
 		return ^s.start
 	}
-	return s.in.n
+	return s.in.count()
 }
 
 // digest reads the content of the entry to its end, and returns its SHA-256. Unless also is nil, the content is written to it.
@@ -103,19 +159,19 @@ func (s *scanner) digest(also io.Writer) (sum [32]byte, err error) {
 
 // copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero bytes.
 func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
-	start := s.in.n
+	start := s.in.count()
 	for {
 		m, err := s.tr.Read(s.buf)
 		n += int64(m)
 		if _, err := w.Write(s.buf[:m]); err != nil {
 			return n, err
 		}
-		if holes := n - (s.in.n - start); s.holes+holes > s.limits.holes {
+		if holes := n - (s.in.count() - start); s.holes+holes > s.limits.holes {
 			return n, errors.New("more holes in sparse files than any real archive has")
 		}
 		switch {
 		case err == io.EOF:
-			s.holes += max(0, n-(s.in.n-start))
+			s.holes += max(0, n-(s.in.count()-start))
 			return n, nil
 		case err != nil:
 			return n, err
@@ -163,17 +219,19 @@ func Content(layer io.Reader, e Entry, offset int64) (io.Reader, error) {
 	return tr, nil
 }
 
-// countingReader counts what was read from r.
+// countingReader counts what was read from r. The count may be asked for while another goroutine reads.
 type countingReader struct {
 	r io.Reader
-	n int64
+	n atomic.Int64
 }
 
 func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.r.Read(b)
-	c.n += int64(n)
+	c.n.Add(int64(n))
 	return n, err
 }
+
+func (c *countingReader) count() int64 { return c.n.Load() }
 
 // contextReader ends with the context's error once that is done.
 type contextReader struct {

@@ -75,10 +75,7 @@ func (b *tocBuilder) folder(path string) *tocNode {
 // put makes n the child of dir called name, or merges it with the one that is there.
 func (b *tocBuilder) put(dir *tocNode, name string, n *tocNode) {
 	b.count++
-	b.text += int64(len(n.Path) + len(n.Link))
-	for k, v := range n.Xattrs {
-		b.text += int64(len(k) + len(v))
-	}
+	b.text += textOf(&n.Entry)
 	if old := dir.children[name]; old != nil {
 		switch isDir := n.Type == TypeDir; {
 		case n.Type == TypeWhiteout:
@@ -95,6 +92,15 @@ func (b *tocBuilder) put(dir *tocNode, name string, n *tocNode) {
 		dir.children = make(map[string]*tocNode)
 	}
 	dir.children[name] = n
+}
+
+// textOf returns the length of an entry's path, link and extended attributes.
+func textOf(e *Entry) int64 {
+	n := len(e.Path) + len(e.Link)
+	for name, value := range e.Xattrs {
+		n += len(name) + len(value)
+	}
+	return int64(n)
 }
 
 // finish makes the TOC of what was added. The names of hard link groups are set to what Entry.Group says.
