@@ -1,0 +1,133 @@
+package spec
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Copy puts files from the host, another image, or the spec itself into the image.
+type Copy struct {
+	Src     string // path, folder or glob; "" when Content is set
+	Dest    string
+	Chown   string  // "" is 0:0
+	Chmod   *uint32 // permission, setuid, setgid and sticky bits (at most 07777); nil keeps the mode
+	Exclude []string
+	From    string  // a target of the file, or a tag of the layout; "" is the host
+	Content *string // a literal file
+}
+
+func (*Copy) isOp() {}
+
+// Inputs implements Op. What comes out of another image or the spec itself is not from outside.
+func (c *Copy) Inputs() []string {
+	if c.From != "" || c.Content != nil {
+		return nil
+	}
+	return []string{c.Src}
+}
+
+// String implements Op.
+func (c *Copy) String() string {
+	switch {
+	case c.Content != nil:
+		return summary("copy", "(content) "+c.Dest)
+	case c.From != "":
+		return summary("copy", c.From+":"+c.Src+" "+c.Dest)
+	}
+	return summary("copy", c.Src+" "+c.Dest)
+}
+
+func copyShape() shape[[]Action] {
+	pair := textAction(schema{"pattern": `^\s*\S+\s+\S+\s*$`}, parseCopy)
+	return actionShape(pair, pair, tableAction(copyTable()))
+}
+
+func copyTable() table[Copy] {
+	file := shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkFile)}
+	return table[Copy]{
+		fields: []field[Copy]{
+			key("src", "A file, a folder (its contents are copied) or a glob, beside the spec or in from.", file,
+				func(c *Copy) *string { return &c.Src }, "source", "file"),
+			key("dest", "Path in the image; with a / at its end, a folder.", stringShape(),
+				func(c *Copy) *string { return &c.Dest }, "destination", "to", "target"),
+			key("chown", "USER, USER:GROUP or numbers; 0:0 when left out.", ownerShape(),
+				func(c *Copy) *string { return &c.Chown }, "owner", "user"),
+			key("chmod", "Mode of all that is copied, in octal digits; kept when left out.", modeShape(),
+				func(c *Copy) **uint32 { return &c.Chmod }, "mode", "perm", "permissions"),
+			key("exclude", "Globs of names below src that are not copied.", globsShape(),
+				func(c *Copy) *[]string { return &c.Exclude }, "ignore"),
+			key("from", "A target of this file, or a tag of the layout, to copy from.", stringShape(),
+				func(c *Copy) *string { return &c.From }, "image", "base"),
+			key("content", "The text of the file, in place of src.", contentShape(),
+				func(c *Copy) **string { return &c.Content }, "text", "data"),
+		},
+		facets: schema{
+			"required": []string{"dest"},
+			"oneOf":    []schema{{"required": []string{"src"}}, {"required": []string{"content"}}},
+			"dependencies": schema{"content": schema{"not": schema{"anyOf": []schema{
+				{"required": []string{"from"}}, {"required": []string{"exclude"}},
+			}}}},
+		},
+		check: checkCopy,
+	}
+}
+
+// checkCopy checks the keys of a copy together.
+func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
+	content, ok := keys["content"]
+	if !ok {
+		d.require(n, keys, "src", "dest")
+		return
+	}
+	d.require(n, keys, "dest")
+	for _, e := range keys.inOrder("src", "from", "exclude") {
+		d.errorf(posOf(e.key), `%q cannot stand beside "content" (line %d)`, e.key.Value, content.key.Line)
+	}
+	if strings.HasSuffix(c.Dest, "/") {
+		d.errorf(posOf(keys["dest"].value), `%q is a folder; "content" needs the name of a file`, c.Dest)
+	}
+}
+
+// parseCopy reads "SRC DEST".
+func parseCopy(s string) (Op, error) {
+	words := strings.Fields(s)
+	switch len(words) {
+	case 2:
+		return &Copy{Src: words[0], Dest: words[1]}, checkFile(words[0])
+	case 0:
+		return nil, errEmpty
+	case 1:
+		return nil, fmt.Errorf(`expected "SRC DEST", found %q alone`, words[0])
+	}
+	return nil, fmt.Errorf(`expected "SRC DEST", found %d words; several copies are a list, and {src: ..., dest: ...} takes paths with blanks`, len(words))
+}
+
+// checkFile refuses what is no path.
+func checkFile(s string) error {
+	if isURL(s) {
+		return fmt.Errorf(`%q: copy takes files; "expand" and "install" take URLs`, s)
+	}
+	_, err := notEmpty(s)
+	return err
+}
+
+// contentShape is any text.
+func contentShape() shape[*string] {
+	f := anyStringShape()[0]
+	return shape[*string]{convert(f, func(s string) *string { return &s })}
+}
+
+// modeShape is permission bits in octal.
+func modeShape() shape[*uint32] {
+	return shape[*uint32]{textForm("a string", schema{"pattern": "^(0o)?0*[0-7]{1,4}$"}, func(s string) (*uint32, error) {
+		bits, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 12)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no mode: expected octal digits up to 7777, as in 0755", s)
+		}
+		mode := uint32(bits)
+		return &mode, nil
+	})}
+}

@@ -1,0 +1,129 @@
+package spec
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Expand unpacks one archive.
+type Expand struct {
+	Src             string // path or URL
+	Dest            string // folder in the image; "" is the root
+	StripComponents int
+	Checksum        string   // "" or sha256:HEX
+	Include         []string // globs; none: everything
+	Exclude         []string
+	Chown           string // "" keeps the archive's owners
+}
+
+func (*Expand) isOp() {}
+
+// Inputs implements Op.
+func (e *Expand) Inputs() []string { return []string{e.Src} }
+
+// String implements Op.
+func (e *Expand) String() string {
+	if e.Dest == "" {
+		return summary("expand", e.Src)
+	}
+	return summary("expand", e.Src+" "+e.Dest)
+}
+
+func expandShape() shape[[]Action] {
+	return actionShape(
+		form[[]Action]{text, "a string", textSchema(schema{"pattern": `\S`}), decodeExpandWords},
+		textAction(schema{"pattern": `\S`}, func(s string) (Op, error) { return &Expand{Src: s}, checkSource(s) }),
+		tableAction(expandTable()),
+	)
+}
+
+func expandTable() table[Expand] {
+	return table[Expand]{
+		fields: []field[Expand]{
+			key("src", "The archive: a path beside the spec, or a URL (http, https).", sourceShape(),
+				func(e *Expand) *string { return &e.Src }, "source", "file", "url", "archive"),
+			key("dest", "Folder in the image to unpack into, made where it is missing; the root when left out.", stringShape(),
+				func(e *Expand) *string { return &e.Dest }, "destination", "to", "target"),
+			key("strip_components", "Leading folders to drop from the names in the archive, as tar --strip-components does.", countShape(),
+				func(e *Expand) *int { return &e.StripComponents }, "strip"),
+			key("checksum", "sha256:HEX of the archive's own bytes, verified before anything is used.", checksumShape(),
+				func(e *Expand) *string { return &e.Checksum }, "sha256", "digest", "hash"),
+			key("include", "Globs of names in the archive; only what matches is unpacked.", globsShape(),
+				func(e *Expand) *[]string { return &e.Include }, "only"),
+			key("exclude", "Globs of names in the archive that are not unpacked.", globsShape(),
+				func(e *Expand) *[]string { return &e.Exclude }, "ignore"),
+			key("chown", "USER, USER:GROUP or numbers: the owner of all that is unpacked; the archive's when left out.", ownerShape(),
+				func(e *Expand) *string { return &e.Chown }, "owner", "user"),
+		},
+		facets: schema{"required": []string{"src"}},
+		check:  func(d *decoder, n *yaml.Node, keys keys, _ *Expand) { d.require(n, keys, "src") },
+	}
+}
+
+// decodeExpandWords reads the blank-separated archives of a string.
+func decodeExpandWords(d *decoder, n *yaml.Node) ([]Action, bool) {
+	s, ok := d.text(n)
+	if !ok {
+		return nil, false
+	}
+	if _, err := notEmpty(s); err != nil {
+		d.textErrorf(n, s, err)
+		return nil, false
+	}
+	var out []Action
+	end := 0
+	for _, word := range strings.Fields(s) {
+		start := end + strings.Index(s[end:], word)
+		end = start + len(word)
+		if err := checkSource(word); err != nil {
+			d.textErrorf(n, s, &textError{offset: start, msg: err.Error()})
+			ok = false
+		}
+		out = append(out, Action{Op: &Expand{Src: word}, Pos: d.posOfText(n, s, start)})
+	}
+	return out, ok
+}
+
+// sourceShape is a path or a URL.
+func sourceShape() shape[string] {
+	return shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkSource)}
+}
+
+// globsShape is one glob or a list of globs.
+func globsShape() shape[[]string] {
+	glob := stringShape()
+	return append(wrapped(glob), listForm("a list of strings", glob))
+}
+
+// isURL reports whether s begins as a URL with a host does.
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
+// checkSource refuses what is neither a path nor a URL that can be fetched.
+func checkSource(s string) error {
+	if !isURL(s) {
+		_, err := notEmpty(s)
+		return err
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "":
+		return fmt.Errorf("%q is no URL", s)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%q: only http and https URLs can be fetched", s)
+	}
+	return nil
+}
+
+// checksumShape is sha256:HEX.
+func checksumShape() shape[string] {
+	return shape[string]{stringForm("a string", schema{"pattern": "^sha256:[0-9a-f]{64}$"}, func(s string) error {
+		hex, ok := strings.CutPrefix(s, "sha256:")
+		if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+			return fmt.Errorf("%q is no checksum: expected sha256: and 64 digits of 0-9 and a-f", s)
+		}
+		return nil
+	})}
+}

@@ -1,0 +1,70 @@
+package spec
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// settings are the settings of a file, under "genoci".
+type settings struct{ args []argument }
+
+// settings decodes what stands under "genoci", and makes its arguments known.
+func (d *decoder) settings(entries []entry) {
+	for _, e := range entries {
+		if e.key.Value != settingsName {
+			continue
+		}
+		defer d.push(settingsName)()
+		d.args.closed = true
+		s, _ := settingsShape().decode(d, e.value)
+		d.args.closed = false
+		d.args.declare(s.args)
+	}
+}
+
+func settingsShape() shape[settings] {
+	t := table[settings]{
+		fields: []field[settings]{
+			key(argsName, "Arguments with their defaults, for ${{NAME}}; --arg NAME=VALUE overrides.", argsShape(),
+				func(s *settings) *[]argument { return &s.args }, "arguments", "arg", "vars", "variables"),
+		},
+		later: laterKeys(),
+		open:  true,
+	}
+	return shape[settings]{t.form("a map")}
+}
+
+// argsShape is a map of names to defaults; a name without a value has none.
+func argsShape() shape[[]argument] {
+	value := shape[*string]{
+		convert(anyStringShape()[0], func(s string) *string { return &s }),
+		{nothing, "nothing", schema{"type": "null"}, func(*decoder, *yaml.Node) (*string, bool) { return nil, true }},
+	}
+	return shape[[]argument]{mapForm("argument", value, checkArgumentName, func(name string, v *string) argument {
+		return argument{name, v}
+	})}
+}
+
+// checkArgumentName refuses what cannot name an argument.
+func checkArgumentName(name string) error {
+	if !isVariable(name) {
+		return fmt.Errorf("%q cannot name an argument: letters, digits and _ can, not beginning with a digit", name)
+	}
+	return nil
+}
+
+// checkGiven refuses arguments on the command line that the file does not know.
+func (d *decoder) checkGiven(entries []entry) {
+	for _, name := range d.args.unknown() {
+		var pos Pos
+		for _, e := range entries {
+			if e.key.Value == settingsName {
+				pos = posOf(e.key)
+			}
+		}
+		e := d.spec.Errorf(pos, "", "--arg %s: the file has no argument of this name", name)
+		e.Suggest = didYouMean(name, d.args.names())
+		d.errs = append(d.errs, e)
+	}
+}

@@ -1,0 +1,248 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Names at the top of a file that are no targets.
+const (
+	settingsName = "genoci"
+	argsName     = "args"
+	ignored      = "x-"      // prefix of what is for people and anchors only
+	emptyBase    = "empty"   // the base that has nothing in it
+	scratchBase  = "scratch" // what Dockerfiles call it
+)
+
+// file decodes a whole file into d.spec.
+func (d *decoder) file(data []byte) {
+	content := strings.TrimPrefix(string(data), byteOrderMark)
+	d.spec.lines = splitLines(content)
+	if !d.checkText(content) {
+		return
+	}
+	root := d.parse(content)
+	if root == nil || !d.checkTag(root) {
+		return
+	}
+	if k := kindOf(root); k != mapping {
+		d.errorf(posOf(root), "expected a map of targets, found %s", k)
+		return
+	}
+	entries := d.entries(root, "target")
+	d.settings(entries)
+	var drafts []*draft
+	for _, e := range entries {
+		if name := e.key.Value; name != settingsName && !strings.HasPrefix(name, ignored) {
+			if t, ok := d.decodeTarget(e); ok {
+				drafts = append(drafts, t)
+				d.spec.Targets = append(d.spec.Targets, &t.Target)
+			}
+		}
+	}
+	if len(d.errs) == 0 && len(drafts) == 0 {
+		d.errorf(posOf(root), "the file has no target")
+	}
+	d.checkTags(drafts)
+	d.checkGiven(entries)
+}
+
+// decodeTarget decodes one target.
+func (d *decoder) decodeTarget(e entry) (*draft, bool) {
+	name := e.key.Value
+	d.target = name
+	defer func() { d.target = "" }()
+	if name == emptyBase || name == scratchBase {
+		d.errorf(posOf(e.key), "the name %q is reserved for the base that has nothing in it", name)
+	} else if err := checkName("target", name); err != nil {
+		d.errorf(posOf(e.key), "%v", err)
+	}
+	t, ok := targetShape().decode(d, e.value)
+	if !ok {
+		return nil, false
+	}
+	t.Name, t.Pos = name, posOf(e.key)
+	if t.Base == "" {
+		t.Base, t.BasePos = emptyBase, t.Pos
+	}
+	return t, true
+}
+
+// checkTags refuses tags that two targets would move.
+func (d *decoder) checkTags(targets []*draft) {
+	owner := map[string]string{}
+	for _, t := range targets {
+		if !t.BuildOnly {
+			owner[t.Name] = t.Name
+		}
+	}
+	for _, t := range targets {
+		for _, tag := range t.Tags {
+			if other, ok := owner[tag]; ok {
+				d.target = t.Name
+				d.errorf(t.tagsPos, "tags: %q is a tag of target %q already", tag, other)
+				d.target = ""
+				continue
+			}
+			owner[tag] = t.Name
+		}
+	}
+}
+
+// draft is a target with its keys as they were read, before they are put in their places.
+type draft struct {
+	Target
+	actions     map[string][]Action // by directive
+	steps       []Action
+	environment []KV
+	annotations annotations
+	tagsPos     Pos
+}
+
+// targetShape is the value of a target.
+var targetShape = sync.OnceValue(func() shape[*draft] {
+	return shape[*draft]{convert(targetTable().form("a map"), func(v draft) *draft { return &v })}
+})
+
+// targetTable is the keys of a target.
+func targetTable() table[draft] {
+	add := func(t *draft, name string, actions []Action) {
+		if t.actions == nil {
+			t.actions = map[string][]Action{}
+		}
+		t.actions[name] = actions
+	}
+	config := func(t *draft) *Config { return &t.Config }
+	return table[draft]{
+		fields: slices.Concat([]field[draft]{
+			key("base", "What the image stands on: empty, a target of this file, a tag of the layout, or oci:DIR:TAG.", baseShape(),
+				func(t *draft) *string { return &t.Base }, "from", "image", "parent"),
+		}, actionFields(add), []field[draft]{
+			key("steps", "Actions in exactly this order, in place of the keys for actions.", stepsShape(),
+				func(t *draft) *[]Action { return &t.steps }, "step", "actions"),
+			key("pre", "Shell text that runs on the host before the actions; %ROOT% is the root filesystem.", hooksShape(false),
+				func(t *draft) *[]*Hook { return &t.Pre }, "before"),
+			key("post", "Shell text that runs on the host after the actions; %ROOT% is the root filesystem.", hooksShape(true),
+				func(t *draft) *[]*Hook { return &t.Post }, "after"),
+			key("entrypoint", "The program of a container, and its first arguments.", commandShape(),
+				func(t *draft) *[]string { return &config(t).Entrypoint }),
+			key("cmd", "Default arguments of the entrypoint, or the default command.", commandShape(),
+				func(t *draft) *[]string { return &config(t).Cmd }, "command"),
+			key("environment", "Environment of containers, and of run; $NAME is the base's own value.", environmentShape(),
+				func(t *draft) *[]KV { return &t.environment }, "env", "envs"),
+			key("user", "USER, USER:GROUP or numbers that containers run as.", ownerShape(),
+				func(t *draft) *string { return &config(t).User }),
+			key("working_dir", "Folder that containers start in.", absoluteShape(),
+				func(t *draft) *string { return &config(t).WorkingDir }, "workdir", "cwd"),
+			key("stop_signal", "Signal that stops a container.", signalShape(),
+				func(t *draft) *string { return &config(t).StopSignal }, "stopsignal"),
+			key("labels", "Labels of the image's config.", labelsShape(),
+				func(t *draft) *[]KV { return &config(t).Labels }, "label"),
+			key("annotations", "Annotations of the image's manifest.", annotationsShape(),
+				func(t *draft) *annotations { return &t.annotations }, "annotation"),
+			key("volumes", "Folders of the image that hold a container's data.", volumesShape(),
+				func(t *draft) *[]string { return &config(t).Volumes }, "volume"),
+			key("expose", "Ports that containers listen on: PORT or PORT/PROTOCOL.", exposeShape(),
+				func(t *draft) *[]string { return &config(t).Expose }, "ports", "port"),
+			key("healthcheck", "How to tell whether a container works, as compose has it.", healthcheckShape(),
+				func(t *draft) **Healthcheck { return &config(t).Healthcheck }),
+			key("author", "Who made the image.", stringShape(),
+				func(t *draft) *string { return &config(t).Author }, "maintainer"),
+			key("created", "Time of the image and of what the build makes: RFC 3339, git or now.", createdShape(),
+				func(t *draft) *string { return &config(t).Created }, "date", "time"),
+			key("build_env", "Environment of run and install only; it is not in the image.", literalEnvironmentShape(),
+				func(t *draft) *[]KV { return &t.BuildEnv }, "build_environment"),
+			key("build_only", "Build the image as a base or for from, but tag it not.", boolShape(),
+				func(t *draft) *bool { return &t.BuildOnly }, "internal", "abstract"),
+			key("tags", "Further tags of the image, beside its name.", tagsShape(),
+				func(t *draft) *[]string { return &t.Tags }, "tag"),
+		}),
+		later:  laterKeys(),
+		open:   true,
+		facets: schema{"dependencies": stepsAlone()},
+		check:  finishTarget,
+	}
+}
+
+// stepsAlone is the schema for "steps" and directives excluding each other.
+func stepsAlone() schema {
+	var any []schema
+	for _, name := range directiveNames() {
+		any = append(any, schema{"required": []string{name}})
+	}
+	return schema{"steps": schema{"not": schema{"anyOf": any}}}
+}
+
+// finishTarget checks the keys of a target together, and puts them in their places.
+func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
+	if base, ok := keys["base"]; ok {
+		t.BasePos = posOf(base.value)
+	}
+	if steps, ok := keys["steps"]; ok {
+		for _, e := range keys.inOrder(directiveNames()...) {
+			d.errorf(posOf(e.key), `%q cannot stand beside "steps" (line %d); make it one of the steps`, e.key.Value, steps.key.Line)
+		}
+	}
+	t.Actions = t.steps
+	for _, name := range directiveNames() {
+		t.Actions = append(t.Actions, t.actions[name]...)
+	}
+	t.Config.Environment = t.environment
+	for _, v := range t.annotations.environment {
+		if slices.ContainsFunc(t.environment, func(w KV) bool { return v.Key == w.Key }) {
+			d.errorf(posOf(keys["annotations"].key), `annotations: variable %q stands in "environment" too`, v.Key)
+		}
+		t.Config.Environment = append(t.Config.Environment, v)
+	}
+	t.Config.Annotations = t.annotations.pairs
+	if tags, ok := keys["tags"]; ok {
+		t.tagsPos = posOf(tags.key)
+		if t.BuildOnly && len(t.Tags) > 0 {
+			d.errorf(posOf(tags.key), `"tags" cannot stand beside "build_only" (line %d): such an image gets no tag`, keys["build_only"].key.Line)
+		}
+	}
+}
+
+// baseShape is what an image can stand on. Whether a target or tag exists is not seen here.
+func baseShape() shape[string] {
+	return shape[string]{textForm("a string", schema{"pattern": `\S`}, func(s string) (string, error) {
+		if s == scratchBase {
+			return emptyBase, nil
+		}
+		return s, checkBase(s)
+	})}
+}
+
+// checkBase refuses what cannot name a base.
+func checkBase(s string) error {
+	if _, err := notEmpty(s); err != nil {
+		return err
+	}
+	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
+		dir, tag, _ := strings.Cut(rest, ":")
+		if dir == "" || tag == "" || strings.HasPrefix(dir, "//") {
+			return fmt.Errorf("%q is no image of a layout: expected oci:DIR:TAG", s)
+		}
+		return nil
+	}
+	if transport, _, ok := strings.Cut(s, "://"); ok {
+		return fmt.Errorf("not supported yet: %q", transport+"://")
+	}
+	switch transport, _, _ := strings.Cut(s, ":"); transport {
+	case "oci-archive", "docker-archive", "docker-daemon", "containers-storage", "dir":
+		return fmt.Errorf("not supported yet: %q", transport+":")
+	}
+	if strings.ContainsAny(s, " \t\n") {
+		return fmt.Errorf("%q cannot name a base", s)
+	}
+	return nil
+}
+
+// laterKeys are reserved in targets and settings, so that no file changes its meaning later.
+func laterKeys() []string {
+	return []string{"platforms", "matrix", "include", "test", "outputs", "artifacts", "users", "layer"}
+}
