@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"genoci/internal/build"
+	"genoci/internal/cache"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+	"genoci/internal/plan"
+	"genoci/internal/sandbox"
+)
+
+// stepFlags are the flags that decide how steps are carried out: build has them, and plan, which foretells build.
+type stepFlags struct {
+	cacheDir     string
+	noCache      bool
+	noHooks      bool
+	compression  string
+	reproducible bool
+	busybox      string
+}
+
+func (s *stepFlags) add(fs *pflag.FlagSet) {
+	cacheDirVar(fs, &s.cacheDir)
+	fs.BoolVar(&s.noCache, "no-cache", false, "carry out every step")
+	fs.BoolVar(&s.noHooks, "no-hooks", false, "refuse specs with hooks (pre, post), which run on the host")
+	choiceVar(fs, &s.compression, "compression", "of new layers", "gzip", "zstd", "none")
+	fs.BoolVar(&s.reproducible, "reproducible", true, "give files that steps make the time of the build's epoch; =false keeps real times")
+	fs.StringVar(&s.busybox, "busybox", "", "static busybox that is lent to images without a shell, `FILE` (default: looked for on the host)")
+}
+
+// buildFlags are the flags of build.
+type buildFlags struct {
+	specFlags
+	stepFlags
+	driver    string
+	jobs      count
+	keepGoing bool
+	progress  string
+	json      bool
+}
+
+func newBuild() *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:   "build [-f FILE] [TARGET...]",
+		Short: "Build images from a spec",
+		Long: `Build builds the targets, and those that they stand on, or all targets of the spec when none is named.
+
+Each image gets the tag NAME and a dated one, NAME-YYYY-MM-DD_N. All tags move together at the end: a build that
+fails moves none, and with --keep-going those of the images that do not depend on the failure. What was built before
+is taken from the cache when none of its inputs changed.
+
+Steps that only unpack, copy or remove are put together as archives. Steps that run something need a root filesystem, in
+a namespace of their own; for an ordinary user that takes ranges in /etc/subuid and /etc/subgid.
+
+SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json makes it JSON.`,
+		Example: `  genoci build                         all targets of genoci.yaml
+  genoci build -f web.yaml api         one target, and what it stands on
+  genoci build --arg VERSION=1.2       with a value for ${{VERSION}}
+  genoci build --layout /srv/images --compression zstd
+  genoci build --progress json 2>events.json --json >result.json`,
+		ValidArgsFunction: completeTargets(&f.specFlags),
+		RunE:              func(cmd *cobra.Command, targets []string) error { return f.run(cmd, targets) },
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	f.specFlags.add(fs)
+	driverVar(fs, &f.driver)
+	fs.Var(&f.jobs, "jobs", "images to build at once (default: one for each processor)")
+	f.stepFlags.add(fs)
+	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
+	choiceVar(fs, &f.progress, "progress", "how progress is shown on stderr", progressModes...)
+	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
+	return cmd
+}
+
+func (f *buildFlags) run(cmd *cobra.Command, targets []string) error {
+	ctx := cmd.Context()
+	if err := checkDriver(f.driver); err != nil {
+		return err
+	}
+	p, err := f.plan(targets)
+	if err != nil {
+		return err
+	}
+	l, err := layout.Create(f.layout)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	b, err := f.builder(l)
+	if err != nil {
+		return err
+	}
+	if err := enterFor(ctx, b, p); err != nil {
+		return err
+	}
+	res, err := f.build(ctx, b, p)
+	return f.finish(cmd, res, err)
+}
+
+// builder returns a Builder that does as the flags say. Driver and Report are not set.
+func (s *stepFlags) builder(l *layout.Layout) (*build.Builder, error) {
+	epoch, err := sourceEpoch()
+	if err != nil {
+		return nil, err
+	}
+	compression, err := layer.CompressionByName(s.compression)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := cacheDir(s.cacheDir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cache.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &build.Builder{
+		Layout: l, Cache: c, NoCache: s.noCache, NoHooks: s.noHooks, RealTimes: !s.reproducible,
+		SourceEpoch: epoch, Compression: compression, Busybox: s.busybox, Rootless: sandbox.Rootless(),
+	}, nil
+}
+
+// enterFor brings the process into a namespace of its own if b needs one to build p. The program then starts anew in it.
+func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan) error {
+	if sandbox.Inside() {
+		return nil
+	}
+	_, needed, err := b.Forecast(ctx, p)
+	if err != nil || !needed {
+		return err
+	}
+	return sandbox.Enter()
+}
+
+// build carries out p and shows how it goes.
+func (f *buildFlags) build(ctx context.Context, b *build.Builder, p *plan.Plan) (*build.Result, error) {
+	v := newView(f.progress)
+	defer v.Close()
+	b.Report = v.Report
+	b.Jobs, b.KeepGoing = int(f.jobs), f.keepGoing
+	b.Driver = driverOpener(f.driver, b.Cache, v.Report)
+	return b.Build(ctx, p)
+}
+
+// finish prints the result, and returns err as the user is to see it.
+func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) error {
+	out := cmd.OutOrStdout()
+	if cause := context.Cause(cmd.Context()); err != nil && cause != nil {
+		err = cause
+	}
+	mode := resolveProgress(f.progress, os.Stderr)
+	if f.json {
+		dir, absErr := filepath.Abs(f.layout)
+		if absErr != nil {
+			return absErr
+		}
+		if jsonErr := printJSON(out, newJSONResult(dir, res, err)); jsonErr != nil {
+			return errors.Join(err, jsonErr)
+		}
+	} else if res != nil && len(res.Images) > 0 {
+		printSummary(out, res)
+	}
+	switch {
+	case err == nil:
+		if !f.json && (mode == "tty" || mode == "plain") {
+			printUses(cmd.ErrOrStderr(), f.layout, res)
+		}
+		return nil
+	case mode == "json":
+		newJSONView(cmd.ErrOrStderr()).fail(err)
+		return &cliError{err: err, told: true}
+	case mode == "tty" || mode == "plain":
+		forgetTails(err)
+	}
+	return err
+}
+
+// forgetTails drops the output of failed commands that was shown as it happened.
+func forgetTails(err error) {
+	for _, e := range joined(err) {
+		if step := stepError(e); step != nil {
+			step.Tail = nil
+		}
+	}
+}

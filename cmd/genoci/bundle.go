@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/user"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+)
+
+// bundle makes the empty folder dir an OCI runtime bundle (runtime-spec v1.3, bundle.md): config.json and rootfs.
+func (u *unpacker) bundle(ctx context.Context, dir string) error {
+	rootfs := filepath.Join(dir, "rootfs")
+	if err := os.Mkdir(rootfs, 0o755); err != nil {
+		return err
+	}
+	if err := u.rootfs(ctx, rootfs); err != nil {
+		return err
+	}
+	config, err := runtimeConfig(u.image.Config, layer.Dir(rootfs))
+	if err != nil {
+		return err
+	}
+	if !u.root {
+		if err := makeRootless(config); err != nil {
+			return err
+		}
+	}
+	data, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), append(data, '\n'), 0o644)
+}
+
+// bundleCapabilities are those that containers have everywhere else too (moby, podman).
+var bundleCapabilities = []string{
+	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+}
+
+// runtimeConfig converts the config of an image to that of a runtime, as image-spec v1.1, conversion.md, has it; root is the
+// image's tree, for names of users. What that page leaves open is as containers are run everywhere: namespaces
+// of their own, the default capabilities, masked kernel files, no terminal.
+func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
+	who, err := processUser(c.Config.User, root)
+	if err != nil {
+		return nil, err
+	}
+	args := slices.Concat(c.Config.Entrypoint, c.Config.Cmd)
+	if len(args) == 0 {
+		args = []string{"sh"} // runtimes refuse a process without arguments
+	}
+	env := slices.Clone(c.Config.Env)
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	cwd := c.Config.WorkingDir
+	if !strings.HasPrefix(cwd, "/") {
+		cwd = "/" + cwd
+	}
+	return &specs.Spec{
+		Version:  "1.0.2", // the newest that all runtimes in use accept; nothing newer is needed
+		Root:     &specs.Root{Path: "rootfs"},
+		Hostname: "genoci",
+		Process: &specs.Process{
+			User: who,
+			Args: args,
+			Env:  env,
+			Cwd:  cwd,
+			Capabilities: &specs.LinuxCapabilities{
+				Bounding: bundleCapabilities, Effective: bundleCapabilities, Permitted: bundleCapabilities,
+			},
+			NoNewPrivileges: true,
+		},
+		Mounts:      append(systemMounts(), volumeMounts(c.Config.Volumes)...),
+		Annotations: runtimeAnnotations(c),
+		Linux: &specs.Linux{
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace},
+				{Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+			},
+			MaskedPaths: []string{
+				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+				"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+			},
+			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		},
+	}, nil
+}
+
+// processUser looks up the user of an image's config in the image's own passwd and group.
+func processUser(name string, root layer.View) (specs.User, error) {
+	passwd, err := readIfThere(root, "etc/passwd")
+	if err != nil {
+		return specs.User{}, err
+	}
+	group, err := readIfThere(root, "etc/group")
+	if err != nil {
+		return specs.User{}, err
+	}
+	u, err := user.GetExecUser(name, &user.ExecUser{}, bytes.NewReader(passwd), bytes.NewReader(group))
+	if err != nil {
+		return specs.User{}, fmt.Errorf("user %q of the image: %w", name, err)
+	}
+	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
+	if name != "" && name[0] >= '0' && name[0] <= '9' {
+		return out, nil // conversion.md: no groups for numbers
+	}
+	for _, g := range u.Sgids {
+		out.AdditionalGids = append(out.AdditionalGids, uint32(g))
+	}
+	return out, nil
+}
+
+func readIfThere(root layer.View, path string) ([]byte, error) {
+	data, err := root.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// runtimeAnnotations returns the annotations that conversion.md derives from a config. Labels win.
+func runtimeAnnotations(c image.Config) map[string]string {
+	all := map[string]string{
+		"org.opencontainers.image.os":           c.OS,
+		"org.opencontainers.image.architecture": c.Architecture,
+		"org.opencontainers.image.variant":      c.Variant,
+		"org.opencontainers.image.os.version":   c.OSVersion,
+		"org.opencontainers.image.os.features":  strings.Join(c.OSFeatures, ","),
+		"org.opencontainers.image.author":       c.Author,
+		"org.opencontainers.image.stopSignal":   c.Config.StopSignal,
+		"org.opencontainers.image.exposedPorts": strings.Join(slices.Sorted(maps.Keys(c.Config.ExposedPorts)), ","),
+	}
+	if c.Created != nil {
+		all[v1.AnnotationCreated] = c.Created.Format(time.RFC3339Nano)
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	maps.Copy(all, c.Config.Labels)
+	return all
+}
+
+// systemMounts are what a Linux process expects to find (runtime-spec, config-linux.md, "Default Filesystems").
+func systemMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+	}
+}
+
+// volumeMounts keeps what is written to volumes out of the root filesystem: each is a tmpfs that begins with what the image
+// has there (tmpcopyup, of runc and crun).
+func volumeMounts(volumes map[string]struct{}) []specs.Mount {
+	var mounts []specs.Mount
+	for _, path := range slices.Sorted(maps.Keys(volumes)) {
+		mounts = append(mounts, specs.Mount{
+			Destination: path, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "tmpcopyup"},
+		})
+	}
+	return mounts
+}
+
+// makeRootless changes a config so that an ordinary user's runtime can start it: in a user namespace where root is the caller and
+// the caller's subordinate ids follow, on the host's network, and with the host's /sys.
+func makeRootless(s *specs.Spec) error {
+	uids, err := user.CurrentUserSubUIDs()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	gids, err := user.CurrentUserSubGIDs()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.Linux.UIDMappings = idMappings(os.Geteuid(), uids)
+	s.Linux.GIDMappings = idMappings(os.Getegid(), gids)
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.NetworkNamespace
+	})
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		switch m.Destination {
+		case "/sys":
+			*m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+		case "/dev/pts":
+			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
+		}
+	}
+	return nil
+}
+
+// idMappings maps 0 to the caller's id, and what follows to the caller's subordinate ids.
+func idMappings(id int, ranges []user.SubID) []specs.LinuxIDMapping {
+	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(id), Size: 1}}
+	next := uint32(1)
+	for _, r := range ranges {
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: next, HostID: uint32(r.SubID), Size: uint32(r.Count)})
+		next += uint32(r.Count)
+	}
+	return maps
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"genoci/internal/build"
+	"genoci/internal/layout"
+	"genoci/internal/plan"
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+	"genoci/internal/spec"
+)
+
+// The exit codes. A command that a signal ended exits with 128 and the signal's number: 130 after Ctrl-C.
+const (
+	exitFailed  = 1 // a build or command failed
+	exitUsage   = 2 // the spec, the settings or the arguments are wrong
+	exitLacking = 3 // the environment lacks something
+)
+
+// exitHelp is what the help of every command says about them.
+const exitHelp = `Exit codes: 0 done; 1 a build or command failed; 2 the spec, the settings or the arguments are wrong;
+3 the environment lacks something (genoci doctor tells what); 130 after Ctrl-C.`
+
+// cliError is an error of which this program knows more than its text.
+type cliError struct {
+	err  error
+	code int    // 0: as the cause has it
+	hint string // what the user can do; "": as the cause has it
+	told bool   // it was printed already
+}
+
+func (e *cliError) Error() string { return e.err.Error() }
+func (e *cliError) Unwrap() error { return e.err }
+
+// usagef returns an error in what the user wrote.
+func usagef(format string, args ...any) error {
+	return &cliError{err: fmt.Errorf(format, args...), code: exitUsage}
+}
+
+// lackingf returns an error of the environment.
+func lackingf(format string, args ...any) error {
+	return &cliError{err: fmt.Errorf(format, args...), code: exitLacking}
+}
+
+// withHint adds to err what the user can do about it.
+func withHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &cliError{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// exitCode returns the exit code that err stands for.
+func exitCode(err error) int {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if own, ok := e.(*cliError); ok && own.code != 0 {
+			return own.code
+		}
+	}
+	var sig *interrupted
+	var step *build.StepError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &sig):
+		return 128 + int(sig.signal)
+	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, snapshot.ErrUnsupported):
+		return exitLacking
+	case errors.As(err, &step):
+		return exitFailed
+	case isSpecError(err):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// isSpecError reports whether the cause of err is in the spec or in the names of targets. Such errors that have
+// a position are printed as they are.
+func isSpecError(err error) bool {
+	var unknown *plan.UnknownTargetError
+	return len(specErrors(err)) > 0 || errors.As(err, &unknown)
+}
+
+// specErrors returns the errors in a spec that err is made of.
+func specErrors(err error) spec.Errors {
+	var all spec.Errors
+	var one *spec.Error
+	switch {
+	case errors.As(err, &all):
+		return all
+	case errors.As(err, &one):
+		return spec.Errors{one}
+	}
+	return nil
+}
+
+// hintFor returns what the user can do about err, or "".
+func hintFor(err error) string {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if own, ok := e.(*cliError); ok && own.hint != "" {
+			return own.hint
+		}
+	}
+	var unknown *plan.UnknownTargetError
+	var exit *sandbox.ExitError
+	switch {
+	case errors.As(err, &unknown) && unknown.Nearest == "":
+		return "genoci plan lists the targets"
+	case errors.Is(err, snapshot.ErrUnsupported):
+		return "genoci doctor says what this machine lacks; --driver vfs works everywhere"
+	case errors.Is(err, sandbox.ErrUnsupported):
+		return "genoci doctor says what this machine lacks, and how to mend it"
+	case errors.Is(err, layout.ErrInUse):
+		return "try again when the builds that use the layout have ended"
+	case errors.As(err, &exit) && exit.Code == 127:
+		return "status 127 means that the image has no command of that name"
+	}
+	return ""
+}
+
+// printError prints err and returns the exit code: a line "error: ..." for each error that it is joined from, the last
+// output of a command that failed, and a line "hint: ..." where the user can do something. Errors of a spec are printed as
+// they are, since they begin with their position. On GitHub Actions, positions become annotations too.
+func printError(w io.Writer, err error) int {
+	var own *cliError
+	if err == nil || errors.As(err, &own) && own.told {
+		return exitCode(err)
+	}
+	annotate := os.Getenv("GITHUB_ACTIONS") == "true"
+	for _, e := range joined(err) {
+		printOne(w, e)
+		if annotate {
+			fmt.Fprint(w, annotation(e))
+		}
+	}
+	return exitCode(err)
+}
+
+func printOne(w io.Writer, err error) {
+	if list := specErrors(err); len(list) > 0 && exitCode(err) == exitUsage {
+		fmt.Fprintln(w, strings.TrimSuffix(list.Error(), "\n"))
+	} else {
+		fmt.Fprintf(w, "error: %v\n", err)
+	}
+	var step *build.StepError
+	if errors.As(err, &step) {
+		printTail(w, step.Tail)
+	}
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+}
+
+// printTail prints the last lines of a command's output.
+func printTail(w io.Writer, lines []string) {
+	for _, line := range lines {
+		fmt.Fprintf(w, "  | %s\n", printable(line))
+	}
+}
+
+// joined returns the errors that err was joined from, or err itself.
+func joined(err error) []error {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		return list.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// choice is a flag that takes one of a few words.
+type choice struct {
+	value   *string
+	allowed []string
+	shown   []string // of allowed, in the help
+}
+
+func (c *choice) String() string { return *c.value }
+func (c *choice) Type() string   { return strings.Join(c.shown, "|") }
+func (c *choice) Set(s string) error {
+	if !slices.Contains(c.allowed, s) {
+		return fmt.Errorf("%q is none of %s", s, strings.Join(c.shown, ", "))
+	}
+	*c.value = s
+	return nil
+}
+
+// choiceVar adds a flag that takes one of allowed to fs; the first is the default.
+func choiceVar(fs *pflag.FlagSet, value *string, name, usage string, allowed ...string) {
+	*value = allowed[0]
+	fs.Var(&choice{value, allowed, allowed}, name, usage)
+}
+
+// driverVar adds the flag --driver to fs.
+func driverVar(fs *pflag.FlagSet, value *string) {
+	*value = "auto"
+	c := &choice{value: value, allowed: []string{"auto"}, shown: []string{"auto"}}
+	for _, d := range drivers() {
+		c.allowed = append(c.allowed, d.name)
+		if d.open != nil {
+			c.shown = append(c.shown, d.name)
+		}
+	}
+	fs.Var(c, "driver", "storage of root filesystems")
+}
+
+// count is a flag that takes a number from 1.
+type count int
+
+func (c *count) Type() string { return "N" }
+func (c *count) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}
+
+func (c *count) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return fmt.Errorf("%q is no number from 1", s)
+	}
+	*c = count(n)
+	return nil
+}
+
+// args is the flag --arg NAME=VALUE.
+type args map[string]string
+
+func (a args) String() string { return "" }
+func (a args) Type() string   { return "NAME=VALUE" }
+func (a args) Set(s string) error {
+	name, value, ok := strings.Cut(s, "=")
+	if !ok || name == "" {
+		return fmt.Errorf("%q is not NAME=VALUE", s)
+	}
+	a[name] = value
+	return nil
+}
+
+// layoutVar adds the flag --layout.
+func layoutVar(fs *pflag.FlagSet, dir *string) {
+	fs.StringVar(dir, "layout", "./oci", "`DIR` of the OCI image layout")
+}
+
+// cacheDirVar adds the flag --cache-dir.
+func cacheDirVar(fs *pflag.FlagSet, dir *string) {
+	fs.StringVar(dir, "cache-dir", "", "`DIR` of genoci's own state (default $XDG_CACHE_HOME/genoci)")
+}
+
+// cacheDir returns the folder of genoci's own state: as given, or by the XDG base directory specification.
+func cacheDir(given string) (string, error) {
+	if given != "" {
+		return filepath.Abs(given)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", withHint(lackingf("cache folder: %w", err), "name one: --cache-dir DIR, or GENOCI_CACHE_DIR")
+	}
+	return filepath.Join(dir, "genoci"), nil
+}
+
+// sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where it is not set.
+func sourceEpoch() (*int64, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		return nil, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return nil, usagef("SOURCE_DATE_EPOCH: %q is no number of seconds since 1970", text)
+	}
+	return &n, nil
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// size returns a number of bytes with three digits and a decimal unit: "60.5 MB".
+func size(bytes int64) string {
+	if bytes < 1000 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	f, unit := float64(bytes), 0
+	for f >= 999.5 && unit < 4 {
+		f, unit = f/1000, unit+1
+	}
+	digits := 2
+	if f >= 9.995 {
+		digits = 1
+	}
+	if f >= 99.95 {
+		digits = 0
+	}
+	return fmt.Sprintf("%.*f %cB", digits, f, " kMGT"[unit])
+}
+
+// duration returns a time span as people say it: "0.3s", "42.0s", "3m05s", "1h02m".
+func duration(d time.Duration) string {
+	switch {
+	case d < 59950*time.Millisecond:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// short returns a digest with the 12 digits that people compare: enough to name a blob to any command.
+func short(d digest.Digest) string {
+	algorithm, hex, ok := strings.Cut(string(d), ":")
+	if !ok || len(hex) < 12 {
+		return string(d)
+	}
+	return algorithm + ":" + hex[:12]
+}
+
+// plural returns "1 image", "2 images".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printable returns the part of a line of output that a terminal would show: what follows the last carriage return,
+// without escape sequences (ECMA-48) and other control characters. Nothing that an image's command writes moves the cursor.
+func printable(line string) string {
+	line = strings.TrimRight(line, "\r")
+	line = line[strings.LastIndexByte(line, '\r')+1:]
+	var b strings.Builder
+	for i := 0; i < len(line); {
+		if n := escapeLen(line[i:]); n > 0 {
+			i += n
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(line[i:])
+		switch {
+		case r == '\t':
+			b.WriteString("    ")
+		case !unicode.IsControl(r):
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// escapeLen returns the length of the escape sequence that s starts with, 0 for none.
+func escapeLen(s string) int {
+	if len(s) < 2 || s[0] != 0x1b {
+		return 0
+	}
+	switch s[1] {
+	case '[': // CSI: parameters, intermediates, a final byte
+		for i := 2; i < len(s); i++ {
+			if s[i] >= 0x40 && s[i] <= 0x7e {
+				return i + 1
+			}
+		}
+		return len(s)
+	case ']', 'P', '^', '_', 'X': // strings, ended by BEL or ESC \
+		for i := 2; i < len(s); i++ {
+			if s[i] == 0x07 {
+				return i + 1
+			}
+			if s[i] == 0x1b && i+1 < len(s) && s[i+1] == '\\' {
+				return i + 2
+			}
+		}
+		return len(s)
+	}
+	return 2
+}
+
+// table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines.
+func table(w io.Writer, rows [][]string) {
+	var width []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(width) {
+				width = append(width, 0)
+			}
+			width[i] = max(width[i], len([]rune(cell)))
+		}
+	}
+	for _, row := range rows {
+		var b strings.Builder
+		for i, cell := range row {
+			fmt.Fprintf(&b, "%-*s  ", width[i], cell)
+		}
+		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+	}
+}
+
+// printJSON writes v, indented.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

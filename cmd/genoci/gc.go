@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newGC() *cobra.Command {
+	var dir string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what no tag needs",
+		Long: `Gc removes blobs that nothing in the layout's index reaches, and temporary files of builds that were killed. It refuses
+to run while builds use the layout.`,
+		Example: `  genoci gc --dry-run
+  genoci gc`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := openLayout(dir)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			res, err := l.GC(cmd.Context(), dryRun)
+			out, verb := cmd.OutOrStdout(), "removed"
+			if dryRun {
+				verb = "would remove"
+				for _, b := range res.Blobs {
+					fmt.Fprintf(out, "%s  %s\n", b.Digest, size(b.Size))
+				}
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s %s and %s, %s\n", verb, plural(len(res.Blobs), "blob"), plural(res.Temps, "temporary file"), size(res.Bytes))
+			return nil
+		},
+	}
+	layoutVar(cmd.Flags(), &dir)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be removed")
+	return cmd
+}

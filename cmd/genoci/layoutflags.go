@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+	"genoci/internal/layout"
+)
+
+// openLayout opens the layout in dir for a command that needs one.
+func openLayout(dir string) (*layout.Layout, error) {
+	l, err := layout.Open(dir)
+	if errors.Is(err, layout.ErrNotExist) {
+		return nil, withHint(err, "genoci build makes it; --layout DIR names another one")
+	}
+	return l, err
+}
+
+// openImage reads the image that ref, a tag or digest, names in the layout in dir. The layout is due to be closed.
+func openImage(dir, ref string) (*layout.Layout, image.Image, error) {
+	l, err := openLayout(dir)
+	if err != nil {
+		return nil, image.Image{}, err
+	}
+	img, err := l.Image(ref, v1.Platform{})
+	if err != nil {
+		l.Close()
+		return nil, image.Image{}, noSuchTag(err)
+	}
+	return l, img, nil
+}
+
+// noSuchTag adds a hint to an error about a tag that does not exist.
+func noSuchTag(err error) error {
+	if errors.Is(err, layout.ErrNotExist) {
+		return withHint(err, "genoci ls lists the tags")
+	}
+	return err
+}
+
+// imageSize returns the size of all blobs of an image.
+func imageSize(img image.Image) int64 {
+	total := img.Descriptor.Size + img.Manifest.Config.Size
+	for _, l := range img.Manifest.Layers {
+		total += l.Size
+	}
+	return total
+}
+
+// created returns when an image was made, as text.
+func created(img image.Image) string {
+	if img.Config.Created == nil {
+		return "-"
+	}
+	return img.Config.Created.UTC().Format("2006-01-02 15:04:05")
+}
+
+// checkTagName returns an error when name can be no tag (distribution-spec v1.1, "Pulling manifests").
+func checkTagName(name string) error {
+	ok := name != "" && len(name) <= 128 && name[0] != '.' && name[0] != '-'
+	for _, r := range name {
+		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+	}
+	if !ok {
+		return withHint(usagef("tag %q: not a name that tags can have", name),
+			"letters, digits, and ._- (not first, but _ may be), at most 128")
+	}
+	return nil
+}
+
+// descriptorOf returns what ref names in the index: a tag's own entry, else the image of a digest.
+func descriptorOf(l *layout.Layout, tags []layout.Tag, ref string) (v1.Descriptor, error) {
+	for _, t := range tags {
+		if t.Name == ref {
+			return t.Descriptor, nil
+		}
+	}
+	img, err := l.Image(ref, v1.Platform{})
+	if err != nil {
+		return v1.Descriptor{}, noSuchTag(err)
+	}
+	return img.Descriptor, nil
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"genoci/internal/layout"
+)
+
+// jsonTag is an element of what ls --json prints. Names and meanings stay as they are; fields may come.
+type jsonTag struct {
+	Name    string        `json:"name"`
+	Digest  digest.Digest `json:"digest"`            // of the manifest, or of the index of a multi-platform image
+	Created *time.Time    `json:"created,omitempty"` // RFC 3339
+	Size    int64         `json:"size"`              // of manifest, config and layers, in bytes
+	Layers  int           `json:"layers"`
+	created string
+}
+
+func newLs() *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List the tags of the layout",
+		Long: `Ls lists the tags of the layout in the order in which they came. Sizes are those of the image as it is stored, layers
+that it shares with others included. Where a tag names an index of images for several platforms, this machine's is shown.`,
+		Example: `  genoci ls
+  genoci ls --layout /srv/images --json | jq -r '.[].name'`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := openLayout(dir)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			list, err := listTags(l)
+			if asJSON {
+				return errors.Join(err, printJSON(cmd.OutOrStdout(), list))
+			}
+			printTags(cmd.OutOrStdout(), list)
+			return err
+		},
+	}
+	layoutVar(cmd.Flags(), &dir)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// listTags describes all tags of l. Those whose image cannot be read are described by what the index says, and an error.
+func listTags(l *layout.Layout) ([]jsonTag, error) {
+	tags, err := l.Tags()
+	if err != nil {
+		return nil, err
+	}
+	list := []jsonTag{}
+	var failed []error
+	for _, t := range tags {
+		item := jsonTag{Name: t.Name, Digest: t.Descriptor.Digest, created: "?"}
+		img, err := l.Image(t.Descriptor.Digest.String(), v1.Platform{})
+		if err != nil {
+			failed = append(failed, fmt.Errorf("tag %s: %w", t.Name, err))
+		} else {
+			item.Created, item.created = img.Config.Created, created(img)
+			item.Size, item.Layers = imageSize(img), len(img.Manifest.Layers)
+		}
+		list = append(list, item)
+	}
+	return list, errors.Join(failed...)
+}
+
+func printTags(w io.Writer, list []jsonTag) {
+	rows := [][]string{{"TAG", "DIGEST", "CREATED", "SIZE", "LAYERS"}}
+	for _, t := range list {
+		rows = append(rows, []string{t.Name, short(t.Digest), t.created, size(t.Size), strconv.Itoa(t.Layers)})
+	}
+	table(w, rows)
+}

@@ -1,0 +1,69 @@
+// Genoci builds OCI images, in layers, from a YAML spec, into an OCI image layout on disk.
+//
+// This package is the program: it turns arguments, settings and the environment into calls of the packages below
+// internal/, and what they report into lines on a terminal. There is one file for each command. Rules for all of
+// them: stdout holds results only, everything else goes to stderr (see progress.go); errors and exit codes are as in
+// errors.go; a value comes from the flag, else from the places that settings.go lists.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"genoci/internal/sandbox"
+)
+
+// version is stamped by the linker: -ldflags "-X main.version=1.2.3".
+var version string
+
+func main() {
+	sandbox.Init()
+	os.Exit(run(os.Args[1:]))
+}
+
+// run carries out a command line and returns the exit code.
+func run(args []string) int {
+	ctx, stop := interruptible(context.Background())
+	defer stop()
+
+	root := newRoot()
+	root.SetArgs(originalForm(root, args))
+	err := root.ExecuteContext(ctx)
+	var sig *interrupted
+	if err != nil && errors.As(context.Cause(ctx), &sig) {
+		err = sig
+	}
+	return printError(os.Stderr, err)
+}
+
+// interrupted is why a command ended early: the user or the system asked for it.
+type interrupted struct{ signal syscall.Signal }
+
+func (i *interrupted) Error() string {
+	if i.signal == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "ended by signal: " + i.signal.String()
+}
+
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, with an *interrupted as its cause. Later
+// ones are dropped: cleaning up takes a moment, and a process that is killed in it leaves that work to the next one.
+func interruptible(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(&interrupted{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/term"
+
+	"genoci/internal/build"
+)
+
+// Output rules, for all commands
+//
+//   - stdout holds results only: the images of ls, the plan of plan, the summary of build. With --json, results are JSON,
+//     whose fields do not change their meaning; new ones may come.
+//   - stderr holds everything else: progress, warnings, notes, errors, hints. A line that is not progress begins with
+//     "error: ", "hint: ", "warning: " or "note: ", or with the position of an error in a spec.
+//   - What a step writes is shown without escape sequences and other control characters.
+//
+// How build shows its progress, --progress:
+//
+//	tty    live lines: progress_tty.go
+//	plain  a line for each event: progress_plain.go. On GitHub Actions in groups: progress_actions.go
+//	json   a JSON object for each event, and for an error: progress_json.go
+//	none   nothing but warnings and errors
+//	auto   tty when stderr is a terminal, TERM is not "dumb" and CI is not set; else plain
+//
+// Colours are used by tty alone, and only if NO_COLOR (no-color.org) is not set.
+
+// view shows the events of a build as they happen.
+type view interface {
+	// Report shows an event. Calls come one at a time.
+	Report(build.Event)
+	// Close ends the view: whatever it changed about the terminal is as before.
+	Close()
+}
+
+// The values of --progress.
+var progressModes = []string{"auto", "tty", "plain", "json", "none"}
+
+// newView returns the view called mode, on stderr.
+func newView(mode string) view {
+	var v view
+	switch resolveProgress(mode, os.Stderr) {
+	case "tty":
+		v = newTTYView(os.Stderr)
+	case "json":
+		v = newJSONView(os.Stderr)
+	case "none":
+		v = quietView{os.Stderr}
+	default:
+		v = newPlainView(os.Stderr)
+		if onActions() {
+			v = newActionsView(os.Stderr)
+		}
+	}
+	return &oneAtATime{view: v}
+}
+
+// resolveProgress returns the mode that "auto" means on w.
+func resolveProgress(mode string, w *os.File) string {
+	if mode != "auto" {
+		return mode
+	}
+	if term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb" && os.Getenv("CI") == "" {
+		return "tty"
+	}
+	return "plain"
+}
+
+// oneAtATime guards a view, since storage drivers warn beside what a build reports.
+type oneAtATime struct {
+	mu sync.Mutex
+	view
+}
+
+func (o *oneAtATime) Report(e build.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.view.Report(e)
+}
+
+// quietView shows warnings only.
+type quietView struct{ w io.Writer }
+
+func (q quietView) Close() {}
+func (q quietView) Report(e build.Event) {
+	if e.Kind == build.Warning {
+		fmt.Fprintln(q.w, warning(e))
+	}
+}
+
+// warning returns the line of a Warning event.
+func warning(e build.Event) string {
+	if e.Target == "" {
+		return "warning: " + printable(e.Text)
+	}
+	return "warning: " + e.Target + ": " + printable(e.Text)
+}
+
+// doneLine says how an image ended.
+func doneLine(e build.Event) string {
+	img := e.Image
+	if img.Cached {
+		return "cached, " + short(img.Digest)
+	}
+	return fmt.Sprintf("built in %s, %s, %s added", duration(img.Elapsed), short(img.Digest), size(img.Added))
+}
+
+// failedLine says in short why an image failed: the position and the text of the whole error come at the end of the build.
+func failedLine(e build.Event) string {
+	var step *build.StepError
+	if errors.As(e.Err, &step) {
+		return fmt.Sprintf("failed: %v", step.Err)
+	}
+	return fmt.Sprintf("failed: %v", e.Err)
+}
+
+// tail returns the last lines of output of the command whose failure e reports.
+func tail(e build.Event) []string {
+	var step *build.StepError
+	if errors.As(e.Err, &step) {
+		return step.Tail
+	}
+	return nil
+}

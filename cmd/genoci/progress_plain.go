@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"genoci/internal/build"
+)
+
+// plainView shows a line for each event, and each line of output, after the target's name:
+//
+//	web: run apt-get update
+//	web | Get:1 http://deb.debian.org/debian bookworm InRelease
+//	web: built in 12.4s, sha256:6c3c624b58db, 31.2 MB added
+//
+// Several targets are told apart by their names only, so after a failure the last lines of the failed command are shown
+// once more, unless they are the last lines that were printed.
+type plainView struct {
+	w io.Writer
+
+	speaker string // whose output was printed last
+	lines   int    // how many lines of it, without a break
+}
+
+func newPlainView(w io.Writer) *plainView { return &plainView{w: w} }
+
+func (p *plainView) Close() {}
+
+func (p *plainView) Report(e build.Event) {
+	if e.Kind == build.Output {
+		if p.speaker != e.Target {
+			p.speaker, p.lines = e.Target, 0
+		}
+		p.lines++
+		fmt.Fprintf(p.w, "%s | %s\n", e.Target, printable(e.Text))
+		return
+	}
+	text := plainLine(e)
+	if text == "" {
+		return
+	}
+	if lines := tail(e); e.Kind == build.ImageFailed && (p.speaker != e.Target || p.lines < len(lines)) {
+		for _, line := range lines {
+			fmt.Fprintf(p.w, "%s | %s\n", e.Target, printable(line))
+		}
+	}
+	fmt.Fprintln(p.w, text)
+	p.speaker = ""
+}
+
+// plainLine returns the line that stands for an event other than output, "" for none.
+func plainLine(e build.Event) string {
+	switch e.Kind {
+	case build.OpStarted:
+		return e.Target + ": " + printable(e.Text)
+	case build.Warning:
+		return warning(e)
+	case build.ImageDone:
+		return e.Target + ": " + doneLine(e)
+	case build.ImageFailed:
+		return e.Target + ": " + failedLine(e)
+	case build.ImageSkipped:
+		return fmt.Sprintf("%s: skipped, since %s failed", e.Target, e.Text)
+	}
+	return ""
+}

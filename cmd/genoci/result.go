@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/build"
+	"genoci/internal/sandbox"
+)
+
+// jsonResult is what build --json prints on stdout. Sizes are in bytes, times in seconds. Names and meanings stay as they
+// are; fields may come.
+type jsonResult struct {
+	Layout  string        `json:"layout"` // absolute path
+	Seconds float64       `json:"seconds"`
+	Images  []jsonImage   `json:"images"`           // built or found in the cache, in the order of the plan
+	Errors  []jsonFailure `json:"errors,omitempty"` // why others are not there
+}
+
+// jsonImage is an image in a result or an event.
+type jsonImage struct {
+	Target    string        `json:"target"`
+	Digest    digest.Digest `json:"digest"` // of the manifest
+	Size      int64         `json:"size"`   // of manifest, config and layers, compressed
+	Added     int64         `json:"added"`  // of that, what this build added to the layout
+	Layers    int           `json:"layers"`
+	Cached    bool          `json:"cached"`              // nothing had to be carried out
+	BuildOnly bool          `json:"buildOnly,omitempty"` // it has no tag
+	Tags      []string      `json:"tags,omitempty"`      // that name it now; in the result only
+	Seconds   float64       `json:"seconds"`
+}
+
+// jsonFailure is an error in a result or an event.
+type jsonFailure struct {
+	Error  string   `json:"error"`
+	Target string   `json:"target,omitempty"`
+	File   string   `json:"file,omitempty"` // the spec
+	Line   int      `json:"line,omitempty"`
+	Column int      `json:"column,omitempty"`
+	Op     string   `json:"op,omitempty"`     // the step that failed
+	Exit   int      `json:"exit,omitempty"`   // exit status of its command
+	Output []string `json:"output,omitempty"` // last lines of its output
+	Hint   string   `json:"hint,omitempty"`
+}
+
+func newJSONImage(i build.ImageResult) jsonImage {
+	return jsonImage{
+		Target: i.Target, Digest: i.Digest, Size: i.Size, Added: i.Added, Layers: i.Layers, Cached: i.Cached,
+		BuildOnly: i.BuildOnly, Tags: i.Tags, Seconds: i.Elapsed.Seconds(),
+	}
+}
+
+func newJSONFailure(err error) jsonFailure {
+	f := jsonFailure{Error: err.Error(), Hint: hintFor(err)}
+	if step := stepError(err); step != nil {
+		f.Target, f.File, f.Line, f.Column = step.Target, step.File, step.Pos.Line, step.Pos.Col
+		f.Op, f.Output = step.Op, step.Tail
+	}
+	var exit *sandbox.ExitError
+	if errors.As(err, &exit) {
+		f.Exit = exit.Code
+	}
+	return f
+}
+
+func newJSONResult(dir string, res *build.Result, err error) jsonResult {
+	out := jsonResult{Layout: dir, Images: []jsonImage{}}
+	if res != nil {
+		out.Seconds = res.Elapsed.Seconds()
+		for _, i := range res.Images {
+			out.Images = append(out.Images, newJSONImage(i))
+		}
+	}
+	if err != nil {
+		for _, e := range joined(err) {
+			out.Errors = append(out.Errors, newJSONFailure(e))
+		}
+	}
+	return out
+}
+
+// stepError returns the step whose failure err tells, or nil.
+func stepError(err error) *build.StepError {
+	var step *build.StepError
+	if errors.As(err, &step) {
+		return step
+	}
+	return nil
+}
+
+// printSummary prints a table of the images: what they are, what they cost, and the tags that name them.
+func printSummary(w io.Writer, res *build.Result) {
+	rows := [][]string{{"TARGET", "DIGEST", "ADDED", "RESULT", "TIME", "TAGS"}}
+	for _, i := range res.Images {
+		how := "built"
+		if i.Cached {
+			how = "cached"
+		}
+		tags := strings.Join(i.Tags, " ")
+		if i.BuildOnly {
+			tags = "(build only)"
+		}
+		rows = append(rows, []string{i.Target, short(i.Digest), size(i.Added), how, duration(i.Elapsed), tags})
+	}
+	table(w, rows)
+}
+
+// printUses prints how other programs take the last image of the result that has a tag.
+func printUses(w io.Writer, layout string, res *build.Result) {
+	tag := ""
+	for _, i := range res.Images {
+		if len(i.Tags) > 0 {
+			tag = i.Tags[0]
+		}
+	}
+	if tag == "" {
+		return
+	}
+	ref := shellQuote(layout + ":" + tag)
+	rootless := ""
+	if os.Getuid() != 0 || sandbox.Rootless() {
+		rootless = " --rootless"
+	}
+	fmt.Fprintf(w, "%s in %s, %s. To use %s:\n", plural(len(res.Images), "image"), duration(res.Elapsed), layout, tag)
+	fmt.Fprintf(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
+	fmt.Fprintf(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, tag)
+	fmt.Fprintf(w, "  podman pull oci:%s\n", ref)
+}
+
+// shellQuote returns s as a word of a POSIX shell.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/:@%+,=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

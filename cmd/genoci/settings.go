@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v4"
+
+	"genoci/internal/spec"
+)
+
+// Where a value comes from, the first that has it:
+//
+//	the flag
+//	the environment: GENOCI_LAYOUT, GENOCI_DRIVER, ... (an empty value counts as none)
+//	./atom_config.yaml
+//	~/.config/atom/config.yaml
+//	$XDG_CONFIG_HOME/genoci/config.yaml, ~/.config/genoci/config.yaml by default
+//	the default that --help shows
+//
+// The first two files are the original's and have its keys; the third has those of the table below, with "_" for "-". Each
+// file is checked as a whole, whether or not its values are needed.
+
+// setting is a flag whose value can come from elsewhere.
+type setting struct {
+	flag string
+	atom string // its key in the original's files; "" if there is none
+}
+
+var settings = []setting{
+	{"layout", "layoutdir"},
+	{"driver", "driver"},
+	{"jobs", ""},
+	{"compression", ""},
+	{"cache-dir", ""},
+	{"progress", ""},
+	{"busybox", ""},
+}
+
+// atomUnused are keys of the original's files that configure its btrfs and lvm drivers.
+var atomUnused = []string{"lofile", "btrfsmount", "lvbasedir", "vg", "lvsize", "thinsize"}
+
+func (s setting) env() string { return "GENOCI_" + strings.ToUpper(s.key()) }
+func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }
+
+// value is what a place says about a setting.
+type value struct{ text, origin string }
+
+// applySettings gives the flags of cmd that were not set the values that the environment and the files have for them.
+func applySettings(cmd *cobra.Command) error {
+	var open []*pflag.Flag
+	var which []setting
+	for _, s := range settings {
+		if f := cmd.Flags().Lookup(s.flag); f != nil {
+			open, which = append(open, f), append(which, s)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	files, err := readSettings()
+	if err != nil {
+		return err
+	}
+	for i, f := range open {
+		v, ok := which[i].lookup(files)
+		if !ok || f.Changed {
+			continue
+		}
+		if err := f.Value.Set(v.text); err != nil {
+			return usagef("%s: %w", v.origin, err)
+		}
+	}
+	return nil
+}
+
+// lookup returns what the environment, or the first of files that has it, says about the setting.
+func (s setting) lookup(files []map[string]value) (value, bool) {
+	if text := os.Getenv(s.env()); text != "" {
+		return value{text, s.env()}, true
+	}
+	for _, f := range files {
+		if v, ok := f[s.flag]; ok {
+			return v, true
+		}
+	}
+	return value{}, false
+}
+
+// readSettings reads the settings files that exist, and returns their values by the names of flags.
+func readSettings() ([]map[string]value, error) {
+	atom, own := make(map[string]string), make(map[string]string)
+	for _, s := range settings {
+		own[s.key()] = s.flag
+		if s.atom != "" {
+			atom[s.atom] = s.flag
+		}
+	}
+	for _, key := range atomUnused {
+		atom[key] = ""
+	}
+
+	places := []struct {
+		path string
+		keys map[string]string
+	}{{"atom_config.yaml", atom}}
+	if home, err := os.UserHomeDir(); err == nil {
+		places = append(places, struct {
+			path string
+			keys map[string]string
+		}{filepath.Join(home, ".config/atom/config.yaml"), atom})
+	}
+	if config, err := os.UserConfigDir(); err == nil {
+		places = append(places, struct {
+			path string
+			keys map[string]string
+		}{filepath.Join(config, "genoci/config.yaml"), own})
+	}
+
+	var files []map[string]value
+	for _, p := range places {
+		f, err := readSettingsFile(p.path, p.keys)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// readSettingsFile reads a file whose keys stand for flags as keys says ("": for none). A file that does not exist is empty.
+func readSettingsFile(path string, keys map[string]string) (map[string]value, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &cliError{err: err, code: exitUsage}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		return nil, usagef("%s: %w", path, err)
+	}
+	if len(doc.Content) == 0 {
+		return nil, nil
+	}
+	top := doc.Content[0]
+	if top.Kind != yaml.MappingNode {
+		return nil, usagef("%s:%d: settings are a map of keys and values", path, top.Line)
+	}
+	values := make(map[string]value)
+	seen := make(map[string]bool)
+	for i := 0; i < len(top.Content); i += 2 {
+		key, val := top.Content[i], top.Content[i+1]
+		at := fmt.Sprintf("%s:%d", path, key.Line)
+		flag, known := keys[key.Value]
+		switch {
+		case !known:
+			return nil, unknownSetting(at, key.Value, keys)
+		case seen[key.Value]:
+			return nil, usagef("%s: %q stands here twice", at, key.Value)
+		case val.Kind != yaml.ScalarNode || val.Tag == "!!null":
+			return nil, usagef("%s: %s: one value is wanted", at, key.Value)
+		}
+		seen[key.Value] = true
+		if flag != "" {
+			values[flag] = value{val.Value, at + ": " + key.Value}
+		}
+	}
+	return values, nil
+}
+
+func unknownSetting(at, key string, keys map[string]string) error {
+	var names []string
+	for k := range keys {
+		names = append(names, k)
+	}
+	err := usagef("%s: unknown key %q", at, key)
+	if near := spec.Nearest(key, names); near != "" {
+		return withHint(err, "did you mean %q?", near)
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/spf13/pflag"
+
+	"genoci/internal/layout"
+	"genoci/internal/plan"
+	"genoci/internal/spec"
+)
+
+// specFlags name a spec and the layout that its bases may come from.
+type specFlags struct {
+	file   string
+	args   args
+	layout string
+}
+
+func (s *specFlags) add(fs *pflag.FlagSet) {
+	s.args = make(args)
+	fs.StringVarP(&s.file, "file", "f", "genoci.yaml", "the spec, `FILE`")
+	fs.Var(s.args, "arg", "value of an argument that the spec names as ${{NAME}}")
+	layoutVar(fs, &s.layout)
+}
+
+// load reads the spec.
+func (s *specFlags) load() (*spec.Spec, error) {
+	sp, err := spec.Load(s.file, spec.Options{Args: s.args})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = withHint(usagef("%w", err), "name the spec: -f FILE; genoci --help shows how to begin")
+	case err != nil && !isSpecError(err):
+		err = usagef("%w", err)
+	}
+	return sp, err
+}
+
+// plan reads the spec and plans targets, or all if there are none.
+func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
+	sp, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	tags, err := tagsOf(s.layout)
+	if err != nil {
+		return nil, err
+	}
+	return plan.New(sp, targets, tags)
+}
+
+// tagsOf returns the names of the tags of the layout in dir; none when it does not exist yet.
+func tagsOf(dir string) ([]string, error) {
+	l, err := layout.Open(dir)
+	if errors.Is(err, layout.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	tags, err := l.Tags()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, t := range tags {
+		names = append(names, t.Name)
+	}
+	return names, nil
+}

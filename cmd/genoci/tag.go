@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"genoci/internal/layout"
+)
+
+func newTag() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "tag OLD NEW",
+		Short: "Give an image another tag",
+		Long: `Tag lets NEW name what OLD, a tag or a digest, names. Where NEW is a tag already it is moved; its image stays in the
+layout until gc removes it.`,
+		Example: `  genoci tag web release
+  genoci tag sha256:6c3c62 web       (back to an earlier build)`,
+		Args:              exactly("OLD", "NEW"),
+		ValidArgsFunction: completeTags(&dir, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTagName(args[1]); err != nil {
+				return err
+			}
+			l, err := openLayout(dir)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return l.Update(cmd.Context(), func(x *layout.Index) error {
+				desc, err := descriptorOf(l, x.Tags(), args[0])
+				if err != nil {
+					return err
+				}
+				x.Set(args[1], desc)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", args[1], short(desc.Digest))
+				return nil
+			})
+		},
+	}
+	layoutVar(cmd.Flags(), &dir)
+	return cmd
+}
