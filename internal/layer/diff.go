@@ -2,8 +2,19 @@ package layer
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // DiffOptions says where to look, and which times are the step's own.
@@ -15,14 +26,17 @@ type DiffOptions struct {
 	Touched iter.Seq2[string, error]
 
 	// Since, for the walk: what has a ctime before it is known to be as in the base. Zero: everything is compared.
+	// A folder that was moved keeps the ctimes of what is in it; Diff minds that.
 	Since time.Time
 
 	// Start and End bound the step's own time. A file, symlink or new folder whose mtime lies in [Start, End]
 	// gets the mtime Epoch; a folder of the base gets its mtime in the base. Zero Start: times are kept as they are.
+	// Zero End: no upper bound.
 	Start, End time.Time
 	Epoch      int64 // seconds since 1970
 
 	// Warn, if set, is told what a layer cannot hold (sockets, file names like .wh.x), once a path.
+	// It is called by one goroutine at a time.
 	Warn func(path, what string)
 }
 
@@ -30,7 +44,322 @@ type DiffOptions struct {
 // opaque folders, whiteouts for the topmost removed names only, hard link groups formed among the
 // changed names only. Whatever the driver and the hints, the same two trees give the same changes.
 // Files are compared by SHA-256 where type, size, mode, owner, times and xattrs are equal.
-func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, error) { panic("stub") }
+//
+// The tree must be at rest until its files have been read for the last time: the openers of the changes read them in dir.
+// No symlink is followed, and a mount below dir is an error.
+func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, error) {
+	only, err := touchedNames(o.Touched)
+	if err != nil {
+		return nil, err
+	}
+	root, err := openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	w := &walker{dir: folder(dir), root: root, base: base, options: o, delta: delta{base: base}}
+	if o.Touched != nil {
+		w.options.Since = time.Time{}
+	}
+	w.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
+	w.group, w.ctx = errgroup.WithContext(ctx)
+	w.group.SetLimit(maxWalkers)
+	w.group.Go(func() error { return w.start(only) })
+	if err := w.group.Wait(); err != nil {
+		return nil, fmt.Errorf("diff %s: %w", dir, err)
+	}
+	return w.delta.finish()
+}
 
-// Dir returns the view of a folder on disk, as it is at each call. Digests are not computed.
-func Dir(dir string) View { panic("stub") }
+// maxWalkers bounds the folders that are looked at in one moment. Some more than there are
+// processors keep a disk busy.
+const maxWalkers = 8
+
+// touched is a tree of names: those that Touched yielded, with the folders on the way to them.
+type touched struct {
+	names map[string]*touched
+	all   bool // everything in the folder
+}
+
+// touchedNames reads all hints. It returns nil for none, which stands for all names.
+func touchedNames(paths iter.Seq2[string, error]) (*touched, error) {
+	if paths == nil {
+		return nil, nil
+	}
+	root := &touched{}
+	for path, err := range paths {
+		if err != nil {
+			return nil, err
+		}
+		clean, all := strings.CutSuffix(path, "/")
+		if !fs.ValidPath(clean) {
+			return nil, &fs.PathError{Op: "diff", Path: path, Err: fs.ErrInvalid}
+		}
+		t := root
+		if clean != "." {
+			for name := range strings.SplitSeq(clean, "/") {
+				t = t.child(name)
+			}
+		}
+		t.all = t.all || all
+	}
+	return root, nil
+}
+
+func (t *touched) child(name string) *touched {
+	c := t.names[name]
+	if c == nil {
+		if t.names == nil {
+			t.names = make(map[string]*touched)
+		}
+		c = &touched{}
+		t.names[name] = c
+	}
+	return c
+}
+
+// walker is the state of one Diff.
+type walker struct {
+	dir     folder
+	root    int // descriptor of dir
+	base    View
+	options DiffOptions
+	delta   delta
+	buffers sync.Pool // of *[]byte, for reading content
+
+	ctx   context.Context
+	group *errgroup.Group
+
+	warning sync.Mutex
+}
+
+// visit is a folder that is to be looked through.
+type visit struct {
+	path   string
+	only   *touched // names to look at; nil: all
+	inBase bool     // the base has a folder here
+	fresh  bool     // names may have been added to it or removed from it since the base
+	moved  bool     // it may have been moved here, so that the ctimes of what is in it say nothing
+}
+
+// start compares the root folder itself, and goes through the tree.
+func (w *walker) start(only *touched) error {
+	st, err := statAt(w.root, ".")
+	if err != nil {
+		return err
+	}
+	base, ok, err := w.base.Lookup(".")
+	if err != nil {
+		return err
+	}
+	if err := w.compare(w.root, ".", ".", &st, base, ok); err != nil {
+		return err
+	}
+	if only != nil && only.all {
+		only = nil
+	}
+	return w.folder(visit{path: ".", only: only, inBase: ok && base.Type == TypeDir, fresh: w.since(&st)})
+}
+
+// since reports whether what st belongs to may have changed since the base.
+func (w *walker) since(st *unix.Statx_t) bool {
+	return w.options.Since.IsZero() || !timeOf(st.Ctime).Before(w.options.Since)
+}
+
+func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
+
+// folder looks through one folder and then, with other goroutines where some are free, through the folders in it.
+func (w *walker) folder(v visit) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	below, err := w.names(v)
+	if err != nil {
+		return err
+	}
+	for _, b := range below {
+		work := func() error { return w.folder(b) }
+		if !w.group.TryGo(work) {
+			if err := work(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// names compares the names in a folder, and returns the folders among them that are to be looked through.
+func (w *walker) names(v visit) (below []visit, err error) {
+	fd, err := openBelow(w.root, v.path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	d := os.NewFile(uintptr(fd), v.path)
+	defer d.Close()
+	names, err := v.names(d)
+	if err != nil {
+		return nil, err
+	}
+	base, err := w.baseNames(v)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		found, next, err := w.name(fd, v, name, base)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			delete(base, name)
+		}
+		if next != nil {
+			below = append(below, *next)
+		}
+	}
+	for name := range base {
+		w.delta.remove(join(v.path, name))
+	}
+	return below, nil
+}
+
+// names returns the names in the folder d that are to be looked at.
+func (v visit) names(d *os.File) ([]string, error) {
+	if v.only != nil {
+		return slices.Collect(maps.Keys(v.only.names)), nil
+	}
+	return d.Readdirnames(-1)
+}
+
+// baseNames returns what the base has of the names that are to be looked at. It returns nil where no name can
+// have been added or removed: the base is then looked at only for what has changed.
+func (w *walker) baseNames(v visit) (map[string]Entry, error) {
+	names := make(map[string]Entry)
+	switch {
+	case !v.inBase:
+	case v.only != nil:
+		for name := range v.only.names {
+			e, ok, err := w.base.Lookup(join(v.path, name))
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				names[name] = e
+			}
+		}
+	case v.fresh || v.moved:
+		for e, err := range w.base.Children(v.path) {
+			if err != nil {
+				return nil, err
+			}
+			_, name := split(e.Path)
+			names[name] = e
+		}
+	default:
+		return nil, nil
+	}
+	return names, nil
+}
+
+// name compares one name in the folder fd. It reports whether something is there that a layer can
+// hold, and if that is a folder that is to be looked through, returns it.
+func (w *walker) name(fd int, v visit, name string, names map[string]Entry) (found bool, below *visit, err error) {
+	path := join(v.path, name)
+	st, err := statAt(fd, name)
+	switch {
+	case v.only != nil && errors.Is(err, unix.ENOENT):
+		return false, nil, nil
+	case err != nil:
+		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+	case isMount(&st):
+		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: errMount}
+	case reserved(name):
+		w.warn(path, "the name would remove a file: "+errReserved.Error())
+		return false, nil, nil
+	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
+		w.warn(path, "sockets cannot be in a layer")
+		return false, nil, nil
+	}
+	base, inBase := names[name]
+	changed := v.moved || w.since(&st) || names != nil && !inBase
+	if names == nil {
+		inBase = true
+		if changed {
+			if base, inBase, err = w.base.Lookup(path); err != nil {
+				return false, nil, err
+			}
+		}
+	}
+	if changed {
+		if err := w.compare(fd, name, path, &st, base, inBase); err != nil {
+			return false, nil, err
+		}
+	}
+	if !isDir(&st) {
+		return true, nil, nil
+	}
+	next := visit{
+		path:   path,
+		inBase: inBase && (!changed || base.Type == TypeDir),
+		fresh:  w.since(&st),
+		moved:  v.moved || v.fresh && w.since(&st),
+	}
+	if v.only != nil {
+		t := v.only.names[name]
+		switch {
+		case t.all:
+		case len(t.names) == 0:
+			return true, nil, nil
+		default:
+			next.only = t
+		}
+	}
+	return true, &next, nil
+}
+
+var errMount = errors.New("something is mounted here")
+
+// compare compares what st was taken of, called name in the folder fd, with the base.
+func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry, inBase bool) error {
+	e, err := entryAt(fd, name, path, st)
+	if err != nil {
+		return err
+	}
+	switch o := w.options; {
+	case o.Start.IsZero() || timeOf(st.Mtime).Before(o.Start) || !o.End.IsZero() && timeOf(st.Mtime).After(o.End):
+	case inBase && base.Type == TypeDir && e.Type == TypeDir:
+		e.MTime = base.MTime
+	default:
+		e.MTime = o.Epoch
+	}
+	ch := Change{Entry: e}
+	if e.Type == TypeFile && e.Size > 0 {
+		ch.Open = w.dir.opener(path)
+	}
+	var file any
+	if st.Nlink > 1 && !isDir(st) {
+		file = inodeOf(st)
+	}
+	return w.delta.put(ch, file, base, inBase, func() ([32]byte, error) { return w.digest(fd, name, path) })
+}
+
+// digest returns the SHA-256 of the regular file called name in the folder fd.
+func (w *walker) digest(fd int, name, path string) (sum [32]byte, err error) {
+	file, err := openBelow(fd, name, unix.O_RDONLY)
+	if err != nil {
+		return sum, err
+	}
+	f := os.NewFile(uintptr(file), path)
+	defer f.Close()
+	buf := w.buffers.Get().(*[]byte)
+	defer w.buffers.Put(buf)
+	return sumOf(w.ctx, f, *buf)
+}
+
+func (w *walker) warn(path, what string) {
+	if w.options.Warn == nil {
+		return
+	}
+	w.warning.Lock()
+	defer w.warning.Unlock()
+	w.options.Warn(path, what)
+}

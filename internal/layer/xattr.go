@@ -40,8 +40,11 @@ func privilegedXattr(name string) bool { return strings.HasPrefix(name, "securit
 // procPath names the file called name in the folder that fd is open on, for system calls that take no descriptor of a folder.
 // The path never gets too long, and only its last element can be a symlink that somebody else made.
 func procPath(fd int, name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name
+	return fdPath(fd) + "/" + name
 }
+
+// fdPath names what fd is open on, for system calls that do not take O_PATH descriptors.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // xattrsAt reads the extended attributes of name in the folder fd, without following it if it is a symlink: those that layers
 // keep (nil when there are none), and the text of nodeXattr.
