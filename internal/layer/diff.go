@@ -35,6 +35,11 @@ type DiffOptions struct {
 	Start, End time.Time
 	Epoch      int64 // seconds since 1970
 
+	// Settle also sets the mtimes that Start, End and Epoch decide about in dir itself, so that the tree is then what
+	// Unpack makes of base and changes. Without it a folder from which something was only made and
+	// removed again would keep the step's time, and be a change when it is next compared.
+	Settle bool
+
 	// Warn, if set, is told what a layer cannot hold (sockets, file names like .wh.x), once a path.
 	// It is called by one goroutine at a time.
 	Warn func(path, what string)
@@ -324,12 +329,16 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	if err != nil {
 		return err
 	}
-	switch o := w.options; {
-	case o.Start.IsZero() || timeOf(st.Mtime).Before(o.Start) || !o.End.IsZero() && timeOf(st.Mtime).After(o.End):
-	case inBase && base.Type == TypeDir && e.Type == TypeDir:
-		e.MTime = base.MTime
-	default:
-		e.MTime = o.Epoch
+	if w.inStep(st) {
+		e.MTime = w.options.Epoch
+		if inBase && base.Type == TypeDir && e.Type == TypeDir {
+			e.MTime = base.MTime
+		}
+		if w.options.Settle {
+			if err := setMTime(fd, name, e.MTime); err != nil {
+				return &fs.PathError{Op: "set time", Path: path, Err: err}
+			}
+		}
 	}
 	ch := Change{Entry: e}
 	if e.Type == TypeFile && e.Size > 0 {
@@ -340,6 +349,18 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 		file = inodeOf(st)
 	}
 	return w.delta.put(ch, file, base, inBase, func() ([32]byte, error) { return w.digest(fd, name, path) })
+}
+
+// inStep reports whether the mtime is from the step's own time.
+func (w *walker) inStep(st *unix.Statx_t) bool {
+	o, at := w.options, timeOf(st.Mtime)
+	return !o.Start.IsZero() && !at.Before(o.Start) && (o.End.IsZero() || !at.After(o.End))
+}
+
+// setMTime sets the mtime, in seconds since 1970, of what is called name in the folder fd, and follows no symlink.
+func setMTime(fd int, name string, at int64) error {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: at}}
+	return unix.UtimesNanoAt(fd, name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // digest returns the SHA-256 of the regular file called name in the folder fd.
