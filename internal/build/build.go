@@ -1,35 +1,66 @@
-// Package build carries out a plan: it decides what is cached, puts layers together or runs steps in root filesystems, and moves the tags.
-// It is the one place where the parts meet. It prints nothing; what happens is reported as Events.
+// Package build carries out a plan: it decides what is cached, puts layers together or runs steps
+// in root filesystems, and moves the tags. It is the one place where the parts meet. It prints
+// nothing; what happens is reported as Events.
+//
+// Each image of the plan is carried out by a goroutine of its own, which waits for the images that it
+// stands on or copies from; its steps follow one another. A step is looked up in the cache by a key
+// that covers all its inputs, else *composed* (it runs nothing: its layer is put together from the
+// index of the base and the inputs) or *executed* in a tree that a storage driver makes. Both ways
+// of carrying out the same step give the same bytes.
 package build
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
 	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/snapshot"
+	"genoci/internal/source"
+	"genoci/internal/spec"
 )
 
-// Builder builds plans. Layout, Cache and Driver are needed; the zero values of the others are useful.
+// Builder builds plans. Layout, Cache and Driver are needed; the zero values of the others are
+// useful. A Builder is for one plan: what it found out about inputs it does not ask again.
 type Builder struct {
-	Layout *layout.Layout
+	Layout *layout.Layout // may be nil for Forecast: a layout that is not there yet
 	Cache  *cache.Cache
-	// Driver opens the storage driver; it is called once, and only where a step needs a root filesystem.
+	// Driver opens the storage driver. It is called once, and only where a step needs a root
+	// filesystem.
 	Driver func() (snapshot.Driver, error)
 
 	Jobs        int               // images built at once; 0: number of processors
 	NoCache     bool              // carry out every step
 	KeepGoing   bool              // after a failure, build and tag what does not depend on it
 	NoHooks     bool              // refuse plans with hooks
-	RealTimes   bool              // keep the times of files that steps make (--reproducible=false)
+	RealTimes   bool              // keep the times of what steps make (--reproducible=false)
 	SourceEpoch *int64            // SOURCE_DATE_EPOCH, seconds since 1970
 	Compression layer.Compression // of new layers; zero: gzip
 	Busybox     string            // static busybox to lend to images without a shell; "": looked for on the host
-	Now         func() time.Time  // clock of dated tags; nil: time.Now
+	Rootless    bool              // devices cannot be made (sandbox.Rootless)
+	Now         func() time.Time  // clock of dated tags and of "created: now"; nil: time.Now
 	Report      func(Event)       // called from several goroutines, one at a time; nil: dropped
+
+	once    sync.Once
+	src     *source.Source
+	start   time.Time
+	initErr error
+	mu      sync.Mutex // of report
+	inputs  memo[spec.Op, *input]
+	tocs    memo[string, *layer.TOC]
+	trees   trees
+
+	lendOnce sync.Once
+	lend     func() (*busybox, error)
 }
 
 // Outcome says how a step will be, or was, carried out.
@@ -40,14 +71,246 @@ const (
 	Cached  Outcome = "cached"  // the layer is known and there
 	Compose Outcome = "compose" // put together without a root filesystem
 	Execute Outcome = "execute" // run in a root filesystem
-	Depends Outcome = "depends" // not known before an earlier step is carried out; else as Executes says
 )
 
-// Forecast says for each step of p what Build would do, without doing any of it, and whether Build needs a namespace (sandbox.Enter) for it.
-func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Outcome, bool, error) {
-	panic("stub")
+// semantics is part of every key. It grows when the same inputs would give another layer.
+const semantics = 1
+
+// Platform is what images are built for: this machine.
+func Platform() v1.Platform {
+	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	switch p.Architecture {
+	case "arm64":
+		p.Variant = "v8"
+	case "arm":
+		p.Variant = "v7"
+	}
+	return p
 }
 
-// Build builds all images of p, and moves their tags in one step at the end. On failure no tag moves, or with KeepGoing those of the images that were built; the
-// error is a *StepError for the first failure (joined with the others under KeepGoing).
-func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) { panic("stub") }
+// init sets up what Forecast and Build share.
+func (b *Builder) init(p *plan.Plan) error {
+	b.once.Do(func() { b.initErr = b.setup(p) })
+	return b.initErr
+}
+
+func (b *Builder) setup(p *plan.Plan) error {
+	if b.Compression.Name == "" {
+		b.Compression = layer.Compressions[0]
+	}
+	if b.Now == nil {
+		b.Now = time.Now
+	}
+	if b.Jobs <= 0 {
+		b.Jobs = runtime.GOMAXPROCS(0)
+	}
+	b.start = b.Now()
+	b.trees.open = sync.OnceValues(b.Driver)
+	state, err := b.Cache.Dir("inputs")
+	if err != nil {
+		return err
+	}
+	stats, err := source.OpenStats(filepath.Join(state, "stats"))
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(p.Spec.Dir)
+	if err != nil {
+		return err
+	}
+	b.src = &source.Source{Dir: dir, Stats: stats, Downloads: state}
+	return nil
+}
+
+// Forecast says for each step of p what Build would do, without doing any of it, and whether Build
+// needs a namespace (sandbox.Enter) for it. A step after one that is not cached counts as not cached.
+func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Outcome, bool, error) {
+	if err := b.init(p); err != nil {
+		return nil, false, err
+	}
+	if err := b.checkHooks(p); err != nil {
+		return nil, false, err
+	}
+	outcomes := map[*plan.Step]Outcome{}
+	nodes := newNodes(p)
+	executes := false
+	for _, img := range p.Images {
+		n := nodes[img]
+		known := n.dependencies(func(d *node) bool { return d.known })
+		if known {
+			if err := b.begin(ctx, n); err != nil {
+				return nil, false, err
+			}
+		}
+		for _, s := range img.Steps {
+			outcomes[s] = wayOf(s)
+			if known {
+				hit, err := b.forecastStep(ctx, nodes, n, s)
+				if err != nil {
+					return nil, false, err
+				}
+				if known = hit; hit {
+					outcomes[s] = Cached
+					continue
+				}
+			}
+			executes = executes || s.Executes()
+		}
+		if n.known = known; known {
+			if err := b.finish(n); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	return outcomes, executes, b.src.Stats.Save()
+}
+
+// forecastStep reports whether the result of the step is known, and then adds it to the node.
+func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (bool, error) {
+	ins, err := b.resolve(ctx, n, s)
+	if err != nil {
+		return false, err
+	}
+	key, err := b.key(nodes, n, s, ins)
+	if err != nil {
+		return false, err
+	}
+	l, hit := b.lookup(s, key)
+	if hit {
+		n.add(l)
+	}
+	return hit, nil
+}
+
+// wayOf says how the step is carried out when it is not cached.
+func wayOf(s *plan.Step) Outcome {
+	if s.Executes() {
+		return Execute
+	}
+	return Compose
+}
+
+// checkHooks refuses hooks where the user did.
+func (b *Builder) checkHooks(p *plan.Plan) error {
+	if !b.NoHooks {
+		return nil
+	}
+	var errs spec.Errors
+	for _, img := range p.Images {
+		for _, hooks := range [][]*spec.Hook{img.Target.Pre, img.Target.Post} {
+			for _, h := range hooks {
+				errs = append(errs, p.Spec.Errorf(h.Pos, img.Target.Name, "hooks run on the host, and --no-hooks refuses them"))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	return nil
+}
+
+// Build builds all images of p, and moves their tags in one step at the end. On failure no tag moves,
+// or with KeepGoing those of the images that were built; the error is a *StepError, joined with
+// further ones under KeepGoing. The result holds what was built, on failure too.
+func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
+	if err := b.init(p); err != nil {
+		return nil, err
+	}
+	if err := b.checkHooks(p); err != nil {
+		return nil, err
+	}
+	if err := b.Layout.Use(ctx); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	b.report(Event{Kind: BuildStarted, Total: int64(len(p.Images))})
+	b.src.Report = func(url string, done, total int64) {
+		b.report(Event{Kind: Progress, Text: "download " + url, Done: done, Total: total})
+	}
+
+	nodes := newNodes(p)
+	err := b.buildAll(ctx, p, nodes)
+	if saveErr := b.src.Stats.Save(); saveErr != nil {
+		b.report(Event{Kind: Warning, Text: saveErr.Error()})
+	}
+	res := &Result{}
+	for _, img := range p.Images {
+		if n := nodes[img]; n.result != nil {
+			res.Images = append(res.Images, *n.result)
+		}
+	}
+	if err == nil || b.KeepGoing && ctx.Err() == nil {
+		err = errors.Join(err, b.moveTags(ctx, p, nodes, res))
+	}
+	res.Elapsed = time.Since(begin)
+	if err == nil {
+		b.report(Event{Kind: BuildDone, Elapsed: res.Elapsed})
+	}
+	return res, err
+}
+
+// buildAll builds all images, as many at once as Jobs says.
+func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	slots := make(chan struct{}, b.Jobs)
+	var wg sync.WaitGroup
+	for _, img := range p.Images {
+		n := nodes[img]
+		wg.Go(func() {
+			defer close(n.done)
+			if failed := n.wait(); failed != nil {
+				n.err = fmt.Errorf("%w: target %q", errSkipped, failed)
+				b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: failed.String()})
+				return
+			}
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			case <-ctx.Done():
+			}
+			if n.err = b.buildImage(ctx, nodes, n); n.err == nil {
+				return
+			}
+			b.report(Event{Kind: ImageFailed, Target: n.String(), Err: n.err})
+			if !b.KeepGoing {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	return nodes.failure(p)
+}
+
+// report passes an event on.
+func (b *Builder) report(e Event) {
+	if b.Report == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Report(e)
+}
+
+// memo remembers results by key; each is computed once, also when several goroutines ask.
+type memo[K comparable, V any] struct {
+	mu sync.Mutex
+	m  map[K]func() (V, error)
+}
+
+func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
+	m.mu.Lock()
+	f, ok := m.m[key]
+	if !ok {
+		f = sync.OnceValues(compute)
+		if m.m == nil {
+			m.m = map[K]func() (V, error){}
+		}
+		m.m[key] = f
+	}
+	m.mu.Unlock()
+	return f()
+}

@@ -13,8 +13,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // ErrMiss is returned by Get where no result of a key is known.
@@ -60,6 +62,64 @@ func (c *Cache) Temp() (*os.File, error) {
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
 		return nil, err
+	}
+	return f, nil
+}
+
+// TempDir makes a folder for temporary files, and returns how to remove it. Folders whose process was
+// killed are removed by a later call: each is held by a lock (flock(2)) that ends with its process.
+func (c *Cache) TempDir() (dir string, remove func() error, err error) {
+	tmp, err := c.Dir("tmp")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := sweep(tmp); err != nil {
+		return "", nil, err
+	}
+	if dir, err = os.MkdirTemp(tmp, "step-"); err != nil {
+		return "", nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
+}
+
+// sweep removes the folders in tmp that no live process holds. One that is younger than a minute may
+// not be locked yet.
+func sweep(tmp string) error {
+	entries, err := os.ReadDir(tmp)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil || !e.IsDir() || time.Since(fi.ModTime()) < time.Minute {
+			continue
+		}
+		path := filepath.Join(tmp, e.Name())
+		lock, err := lockDir(path)
+		if err != nil {
+			continue
+		}
+		err = errors.Join(os.RemoveAll(path), lock.Close())
+		if err != nil {
+			return fmt.Errorf("remove what a killed build left: %w", err)
+		}
+	}
+	return nil
+}
+
+// lockDir takes the lock of a folder without waiting.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 	}
 	return f, nil
 }

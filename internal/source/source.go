@@ -47,6 +47,7 @@ type Node struct {
 	Mode  fs.FileMode // type and permissions, with setuid, setgid and sticky
 	Size  int64       // regular files
 	Link  string      // text of a symlink
+	MTime int64       // seconds since 1970
 	Inode string      // what names of one file (hard links) have in common; "" where there is one name
 	File  File        // regular files
 }
@@ -247,7 +248,7 @@ func node(p, rel string, d fs.DirEntry) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	n := Node{Rel: rel, Path: p, Mode: fi.Mode()}
+	n := Node{Rel: rel, Path: p, Mode: fi.Mode(), MTime: fi.ModTime().Unix()}
 	switch fi.Mode().Type() {
 	case 0:
 		st := fi.Sys().(*syscall.Stat_t)

@@ -1,0 +1,572 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"genoci/internal/cache"
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+	"genoci/internal/plan"
+	"genoci/internal/snapshot"
+	"genoci/internal/spec"
+)
+
+// work is a folder with inputs, a layout and a cache, in which specs are built.
+type work struct {
+	t      *testing.T
+	dir    string // of the spec and its inputs
+	layout *layout.Layout
+	cache  *cache.Cache
+	driver func() (snapshot.Driver, error)
+	change func(*Builder) // what is special about the next build
+	events []Event
+}
+
+// newWork makes the inputs from file names (those that end in / are folders) and contents.
+func newWork(t *testing.T, files map[string]string) *work {
+	t.Helper()
+	w := &work{t: t, dir: t.TempDir(), driver: func() (snapshot.Driver, error) {
+		return nil, errors.New("this test runs nothing")
+	}}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		w.write(name, files[name])
+	}
+	w.layout = check(layout.Create(filepath.Join(t.TempDir(), "oci")))(t)
+	t.Cleanup(func() { w.layout.Close() })
+	w.cache = check(cache.Open(t.TempDir()))(t)
+	return w
+}
+
+// check returns the value of a call that may not fail.
+func check[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func (w *work) write(name, content string) {
+	w.t.Helper()
+	p := filepath.Join(w.dir, name)
+	err := os.MkdirAll(filepath.Dir(p), 0o755)
+	if err == nil && strings.HasSuffix(name, "/") {
+		err = os.MkdirAll(p, 0o755)
+	} else if err == nil {
+		err = os.WriteFile(p, []byte(content), 0o644)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// builder makes a builder and the plan of a spec.
+func (w *work) builder(text string, targets ...string) (*Builder, *plan.Plan) {
+	w.t.Helper()
+	s := check(spec.Parse(filepath.Join(w.dir, "genoci.yaml"), []byte(text), spec.Options{}))(w.t)
+	var names []string
+	for _, tag := range check(w.layout.Tags())(w.t) {
+		names = append(names, tag.Name)
+	}
+	p := check(plan.New(s, targets, names))(w.t)
+	w.events = nil
+	b := &Builder{
+		Layout: w.layout, Cache: w.cache, Driver: w.driver,
+		Now:    func() time.Time { return time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) },
+		Report: func(e Event) { w.events = append(w.events, e) },
+	}
+	if w.change != nil {
+		w.change(b)
+	}
+	return b, p
+}
+
+func (w *work) try(text string, targets ...string) (*Result, error) {
+	w.t.Helper()
+	b, p := w.builder(text, targets...)
+	return b.Build(w.t.Context(), p)
+}
+
+func (w *work) build(text string, targets ...string) *Result {
+	w.t.Helper()
+	return check(w.try(text, targets...))(w.t)
+}
+
+// fails builds a spec that must fail, and returns the message with the folder replaced by DIR.
+func (w *work) fails(text string) string {
+	w.t.Helper()
+	res, err := w.try(text)
+	if err == nil {
+		w.t.Fatalf("built %v", res.Images)
+	}
+	return strings.ReplaceAll(err.Error(), w.dir, "DIR")
+}
+
+func (w *work) image(tag string) image.Image {
+	w.t.Helper()
+	return check(w.layout.Image(tag, Platform()))(w.t)
+}
+
+// list shows the layer with the index i of a tag, a line an entry.
+func (w *work) list(tag string, i int) string {
+	w.t.Helper()
+	img := w.image(tag)
+	b := &Builder{Layout: w.layout}
+	r := check(b.openLayer(img.Manifest.Layers[i], nil))(w.t)
+	defer r.Close()
+	var out strings.Builder
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		fmt.Fprintf(&out, "%s %04o %d:%d %d", h.Name, h.Mode, h.Uid, h.Gid, h.ModTime.Unix())
+		switch h.Typeflag {
+		case tar.TypeReg:
+			var content bytes.Buffer
+			if _, err := content.ReadFrom(tr); err != nil {
+				w.t.Fatal(err)
+			}
+			fmt.Fprintf(&out, " %q", content.String())
+		case tar.TypeSymlink:
+			fmt.Fprintf(&out, " -> %s", h.Linkname)
+		case tar.TypeLink:
+			fmt.Fprintf(&out, " = %s", h.Linkname)
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+func (w *work) tags() []string {
+	w.t.Helper()
+	var names []string
+	for _, tag := range check(w.layout.Tags())(w.t) {
+		names = append(names, tag.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// archive returns a gzipped tar. An entry is "NAME", "NAME=content", "NAME -> link", "NAME == hard link" or "NAME/".
+func archive(entries ...string) string {
+	var buf bytes.Buffer
+	z := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(z)
+	for _, e := range entries {
+		h := &tar.Header{Name: e, Mode: 0o644, ModTime: time.Unix(1e9, 0), Uid: 7, Gid: 8}
+		content := ""
+		if name, link, ok := strings.Cut(e, " -> "); ok {
+			h.Name, h.Typeflag, h.Linkname = name, tar.TypeSymlink, link
+		} else if name, link, ok := strings.Cut(e, " == "); ok {
+			h.Name, h.Typeflag, h.Linkname = name, tar.TypeLink, link
+		} else if name, c, ok := strings.Cut(e, "="); ok {
+			h.Name, content = name, c
+		} else if strings.HasSuffix(e, "/") {
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		}
+		h.Size = int64(len(content))
+		if err := tw.WriteHeader(h); err != nil {
+			panic(err)
+		}
+		tw.Write([]byte(content))
+	}
+	tw.Close()
+	z.Close()
+	return buf.String()
+}
+
+// outcomes returns how the steps of the last build were carried out.
+func (w *work) outcomes() string {
+	var s []string
+	for _, e := range w.events {
+		if e.Kind == StepDone {
+			s = append(s, e.Step+" "+string(e.Outcome))
+		}
+	}
+	slices.Sort(s)
+	return strings.Join(s, ", ")
+}
+
+const chain = `
+base:
+  expand: root.tgz
+app:
+  base: base
+  copy: app /usr/bin/
+  environment: {PATH: "$PATH:/opt", NEW: "1"}
+  entrypoint: /usr/bin/app "hello world"
+conf:
+  base: app
+  labels: {a: b}
+`
+
+func TestTagsAndCache(t *testing.T) {
+	w := newWork(t, map[string]string{"root.tgz": archive("usr/", "usr/bin/", "etc/=", "bin -> usr/bin"), "app": "APP"})
+	res := w.build(chain)
+	want := []string{"app", "app-2026-11-23_1", "base", "base-2026-11-23_1", "conf", "conf-2026-11-23_1"}
+	if d := cmp.Diff(want, w.tags()); d != "" {
+		t.Error(d)
+	}
+	if got := w.outcomes(); got != "app compose, base compose" {
+		t.Errorf("first build: %s", got)
+	}
+	if app := w.image("app"); len(app.Manifest.Layers) != 2 || !slices.Equal(app.Config.Config.Entrypoint, []string{"/usr/bin/app", "hello world"}) {
+		t.Errorf("app: %+v", app)
+	}
+	if conf := w.image("conf"); len(conf.Manifest.Layers) != 2 || conf.Manifest.Annotations["org.opencontainers.image.base.name"] != "app" ||
+		conf.Manifest.Annotations["org.opencontainers.image.base.digest"] != res.Images[1].Digest.String() {
+		t.Errorf("conf: %+v", conf.Manifest)
+	}
+	want2 := "./ 0755 0:0 315532800\nusr/ 0755 7:8 1000000000\nusr/bin/ 0755 7:8 1000000000\nusr/bin/app 0644 0:0 315532800 \"APP\"\n"
+	if d := cmp.Diff(want2, w.list("app", 1)); d != "" {
+		t.Error(d)
+	}
+
+	again := w.build(chain)
+	if got := w.outcomes(); got != "app cached, base cached" {
+		t.Errorf("second build: %s", got)
+	}
+	for i := range again.Images {
+		if again.Images[i].Digest != res.Images[i].Digest || !again.Images[i].Cached || again.Images[i].Added != 0 {
+			t.Errorf("second build: %+v, first: %+v", again.Images[i], res.Images[i])
+		}
+	}
+	if !slices.Contains(w.tags(), "conf-2026-11-23_2") {
+		t.Errorf("tags %v", w.tags())
+	}
+	if problems := w.verify(); len(problems) > 0 {
+		t.Error(problems)
+	}
+}
+
+func (w *work) verify() (problems []string) {
+	w.t.Helper()
+	_, _, err := w.layout.Verify(w.t.Context(), func(mediaType string, r io.Reader) (io.ReadCloser, error) {
+		c, err := layer.CompressionByMediaType(mediaType)
+		if err != nil {
+			return nil, err
+		}
+		return c.NewReader(r)
+	}, func(p layout.Problem) {
+		problems = append(problems, fmt.Sprint(p))
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return problems
+}
+
+// Every input is in the key: a change of any is seen, and only what depends on it is made anew.
+func TestCacheIsNeverStale(t *testing.T) {
+	files := map[string]string{"root.tgz": archive("a=1"), "f": "F", "d/x": "X", "d/sub/y": "Y"}
+	const text = `
+base: {expand: root.tgz}
+one: {base: base, copy: f /f}
+two: {base: base, copy: d /d}
+`
+	for _, c := range []struct {
+		what   string
+		change func(w *work)
+		text   string
+		want   string
+	}{
+		{"nothing", func(w *work) {}, text, "base cached, one cached, two cached"},
+		{"file", func(w *work) { w.write("f", "G") }, text, "base cached, one compose, two cached"},
+		{"mode", func(w *work) { os.Chmod(filepath.Join(w.dir, "d/x"), 0o600) }, text, "base cached, one cached, two compose"},
+		{"new file", func(w *work) { w.write("d/new", "") }, text, "base cached, one cached, two compose"},
+		{"empty folder", func(w *work) { w.write("d/new/", "") }, text, "base cached, one cached, two compose"},
+		{"renamed", func(w *work) { os.Rename(filepath.Join(w.dir, "d/x"), filepath.Join(w.dir, "d/z")) }, text, "base cached, one cached, two compose"},
+		{"archive", func(w *work) { w.write("root.tgz", archive("a=2")) }, text, "base compose, one compose, two compose"},
+		{"dest", func(w *work) {}, strings.Replace(text, "f /f", "f /g", 1), "base cached, one compose, two cached"},
+		{"exclude", func(w *work) {}, strings.Replace(text, "copy: d /d", "copy: {src: d, dest: /d, exclude: [y]}", 1), "base cached, one cached, two compose"},
+		{"chmod", func(w *work) {}, strings.Replace(text, "copy: f /f", "copy: {src: f, dest: /f, chmod: 0600}", 1), "base cached, one compose, two cached"},
+		{"created", func(w *work) {}, strings.Replace(text, "copy: f /f", "copy: f /f, created: 2001-01-01T00:00:00Z", 1), "base cached, one compose, two cached"},
+		{"times only", func(w *work) { os.Chtimes(filepath.Join(w.dir, "d/x"), time.Time{}, time.Unix(1, 0)) }, text, "base cached, one cached, two cached"},
+		{"label", func(w *work) {}, strings.Replace(text, "copy: f /f", "copy: f /f, labels: {a: b}", 1), "base cached, one cached, two cached"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			w := newWork(t, files)
+			w.build(text)
+			c.change(w)
+			w.build(c.text)
+			if got := w.outcomes(); got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// A cache entry whose blob is gone, and a cache that is gone, lead to the same image.
+func TestCacheMayGo(t *testing.T) {
+	w := newWork(t, map[string]string{"root.tgz": archive("a=1", "d/", "d/f=2"), "app": "APP"})
+	const text = "base: {expand: root.tgz}\napp: {base: base, copy: app /d/}\n"
+	first := w.build(text)
+	for name, lose := range map[string]func(){
+		"blob": func() {
+			d := w.image("app").Manifest.Layers[1].Digest
+			if err := os.Remove(filepath.Join(w.layout.Dir(), "blobs/sha256", d.Encoded())); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"cache": func() { w.cache = check(cache.Open(t.TempDir()))(t) },
+		"index": func() {
+			toc := check(w.cache.Dir("toc"))(t)
+			for _, e := range check(os.ReadDir(toc))(t) {
+				if err := os.WriteFile(filepath.Join(toc, e.Name()), []byte("no index"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.write("app", "APP") // and the steps are to be carried out
+			w.change = func(b *Builder) { b.NoCache = true }
+		},
+	} {
+		lose()
+		again := w.build(text)
+		for i := range again.Images {
+			if again.Images[i].Digest != first.Images[i].Digest {
+				t.Errorf("%s lost: %s is %s, was %s", name, again.Images[i].Target, again.Images[i].Digest, first.Images[i].Digest)
+			}
+		}
+		if p := w.verify(); len(p) > 0 {
+			t.Errorf("%s lost: %v", name, p)
+		}
+	}
+}
+
+func TestPureOps(t *testing.T) {
+	files := map[string]string{
+		"root.tgz": archive("usr/", "usr/lib/", "usr/lib/a=A", "lib -> usr/lib", "etc/", "etc/passwd=root:x:0:0::/:\napp:x:5:6::/:\n",
+			"etc/group=root:x:0:\nstaff:x:50:app\n", "tmp/", "hard=H", "hard2 == hard"),
+		"lib.tgz": archive("lib/", "lib/b=B"),
+		"top.tgz": archive("top/", "top/x/", "top/x/1=1", "top/x/2=2", "top/y=Y", "top/z == top/x/1"),
+		"src/one": "1", "src/two.o": "2", "src/sub/three": "3", "file": "F",
+	}
+	const base = "root: {expand: root.tgz}\n"
+	root := "./ 0755 0:0 315532800\n"
+	usrlib := "usr/ 0755 7:8 1000000000\nusr/lib/ 0755 7:8 1000000000\n"
+	for _, c := range []struct{ name, ops, want string }{
+		{"folder of an archive goes through a symlink of the base", "expand: lib.tgz", root + usrlib + "usr/lib/b 0644 7:8 1000000000 \"B\"\n"},
+		{"copy goes through it, too", "copy: src /lib", root + usrlib +
+			"usr/lib/one 0644 0:0 315532800 \"1\"\nusr/lib/sub/ 0755 0:0 315532800\nusr/lib/sub/three 0644 0:0 315532800 \"3\"\nusr/lib/two.o 0644 0:0 315532800 \"2\"\n"},
+		{"copy of several goes into a folder", "copy: src/* /new", root +
+			"new/ 0755 0:0 315532800\nnew/one 0644 0:0 315532800 \"1\"\nnew/three 0644 0:0 315532800 \"3\"\nnew/two.o 0644 0:0 315532800 \"2\"\n"},
+		{"file as a name, with owner and mode", "copy: {src: file, dest: opt/x, chown: app:staff, chmod: 04750}", root +
+			"opt/ 0755 0:0 315532800\nopt/x 4750 5:50 315532800 \"F\"\n"},
+		{"primary group of a user", "copy: {src: file, dest: /x, chown: app}", root + "x 0644 5:6 315532800 \"F\"\n"},
+		{"numbers", "copy: {src: file, dest: /x, chown: '12:34'}", root + "x 0644 12:34 315532800 \"F\"\n"},
+		{"exclude", "copy: {src: src, dest: /s, exclude: ['*.o', sub]}", root + "s/ 0755 0:0 315532800\ns/one 0644 0:0 315532800 \"1\"\n"},
+		{"content", "copy: {content: \"hi\\n\", dest: /etc/motd}", root + "etc/ 0755 7:8 1000000000\netc/motd 0644 0:0 315532800 \"hi\\n\"\n"},
+		{"from a tag", "copy: {from: root, src: /lib/a, dest: /copy}", root + "copy 0644 0:0 315532800 \"A\"\n"},
+		{"from keeps hard links", "copy: {from: root, src: '/h*', dest: /h/}", root + "h/ 0755 0:0 315532800\nh/hard 0644 0:0 315532800 \"H\"\nh/hard2 0644 0:0 315532800 = h/hard\n"},
+		{"strip and include", "expand: {src: top.tgz, dest: /t, strip_components: 2, exclude: ['2']}", root +
+			"t/ 0755 0:0 315532800\nt/1 0644 7:8 1000000000 \"1\"\n"},
+		{"hard link whose first name is left out", "expand: {src: top.tgz, include: [top/z]}", root +
+			"top/ 0755 0:0 315532800\ntop/z 0644 7:8 1000000000 \"1\"\n"},
+		{"chown of an archive", "expand: {src: lib.tgz, dest: /n, chown: '1:2'}", root +
+			"n/ 0755 0:0 315532800\nn/lib/ 0755 1:2 1000000000\nn/lib/b 0644 1:2 1000000000 \"B\"\n"},
+		{"remove", "remove: [/lib/a, /etc, 'h*']", root + ".wh.etc 0000 0:0 0 \"\"\n.wh.hard 0000 0:0 0 \"\"\n.wh.hard2 0000 0:0 0 \"\"\n" + usrlib + "usr/lib/.wh.a 0000 0:0 0 \"\"\n"},
+		{"the link, not what it points to", "remove: /lib", root + ".wh.lib 0000 0:0 0 \"\"\n"},
+		{"what comes and goes", "steps: [{copy: file /x}, {remove: /x}]", ""},
+		{"the same again", "copy: {from: root, src: /hard, dest: /n, chown: '7:8'}", root + "n 0644 7:8 315532800 \"H\"\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWork(t, files)
+			w.build(base)
+			w.build("new: {base: root, " + c.ops + "}\n")
+			if n := len(w.image("new").Manifest.Layers); n == 1 && c.want == "" {
+				return
+			} else if n != 2 {
+				t.Fatalf("%d layers", n)
+			}
+			if d := cmp.Diff(c.want, w.list("new", 1)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestErrors(t *testing.T) {
+	files := map[string]string{"root.tgz": archive("etc/", "file=F"), "f": "F", "no.tgz": "no archive", "d/x": ""}
+	for _, c := range []struct{ ops, want string }{
+		{"expand: none.tgz", `DIR/genoci.yaml:1:13: target "t": expand none.tgz: stat DIR/none.tgz: no such file or directory`},
+		{"expand: d", `DIR/genoci.yaml:1:13: target "t": expand d: read DIR/d: is a folder, not a file`},
+		{"copy: none /x", `DIR/genoci.yaml:1:11: target "t": copy none /x: lstat DIR/none: no such file or directory`},
+		{"copy: {src: 'n*e', dest: /x}", `copy n*e /x: match n*e: file does not exist`},
+		{"copy: {src: f, dest: /x, chown: nobody}", `DIR/genoci.yaml:1:11: target "t": copy f /x: chown: the image has no user "nobody" in /etc/passwd`},
+		{"base: 'oci:none:x'", `DIR/genoci.yaml:1:11: target "t": base oci:none:x: `},
+		{"expand: no.tgz", ""},
+		{"steps: [{expand: root.tgz}, {copy: f /file/x}]", `copy f /file/x: `},
+		{"steps: [{expand: root.tgz}, {copy: f /file/}]", `/file/ is no folder in the image`},
+	} {
+		t.Run(c.ops, func(t *testing.T) {
+			w := newWork(t, files)
+			got := w.fails("t: {" + c.ops + "}\n")
+			t.Log(got)
+			if !strings.Contains(got, c.want) && c.want != "" {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			if tags := w.tags(); len(tags) != 0 {
+				t.Errorf("tags %v after a failure", tags)
+			}
+			var known *StepError
+			if _, err := w.try("t: {" + c.ops + "}\n"); !errors.As(err, &known) || known.Target != "t" || known.Pos.Line != 1 {
+				t.Errorf("error %#v does not say where", err)
+			}
+		})
+	}
+}
+
+func TestKeepGoing(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "F"})
+	const text = `
+good: {copy: f /f}
+bad: {copy: none /f}
+onbad: {base: bad, copy: f /f}
+ongood: {base: good, copy: f /g}
+`
+	if _, err := w.try(text); err == nil || len(w.tags()) != 0 {
+		t.Errorf("error %v, tags %v", err, w.tags())
+	}
+	w.change = func(b *Builder) { b.KeepGoing = true }
+	res, err := w.try(text)
+	if err == nil || strings.Contains(err.Error(), "onbad") {
+		t.Errorf("error %v", err)
+	}
+	if want := []string{"good", "good-2026-11-23_1", "ongood", "ongood-2026-11-23_1"}; !slices.Equal(w.tags(), want) {
+		t.Errorf("tags %v, want %v", w.tags(), want)
+	}
+	if len(res.Images) != 2 {
+		t.Errorf("built %+v", res.Images)
+	}
+	if i := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == ImageSkipped }); i < 0 || w.events[i].Target != "onbad" || w.events[i].Text != "bad" {
+		t.Errorf("no event says that onbad was skipped because of bad")
+	}
+}
+
+func TestBuildOnlyTagsAndOCIBase(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "F"})
+	w.build("tool: {copy: f /f, build_only: true}\nuse: {copy: {from: tool, src: /f, dest: /g}, tags: [latest, v1]}\n")
+	if want := []string{"latest", "use", "use-2026-11-23_1", "v1"}; !slices.Equal(w.tags(), want) {
+		t.Errorf("tags %v, want %v", w.tags(), want)
+	}
+	other := newWork(t, map[string]string{"f": "other"})
+	other.build("t: {base: 'oci:" + w.layout.Dir() + ":v1', copy: f /h}\n")
+	if n := len(other.image("t").Manifest.Layers); n != 2 {
+		t.Errorf("%d layers on a base of another layout", n)
+	}
+	if p := other.verify(); len(p) > 0 {
+		t.Error(p)
+	}
+}
+
+// Nothing but the content of the inputs decides about the digests.
+func TestReproducible(t *testing.T) {
+	files := map[string]string{"root.tgz": archive("a=1", "d/"), "src/one": "1", "src/two": "2"}
+	const text = "base: {expand: root.tgz}\napp: {base: base, copy: src /d, labels: {b: '1', a: '2'}, environment: {Z: '1', A: '2'}}\n"
+	w1, w2 := newWork(t, files), newWork(t, files)
+	if err := os.Chtimes(filepath.Join(w2.dir, "src/one"), time.Time{}, time.Unix(99, 0)); err != nil {
+		t.Fatal(err)
+	}
+	w2.change = func(b *Builder) {
+		b.Jobs, b.Now = 1, func() time.Time { return time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC) }
+	}
+	r1, r2 := w1.build(text), w2.build(text)
+	for i := range r1.Images {
+		if r1.Images[i].Digest != r2.Images[i].Digest {
+			t.Errorf("%s: %s and %s", r1.Images[i].Target, r1.Images[i].Digest, r2.Images[i].Digest)
+		}
+	}
+	epoch := int64(5e8)
+	w2.change = func(b *Builder) { b.SourceEpoch = &epoch }
+	w2.build(text)
+	if got := w2.list("base", 0); !strings.Contains(got, "a 0644 7:8 500000000") {
+		t.Errorf("times are not clamped to SOURCE_DATE_EPOCH:\n%s", got)
+	}
+	if c := w2.image("app").Config.Created; c == nil || c.Unix() != epoch {
+		t.Errorf("created %v", c)
+	}
+}
+
+func TestForecast(t *testing.T) {
+	w := newWork(t, map[string]string{"root.tgz": archive("a=1"), "f": "F"})
+	const text = "base: {expand: root.tgz}\none: {base: base, copy: f /f}\ntwo: {base: one, run: 'true'}\n"
+	forecast := func() string {
+		b, p := w.builder(text)
+		o, ns, err := b.Forecast(context.Background(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := fmt.Sprint(ns)
+		for _, img := range p.Images {
+			s += " " + string(o[img.Steps[0]])
+		}
+		return s
+	}
+	if got := forecast(); got != "true compose compose execute" {
+		t.Errorf("before: %s", got)
+	}
+	w.build(text, "one")
+	if got := forecast(); got != "true cached cached execute" {
+		t.Errorf("after a build of one: %s", got)
+	}
+	w.write("f", "G")
+	if got := forecast(); got != "true cached compose execute" {
+		t.Errorf("after a change: %s", got)
+	}
+}
+
+func TestChangedWhileBuilding(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "F"})
+	b, p := w.builder("t: {copy: f /f}\n")
+	if _, _, err := b.Forecast(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	w.write("f", "G")
+	if _, err := b.Build(t.Context(), p); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTwoBuildsAtOnce(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "F"})
+	errs := make(chan error)
+	const n = 8
+	for i := range n {
+		b, p := w.builder(fmt.Sprintf("t%d: {copy: f /%d}\nsame: {copy: f /f}\n", i, i))
+		b.Report = nil
+		go func() {
+			_, err := b.Build(context.Background(), p)
+			errs <- err
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := len(w.tags()); got != 2*n+1+n {
+		t.Errorf("%d tags %v, want two for each target, and same with its %d dates", got, w.tags(), n)
+	}
+	if p := w.verify(); len(p) > 0 {
+		t.Error(p)
+	}
+}

@@ -1,0 +1,53 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"genoci/internal/spec"
+)
+
+// hookGrace is how long an interrupted hook has to end by itself.
+const hookGrace = 5 * time.Second
+
+// hooks runs shell text on the host, one after the other. Post hooks all run, whatever fails.
+func (s *step) hooks(ctx context.Context, root string, hooks []*spec.Hook) error {
+	var errs []error
+	for _, h := range hooks {
+		a := spec.Action{Op: h, Pos: h.Pos}
+		s.opStarted(a)
+		out := s.newOutput()
+		err := s.hook(ctx, root, h, out)
+		if err == nil {
+			out.tail()
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		errs = append(errs, s.opError(s.n, s.Step, a, err, out.tail()))
+		if !h.Post {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hook runs one. It is in genoci's mount namespace, so that its mounts are seen by the steps and end
+// with the build.
+func (s *step) hook(ctx context.Context, root string, h *spec.Hook, out *output) error {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", strings.ReplaceAll(h.Script, "%ROOT%", root))
+	cmd.Dir = s.src.Dir
+	cmd.Env = append(os.Environ(), "GENOCI_ROOT="+root, "GENOCI_TARGET="+s.n.String(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", s.n.epoch))
+	cmd.Stdout, cmd.Stderr = &out.out, &out.err
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = hookGrace
+	return cmd.Run()
+}

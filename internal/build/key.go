@@ -1,0 +1,284 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/cache"
+	"genoci/internal/image"
+	"genoci/internal/plan"
+	"genoci/internal/source"
+	"genoci/internal/spec"
+)
+
+// input is what an op reads from outside, found and digested.
+type input struct {
+	archive source.File    // Expand
+	matches []source.Match // Copy from the host
+	files   []source.File  // Install
+	script  *source.File   // Run of a script of the host
+}
+
+// resolve finds the inputs of all ops of a step.
+func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input, error) {
+	ins := make([]*input, len(s.Ops))
+	for i, a := range s.Ops {
+		in, err := b.inputs.get(a.Op, func() (*input, error) { return b.input(ctx, n, a.Op) })
+		if err != nil {
+			return nil, b.opError(n, s, a, err, nil)
+		}
+		ins[i] = in
+	}
+	return ins, nil
+}
+
+func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error) {
+	in := &input{}
+	var err error
+	switch op := op.(type) {
+	case *spec.Expand:
+		in.archive, err = b.src.File(ctx, op.Src, op.Checksum)
+	case *spec.Copy:
+		if op.From == "" && op.Content == nil {
+			in.matches, err = b.src.Match(ctx, op.Src, op.Exclude, func(path string) {
+				b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf("copy %s: sockets cannot be in an image, left out", path)})
+			})
+		}
+	case *spec.Install:
+		for _, name := range op.Files {
+			var f source.File
+			if f, err = b.src.File(ctx, name, ""); err != nil {
+				break
+			}
+			in.files = append(in.files, f)
+		}
+	case *spec.Run:
+		in.script, err = b.hostScript(ctx, op)
+	case *spec.Remove, *spec.Hook:
+	}
+	return in, err
+}
+
+// hostScript returns the script of the host that a run names: a single word that is the name of an
+// existing file. nil means shell text.
+func (b *Builder) hostScript(ctx context.Context, op *spec.Run) (*source.File, error) {
+	if !op.IsFile {
+		if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") {
+			return nil, nil
+		}
+		if fi, err := os.Stat(b.src.Abs(op.Script)); err != nil || !fi.Mode().IsRegular() {
+			return nil, nil
+		}
+	}
+	f, err := b.src.File(ctx, op.Script, "")
+	return &f, err
+}
+
+// stepNode is what the key of a step covers. Its strings are UTF-8; whatever may not be, such as the
+// names of copied files, stands in it as a digest.
+type stepNode struct {
+	Semantics int           `json:"semantics"`
+	Parent    digest.Digest `json:"parent"` // chain ID of the tree below
+	Epoch     int64         `json:"epoch"`
+	Clamp     *int64        `json:"clamp,omitempty"`
+	RealTimes bool          `json:"realTimes,omitempty"`
+	Platform  *v1.Platform  `json:"platform,omitempty"` // steps that run something only
+	Env       []string      `json:"env,omitempty"`
+	Ops       []any         `json:"ops"`
+}
+
+type expandNode struct {
+	Expand  string
+	Dest    string   `json:",omitempty"`
+	Strip   int      `json:",omitempty"`
+	Include []string `json:",omitempty"`
+	Exclude []string `json:",omitempty"`
+	Chown   string   `json:",omitempty"`
+}
+
+type copyNode struct {
+	Copy    string        `json:",omitempty"` // digest of what the host has
+	Content *string       `json:",omitempty"`
+	From    digest.Digest `json:",omitempty"` // chain ID of the other image
+	Src     string        `json:",omitempty"` // in the other image
+	Exclude []string      `json:",omitempty"`
+	Dest    string
+	Chown   string  `json:",omitempty"`
+	Chmod   *uint32 `json:",omitempty"`
+}
+
+type installNode struct {
+	Install  []string `json:",omitempty"` // digests and names of files
+	Packages []string `json:",omitempty"`
+	Clean    bool     `json:",omitempty"`
+}
+
+type runNode struct {
+	Run     string
+	Script  string   `json:",omitempty"` // digest of a script of the host
+	Shell   []string `json:",omitempty"`
+	Args    []string `json:",omitempty"`
+	Workdir string   `json:",omitempty"`
+	User    string   `json:",omitempty"`
+	Env     []string `json:",omitempty"`
+	Network string   `json:",omitempty"`
+}
+
+type removeNode struct{ Remove []string }
+
+// key returns the key of a step whose parents are known.
+func (b *Builder) key(nodes nodes, n *node, s *plan.Step, ins []*input) (cache.Key, error) {
+	node := stepNode{
+		Semantics: semantics, Parent: n.chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
+	}
+	if s.Executes() {
+		p := Platform()
+		node.Platform = &p
+		node.Env = b.stepEnv(n, nil)
+	}
+	for i, a := range s.Ops {
+		op, err := b.opNode(nodes, n, a.Op, ins[i])
+		if err != nil {
+			return cache.Key{}, b.opError(n, s, a, err, nil)
+		}
+		node.Ops = append(node.Ops, op)
+	}
+	return cache.NewKey(node)
+}
+
+func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, error) {
+	switch op := op.(type) {
+	case *spec.Expand:
+		return expandNode{
+			Expand: in.archive.String(), Dest: op.Dest, Strip: op.StripComponents,
+			Include: op.Include, Exclude: op.Exclude, Chown: op.Chown,
+		}, nil
+	case *spec.Copy:
+		node := copyNode{Content: op.Content, Dest: op.Dest, Chown: op.Chown, Chmod: op.Chmod}
+		switch {
+		case op.From != "":
+			from, err := b.fromImage(nodes, n, op.From)
+			if err != nil {
+				return nil, err
+			}
+			node.From, node.Src, node.Exclude = topChain(from.Config.RootFS.DiffIDs), op.Src, op.Exclude
+		case op.Content == nil:
+			node.Copy = b.digestMatches(in.matches)
+		}
+		return node, nil
+	case *spec.Install:
+		node := installNode{Packages: op.Packages, Clean: op.Clean}
+		for _, f := range in.files {
+			node.Install = append(node.Install, f.String()+" "+f.Name)
+		}
+		return node, nil
+	case *spec.Run:
+		node := runNode{
+			Run: op.Script, Shell: op.Shell, Args: op.Args, Workdir: op.Workdir,
+			User: op.User, Env: pairs(op.Env), Network: op.Network,
+		}
+		if in.script != nil {
+			node.Script = in.script.String()
+		}
+		return node, nil
+	case *spec.Remove:
+		return removeNode{op.Paths}, nil
+	default:
+		return nil, fmt.Errorf("%T is no action", op)
+	}
+}
+
+// fromImage returns the image that a copy reads: a target of the plan, or a tag of the layout.
+func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, error) {
+	for _, img := range n.From {
+		if img.String() == name {
+			return nodes[img].img, nil
+		}
+	}
+	return b.Layout.Image(name, Platform())
+}
+
+// digestMatches covers all of what a copy takes from the host: names, types, modes, content, links.
+func (b *Builder) digestMatches(matches []source.Match) string {
+	h := sha256.New()
+	inodes := map[string]int{}
+	for _, m := range matches {
+		writeParts(h, "match", m.Name)
+		for i, node := range m.Nodes {
+			first, seen := inodes[node.Inode]
+			if node.Inode == "" || !seen {
+				inodes[node.Inode], first = i, i
+			}
+			writeParts(h, node.Rel, node.Link, string(node.File.Digest[:]))
+			nums := []int64{int64(node.Mode), node.Size, int64(i - first)}
+			if b.RealTimes {
+				nums = append(nums, node.MTime)
+			}
+			for _, v := range nums {
+				_ = binary.Write(h, binary.LittleEndian, v) // a hash does not fail
+			}
+		}
+	}
+	return fmt.Sprintf("sha256:%x", h.Sum(nil))
+}
+
+// writeParts writes strings so that no two lists of them give the same bytes.
+func writeParts(h hash.Hash, parts ...string) {
+	for _, p := range parts {
+		var n [8]byte
+		binary.LittleEndian.PutUint64(n[:], uint64(len(p)))
+		h.Write(n[:])
+		h.Write([]byte(p))
+	}
+}
+
+// lookup returns the layer that a step of the key made before, if it is still in the layout.
+func (b *Builder) lookup(s *plan.Step, key cache.Key) (image.Layer, bool) {
+	if b.NoCache || s.Hooked() {
+		return image.Layer{}, false
+	}
+	e, err := b.Cache.Get(key)
+	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
+		return image.Layer{}, false
+	}
+	l := image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}
+	if e.DiffID == "" {
+		return l, true
+	}
+	blob, ok := e.Blobs[b.Compression.ID]
+	if !ok {
+		return image.Layer{}, false
+	}
+	l.Descriptor = v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
+	return l, b.Layout != nil && b.Layout.Has(l.Descriptor)
+}
+
+// remember stores what a step of the key made.
+func (b *Builder) remember(key cache.Key, l image.Layer, lent string) error {
+	e := cache.Entry{DiffID: l.DiffID, Lent: lent}
+	if l.DiffID != "" {
+		d := l.Descriptor
+		e.Blobs = map[string]cache.Blob{b.Compression.ID: {MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}}
+	}
+	return b.Cache.Put(key, e)
+}
+
+// createdBy is the text of a step in the image's history.
+func createdBy(s *plan.Step) string {
+	ops := make([]string, len(s.Ops))
+	for i, a := range s.Ops {
+		ops[i] = a.Op.String()
+	}
+	if len(ops) == 0 {
+		ops = []string{"hooks"}
+	}
+	return "genoci: " + strings.Join(ops, "; ")
+}

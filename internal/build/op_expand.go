@@ -1,0 +1,161 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"genoci/internal/layer"
+	"genoci/internal/source"
+	"genoci/internal/spec"
+)
+
+// expand puts the entries of an archive into the image. A folder of the archive goes into a symlink
+// to a folder that the image has at its place, so that an archive with lib/ does not break a base in
+// which /lib is a symlink.
+func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, in *input) error {
+	a, err := s.readArchive(ctx, op, in.archive)
+	if err != nil {
+		return err
+	}
+	x := &expansion{op: op, c: c, clamp: s.SourceEpoch, originals: map[string]layer.Change{}, placed: map[string]string{}}
+	if op.Chown != "" {
+		if x.owner, err = lookupOwner(c, op.Chown); err != nil {
+			return err
+		}
+	}
+	for _, e := range a.Entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := x.entry(e); err != nil {
+			return fmt.Errorf("%s: %w", e.Path, err)
+		}
+	}
+	if x.entries == 0 && len(a.Entries) > 0 {
+		return errors.New("no entry is left of the archive (strip_components, include, exclude)")
+	}
+	return nil
+}
+
+// readArchive reads the archive to its end, where its digest is checked.
+func (s *step) readArchive(ctx context.Context, op *spec.Expand, f source.File) (*layer.Archive, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	spool, err := s.tempFile()
+	if err != nil {
+		return nil, err
+	}
+	in := s.progress(ctx, s.n.String(), s.Name(), "expand", f.Size, r)
+	a, err := layer.ReadArchive(ctx, in, spool)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// expansion is an archive on its way into the image.
+type expansion struct {
+	op      *spec.Expand
+	c       *layer.Composer
+	owner   *owner // nil: the archive's
+	clamp   *int64 // SOURCE_DATE_EPOCH
+	entries int
+
+	originals map[string]layer.Change // files of the archive by their names there, for hard links
+	placed    map[string]string       // where files stand in the image, by their names in the archive
+}
+
+func (x *expansion) entry(e layer.ArchiveEntry) error {
+	if e.HardLink == "" {
+		x.originals[e.Path] = e.Change
+	}
+	dest, ok := x.dest(e.Path)
+	if !ok {
+		return nil
+	}
+	x.entries++
+	if e.HardLink != "" {
+		return x.link(e, dest)
+	}
+	if e.Type == layer.TypeDir {
+		return x.folder(e.Change, dest)
+	}
+	return x.put(e.Path, e.Change, dest)
+}
+
+// dest returns the path in the image of an entry, and whether it is wanted there.
+func (x *expansion) dest(name string) (string, bool) {
+	if n := x.op.StripComponents; n > 0 {
+		parts := strings.Split(name, "/")
+		if name == "." || len(parts) <= n {
+			return "", false
+		}
+		name = strings.Join(parts[n:], "/")
+	}
+	if len(x.op.Include) > 0 && !source.MatchAny(x.op.Include, name) || source.MatchAny(x.op.Exclude, name) {
+		return "", false
+	}
+	return clean(path.Join("/", x.op.Dest, name)), true
+}
+
+func (x *expansion) folder(ch layer.Change, dest string) error {
+	to, err := x.c.Resolve(dest, true)
+	if err != nil {
+		return err
+	}
+	at, err := x.c.Resolve(dest, false)
+	if err != nil {
+		return err
+	}
+	if to != at {
+		if e, ok, err := x.c.Lookup(to); err != nil || ok && e.Type == layer.TypeDir {
+			return err
+		}
+	}
+	return x.put(ch.Path, ch, dest)
+}
+
+func (x *expansion) put(name string, ch layer.Change, dest string) error {
+	ch.Path = dest
+	if x.owner != nil {
+		ch.UID, ch.GID = x.owner.uid, x.owner.gid
+	}
+	if x.clamp != nil {
+		ch.MTime = min(ch.MTime, *x.clamp)
+	}
+	x.placed[name] = dest
+	return x.c.Put(ch)
+}
+
+// link makes dest another name of a file of the archive. Where that file was left out of the image,
+// the first of its other names takes its place.
+func (x *expansion) link(e layer.ArchiveEntry, dest string) error {
+	original, ok := x.originals[e.HardLink]
+	if to, placed := x.placed[e.HardLink]; placed {
+		return x.c.Link(dest, to, original.Open)
+	}
+	if ok {
+		return x.put(e.HardLink, original, dest)
+	}
+	return &fs.PathError{Op: "link to", Path: e.HardLink, Err: errors.New("is not in the archive before this entry")}
+}
+
+// clean makes a path of an image canonical: relative, "." for the root.
+func clean(p string) string {
+	p = strings.TrimPrefix(path.Clean("/"+p), "/")
+	if p == "" {
+		return "."
+	}
+	return p
+}

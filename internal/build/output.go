@@ -1,0 +1,146 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+// tailLines is how many lines of a failed command's output its error holds.
+const tailLines = 20
+
+// maxLine is the length in bytes after which an output line is passed on in parts.
+const maxLine = 8 << 10
+
+// output passes what a command writes on as lines, and keeps the last ones.
+type output struct {
+	emit func(line string, stderr bool)
+	out  lineWriter
+	err  lineWriter
+
+	mu     sync.Mutex // stdout and stderr are written by two goroutines
+	recent []string
+}
+
+// newOutput returns where a command of the step writes.
+func (s *step) newOutput() *output {
+	o := &output{emit: func(line string, stderr bool) {
+		s.report(Event{Kind: Output, Target: s.n.String(), Step: s.Name(), Text: line, Stderr: stderr})
+	}}
+	o.out = lineWriter{line: func(l string) { o.line(l, false) }}
+	o.err = lineWriter{line: func(l string) { o.line(l, true) }}
+	return o
+}
+
+func (o *output) line(l string, stderr bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.emit(l, stderr)
+	if len(o.recent) == tailLines {
+		o.recent = append(o.recent[:0], o.recent[1:]...)
+	}
+	o.recent = append(o.recent, l)
+}
+
+// tail ends unfinished lines, and returns the last ones.
+func (o *output) tail() []string {
+	o.out.flush()
+	o.err.flush()
+	return o.recent
+}
+
+// lineWriter cuts what is written into lines.
+type lineWriter struct {
+	line func(string)
+	buf  []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.buf = append(w.buf, p...)
+	for {
+		i := bytes.IndexByte(w.buf, '\n')
+		if i < 0 {
+			break
+		}
+		w.line(string(bytes.TrimSuffix(w.buf[:i], []byte{'\r'})))
+		w.buf = w.buf[i+1:]
+	}
+	if len(w.buf) > maxLine {
+		w.flush()
+	}
+	return len(p), nil
+}
+
+func (w *lineWriter) flush() {
+	if len(w.buf) > 0 {
+		w.line(string(w.buf))
+		w.buf = nil
+	}
+}
+
+// progressEvery is how often progress of one activity is told.
+const progressEvery = 100 * time.Millisecond
+
+// meter reports how many bytes went through it.
+type meter struct {
+	b     *Builder
+	event Event
+	last  time.Time
+}
+
+func (m *meter) add(n int) {
+	m.event.Done += int64(n)
+	if now := time.Now(); now.Sub(m.last) >= progressEvery {
+		m.last = now
+		m.b.report(m.event)
+	}
+}
+
+// progress tells how much of r, total bytes long, was read, and ends the reading with ctx.
+func (b *Builder) progress(ctx context.Context, target, step, what string, total int64, r io.Reader) io.Reader {
+	return &meteredReader{
+		meter: meter{b: b, last: time.Now(), event: Event{Kind: Progress, Target: target, Step: step, Text: what, Total: total}},
+		ctx:   ctx, r: r,
+	}
+}
+
+type meteredReader struct {
+	meter
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *meteredReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.r.Read(p)
+	r.add(n)
+	return n, err
+}
+
+// counting tells how much was written to w of about total bytes.
+func (s *step) counting(what string, total int64, w io.Writer) io.Writer {
+	return &meteredWriter{
+		meter: meter{b: s.Builder, last: time.Now(), event: Event{Kind: Progress, Target: s.n.String(), Step: s.Name(), Text: what, Total: total}},
+		w:     w,
+	}
+}
+
+type meteredWriter struct {
+	meter
+	w io.Writer
+}
+
+func (w *meteredWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.add(n)
+	return n, err
+}
+
+// copyBuffer is io.Copy with a large buffer, and without the shortcuts that some writers' ReadFrom take.
+func copyBuffer(w io.Writer, r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+}

@@ -1,0 +1,341 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/plan"
+	"genoci/internal/snapshot"
+	"genoci/internal/spec"
+)
+
+// buildStep adds the layer of a step to the node: the known one, or one that it makes.
+func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
+	begin := time.Now()
+	ins, err := b.resolve(ctx, n, s)
+	if err != nil {
+		return err
+	}
+	key, err := b.key(nodes, n, s, ins)
+	if err != nil {
+		return err
+	}
+	l, hit := b.lookup(s, key)
+	done := Event{Kind: StepDone, Target: n.String(), Step: s.Name(), Outcome: Cached}
+	if !hit {
+		n.cached = false
+		done.Outcome = wayOf(s)
+		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s)})
+		st := &step{Builder: b, nodes: nodes, n: n, Step: s, ins: ins}
+		if l, err = st.carryOut(ctx); err != nil {
+			return err
+		}
+		done.Added = l.Descriptor.Size
+		n.added += l.Descriptor.Size
+		if !s.Hooked() {
+			if err := b.remember(key, l, st.lent); err != nil {
+				return b.stepError(n, s, err)
+			}
+		}
+	}
+	n.add(l)
+	done.Elapsed = time.Since(begin)
+	b.report(done)
+	return nil
+}
+
+// step is a step while it is carried out.
+type step struct {
+	*Builder
+	*plan.Step
+	nodes nodes
+	n     *node
+	ins   []*input
+	lent  string      // SHA-256 of the busybox that was lent
+	files []io.Closer // what the openers of changes read from
+}
+
+// carryOut makes the layer of the step.
+func (s *step) carryOut(ctx context.Context) (l image.Layer, err error) {
+	defer func() {
+		for _, f := range s.files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	if err != nil {
+		return l, s.stepError(s.n, s.Step, err)
+	}
+	if s.Executes() {
+		return s.execute(ctx, base)
+	}
+	return s.composeAll(ctx, base)
+}
+
+// composeAll makes the layer of a step that runs nothing from the index of its base.
+func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l image.Layer, err error) {
+	c := layer.NewComposer(base, s.n.epoch)
+	for i, a := range s.Ops {
+		if err := s.compose(ctx, c, a, s.ins[i]); err != nil {
+			return l, err
+		}
+	}
+	changes, err := c.Changes()
+	if err == nil {
+		l, err = s.pack(ctx, changes)
+	}
+	if err != nil {
+		return l, s.stepError(s.n, s.Step, err)
+	}
+	return l, nil
+}
+
+// compose applies an op that runs nothing.
+func (s *step) compose(ctx context.Context, c *layer.Composer, a spec.Action, in *input) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.opStarted(a)
+	var err error
+	switch op := a.Op.(type) {
+	case *spec.Expand:
+		err = s.expand(ctx, c, op, in)
+	case *spec.Copy:
+		err = s.copy(ctx, c, op, in)
+	case *spec.Remove:
+		err = s.remove(c, op)
+	case *spec.Run, *spec.Install, *spec.Hook:
+		err = errors.New("runs something")
+	}
+	if err != nil {
+		return s.opError(s.n, s.Step, a, err, nil)
+	}
+	return nil
+}
+
+func (s *step) opStarted(a spec.Action) {
+	s.report(Event{Kind: OpStarted, Target: s.n.String(), Step: s.Name(), Text: a.Op.String(), Pos: a.Pos})
+}
+
+// execute carries out the step in a tree of the driver.
+func (s *step) execute(ctx context.Context, base *layer.Merged) (l image.Layer, err error) {
+	tree, err := s.newTree(ctx)
+	if err != nil {
+		return l, s.stepError(s.n, s.Step, err)
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	begin := coarseNow()
+	if err := s.act(ctx, tree, base); err != nil {
+		return l, err
+	}
+	changes, err := s.diff(ctx, tree, base, begin)
+	if err == nil {
+		l, err = s.pack(ctx, changes)
+	}
+	if err == nil && l.DiffID != "" {
+		err = tree.Commit(ctx, string(topChain(append(s.n.diffIDs(), l.DiffID))))
+	}
+	if err != nil {
+		return l, s.stepError(s.n, s.Step, err)
+	}
+	return l, nil
+}
+
+// newTree makes a tree on what the steps before made.
+func (s *step) newTree(ctx context.Context) (snapshot.Tree, error) {
+	parent, err := s.ensureTree(ctx, s.n, s.n.diffIDs(), s.n.blobs())
+	if err != nil {
+		return nil, err
+	}
+	drv, err := s.trees.driver()
+	if err != nil {
+		return nil, err
+	}
+	return drv.New(ctx, parent)
+}
+
+// act runs hooks and ops in the tree. Post hooks run whenever pre hooks began.
+func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) (err error) {
+	post := s.n.Steps[len(s.n.Steps)-1].Post
+	defer func() {
+		if len(s.Post) == 0 && (err == nil || !s.n.hooksOn) {
+			return
+		}
+		// The cleaning up that post hooks are for is due after Ctrl-C, too.
+		err = errors.Join(err, s.hooks(context.WithoutCancel(ctx), tree.Dir(), post))
+	}()
+	s.n.hooksOn = s.n.hooksOn || len(s.Pre) > 0
+	if err := s.hooks(ctx, tree.Dir(), s.Pre); err != nil {
+		return err
+	}
+	var view layer.View = base
+	if len(s.Pre) > 0 {
+		view = layer.Dir(tree.Dir())
+	}
+	for i := 0; i < len(s.Ops); {
+		a := s.Ops[i]
+		if plan.Runs(a.Op) {
+			if err := s.run(ctx, tree.Dir(), a, s.ins[i]); err != nil {
+				return err
+			}
+			view = layer.Dir(tree.Dir())
+			i++
+			continue
+		}
+		c := layer.NewComposer(view, s.n.epoch)
+		last := i
+		for ; i < len(s.Ops) && !plan.Runs(s.Ops[i].Op); i++ {
+			if err := s.compose(ctx, c, s.Ops[i], s.ins[i]); err != nil {
+				return err
+			}
+			last = i
+		}
+		changes, err := c.Changes()
+		if err == nil {
+			err = layer.Apply(ctx, tree.Dir(), changes, s.unpackOptions())
+		}
+		if err != nil {
+			return s.opError(s.n, s.Step, s.Ops[last], err, nil)
+		}
+		view = layer.Dir(tree.Dir())
+	}
+	return nil
+}
+
+// diff finds what the step changed. The times that are the step's own become the epoch, in the tree
+// as well: what later steps see is the same whether the tree was kept or unpacked from the layer.
+func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged, begin time.Time) ([]layer.Change, error) {
+	o := layer.DiffOptions{Since: begin, Epoch: s.n.epoch, Warn: func(path, what string) {
+		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: path + ": " + what})
+	}}
+	if t, ok := tree.(snapshot.Toucher); ok {
+		o.Touched = t.Touched(ctx)
+	}
+	if !s.RealTimes {
+		o.Start, o.End, o.Settle = begin, time.Now(), true
+	}
+	changes, err := layer.Diff(ctx, tree.Dir(), base, o)
+	if err == nil {
+		s.clamp(changes)
+	}
+	return changes, err
+}
+
+// clamp limits times to SOURCE_DATE_EPOCH where that is given
+// (https://reproducible-builds.org/specs/source-date-epoch/).
+func (s *step) clamp(changes []layer.Change) {
+	if s.SourceEpoch == nil {
+		return
+	}
+	for i := range changes {
+		if !changes[i].Parent {
+			changes[i].MTime = min(changes[i].MTime, *s.SourceEpoch)
+		}
+	}
+}
+
+// pack writes changes as a blob of the layout, and its index into the cache. Without changes there is
+// no layer, and the DiffID is "".
+func (s *step) pack(ctx context.Context, changes []layer.Change) (l image.Layer, err error) {
+	if len(changes) == 0 {
+		return l, nil
+	}
+	blob, err := s.Layout.NewBlob()
+	if err != nil {
+		return l, err
+	}
+	defer blob.Close()
+	z, err := s.Compression.NewWriter(blob)
+	if err != nil {
+		return l, err
+	}
+	sum := sha256.New()
+	out := s.counting("compress", contentSize(changes), io.MultiWriter(sum, struct{ io.Writer }{z}))
+	toc, err := layer.Pack(ctx, out, changes)
+	if err := errors.Join(err, z.Close()); err != nil {
+		return l, err
+	}
+	l.CreatedBy = createdBy(s.Step)
+	l.DiffID = digest.NewDigest(digest.SHA256, sum)
+	if l.Descriptor, err = blob.Commit(s.Compression.MediaType); err != nil {
+		return l, err
+	}
+	path, err := s.tocPath(l.DiffID)
+	if err != nil {
+		return l, err
+	}
+	return l, toc.Save(path)
+}
+
+func contentSize(changes []layer.Change) int64 {
+	var n int64
+	for _, c := range changes {
+		n += c.Size
+	}
+	return n
+}
+
+// coarseNow is the clock that file systems stamp files with: never ahead of a stamp to come
+// (clock_gettime(2), CLOCK_REALTIME_COARSE).
+func coarseNow() time.Time {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil {
+		return time.Now()
+	}
+	return time.Unix(ts.Unix())
+}
+
+// stepError is an error that concerns all of a step.
+func (b *Builder) stepError(n *node, s *plan.Step, err error) error {
+	a := spec.Action{Pos: n.Target.Pos}
+	if len(s.Ops) > 0 {
+		a = s.Ops[0]
+	}
+	return b.opError(n, s, a, err, nil)
+}
+
+// opError is the error of an op. Interruptions and errors that say where they happened stay as they are.
+func (b *Builder) opError(n *node, s *plan.Step, a spec.Action, err error, tail []string) error {
+	var known *StepError
+	if errors.As(err, &known) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	op := "step"
+	if a.Op != nil {
+		op = a.Op.String()
+	}
+	return &StepError{Target: n.String(), Step: s.Name(), File: n.file, Pos: a.Pos, Op: op, Tail: tail, Err: err}
+}
+
+// tempDir makes a folder that is removed when the step ends, or by a later build where it is killed.
+func (s *step) tempDir() (string, error) {
+	dir, release, err := s.Cache.TempDir()
+	if err != nil {
+		return "", err
+	}
+	s.files = append(s.files, closer(release))
+	return dir, os.Chmod(dir, 0o755)
+}
+
+// tempFile makes a nameless file that is closed when the step ends.
+func (s *step) tempFile() (*os.File, error) {
+	f, err := s.Cache.Temp()
+	if err == nil {
+		s.files = append(s.files, f)
+	}
+	return f, err
+}
+
+// closer makes an io.Closer of a function.
+type closer func() error
+
+func (c closer) Close() error { return c() }
