@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"genoci/test/program"
+)
+
+// A build that a signal ends in the middle leaves the tags that were there, and nothing else; the next build is clean.
+func TestKilled(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		signal syscall.Signal
+		code   int
+	}{
+		{"SIGKILL", syscall.SIGKILL, -1},
+		{"SIGINT", syscall.SIGINT, 130},
+		{"SIGTERM", syscall.SIGTERM, 143},
+	} {
+		t.Run(c.name, func(t *testing.T) { testKilled(t, c.signal, c.code) })
+	}
+}
+
+func testKilled(t *testing.T, signal syscall.Signal, code int) {
+	w := behave(t, "")
+	w.write("good.yaml", "sys: {expand: sys.tgz}\nbefore: {base: sys, run: echo before > /out}\n")
+	w.build("-f", "good.yaml")
+	tags := w.layout.TagNames(t)
+
+	// The hook tells, through a pipe that the test waits for, that the step is being carried out.
+	pipe := filepath.Join(w.Dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.write("genoci.yaml", `
+sys: {expand: sys.tgz}
+slow:
+  base: sys
+  pre: echo started > pipe
+  run: echo half > /half; exec sleep 1000
+after: {base: slow, run: "true"}
+`)
+	cmd := w.Command(t, "build", "--progress", "plain")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(pipe); err != nil || string(text) != "started\n" {
+		t.Fatalf("the hook said %q, %v", text, err)
+	}
+	if err := cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	said, _ := io.ReadAll(stderr) // to its end: every process of genoci's is gone
+	if _, isExit := cmd.Wait().(*exec.ExitError); !isExit || cmd.ProcessState.ExitCode() != code {
+		t.Errorf("%v, want exit status %d\n%s", cmd.ProcessState, code, said)
+	}
+	if got := w.layout.TagNames(t); strings.Join(got, " ") != strings.Join(tags, " ") {
+		t.Errorf("tags: %q, were %q", got, tags)
+	}
+	eventually(t, func() bool { return len(processes(t, w.Dir)) == 0 })
+	w.nothingLeft()
+
+	w.Run(t, "verify")
+	w.write("genoci.yaml", "sys: {expand: sys.tgz}\nslow: {base: sys, run: echo whole > /whole}\n")
+	w.build()
+	if !w.missing("slow", "half") {
+		t.Error("the killed step's file is in the image of the next build")
+	}
+	w.Run(t, "gc")
+	w.Run(t, "verify")
+	w.nothingLeft()
+}
+
+// eventually waits for what the kernel does in its own time, at most ten seconds.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !done() && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Two builds on one layout at the same time lose nothing.
+func TestTwoAtOnce(t *testing.T) {
+	program.NeedDriver(t, "auto")
+	w := newWorkspace(t)
+	busyboxRoot(w)
+	var cmds []*exec.Cmd
+	for _, name := range []string{"one", "two", "three", "four"} {
+		w.write(name+".yaml", "sys: {expand: sys.tgz}\n"+name+": {base: sys, run: echo "+name+" > /out}\n")
+		cmds = append(cmds, w.Command(t, "build", "-f", name+".yaml", "--progress", "plain"))
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", cmd, err)
+		}
+	}
+	count := builds(w.layout.TagNames(t))
+	for name, want := range map[string]int{"one": 1, "two": 1, "three": 1, "four": 1, "sys": 4} {
+		if count[name] != want {
+			t.Errorf("%s has %d dated tags, want %d", name, count[name], want)
+		}
+	}
+	for _, name := range []string{"one", "two", "three", "four"} {
+		equal(t, name, w.file(name, "out"), name+"\n")
+	}
+	w.Run(t, "verify")
+}
