@@ -3,9 +3,11 @@ package spec
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -174,12 +176,7 @@ func isSignal(s string) bool {
 			return err == nil && i <= 30
 		}
 	}
-	for _, name := range signals() {
-		if s == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(signals(), s)
 }
 
 // createdShape is a time, or where to take it from.
@@ -213,16 +210,18 @@ const namePattern = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 
 // checkName refuses what no tag may be called; what says what s is to name.
 func checkName(what, s string) error {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	switch bad := strings.Trim(s, letters+"._-"); {
+	bad := strings.IndexFunc(s, func(r rune) bool {
+		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r)
+	})
+	switch {
 	case s == "":
-		return fmt.Errorf("a %s cannot be empty", what)
-	case bad != "" || strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(letters+"._-", r) }):
-		return fmt.Errorf(`%q cannot be a %s: letters, digits, ".", "_" and "-" can`, s, what)
+		return fmt.Errorf("the name of a %s cannot be empty", what)
+	case bad >= 0:
+		return fmt.Errorf(`%q cannot name a %s: letters, digits, ".", "_" and "-" can`, s, what)
 	case s[0] == '.' || s[0] == '-':
-		return fmt.Errorf(`%q cannot be a %s: it begins with %q`, s, what, s[:1])
+		return fmt.Errorf(`%q cannot name a %s: it begins with %q`, s, what, s[:1])
 	case len(s) > 128:
-		return fmt.Errorf("a %s has at most 128 characters, not %d", what, len(s))
+		return fmt.Errorf("the name of a %s has at most 128 characters, not %d", what, len(s))
 	}
 	return nil
 }

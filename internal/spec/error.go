@@ -126,14 +126,17 @@ func didYouMean(name string, candidates []string) string {
 }
 
 // Nearest returns the candidate that was probably meant by name, or "". Case, and "-" for "_", do not
-// count; otherwise about one slip in three characters is forgiven.
+// count; otherwise one slip in every three characters is forgiven, and one in two characters.
 func Nearest(name string, candidates []string) string {
 	fold := func(s string) []rune { return []rune(strings.ReplaceAll(strings.ToLower(s), "-", "_")) }
 	if len(name) > 256 {
 		return ""
 	}
 	from := fold(name)
-	best, limit := "", (len(from)+1)/3
+	best, limit := "", len(from)/3
+	if limit == 0 && len(from) > 1 {
+		limit = 1
+	}
 	for _, c := range candidates {
 		if d := distance(from, fold(c)); d <= limit {
 			best, limit = c, d-1

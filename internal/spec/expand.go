@@ -69,20 +69,17 @@ func decodeExpandWords(d *decoder, n *yaml.Node) ([]Action, bool) {
 	if !ok {
 		return nil, false
 	}
-	if _, err := notEmpty(s); err != nil {
-		d.textErrorf(n, s, err)
-		return nil, false
-	}
 	var out []Action
-	end := 0
-	for _, word := range strings.Fields(s) {
-		start := end + strings.Index(s[end:], word)
-		end = start + len(word)
+	for offset, word := range fields(s) {
 		if err := checkSource(word); err != nil {
-			d.textErrorf(n, s, &textError{offset: start, msg: err.Error()})
+			d.textErrorf(n, s, &textError{offset: offset, msg: err.Error()})
 			ok = false
 		}
-		out = append(out, Action{Op: &Expand{Src: word}, Pos: d.posOfText(n, s, start)})
+		out = append(out, Action{Op: &Expand{Src: word}, Pos: d.posOfText(n, s, offset)})
+	}
+	if len(out) == 0 {
+		d.textErrorf(n, s, errEmpty)
+		return nil, false
 	}
 	return out, ok
 }

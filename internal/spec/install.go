@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Install installs packages with the image's own package manager, in one transaction. Files are all
-// of one kind, .deb or .rpm.
+// Install installs packages with the image's own package manager: the files of a kind in one
+// transaction, the packages in another.
 type Install struct {
 	Files    []string // .deb or .rpm files, globs of such, or URLs
 	Packages []string // names, for apt-get, dnf, microdnf, yum, zypper or apk
@@ -28,17 +28,19 @@ func (i *Install) String() string {
 }
 
 func installShape() shape[[]Action] {
-	alone := textAction(schema{"pattern": `\S`}, func(s string) (Op, error) { return newInstall(strings.Fields(s)) })
-	item := textAction(schema{"pattern": `\S`}, func(s string) (Op, error) { return newInstall([]string{s}) })
-	s := actionShape(alone, item, tableAction(installTable()))
+	files := func(f form[[]string]) form[[]Action] {
+		return placed(convert(f, func(files []string) Op { return &Install{Files: files} }))
+	}
+	item := stringForm("a string", schema{"pattern": `\S`}, checkPackageFile)
+	s := actionShape(files(wordsShape(checkPackageFile)[0]), files(wrapped(shape[string]{item})[0]), tableAction(installTable()))
 	items := &s[1]
 	decode := items.decode
 	items.decode = func(d *decoder, n *yaml.Node) ([]Action, bool) {
 		actions, ok := decode(d, n)
-		if !ok {
-			return nil, false
+		if ok {
+			actions = joinInstalls(n, actions)
 		}
-		return d.joinInstalls(n, actions)
+		return actions, ok
 	}
 	return s
 }
@@ -46,9 +48,9 @@ func installShape() shape[[]Action] {
 func installTable() table[Install] {
 	return table[Install]{
 		fields: []field[Install]{
-			key("packages", "Names of packages, for the image's own package manager.", packagesShape(),
+			key("packages", "Names of packages, for the image's own package manager.", wordsShape(checkPackage),
 				func(i *Install) *[]string { return &i.Packages }, "package", "names", "name"),
-			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", packageFilesShape(),
+			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", wordsShape(checkPackageFile),
 				func(i *Install) *[]string { return &i.Files }, "file", "src"),
 			key("clean", "Remove the package manager's lists and caches afterwards; when left out, true where there are packages.", boolShape(),
 				func(i *Install) *bool { return &i.Clean }),
@@ -65,14 +67,9 @@ func installTable() table[Install] {
 	}
 }
 
-// newInstall is the installation of files in one transaction.
-func newInstall(files []string) (Op, error) {
-	return &Install{Files: files}, checkPackageFiles(files)
-}
-
-// joinInstalls makes one transaction of files that stand as strings one after the other in the list
+// joinInstalls makes one installation of files that stand as strings one after the other in the list
 // n, of which each element gave one action.
-func (d *decoder) joinInstalls(n *yaml.Node, actions []Action) ([]Action, bool) {
+func joinInstalls(n *yaml.Node, actions []Action) []Action {
 	isText := func(i int) bool { return kindOf(follow(n.Content[i])) == text }
 	var out []Action
 	for i, a := range actions {
@@ -82,54 +79,23 @@ func (d *decoder) joinInstalls(n *yaml.Node, actions []Action) ([]Action, bool) 
 		}
 		last := out[len(out)-1].Op.(*Install)
 		last.Files = append(last.Files, a.Op.(*Install).Files...)
-		if err := checkPackageFiles(last.Files); err != nil {
-			d.errorf(a.Pos, "%v", err)
-			return nil, false
-		}
 	}
-	return out, true
+	return out
 }
 
-// packagesShape is names of packages; what a package manager would take as an option is none.
-func packagesShape() shape[[]string] {
-	return checked(wordsShape(), func(names []string) error {
-		for _, name := range names {
-			if strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t\n") {
-				return fmt.Errorf("%q cannot name a package", name)
-			}
-		}
-		return nil
-	})
-}
-
-// packageFilesShape is files that can be installed in one transaction.
-func packageFilesShape() shape[[]string] { return checked(wordsShape(), checkPackageFiles) }
-
-// checkPackageFiles refuses what is no package file, none at all, and kinds that no image takes both.
-func checkPackageFiles(files []string) error {
-	if len(files) == 0 {
-		return errEmpty
-	}
-	for _, f := range files {
-		kind := packageKind(f)
-		if kind != ".deb" && kind != ".rpm" {
-			return fmt.Errorf("%q is neither a .deb nor an .rpm file; packages by name are {packages: ...}", f)
-		}
-		if kind != packageKind(files[0]) {
-			return fmt.Errorf("%q and %q cannot be installed together", files[0], f)
-		}
-		if err := checkSource(f); err != nil {
-			return err
-		}
+// checkPackage refuses what a package manager would take as an option, or as several names.
+func checkPackage(name string) error {
+	if strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t\n") {
+		return fmt.Errorf("%q cannot name a package", name)
 	}
 	return nil
 }
 
-// packageKind returns ".deb" or ".rpm" for the name or URL of a package file, else what it ends in.
-func packageKind(file string) string {
-	if isURL(file) {
-		file, _, _ = strings.Cut(file, "#")
-		file, _, _ = strings.Cut(file, "?")
+// checkPackageFile refuses what names no file: a bare word that ends in neither .deb nor .rpm is the
+// name of a package, in all likelihood.
+func checkPackageFile(file string) error {
+	if path.Ext(file) != ".deb" && path.Ext(file) != ".rpm" && !strings.Contains(file, "/") {
+		return fmt.Errorf("%q is no .deb or .rpm file; packages by name are {packages: NAME}", file)
 	}
-	return path.Ext(file)
+	return checkSource(file)
 }

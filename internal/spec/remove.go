@@ -18,17 +18,17 @@ func (*Remove) Inputs() []string { return nil }
 func (r *Remove) String() string { return summary("remove", strings.Join(r.Paths, " ")) }
 
 func removeShape() shape[[]Action] {
-	paths := checked(wordsShape(), func(paths []string) error {
-		for _, p := range paths {
-			if path.Clean("/"+p) == "/" {
-				return fmt.Errorf("%q is the whole image", p)
-			}
-		}
-		return nil
-	})
 	var out shape[[]Action]
-	for _, f := range paths {
-		out = append(out, placed(convert(f, func(p []string) Op { return &Remove{p} })))
+	for _, f := range wordsShape(checkRemove) {
+		out = append(out, placed(convert(f, func(paths []string) Op { return &Remove{paths} })))
 	}
 	return out
+}
+
+// checkRemove refuses the root of the image.
+func checkRemove(p string) error {
+	if path.Clean("/"+p) == "/" {
+		return fmt.Errorf("%q is the whole image", p)
+	}
+	return nil
 }

@@ -9,13 +9,12 @@ import (
 
 // Run is one script in the sandbox.
 type Run struct {
-	// Script is shell text, or the name of a file of the host beside the spec, which is then run by its
-	// own interpreter line. With IsFile it names a file; else, where it is one word and Shell is not set,
-	// it does if there is such a file.
+	// Script is shell text; or the name of a file of the host, beside the spec, which is run inside.
+	// With IsFile it names a file; else, where it is a single word, it does if there is such a file.
 	Script  string
-	IsFile  bool     // Script must be a file: "args" is written
-	Shell   []string // interpreter of shell text; nil is /bin/sh -e. Never set together with IsFile
-	Args    []string // of the file; none for shell text
+	IsFile  bool     // "args" is written with a single word, which then must name a file
+	Shell   []string // interpreter; nil is /bin/sh -e for text, and a file's own interpreter line
+	Args    []string // of the file, or $1, $2 and so on of the text
 	Workdir string   // absolute; "" is /
 	User    string   // "", USER or USER:GROUP; "" is root
 	Env     []KV     // beside the image's and the target's; values are literal
@@ -26,15 +25,14 @@ func (*Run) isOp() {}
 
 // Inputs implements Op.
 func (r *Run) Inputs() []string {
-	words := strings.Fields(r.Script)
-	switch {
-	case r.IsFile:
+	if r.isWord() {
 		return []string{r.Script}
-	case r.Shell == nil && len(words) == 1:
-		return words
 	}
 	return nil
 }
+
+// isWord reports whether Script may name a file.
+func (r *Run) isWord() bool { return !strings.ContainsAny(r.Script, " \t\n") }
 
 // String implements Op.
 func (r *Run) String() string {
@@ -54,9 +52,9 @@ func runTable() table[Run] {
 		fields: []field[Run]{
 			key("script", "Shell text, or the name of a script beside the spec.", stringShape(),
 				func(r *Run) *string { return &r.Script }, "command", "cmd", "run", "file", "src", "text"),
-			key("shell", "Interpreter that is given the shell text; /bin/sh -e when left out.", interpreterShape(),
+			key("shell", "Interpreter, which is given the text with -c; when left out, /bin/sh -e, or the interpreter line of a file.", interpreterShape(),
 				func(r *Run) *[]string { return &r.Shell }, "interpreter"),
-			key("args", "Arguments of the script, which then must be a file beside the spec.", commandShape(),
+			key("args", "Arguments of the script; a single word in script must then be a file beside the spec.", commandShape(),
 				func(r *Run) *[]string { return &r.Args }, "arguments"),
 			key("workdir", "Folder in the image to run in; / when left out.", absoluteShape(),
 				func(r *Run) *string { return &r.Workdir }, "working_dir", "cwd", "dir"),
@@ -67,26 +65,17 @@ func runTable() table[Run] {
 			key("network", "host (the default), or none.", networkShape(),
 				func(r *Run) *string { return &r.Network }, "net"),
 		},
-		later: []string{"secrets", "mounts"},
-		facets: schema{
-			"required":     []string{"script"},
-			"dependencies": schema{"args": schema{"not": schema{"required": []string{"shell"}}}},
-		},
-		check: checkRun,
+		later:  []string{"secrets", "mounts"},
+		facets: schema{"required": []string{"script"}},
+		check:  checkRun,
 	}
 }
 
 // checkRun checks the keys of a run together.
 func checkRun(d *decoder, n *yaml.Node, keys keys, r *Run) {
 	d.require(n, keys, "script")
-	args, ok := keys["args"]
-	if !ok {
-		return
-	}
-	r.IsFile = true
-	if shell, ok := keys["shell"]; ok {
-		d.errorf(posOf(shell.key), `"shell" cannot stand beside "args" (line %d): a script with arguments is a file, run by its own interpreter line`, args.key.Line)
-	}
+	_, hasArgs := keys["args"]
+	r.IsFile = hasArgs && r.isWord()
 }
 
 // interpreterShape is a command that is not empty.

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -324,13 +325,43 @@ func stringsShape() shape[[]string] {
 	return shape[[]string]{listForm("a list of strings", stringShape())}
 }
 
-// wordsShape is blank-separated words, or a list of strings, each taken as it is; at least one.
-func wordsShape() shape[[]string] {
+// wordsShape is blank-separated words, or a list of strings, each taken as it is. There is at least
+// one; check accepts each.
+func wordsShape(check func(string) error) shape[[]string] {
 	words := textForm("a string", schema{"pattern": `\S`}, func(s string) ([]string, error) {
-		_, err := notEmpty(s)
-		return strings.Fields(s), err
+		var out []string
+		for offset, word := range fields(s) {
+			if err := check(word); err != nil {
+				return nil, &textError{offset: offset, msg: err.Error()}
+			}
+			out = append(out, word)
+		}
+		if len(out) == 0 {
+			return nil, errEmpty
+		}
+		return out, nil
 	})
-	return shape[[]string]{words, concatForm("a list of strings", wrapped(stringShape()))}
+	item := stringForm("a string", schema{"pattern": `\S`}, func(s string) error {
+		if _, err := notEmpty(s); err != nil {
+			return err
+		}
+		return check(s)
+	})
+	return shape[[]string]{words, concatForm("a list of strings", wrapped(shape[string]{item}))}
+}
+
+// fields yields the blank-separated words of s, each after the byte at which it begins.
+func fields(s string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		end := 0
+		for word := range strings.FieldsSeq(s) {
+			start := end + strings.Index(s[end:], word)
+			end = start + len(word)
+			if !yield(start, word) {
+				return
+			}
+		}
+	}
 }
 
 // boolShape is true or false.

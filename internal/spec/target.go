@@ -223,18 +223,18 @@ func checkBase(s string) error {
 		return err
 	}
 	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
-		dir, tag, _ := strings.Cut(rest, ":")
-		if dir == "" || tag == "" || strings.HasPrefix(dir, "//") {
+		if i := strings.LastIndexByte(rest, ':'); i < 1 || i == len(rest)-1 || strings.HasPrefix(rest, "//") {
 			return fmt.Errorf("%q is no image of a layout: expected oci:DIR:TAG", s)
 		}
 		return nil
 	}
-	if transport, _, ok := strings.Cut(s, "://"); ok {
-		return fmt.Errorf("not supported yet: %q", transport+"://")
+	transport, _, remote := strings.Cut(s, "://")
+	if !remote {
+		transport, _, _ = strings.Cut(s, ":")
 	}
-	switch transport, _, _ := strings.Cut(s, ":"); transport {
-	case "oci-archive", "docker-archive", "docker-daemon", "containers-storage", "dir":
-		return fmt.Errorf("not supported yet: %q", transport+":")
+	if remote || slices.Contains([]string{"oci-archive", "docker-archive", "docker-daemon", "containers-storage", "dir"}, transport) {
+		return &textError{msg: fmt.Sprintf("not supported yet: %q", s),
+			suggest: "copy the image into an OCI layout first (skopeo copy ... oci:DIR:TAG), and write oci:DIR:TAG here"}
 	}
 	if strings.ContainsAny(s, " \t\n") {
 		return fmt.Errorf("%q cannot name a base", s)

@@ -54,9 +54,14 @@ func (d *decoder) syntaxError(err error) {
 		d.errorf(tab, "a tab cannot indent YAML; use blanks")
 		return
 	}
-	switch msg := e.Message; msg {
+	if alias, ok := strings.CutPrefix(e.Message, "unknown anchor '"); ok {
+		alias, _, _ = strings.Cut(alias, "'")
+		d.errorf(at, `no anchor &%s stands above; quote the text if it is to begin with "*"`, alias)
+		return
+	}
+	switch e.Message {
 	case "mapping values are not allowed in this context":
-		d.errorf(at, `":" cannot stand here; quote the text if it is part of a value`)
+		d.errorf(at, `":" cannot stand here: quote the text if it is part of a value, or look for a line above that lacks its own ":"`)
 	case "did not find expected key":
 		d.errorf(at, "expected a key; check the indentation and the quotes from line %d on", begin.Line)
 	case "could not find expected ':'":
@@ -76,7 +81,7 @@ func (d *decoder) syntaxError(err error) {
 	case "found incompatible YAML document":
 		d.errorf(at, "leave out the %%YAML line")
 	default:
-		d.errorf(at, "YAML: %s", msg)
+		d.errorf(at, "YAML: %s", e.Message)
 	}
 }
 
