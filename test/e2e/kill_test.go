@@ -62,7 +62,7 @@ after: {base: slow, run: "true"}
 		t.Fatal(err)
 	}
 	said, _ := io.ReadAll(stderr) // to its end: every process of genoci's is gone
-	if _, isExit := cmd.Wait().(*exec.ExitError); !isExit || cmd.ProcessState.ExitCode() != code {
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != code {
 		t.Errorf("%v, want exit status %d\n%s", cmd.ProcessState, code, said)
 	}
 	if got := w.layout.TagNames(t); strings.Join(got, " ") != strings.Join(tags, " ") {

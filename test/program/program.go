@@ -197,7 +197,7 @@ func NeedDriver(t testing.TB, driver string) {
 // Temp returns a new folder that is removed after the test, even what subordinate ids own in it.
 func Temp(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "genoci-test-")
+	dir, err := os.MkdirTemp("", "genoci-test-") //nolint:usetesting // t.TempDir fails on what subordinate ids own
 	if err != nil {
 		t.Fatal(err)
 	}
