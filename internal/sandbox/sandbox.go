@@ -3,82 +3,101 @@
 // It never decides what to run, and never changes a file of the root filesystem beyond the mount points that it makes and removes again.
 //
 // The program starts itself again for both; Init, called first by main and by each TestMain, is where those copies begin.
+//
+// It needs Linux 5.12 (mount_setattr(2); openat2(2), open_tree(2) and move_mount(2) are older).
 package sandbox
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
 )
-
-// Init turns the process into what Enter or Run started it for, if one of them did, and does then not return. Call it before anything else.
-func Init() {}
-
-// Enter returns nil when the process already is in a mount namespace of genoci's own. Otherwise it starts
-// the program again with the same arguments in one (and in a user namespace with the caller's whole subordinate id ranges when the caller is not root),
-// passes signals on, waits, and exits with its exit code. It returns an error only where no such namespace can be had; the
-// error says what the machine lacks and how to mend it, and wraps ErrUnsupported.
-func Enter() error { panic("stub") }
-
-// Inside reports whether the process is in a namespace that Enter made.
-func Inside() bool { panic("stub") }
-
-// Rootless reports whether the process is root only in a user namespace: devices cannot be made there.
-func Rootless() bool { panic("stub") }
-
-// Network is what a command sees of the network.
-type Network string
-
-// The networks.
-const (
-	NetworkHost Network = "host" // the host's own
-	NetworkNone Network = "none" // a new namespace with only a loopback device, up
-)
-
-// Bind is a file or folder of the host that a command sees in its root filesystem.
-type Bind struct {
-	Source   string // absolute path on the host
-	Dest     string // absolute path inside; resolved inside the root, made where missing, and removed afterwards
-	Writable bool
-}
-
-// Cmd is a command to be run in a root filesystem. The zero value of each field but Root and Args is useful.
-type Cmd struct {
-	Root     string   // absolute path of the root filesystem
-	Args     []string // the program, looked up inside by PATH of Env where it has no slash, and its arguments
-	Env      []string // K=V; nothing is inherited
-	Dir      string   // working folder inside; "" is /; made (0755 root) when it is missing
-	User     string   // "", "name", "uid", "name:group", "uid:gid", looked up in the image; "" is root
-	Hostname string   // "" is genoci
-	Network  Network  // "" is host
-	Binds    []Bind
-
-	Stdin          io.Reader // nil: /dev/null
-	Stdout, Stderr io.Writer // nil: dropped
-}
-
-// ExitError is the error of a command that ran and failed.
-type ExitError struct {
-	Code   int       // exit status, or 128+N for signal N
-	Signal os.Signal // nil when it exited
-}
-
-func (e *ExitError) Error() string {
-	if e.Signal != nil {
-		return fmt.Sprintf("killed by signal: %v", e.Signal)
-	}
-	return fmt.Sprintf("exit status %d", e.Code)
-}
-
-// Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and /dev (with shm, pts), /sys read-only,
-// /etc/resolv.conf, /etc/hosts and /etc/hostname of its own, the default capabilities and seccomp filter of moby. When ctx ends, everything that it
-// started is killed. Mount points that were missing are removed afterwards. The error is an *ExitError when the command itself failed.
-func (c *Cmd) Run(ctx context.Context) error { panic("stub") }
-
-// LookPath reports whether the program name exists in the root filesystem at root, looked up by the PATH in env when it has no slash,
-// and returns its path inside.
-func LookPath(root, name string, env []string) (string, error) { panic("stub") }
 
 // ErrUnsupported is wrapped where the machine does not allow what is asked.
-var ErrUnsupported = fmt.Errorf("not supported here")
+var ErrUnsupported = errors.New("not supported here")
+
+// roleEnv is the environment variable that tells a copy of the program what it was started for: a role, a blank, and the number of the
+// file descriptor that it was given. The variable means nothing without that descriptor, so setting it by hand does nothing.
+const roleEnv = "GENOCI_SANDBOX"
+
+// The roles of a copy.
+const (
+	roleRoot  = "root"  // go on as the program, in the mount namespace that the descriptor (nsfs) names
+	roleUser  = "user"  // go on as the program, in a user namespace; the descriptor is a socket to its maker
+	roleProbe = "probe" // as roleUser, but only to see whether it can be done
+	roleInit  = "init"  // be the init process of a command; the descriptor is a socket to Run
+)
+
+// entered is set by Init, and by nothing else, in a copy that Enter started.
+var entered bool
+
+// Init turns the process into what Enter or Run started it for, if one of them did; as the init process of a command it does then not
+// return. Call it before anything else. In a process that was started in the ordinary way it looks at one environment variable, no more.
+func Init() {
+	value, ok := os.LookupEnv(roleEnv)
+	if !ok {
+		return
+	}
+	os.Unsetenv(roleEnv)
+	role, number, _ := strings.Cut(value, " ")
+	fd, err := strconv.Atoi(number)
+	if err != nil || !belongs(role, fd) {
+		return
+	}
+	unix.CloseOnExec(fd)
+	switch role {
+	case roleRoot:
+		unix.Close(fd)
+		entered = true
+	case roleUser:
+		settle(fd)
+		entered = true
+	case roleProbe:
+		settle(fd)
+		os.Exit(0)
+	case roleInit:
+		os.Exit(runInit(fd))
+	}
+}
+
+// belongs reports whether fd is what a copy in that role is given.
+func belongs(role string, fd int) bool {
+	var st unix.Stat_t
+	if fd < 3 || unix.Fstat(fd, &st) != nil {
+		return false
+	}
+	if role != roleRoot {
+		return st.Mode&unix.S_IFMT == unix.S_IFSOCK
+	}
+	var own unix.Stat_t
+	return unix.Stat("/proc/self/ns/mnt", &own) == nil && own.Dev == st.Dev && own.Ino == st.Ino
+}
+
+// roleVariable is the environment variable that Init reads.
+func roleVariable(role string, fd int) string {
+	return fmt.Sprintf("%s=%s %d", roleEnv, role, fd)
+}
+
+// Inside reports whether the process is in a namespace that Enter made.
+func Inside() bool { return entered }
+
+// Rootless reports whether the process is in a user namespace other than the machine's first one: where it is root, it is so only there, and
+// devices cannot be made. That holds after Enter by an ordinary user, and for root in a rootless container.
+func Rootless() bool { return rootless() }
+
+var rootless = sync.OnceValue(func() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !isInitialMap(string(b))
+})
+
+// isInitialMap reports whether the text of a uid_map is that of the first user namespace, which maps all ids to themselves
+// (user_namespaces(7)).
+func isInitialMap(text string) bool {
+	f := strings.Fields(text)
+	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == strconv.FormatUint(1<<32-1, 10)
+}

@@ -1,0 +1,151 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Finding is one thing that the machine has or lacks.
+type Finding struct {
+	Name   string // what was looked at, as "user namespaces"
+	OK     bool
+	Detail string // what was found
+	Fix    string // what to do; "" when OK, or where nothing can be done
+}
+
+// Check looks at all that Enter and Run need, for the caller as it is. Nothing is guessed from versions: what can be tried, is tried.
+// It must not be called by a process that entered.
+func Check() []Finding {
+	findings := []Finding{checkKernel(), checkSeccomp()}
+	if os.Geteuid() == 0 {
+		return append(findings, checkMountNamespace())
+	}
+	return append(findings,
+		checkMapper("newuidmap"), checkMapper("newgidmap"),
+		checkSubordinate("subordinate user ids", "/etc/subuid"), checkSubordinate("subordinate group ids", "/etc/subgid"),
+		checkUserNamespace())
+}
+
+// checkKernel tries the newest of the system calls that Run needs.
+func checkKernel() Finding {
+	f := Finding{Name: "kernel", OK: true}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err == nil {
+		f.Detail = "Linux " + unix.ByteSliceToString(uts.Release[:])
+	}
+	// An attribute of no mount: EBADF where the call exists.
+	if err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}); err == unix.ENOSYS {
+		f.OK, f.Detail, f.Fix = false, f.Detail+" has no mount_setattr", "Linux 5.12 or later is needed"
+	}
+	return f
+}
+
+func checkSeccomp() Finding {
+	f := Finding{Name: "seccomp", OK: true, Detail: "filters are supported"}
+	// No filter, by an address that cannot be: EFAULT where filters exist (seccomp(2)).
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0); err != unix.EFAULT {
+		f.OK, f.Detail, f.Fix = false, "no seccomp filters", "a kernel with CONFIG_SECCOMP_FILTER is needed"
+	}
+	return f
+}
+
+func checkMapper(name string) Finding {
+	file, err := findMapper(name)
+	if err != nil {
+		return finding(name, err)
+	}
+	f := privileged(file)
+	f.Name = name
+	return f
+}
+
+// finding returns the Finding for an error.
+func finding(name string, err error) Finding {
+	f := Finding{Name: name, Detail: err.Error()}
+	var l lacks
+	if errors.As(err, &l) {
+		f.Detail, f.Fix = l.what, l.fix
+	}
+	return f
+}
+
+// privileged looks whether a program has the privilege that newuidmap needs: the set-user-id bit of root, or a file capability.
+func privileged(file string) Finding {
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		return Finding{Detail: fmt.Sprintf("%s: %v", file, err)}
+	}
+	if st.Mode&unix.S_ISUID != 0 && st.Uid == 0 {
+		return Finding{OK: true, Detail: file + ", set-user-id root"}
+	}
+	if n, err := unix.Getxattr(file, "security.capability", nil); err == nil && n > 0 {
+		return Finding{OK: true, Detail: file + ", with file capabilities"}
+	}
+	return Finding{Detail: file + " has no privilege: it is neither set-user-id root nor has it file capabilities", Fix: "chmod u+s " + file}
+}
+
+func checkSubordinate(name, file string) Finding {
+	ranges, err := subordinate(file)
+	if err != nil {
+		return finding(name, err)
+	}
+	var texts []string
+	for _, r := range ranges {
+		texts = append(texts, fmt.Sprintf("%d-%d", r.first, r.first+r.count-1))
+	}
+	return Finding{Name: name, OK: true, Detail: file + ": " + strings.Join(texts, ", ")}
+}
+
+// checkUserNamespace does what Enter does for an ordinary user.
+func checkUserNamespace() Finding {
+	const name = "user namespaces"
+	cmd, err := startAsUser(roleProbe)
+	if err != nil {
+		return finding(name, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return finding(name, err)
+	}
+	return Finding{Name: name, OK: true, Detail: "allowed"}
+}
+
+// knobs are the settings by which user namespaces are forbidden, with the value that forbids them.
+var knobs = []struct{ name, forbids, allow string }{
+	{"user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=15000"},
+	{"kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"},
+	{"kernel.apparmor_restrict_unprivileged_userns", "1", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
+}
+
+// diagnoseUserNamespace says why a user namespace could not be made or used.
+func diagnoseUserNamespace(cause error) error {
+	for _, k := range knobs {
+		b, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(k.name, ".", "/"))
+		if value := strings.TrimSpace(string(b)); err == nil && value == k.forbids {
+			return lacks{fmt.Sprintf("no user namespaces: %v: %s=%s", cause, k.name, value), k.allow}
+		}
+	}
+	return lacks{what: fmt.Sprintf("no user namespaces: %v", cause), fix: "in a container, its seccomp profile has to allow them"}
+}
+
+// checkMountNamespace does what Enter does for root, in a thread that ends with it.
+func checkMountNamespace() Finding {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- unix.Unshare(unix.CLONE_NEWNS)
+	}()
+	const name = "mount namespaces"
+	if err := <-result; err != nil {
+		return finding(name, noMountNamespace(err))
+	}
+	return Finding{Name: name, OK: true, Detail: "allowed"}
+}

@@ -1,0 +1,346 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+)
+
+// Network is what a command sees of the network.
+type Network string
+
+// The networks.
+const (
+	NetworkHost Network = "host" // the host's own
+	NetworkNone Network = "none" // a new namespace with only a loopback device, up
+)
+
+// Bind is a file or folder of the host that a command sees in its root filesystem. Device nodes in a bound folder do not open; a bound device node does.
+type Bind struct {
+	Source   string // absolute path on the host
+	Dest     string // absolute path inside; resolved inside the root, made where missing, and removed afterwards
+	Writable bool
+}
+
+// Cmd is a command to be run in a root filesystem. The zero value of each field but Root and Args is useful.
+type Cmd struct {
+	Root     string   // absolute path of the root filesystem
+	Args     []string // the program, looked up inside by PATH of Env where it has no slash, and its arguments
+	Env      []string // K=V; nothing is inherited. PATH is DefaultPath and HOME the user's where they are missing
+	Dir      string   // working folder inside; "" is /; made (0755 root) when it is missing
+	User     string   // "", "name", "uid", "name:group", "uid:gid", looked up in the image; "" is root
+	Hostname string   // "" is genoci
+	Network  Network  // "" is host
+	Binds    []Bind
+
+	// TTY gives the command a terminal of its own as its standard files and controlling terminal. Stdin, if it is a terminal, is raw meanwhile,
+	// and its size is passed on. Stderr is not used.
+	TTY bool
+
+	Stdin          io.Reader // nil: /dev/null
+	Stdout, Stderr io.Writer // nil: dropped
+}
+
+// ExitError is the error of a command that ran and failed.
+type ExitError struct {
+	Code   int       // exit status, or 128+N for signal N
+	Signal os.Signal // nil when it exited
+}
+
+func (e *ExitError) Error() string {
+	if e.Signal != nil {
+		return fmt.Sprintf("killed by signal: %v", e.Signal)
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+// defaultHostname is the hostname of a command that has none.
+const defaultHostname = "genoci"
+
+// grace is the time that a command has, after SIGTERM, to end by itself when its context has ended.
+const grace = 2 * time.Second
+
+// Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and /dev (with shm, pts), /sys read-only,
+// /etc/resolv.conf, /etc/hosts and /etc/hostname of its own, the default capabilities and seccomp filter of moby, umask 022, and a session of its own.
+// Device nodes other than those of /dev do not open.
+//
+// When ctx ends, the command gets SIGTERM, and what it started is killed at the latest two seconds later; the error is then that of ctx. Everything that
+// is left when the command itself ends is killed too, and all of it when this process dies. Mount points that were missing are removed afterwards.
+//
+// The error is an *ExitError when the command ran and failed. It wraps ErrNotFound when the program, or the interpreter that it names, does
+// not exist, and ErrUnsupported when the kernel lacks what is needed.
+//
+// It needs the privileges that Enter gives. Several commands may run at the same time, also in one root.
+func (c *Cmd) Run(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(c.Args) == 0 {
+		return errors.New("run: no program")
+	}
+	// The parent-death signal of the init process comes when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	p, err := c.startInit()
+	if err != nil {
+		return unsupported(err)
+	}
+	// All that follows goes on while the init process starts.
+	job, points, err := c.prepare()
+	if err == nil {
+		err = p.run(ctx, c, job)
+	}
+	if waitErr := p.wait(); err == nil {
+		err = waitErr
+	}
+	if removeErr := points.remove(); err == nil {
+		err = removeErr
+	}
+	return unsupported(err)
+}
+
+// unsupported adds ErrUnsupported to an error of a kernel that is too old.
+func unsupported(err error) error {
+	if errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("%w: %w", err, ErrUnsupported)
+	}
+	return err
+}
+
+// prepare makes the mount points that are missing, and says what the init process has to do. The mount points are returned also along with an error.
+func (c *Cmd) prepare() (*job, mountPoints, error) {
+	r, err := openRoot(c.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.close()
+	points, err := c.makeMountPoints(r)
+	if err != nil {
+		return nil, points, err
+	}
+	u, err := r.lookupUser(c.User)
+	if err != nil {
+		return nil, points, err
+	}
+	filter, err := defaultFilter()
+	if err != nil {
+		return nil, points, err
+	}
+	hostname := c.Hostname
+	if hostname == "" {
+		hostname = defaultHostname
+	}
+	return &job{
+		Root:     c.Root,
+		Args:     c.Args,
+		Env:      defaultEnv(c.Env, u.Home),
+		Dir:      path.Join("/", c.Dir),
+		User:     identity{UID: u.Uid, GID: u.Gid, Groups: u.Sgids},
+		Hostname: hostname,
+		Loopback: c.Network == NetworkNone,
+		Binds:    c.Binds,
+		Filter:   filter,
+		TTY:      c.TTY,
+	}, points, nil
+}
+
+// makeMountPoints makes the mount points that are missing.
+func (c *Cmd) makeMountPoints(r root) (mountPoints, error) {
+	var points mountPoints
+	ensure := func(name string, dir bool) error {
+		news, err := r.ensure(name, dir)
+		points = append(points, news...)
+		if err != nil {
+			return &os.PathError{Op: "make mount point", Path: name, Err: err}
+		}
+		return nil
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if err := ensure(dir, true); err != nil {
+			return points, err
+		}
+	}
+	for _, file := range []string{resolvConf, hostsFile, nameFile} {
+		if err := ensure(file, false); err != nil {
+			return points, err
+		}
+	}
+	for _, b := range c.Binds {
+		if !filepath.IsAbs(b.Source) || !path.IsAbs(b.Dest) {
+			return points, fmt.Errorf("bind %s to %s: not absolute paths", b.Source, b.Dest)
+		}
+		info, err := os.Stat(b.Source)
+		if err != nil {
+			return points, fmt.Errorf("bind: %w", err)
+		}
+		if err := ensure(b.Dest, info.IsDir()); err != nil {
+			return points, err
+		}
+	}
+	return points, nil
+}
+
+// lookupUser finds a user, in the form of Cmd.User, in the accounts of the image.
+func (r root) lookupUser(name string) (*user.ExecUser, error) {
+	passwd, group := r.accounts("/etc/passwd"), r.accounts("/etc/group")
+	defer passwd.Close()
+	defer group.Close()
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, passwd, group)
+	if err != nil {
+		return nil, fmt.Errorf("user %s: %w", name, err)
+	}
+	return u, nil
+}
+
+// defaultEnv adds to env what every command finds in it.
+func defaultEnv(env []string, home string) []string {
+	env = slices.Clip(env)
+	if _, ok := lookupEnv(env, "PATH"); !ok {
+		env = append(env, "PATH="+DefaultPath)
+	}
+	if _, ok := lookupEnv(env, "HOME"); !ok {
+		env = append(env, "HOME="+home)
+	}
+	return env
+}
+
+// initProcess is the init process of a command, seen from Run.
+type initProcess struct {
+	cmd  *exec.Cmd
+	conn *os.File // to the init process; see job and report
+}
+
+// startInit starts the init process in new namespaces. It waits for its job.
+func (c *Cmd) startInit() (*initProcess, error) {
+	own, other, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer other.Close()
+	program, err := self()
+	if err != nil {
+		own.Close()
+		return nil, err
+	}
+	cmd := &exec.Cmd{
+		Path:       fmt.Sprintf("/proc/self/fd/%d", program.Fd()),
+		Args:       []string{"genoci-init"},
+		Env:        []string{roleVariable(roleInit, 3)},
+		ExtraFiles: []*os.File{other},
+		Dir:        "/",
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+			Pdeathsig:  unix.SIGKILL,
+			Setsid:     true,
+		},
+	}
+	if c.Network == NetworkNone {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	if !c.TTY {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
+	}
+	if err := cmd.Start(); err != nil {
+		own.Close()
+		return nil, fmt.Errorf("start in new namespaces: %w", err)
+	}
+	return &initProcess{cmd: cmd, conn: own}, nil
+}
+
+// run hands over the job and waits for the report.
+func (p *initProcess) run(ctx context.Context, c *Cmd, j *job) error {
+	if err := json.NewEncoder(p.conn).Encode(j); err != nil {
+		return fmt.Errorf("start %s: %w", j.Args[0], err)
+	}
+	stop := context.AfterFunc(ctx, p.stop)
+	defer stop()
+	var in io.Reader = p.conn
+	if c.TTY {
+		term, rest, err := receiveTTY(p.conn)
+		if err != nil {
+			return err
+		}
+		if term != nil {
+			defer c.relay(term)()
+		}
+		in = rest
+	}
+	var r report
+	err := json.NewDecoder(in).Decode(&r)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("run %s: the init process died", j.Args[0])
+	}
+	return r.err()
+}
+
+// stop ends the command, by force after a while.
+func (p *initProcess) stop() {
+	p.conn.Write([]byte{stopByte})
+	time.AfterFunc(grace, func() { p.cmd.Process.Kill() })
+}
+
+// wait waits until the init process, and with it everything in its namespaces, is gone, and its output is written. An init process that has no job yet ends.
+func (p *initProcess) wait() error {
+	p.conn.Close()
+	err := p.cmd.Wait()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil // what matters is in the report
+	}
+	return err
+}
+
+// err returns the error of Run for what the init process reports.
+func (r report) err() error {
+	switch {
+	case r.Failure != "":
+		return setupError{r}
+	case r.Signal != 0:
+		return &ExitError{Code: r.Code, Signal: r.Signal}
+	case r.Code != 0:
+		return &ExitError{Code: r.Code}
+	}
+	return nil
+}
+
+// setupError is an error that came about in the init process.
+type setupError struct{ report }
+
+func (e setupError) Error() string { return e.Failure }
+
+func (e setupError) Unwrap() []error {
+	var errs []error
+	if e.Errno != 0 {
+		errs = append(errs, e.Errno)
+	}
+	if e.NotFound {
+		errs = append(errs, ErrNotFound)
+	}
+	return errs
+}
+
+// socketPair makes two connected sockets.
+func socketPair() (own, other *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket"), nil
+}

@@ -1,0 +1,253 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Enter returns nil when the process already is in a mount namespace of genoci's own. Otherwise it starts the program again, with the same arguments,
+// environment, standard files and terminal, in such a namespace, whose mounts no other process sees. It returns an error only where no such namespace can
+// be had; the error says what the machine lacks and how to mend it, and wraps ErrUnsupported.
+//
+// For root, also in a container, the program takes the place of this process. For others it runs as a child of it, in a user namespace where it is
+// root and has the caller's whole ranges of subordinate ids (subuid(5)). Enter then passes signals on to it, waits, and exits as it did: with its
+// exit status, or killed by the same signal. When this process is killed, so is the child. It keeps the caller's supplementary groups, so that it can
+// reach what the caller can.
+//
+// The program begins anew: call Enter before anything is read from standard input or a pipe, and before anything is written.
+func Enter() error {
+	switch {
+	case entered:
+		return nil
+	case os.Geteuid() == 0:
+		return enterAsRoot()
+	default:
+		return enterAsUser()
+	}
+}
+
+// enterAsRoot executes the program in place of this process, in a new mount namespace.
+func enterAsRoot() error {
+	// Only this thread moves; it is the one that is left by execve(2). It is of no use for anything else even if that fails.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return noMountNamespace(err)
+	}
+	if err := receiveMounts(); err != nil {
+		return err
+	}
+	ns, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/proc/thread-self/ns/mnt", Err: err}
+	}
+	err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), roleVariable(roleRoot, ns)))
+	return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
+}
+
+func noMountNamespace(err error) error {
+	return lacks{
+		what: "no mount namespaces: " + err.Error(),
+		fix:  "give the container CAP_SYS_ADMIN (docker run --privileged)",
+	}
+}
+
+// receiveMounts lets what the host mounts and unmounts be seen in the process's mount namespace, but nothing the other way.
+func receiveMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return &os.PathError{Op: "make slave", Path: "/", Err: err}
+	}
+	return nil
+}
+
+// enterAsUser runs the program in a new user and mount namespace, and exits as it does.
+func enterAsUser() error {
+	// The parent-death signal of the child comes when the thread that started it ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, passedOn...)
+	inner, err := startAsUser(roleUser)
+	if err != nil {
+		signal.Reset(passedOn...)
+		return err
+	}
+	go func() {
+		for s := range signals {
+			if s := s.(syscall.Signal); !fromTerminal(s) {
+				inner.Process.Signal(s)
+			}
+		}
+	}()
+	inner.Wait()
+	exitLike(inner.ProcessState.Sys().(syscall.WaitStatus))
+	return nil
+}
+
+// passedOn are the signals that the outer process passes on to the inner one.
+var passedOn = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+
+// fromTerminal reports whether the signal is one that a terminal sends to its whole foreground process group, of which this process is one: the
+// inner process then has it already.
+func fromTerminal(s syscall.Signal) bool {
+	if s != unix.SIGINT && s != unix.SIGQUIT {
+		return false
+	}
+	tty, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(tty)
+	group, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// exitLike ends this process as another one ended.
+func exitLike(status syscall.WaitStatus) {
+	if !status.Signaled() {
+		os.Exit(status.ExitStatus())
+	}
+	switch s := status.Signal(); s {
+	case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGKILL:
+		signal.Reset(s)
+		unix.Kill(unix.Getpid(), s)
+		select {} // the signal comes
+	default:
+		os.Exit(128 + int(s)) // others would have the Go runtime print its stacks
+	}
+}
+
+// startAsUser starts the program in a new user and mount namespace, in that role, and returns when it has settled there.
+func startAsUser(role string) (*exec.Cmd, error) {
+	ids, err := callerIDs()
+	if err != nil {
+		return nil, err
+	}
+	own, other, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	caps, err := allCapabilities()
+	if err != nil {
+		return nil, err
+	}
+	// The child's end is inherited under its own number: whatever else the caller has open stays as it is.
+	if _, err := unix.FcntlInt(other.Fd(), unix.F_SETFD, 0); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	cmd := &exec.Cmd{
+		Path:   "/proc/self/exe",
+		Args:   os.Args,
+		Env:    append(os.Environ(), roleVariable(role, int(other.Fd()))),
+		Stdin:  os.Stdin,
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+		SysProcAttr: &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+			Pdeathsig:  unix.SIGKILL,
+			// Its user id means nothing yet in its namespace, so that it would lose all capabilities by execve(2) but for these.
+			AmbientCaps: caps,
+		},
+	}
+	err = cmd.Start()
+	other.Close()
+	if err != nil {
+		return nil, diagnoseUserNamespace(err)
+	}
+	if err := settleFromOutside(cmd.Process.Pid, ids, own); err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return nil, err
+	}
+	return cmd, nil
+}
+
+func allCapabilities() ([]uintptr, error) {
+	last, err := lastCapability()
+	var caps []uintptr
+	for c := uintptr(0); c <= uintptr(last); c++ {
+		caps = append(caps, c)
+	}
+	return caps, err
+}
+
+// settleFromOutside gives the process its ids, tells it so, and reads its answer.
+func settleFromOutside(pid int, ids identityMaps, conn *os.File) error {
+	if err := ids.write(pid); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "%d\n", os.Getpid()); err != nil {
+		return fmt.Errorf("enter a user namespace: %w", err)
+	}
+	if err := unix.Shutdown(int(conn.Fd()), unix.SHUT_WR); err != nil {
+		return os.NewSyscallError("shutdown", err)
+	}
+	answer, err := io.ReadAll(conn)
+	switch {
+	case err != nil:
+		return fmt.Errorf("enter a user namespace: %w", err)
+	case len(answer) == 0:
+		return errors.New("enter a user namespace: the process in it died")
+	case string(answer) != settled:
+		return diagnoseUserNamespace(errors.New(string(answer)))
+	}
+	return nil
+}
+
+// settled is the answer of a process that has settled in its user namespace; any other is an error.
+const settled = "ok"
+
+// settle makes the process root in the user namespace that it was started in, once the process at the other end of the socket has given it ids. Where that
+// fails, it says why, and ends.
+func settle(fd int) {
+	conn := os.NewFile(uintptr(fd), "socket")
+	defer conn.Close()
+	var parent int
+	if _, err := fmt.Fscan(conn, &parent); err != nil {
+		os.Exit(1) // the outer process gave up, and says why
+	}
+	if err := becomeRoot(parent); err != nil {
+		io.WriteString(conn, err.Error())
+		os.Exit(1)
+	}
+	io.WriteString(conn, settled)
+}
+
+// becomeRoot takes on user 0 of the user namespace, and what comes with it.
+func becomeRoot(parent int) error {
+	if err := syscall.Setresgid(0, 0, 0); err != nil {
+		return os.NewSyscallError("setresgid", err)
+	}
+	if err := syscall.Setresuid(0, 0, 0); err != nil {
+		return os.NewSyscallError("setresuid", err)
+	}
+	// The change of user made /proc/self belong to another, and took away the parent-death signal.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_SET_DUMPABLE", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl PR_SET_PDEATHSIG", err)
+	}
+	if os.Getppid() != parent {
+		return errors.New("the outer process died")
+	}
+	return receiveMounts()
+}
+
+// lacks is an error about something that the machine lacks, with the way to mend it.
+type lacks struct{ what, fix string }
+
+func (e lacks) Error() string {
+	return strings.TrimSuffix(fmt.Sprintf("%s; %s", e.what, e.fix), "; ")
+}
+
+func (e lacks) Unwrap() error { return ErrUnsupported }

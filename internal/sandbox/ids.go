@@ -1,0 +1,138 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/user"
+)
+
+// idRange is a range of ids of the host.
+type idRange struct{ first, count int64 }
+
+// identityMaps are the ids that a user namespace gets: 0 is the caller, 1 and on are the ranges.
+type identityMaps struct {
+	newuidmap, newgidmap string // the programs that are allowed to write them
+	uids, gids           []string
+}
+
+// callerIDs finds the subordinate ids of the caller, and the programs that map them.
+func callerIDs() (identityMaps, error) {
+	var ids identityMaps
+	var err error
+	if ids.newuidmap, err = findMapper("newuidmap"); err != nil {
+		return ids, err
+	}
+	if ids.newgidmap, err = findMapper("newgidmap"); err != nil {
+		return ids, err
+	}
+	uids, err := subordinate("/etc/subuid")
+	if err != nil {
+		return ids, err
+	}
+	gids, err := subordinate("/etc/subgid")
+	if err != nil {
+		return ids, err
+	}
+	ids.uids, ids.gids = mapArgs(os.Geteuid(), uids), mapArgs(os.Getegid(), gids)
+	return ids, nil
+}
+
+func findMapper(name string) (string, error) {
+	file, err := exec.LookPath(name)
+	if err != nil {
+		return "", lacks{name + " is not installed", "apt-get install uidmap"}
+	}
+	return file, nil
+}
+
+// callerName is the name of the caller, by which subuid(5) may know them; a caller without an account has only a number.
+func callerName() string {
+	if u, err := user.LookupUid(os.Getuid()); err == nil {
+		return u.Name
+	}
+	if name := os.Getenv("USER"); name != "" {
+		return name // accounts may come from elsewhere than /etc/passwd; newuidmap looks itself
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+// subordinate returns the caller's ranges in a file of subuid(5) or subgid(5).
+func subordinate(file string) ([]idRange, error) {
+	name, uid := callerName(), strconv.Itoa(os.Getuid())
+	entries, err := user.ParseSubIDFileFilter(file, func(e user.SubID) bool { return e.Name == name || e.Name == uid })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read subordinate ids: %w", err)
+	}
+	var ranges []idRange
+	for _, e := range entries {
+		ranges = append(ranges, idRange{e.SubID, e.Count})
+	}
+	if len(ranges) == 0 {
+		return nil, lacks{
+			fmt.Sprintf("no range of ids in %s for user %s", file, name),
+			"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
+		}
+	}
+	return ranges, nil
+}
+
+// mapArgs returns the arguments of newuidmap(1) that map id to 0 and the ranges to the numbers from 1 on. What of a range was mapped before is left out,
+// since the kernel takes no host id twice.
+func mapArgs(id int, ranges []idRange) []string {
+	mapped := []idRange{{int64(id), 1}}
+	args := []string{"0", strconv.Itoa(id), "1"}
+	next := int64(1)
+	for _, r := range ranges {
+		for _, part := range without(r, mapped) {
+			args = append(args, strconv.FormatInt(next, 10), strconv.FormatInt(part.first, 10), strconv.FormatInt(part.count, 10))
+			next += part.count
+			mapped = append(mapped, part)
+		}
+	}
+	return args
+}
+
+// without returns the parts of r that are in none of the others.
+func without(r idRange, others []idRange) []idRange {
+	if r.count <= 0 {
+		return nil
+	}
+	for i, o := range others {
+		if r.first < o.first+o.count && o.first < r.first+r.count {
+			before := idRange{r.first, o.first - r.first}
+			after := idRange{o.first + o.count, r.first + r.count - o.first - o.count}
+			return append(without(before, others[i+1:]), without(after, others[i+1:])...)
+		}
+	}
+	return []idRange{r}
+}
+
+// write gives the process its maps.
+func (m identityMaps) write(pid int) error {
+	// Each takes a millisecond or more, so both run at once.
+	gids := make(chan error, 1)
+	go func() { gids <- runMapper(m.newgidmap, pid, m.gids) }()
+	return errors.Join(runMapper(m.newuidmap, pid, m.uids), <-gids)
+}
+
+func runMapper(file string, pid int, args []string) error {
+	cmd := exec.Command(file, append([]string{strconv.Itoa(pid)}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if text := strings.TrimSpace(string(bytes.ToValidUTF8(out, nil))); text != "" {
+		err = errors.New(text)
+	}
+	if f := privileged(file); !f.OK {
+		return lacks{f.Detail, f.Fix}
+	}
+	return lacks{what: fmt.Sprintf("map ids: %s: %v", file, err)}
+}

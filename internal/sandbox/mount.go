@@ -1,0 +1,355 @@
+package sandbox
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2), open_tree(2)) is moved onto an open mount point
+// (move_mount(2)). So no path of an image is ever resolved by mount(2), and no option string has to be escaped.
+
+// newFS makes a mount of a new file system of that type, mounted nowhere yet. attrs are MOUNT_ATTR_ flags.
+func newFS(fstype string, attrs int, options ...[2]string) (int, error) {
+	fsfd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fsfd)
+	for _, o := range options {
+		if o[1] == "" {
+			err = unix.FsconfigSetFlag(fsfd, o[0])
+		} else {
+			err = unix.FsconfigSetString(fsfd, o[0], o[1])
+		}
+		if err != nil {
+			return -1, err
+		}
+	}
+	if err := unix.FsconfigCreate(fsfd); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attrs)
+}
+
+// clone makes a copy of the mounts at and below name in dir, mounted nowhere yet, that differs by attrs (MOUNT_ATTR_ flags).
+func clone(dir int, name string, attrs uint64) (int, error) {
+	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return -1, err
+	}
+	attr := unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// attach mounts the tree onto name in dir, without following a symbolic link.
+func attach(tree, dir int, name string) error {
+	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
+	if name == "" {
+		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
+	}
+	return unix.MoveMount(tree, "", dir, name, flags)
+}
+
+// stage is where the mount namespace of a command is set up, before its root becomes the root of the process.
+type stage struct {
+	dir     string // the root filesystem's path on the host
+	root    root   // the copy of it that is mounted over dir
+	private int    // a tmpfs mounted below root, so that nothing but descriptors leads to it
+	nodes   int    // the new /dev
+}
+
+// newStage makes the whole mount namespace private, and mounts over dir first a tmpfs and then a copy of dir.
+func newStage(dir string) (*stage, error) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, &os.PathError{Op: "make private", Path: "/", Err: err}
+	}
+	// No device node that a command makes shall open: nothing but the nodes of /dev, bound from the host, is on a mount with devices.
+	tree, err := clone(unix.AT_FDCWD, dir, unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return nil, mountError(dir, err)
+	}
+	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, [2]string{"mode", "755"}, [2]string{"size", "16m"})
+	if err != nil {
+		return nil, mountError(dir, err)
+	}
+	if err := errors.Join(attach(private, unix.AT_FDCWD, dir), attach(tree, unix.AT_FDCWD, dir)); err != nil {
+		return nil, mountError(dir, err)
+	}
+	return &stage{dir: dir, root: root{tree}, private: private}, nil
+}
+
+func mountError(name string, err error) error {
+	return &os.PathError{Op: "mount", Path: name, Err: err}
+}
+
+// mount mounts the tree on the mount point name of the root filesystem.
+func (s *stage) mount(tree int, name string, resolve uint64) error {
+	point, err := s.root.open(name, unix.O_PATH, resolve)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(point)
+	return attach(tree, point, "")
+}
+
+// setUp mounts all that a command sees beside its root filesystem.
+func (s *stage) setUp(hostname string, binds []Bind) error {
+	// What an image links to below /proc or /dev from these files is then covered, not written over.
+	for _, f := range etcFiles(hostname) {
+		if err := s.mountText(f.name, f.text); err != nil {
+			return mountError(f.name, err)
+		}
+	}
+	if err := s.mountDev(); err != nil {
+		return err
+	}
+	if err := s.mountKernel("/proc", "proc", maskedProc, readonlyProc); err != nil {
+		return err
+	}
+	if err := s.mountKernel("/sys", "sysfs", maskedSys, nil); err != nil {
+		return err
+	}
+	for _, b := range binds {
+		if err := s.bind(b); err != nil {
+			return mountError(b.Dest, err)
+		}
+	}
+	return nil
+}
+
+// mountText mounts a file with that text. Writing to it changes neither the host nor the root filesystem.
+func (s *stage) mountText(name, text string) error {
+	base := path.Base(name)
+	fd, err := unix.Openat(s.private, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), base)
+	if _, err := f.WriteString(text); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	tree, err := clone(s.private, base, unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	return s.mount(tree, name, 0)
+}
+
+// The paths below /proc and /sys that no command may see, or may write, are those of moby (daemon/pkg/oci, DefaultLinuxSpec).
+var (
+	maskedProc = []string{
+		"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
+	}
+	readonlyProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
+	maskedSys    = []string{"devices/virtual/powercap", "firmware"}
+)
+
+// mountKernel mounts a new proc or a new, read-only sysfs. The kernel refuses that in a user namespace where the host's own is partly covered
+// (proc), or where the network namespace is another's (sysfs); the host's is bound then.
+func (s *stage) mountKernel(dir, fstype string, masked, readonly []string) error {
+	attrs := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	if fstype == "sysfs" {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	tree, err := newFS(fstype, attrs)
+	if err == unix.EPERM {
+		tree, err = clone(unix.AT_FDCWD, dir, uint64(attrs))
+	}
+	if err != nil {
+		return mountError(dir, err)
+	}
+	defer unix.Close(tree)
+	if err := s.mount(tree, dir, unix.RESOLVE_NO_SYMLINKS); err != nil {
+		return mountError(dir, err)
+	}
+	for _, name := range masked {
+		if err := s.mask(tree, name); err != nil {
+			return &os.PathError{Op: "mask", Path: path.Join(dir, name), Err: err}
+		}
+	}
+	for _, name := range readonly {
+		if err := cover(tree, name, tree, name, unix.MOUNT_ATTR_RDONLY); err != nil {
+			return &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
+		}
+	}
+	return nil
+}
+
+// cover mounts a copy of from over to, if to exists.
+func cover(fromDir int, from string, toDir int, to string, attrs uint64) error {
+	tree, err := clone(fromDir, from, attrs)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	return attach(tree, toDir, to)
+}
+
+// emptyDir is the name of an empty folder in stage.private.
+const emptyDir = "empty"
+
+// mask covers a folder by an empty one and a file by /dev/null.
+func (s *stage) mask(dir int, name string) error {
+	var st unix.Stat_t
+	switch err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == unix.ENOENT:
+		return nil
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return cover(s.nodes, "null", dir, name, 0)
+	}
+	if err := unix.Mkdirat(s.private, emptyDir, 0o555); err != nil && err != unix.EEXIST {
+		return err
+	}
+	return cover(s.private, emptyDir, dir, name, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
+}
+
+// devices are the device nodes of /dev, with their numbers (Documentation/admin-guide/devices.txt of the kernel).
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{
+	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+}
+
+// devLinks are the symbolic links of /dev.
+var devLinks = [][2]string{
+	{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+}
+
+// mountDev mounts a new /dev.
+func (s *stage) mountDev() error {
+	var err error
+	s.nodes, err = newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, [2]string{"mode", "755"}, [2]string{"size", "64m"})
+	if err != nil {
+		return mountError("/dev", err)
+	}
+	if err := s.mount(s.nodes, "/dev", unix.RESOLVE_NO_SYMLINKS); err != nil {
+		return mountError("/dev", err)
+	}
+	for _, l := range devLinks {
+		if err := unix.Symlinkat(l[1], s.nodes, l[0]); err != nil {
+			return &os.LinkError{Op: "symlink", Old: l[1], New: "/dev/" + l[0], Err: err}
+		}
+	}
+	for _, d := range devices {
+		if err := s.mountNode(d.name, unix.Mkdev(d.major, d.minor)); err != nil {
+			return mountError("/dev/"+d.name, err)
+		}
+	}
+	const nosuid, noexec = unix.MOUNT_ATTR_NOSUID, unix.MOUNT_ATTR_NOEXEC
+	if err := s.mountPTS(); err != nil {
+		return mountError("/dev/pts", err)
+	}
+	shm, err := newFS("tmpfs", nosuid|noexec|unix.MOUNT_ATTR_NODEV, [2]string{"mode", "1777"}, [2]string{"size", "64m"})
+	if err := s.mountNew(shm, err, "shm"); err != nil {
+		return mountError("/dev/shm", err)
+	}
+	mqueue, err := newFS("mqueue", nosuid|noexec|unix.MOUNT_ATTR_NODEV)
+	if err == unix.ENODEV {
+		return nil // a kernel without POSIX message queues
+	}
+	if err := s.mountNew(mqueue, err, "mqueue"); err != nil {
+		return mountError("/dev/mqueue", err)
+	}
+	return nil
+}
+
+// mountNew mounts the tree on a new folder of /dev, unless the tree could not be made.
+func (s *stage) mountNew(tree int, err error, name string) error {
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := unix.Mkdirat(s.nodes, name, 0o755); err != nil {
+		return err
+	}
+	return attach(tree, s.nodes, name)
+}
+
+// mountPTS mounts a devpts of its own; group 5 is tty, unless the user namespace has no such group.
+func (s *stage) mountPTS() error {
+	options := [][2]string{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}
+	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	pts, err := newFS("devpts", attrs, append(options, [2]string{"gid", "5"})...)
+	if err == unix.EINVAL {
+		pts, err = newFS("devpts", attrs, options...)
+	}
+	return s.mountNew(pts, err, "pts")
+}
+
+// mountNode binds a device node of the host, or a new one where the host has none.
+func (s *stage) mountNode(name string, dev uint64) error {
+	node, err := clone(unix.AT_FDCWD, "/dev/"+name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
+	if err == unix.ENOENT {
+		if err = unix.Mknodat(s.private, name, unix.S_IFCHR|0o666, int(dev)); err == nil {
+			node, err = clone(s.private, name, 0)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(node)
+	if err := unix.Mknodat(s.nodes, name, unix.S_IFREG|0o666, 0); err != nil {
+		return err
+	}
+	return attach(node, s.nodes, name)
+}
+
+// bind mounts a file or folder of the host. Its mount point was made by Run, unless it is in /dev, which only exists now.
+func (s *stage) bind(b Bind) error {
+	var st unix.Stat_t
+	if err := unix.Stat(b.Source, &st); err != nil {
+		return err
+	}
+	var attrs uint64
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
+		attrs |= unix.MOUNT_ATTR_NODEV
+	}
+	if !b.Writable {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	tree, err := clone(unix.AT_FDCWD, b.Source, attrs)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if strings.HasPrefix(path.Clean(b.Dest), "/dev/") {
+		if _, err := s.root.ensure(b.Dest, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
+			return err
+		}
+	}
+	return s.mount(tree, b.Dest, 0)
+}
+
+// become makes the stage's root the root of the process, and drops the host's mounts.
+func (s *stage) become() error {
+	if err := unix.Fchdir(s.root.fd); err != nil {
+		return err
+	}
+	// The new root takes the place of the old one, which lands on top of it and is then detached (pivot_root(2), NOTES).
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return &os.PathError{Op: "pivot_root", Path: s.dir, Err: err}
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return &os.PathError{Op: "unmount", Path: "the host's root", Err: err}
+	}
+	return unix.Chdir("/")
+}
