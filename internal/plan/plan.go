@@ -214,14 +214,8 @@ func (p *planner) base(t *spec.Target) Base {
 	case slices.Contains(p.tags, name):
 		return Base{Kind: Tag, Tag: name}
 	case strings.HasPrefix(name, "oci:"):
-		dir, tag, ok := cutLast(strings.TrimPrefix(name, "oci:"), ":")
-		if !ok || dir == "" || tag == "" {
-			p.errorf(t.BasePos, t, "", "base %q: write oci:DIR:TAG", name)
-			return Base{}
-		}
+		dir, tag := cutLast(strings.TrimPrefix(name, "oci:"), ":")
 		return Base{Kind: OCI, Dir: dir, Tag: tag}
-	case strings.Contains(name, "://"):
-		p.errorf(t.BasePos, t, "", "not supported yet: base %q; copy the image into the layout first, or name it as oci:DIR:TAG", name)
 	default:
 		p.errorf(t.BasePos, t, spec.Nearest(name, append(p.names(), p.tags...)),
 			"base %q is neither a target of this file nor a tag of the layout", name)
@@ -283,11 +277,8 @@ func steps(img *Image) []*Step {
 	return all
 }
 
-// cutLast is strings.Cut at the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
+// cutLast is strings.Cut at the last sep, which is there.
+func cutLast(s, sep string) (before, after string) {
 	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
+	return s[:i], s[i+len(sep):]
 }
