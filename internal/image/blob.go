@@ -66,7 +66,7 @@ func Parse(manifest, config []byte) (Image, error) {
 		return Image{}, fmt.Errorf("config: %w", err)
 	}
 	img := Image{Descriptor: describe(m.MediaType, manifest), Manifest: m}
-	if err := json.Unmarshal(config, &img.Config); err != nil {
+	if err := Unmarshal(config, &img.Config); err != nil {
 		return Image{}, fmt.Errorf("config: %w", err)
 	}
 	return img, check(m, img.Config)
@@ -75,38 +75,38 @@ func Parse(manifest, config []byte) (Image, error) {
 // ParseManifest reads the manifest of an image (OCI or docker schema 2), without its config. Manifests of artifacts that
 // are no images are refused. A media type that the manifest leaves out is set.
 func ParseManifest(data []byte) (v1.Manifest, error) {
-	var m struct {
-		v1.Manifest
+	var m v1.Manifest
+	var foreign struct {
 		Manifests json.RawMessage `json:"manifests"`
 		FSLayers  json.RawMessage `json:"fsLayers"`
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := unmarshalBoth(data, &m, &foreign); err != nil {
 		return v1.Manifest{}, fmt.Errorf("manifest: %w", err)
 	}
 	if m.MediaType == "" {
 		m.MediaType = v1.MediaTypeImageManifest
 	}
 	switch {
-	case m.FSLayers != nil || m.SchemaVersion == 1:
+	case foreign.FSLayers != nil || m.SchemaVersion == 1:
 		return v1.Manifest{}, errors.New("manifest: docker schema 1 is not supported")
 	case !IsManifest(m.MediaType):
 		return v1.Manifest{}, fmt.Errorf("manifest: media type %q is not that of a manifest", m.MediaType)
 	case m.SchemaVersion != 2:
 		return v1.Manifest{}, fmt.Errorf("manifest: schemaVersion is %d, not 2", m.SchemaVersion)
-	case m.Manifests != nil: // could be read as an index too: CVE-2021-41190
+	case foreign.Manifests != nil: // could be read as an index too: CVE-2021-41190
 		return v1.Manifest{}, errors.New("manifest: has a field of an index, manifests")
 	}
-	return m.Manifest, checkManifest(m.Manifest)
+	return m, checkManifest(m)
 }
 
 // ParseIndex reads an index of images: an OCI image index or a docker manifest list.
 func ParseIndex(data []byte) (v1.Index, error) {
-	var x struct {
-		v1.Index
+	var x v1.Index
+	var foreign struct {
 		Config json.RawMessage `json:"config"`
 		Layers json.RawMessage `json:"layers"`
 	}
-	if err := json.Unmarshal(data, &x); err != nil {
+	if err := unmarshalBoth(data, &x, &foreign); err != nil {
 		return v1.Index{}, fmt.Errorf("index: %w", err)
 	}
 	if x.MediaType == "" {
@@ -117,7 +117,7 @@ func ParseIndex(data []byte) (v1.Index, error) {
 		return v1.Index{}, fmt.Errorf("index: media type %q is not that of an index", x.MediaType)
 	case x.SchemaVersion != 2:
 		return v1.Index{}, fmt.Errorf("index: schemaVersion is %d, not 2", x.SchemaVersion)
-	case x.Config != nil || x.Layers != nil: // could be read as a manifest too: CVE-2021-41190
+	case foreign.Config != nil || foreign.Layers != nil: // could be read as a manifest too: CVE-2021-41190
 		return v1.Index{}, errors.New("index: has a field of a manifest, config or layers")
 	}
 	for i, d := range x.Manifests {
@@ -125,7 +125,15 @@ func ParseIndex(data []byte) (v1.Index, error) {
 			return v1.Index{}, fmt.Errorf("index: manifests[%d]: %w", i, err)
 		}
 	}
-	return x.Index, nil
+	return x, nil
+}
+
+// unmarshalBoth reads data as a, and then as b too.
+func unmarshalBoth(data []byte, a, b any) error {
+	if err := Unmarshal(data, a); err != nil {
+		return err
+	}
+	return Unmarshal(data, b)
 }
 
 // matches reports how data differs from what d says of it.

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,7 +73,7 @@ func (x *execution) UnmarshalJSON(data []byte) (err error) {
 
 // decodeObject reads a JSON object into fields, and returns what is not among them.
 func decodeObject(data []byte, fields []field) (unknown map[string]json.RawMessage, err error) {
-	if err := json.Unmarshal(data, &unknown); err != nil {
+	if err := Unmarshal(data, &unknown); err != nil {
 		return nil, err
 	}
 	for _, f := range fields {
@@ -80,7 +81,7 @@ func decodeObject(data []byte, fields []field) (unknown map[string]json.RawMessa
 		if !ok {
 			continue
 		}
-		if err := json.Unmarshal(raw, f.value); err != nil {
+		if err := Unmarshal(raw, f.value); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 		delete(unknown, f.name)
@@ -137,4 +138,17 @@ func encode(v any) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Unmarshal is json.Unmarshal with errors that speak of the JSON and not of Go's types.
+func Unmarshal(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err
+	case wrong.Field == "":
+		return fmt.Errorf("unexpected %s", wrong.Value)
+	}
+	return fmt.Errorf("%s: unexpected %s", wrong.Field, wrong.Value)
 }

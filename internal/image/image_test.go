@@ -112,10 +112,10 @@ func TestConfigNamesAreExact(t *testing.T) {
 
 func TestConfigErrorsNameTheField(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"config":{"Env":"A=1"}}`:       "config: Env: json: cannot unmarshal string",
+		`{"config":{"Env":"A=1"}}`:       "config: Env: unexpected string",
 		`{"created":"yesterday"}`:        "created: ",
-		`{"history":[{"created_by":1}]}`: "history: json: ",
-		`[]`:                             "json: cannot unmarshal array",
+		`{"history":[{"created_by":1}]}`: "history: created_by: unexpected number",
+		`[]`:                             "unexpected array",
 	} {
 		var c Config
 		if err := json.Unmarshal([]byte(text), &c); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -233,6 +233,7 @@ func TestParseErrors(t *testing.T) {
 		{"schema 1", `"schemaVersion": 2`, `"schemaVersion": 1`, "manifest: docker schema 1 is not supported"},
 		{"version", `"schemaVersion": 2`, `"schemaVersion": 3`, "manifest: schemaVersion is 3, not 2"},
 		{"index", "distribution.manifest.v2", "distribution.manifest.list.v2", `manifest: media type "application/vnd.docker.distribution.manifest.list.v2+json" is not that of a manifest`},
+		{"list", `"layers": [`, `"layers": 1, "x": [`, "manifest: layers: unexpected number"},
 		{"ambiguous", `"layers": [`, `"manifests": [], "layers": [`, "manifest: has a field of an index, manifests"},
 		{"artifact", "docker.container.image", "cncf.helm.config", `manifest: config: media type "application/vnd.cncf.helm.config.v1+json" is not that of an image`},
 		{"layer digest", "aaaaaaaa\"", "AAAAAAAA\"", `manifest: layers[0]: digest "sha256:` + strings.Repeat("a", 56) + `AAAAAAAA": invalid checksum digest format`},

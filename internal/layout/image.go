@@ -94,7 +94,10 @@ func (l *Layout) load(desc v1.Descriptor, platform v1.Platform, depth int) (imag
 	if err != nil {
 		return image.Image{}, err
 	}
-	if mediaType := image.MediaType(data); image.IsIndex(mediaType) {
+	switch mediaType := image.MediaType(data); {
+	case mediaType == "":
+		return image.Image{}, fmt.Errorf("blob %s: neither a manifest nor an index", desc.Digest)
+	case image.IsIndex(mediaType):
 		return l.choose(data, platform, depth+1)
 	}
 	m, err := image.ParseManifest(data)
@@ -123,14 +126,24 @@ func (l *Layout) choose(index []byte, platform v1.Platform, depth int) (image.Im
 		return l.load(desc, platform, depth)
 	}
 	var has []string
+	var others error
 	for _, desc := range x.Manifests {
 		if desc.Platform != nil {
 			has = append(has, image.FormatPlatform(*desc.Platform))
 			continue
 		}
-		if img, err := l.load(desc, platform, depth); err == nil && image.Runs(img.Config.Platform, platform) {
+		img, err := l.load(desc, platform, depth)
+		switch {
+		case err != nil:
+			others = errors.Join(others, err)
+		case image.Runs(img.Config.Platform, platform):
 			return img, nil
+		default:
+			has = append(has, image.FormatPlatform(img.Config.Platform))
 		}
 	}
-	return image.Image{}, fmt.Errorf("platform %s %w; there are: %s", image.FormatPlatform(platform), ErrNotExist, strings.Join(has, ", "))
+	if len(has) == 0 && others != nil {
+		return image.Image{}, others
+	}
+	return image.Image{}, fmt.Errorf("platform %s %w in the index, only %s", image.FormatPlatform(platform), ErrNotExist, strings.Join(has, ", "))
 }

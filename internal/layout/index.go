@@ -165,7 +165,7 @@ func parseIndex(data []byte) (*Index, error) {
 	}
 	for i, raw := range raws {
 		e := entry{raw: raw}
-		if err := json.Unmarshal(raw, &e.desc); err != nil {
+		if err := image.Unmarshal(raw, &e.desc); err != nil {
 			return nil, fmt.Errorf("manifests[%d]: %w", i, err)
 		}
 		x.entries = append(x.entries, e)

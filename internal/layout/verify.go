@@ -3,7 +3,6 @@ package layout
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -151,7 +150,7 @@ func (v *verifier) checkPresent(desc v1.Descriptor) error {
 // checkManifest checks a manifest with its config, and notes what they say of layers. Artifacts hold no layers.
 func (v *verifier) checkManifest(data []byte) error {
 	var m v1.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := image.Unmarshal(data, &m); err != nil {
 		return err
 	}
 	if !image.IsConfig(m.Config.MediaType) {

@@ -2,7 +2,6 @@ package layout
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -113,7 +112,7 @@ func links(data []byte) ([]v1.Descriptor, error) {
 		Layers    []v1.Descriptor `json:"layers"`
 		Blobs     []v1.Descriptor `json:"blobs"` // of an artifact manifest
 	}
-	if err := json.Unmarshal(data, &blob); err != nil {
+	if err := image.Unmarshal(data, &blob); err != nil {
 		return nil, err
 	}
 	var all []v1.Descriptor

@@ -1,0 +1,3 @@
+package layout
+
+var helpers = map[string]func(args []string) error{}
