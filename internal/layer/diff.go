@@ -97,7 +97,7 @@ func touchedNames(paths iter.Seq2[string, error]) (*touched, error) {
 			return nil, err
 		}
 		clean, all := strings.CutSuffix(path, "/")
-		if !fs.ValidPath(clean) {
+		if canonical, err := cleanPath(clean); err != nil || canonical != clean {
 			return nil, &fs.PathError{Op: "diff", Path: path, Err: fs.ErrInvalid}
 		}
 		t := root

@@ -299,20 +299,13 @@ func (x *extractor) file(fd int, name string, e Entry, content func(io.Writer) e
 
 // mkdir makes a folder, or takes the one that is there.
 func (x *extractor) mkdir(fd int, name string, e Entry) error {
-	err := unix.Mkdirat(fd, name, 0o700)
-	if errors.Is(err, unix.EEXIST) {
-		st, err := statAt(fd, name)
-		if err != nil {
-			return err
+	err := x.replace(fd, name, func() error {
+		err := unix.Mkdirat(fd, name, 0o700)
+		if st, statErr := statAt(fd, name); err == unix.EEXIST && statErr == nil && isDir(&st) {
+			return nil
 		}
-		if isDir(&st) {
-			return x.newFolder(fd, name, e)
-		}
-		if err := x.remove(fd, name); err != nil {
-			return err
-		}
-		err = unix.Mkdirat(fd, name, 0o700)
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}
