@@ -1,0 +1,95 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// BindReadOnly shows the folder src, without what is mounted below it, at the folder dst, read-only.
+func BindReadOnly(src, dst string) error {
+	if err := unix.Mount(src, dst, "", unix.MS_BIND, ""); err != nil {
+		return wrapPath("bind mount", src, err)
+	}
+	// In a user namespace a flag that the mount was given outside cannot be dropped; the call has to repeat it.
+	const lockable = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	var st unix.Statfs_t
+	err := unix.Statfs(dst, &st)
+	if err == nil {
+		flags := uintptr(st.Flags)&lockable | unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY
+		err = unix.Mount("", dst, "", flags, "")
+	}
+	if err != nil {
+		_ = unix.Unmount(dst, unix.MNT_DETACH)
+		return wrapPath("remount read-only", dst, err)
+	}
+	return nil
+}
+
+// Unmount unmounts what is at path. A file that is open below, or a folder that someone stands in, gives EBUSY; but a
+// process that is just being started holds copies of all open files up to its exec, so this is tried for a second.
+func Unmount(path string) error {
+	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	for wait := time.Millisecond; err == unix.EBUSY && wait < time.Second; wait *= 2 {
+		time.Sleep(wait)
+		err = unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
+	}
+	return wrapPath("unmount", path, err)
+}
+
+// Detach unmounts what is at path, at the latest when it is no longer in use; no path leads there from now on.
+func Detach(path string) error {
+	err := Unmount(path)
+	if errors.Is(err, unix.EBUSY) {
+		err = wrapPath("unmount", path, unix.Unmount(path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH))
+	}
+	return err
+}
+
+// View returns the snapshot name as a read-only tree, which mount has to show in the folder dir from the part's lowers.
+// The part has no data of its own.
+func (s *Store) View(ctx context.Context, name string, mount func(p *Part, dir string) error) (Tree, error) {
+	if _, err := s.link(name); err != nil {
+		return nil, err
+	}
+	p, err := s.New(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{part: p, dir: filepath.Join(p.Dir(), "root")}
+	err = os.Mkdir(v.dir, 0o700)
+	if err == nil {
+		err = mount(p, v.dir)
+	}
+	if err != nil {
+		_ = p.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+type view struct {
+	part   *Part
+	dir    string
+	closed bool
+}
+
+var _ Tree = (*view)(nil)
+
+func (v *view) Dir() string { return v.dir }
+
+func (v *view) Commit(context.Context, string) error {
+	return &os.PathError{Op: "commit", Path: v.dir, Err: unix.EROFS}
+}
+
+func (v *view) Close() error {
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	return errors.Join(Detach(v.dir), v.part.Close())
+}

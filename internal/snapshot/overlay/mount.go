@@ -1,0 +1,130 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// overlay is what a mount is made of.
+type overlay struct {
+	lowers      []string // top first
+	upper, work string   // "": read-only
+}
+
+// option is one option of a mount; without a value it is a flag.
+type option struct{ key, value string }
+
+// mount mounts o at the folder target.
+//
+// All folders are handed over as open files, by their names in /proc/self/fd: these are short enough for
+// every limit (256 bytes an option, 4096 for all in mount(2)), and hold no ":" or ",".
+func (d *Driver) mount(o overlay, target string) error {
+	var open []*os.File
+	defer func() {
+		for _, f := range open {
+			_ = f.Close()
+		}
+	}()
+	var err error
+	handle := func(dir string) string {
+		f, openErr := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if openErr != nil {
+			err = errors.Join(err, openErr)
+			return ""
+		}
+		open = append(open, f)
+		return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	}
+	var lowers []string
+	for _, dir := range o.lowers {
+		lowers = append(lowers, handle(dir))
+	}
+	// The defaults of these depend on the kernel's configuration and on module parameters. With "nofollow" no
+	// redirect is made nor heeded; "off" may heed it, and is refused together with userxattr.
+	options := []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
+	if d.attrs == rootlessAttributes {
+		options = append(options, option{key: "userxattr"})
+	}
+	if o.upper != "" {
+		options = append(options, option{"upperdir", handle(o.upper)}, option{"workdir", handle(o.work)}, option{key: "volatile"})
+	}
+	if err != nil {
+		return err
+	}
+	err = mountNew(lowers, options, target)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		if mountOld(lowers, options, target) == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
+	return nil
+}
+
+// mountNew mounts by fsopen(2), which takes the lowers one by one since Linux 6.7, and tells in words what is wrong.
+func mountNew(lowers []string, options []option, target string) error {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	for _, lower := range lowers {
+		options = append(options, option{"lowerdir+", lower})
+	}
+	for _, o := range options {
+		if o.value == "" {
+			err = unix.FsconfigSetFlag(fs, o.key)
+		} else {
+			err = unix.FsconfigSetString(fs, o.key, o.value)
+		}
+		if err != nil {
+			return withLog(fs, o.key, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return withLog(fs, "create", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return withLog(fs, "fsmount", err)
+	}
+	defer unix.Close(mount)
+	err = unix.MoveMount(mount, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return os.NewSyscallError("move_mount", err)
+}
+
+// withLog adds to an error what the kernel says about it: each read of the context returns a message, "e " before it.
+func withLog(fs int, what string, err error) error {
+	var messages []string
+	buf := make([]byte, 1024)
+	for {
+		n, readErr := unix.Read(fs, buf)
+		if readErr != nil || n == 0 {
+			break
+		}
+		_, message, _ := strings.Cut(strings.TrimSpace(string(buf[:n])), " ")
+		messages = append(messages, strings.TrimPrefix(message, "overlay: "))
+	}
+	if len(messages) > 0 {
+		what = strings.Join(messages, "; ")
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// mountOld mounts by mount(2).
+func mountOld(lowers []string, options []option, target string) error {
+	text := "lowerdir=" + strings.Join(lowers, ":")
+	for _, o := range options {
+		text += "," + o.key
+		if o.value != "" {
+			text += "=" + o.value
+		}
+	}
+	return os.NewSyscallError("mount", unix.Mount("overlay", target, "overlay", 0, text))
+}

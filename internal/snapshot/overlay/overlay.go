@@ -1,0 +1,112 @@
+// Package overlay is the storage driver that stands on the kernel's overlay file system: a tree is a mount of its parent's
+// folders with an upper folder of its own, so that making and committing one costs what was changed, whatever
+// the size of the parent. It mounts nothing outside its own folder, and needs a private mount namespace for that.
+//
+// A snapshot is a stack of upper folders. The first is plain, without a mount. Everything that an overlay could leave to the
+// kernel's defaults is set by name, since these differ: renamed folders are copied and never redirected, copied-up
+// files are complete, and nothing is synced before Commit (volatile).
+//
+// The overlay is described in the kernel's Documentation/filesystems/overlayfs.rst.
+package overlay
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"genoci/internal/snapshot"
+)
+
+// maxLowers is how many folders a snapshot may consist of: each costs time in every lookup of a name that does not exist,
+// and the kernel's limit is 500. When there are more, all above the lowest keptLowers are merged into one.
+const (
+	maxLowers  = 32
+	keptLowers = maxLowers / 2
+)
+
+// Options of Open.
+type Options struct {
+	// Rootless: the process is root in a user namespace only. The overlay's own attributes are then user.overlay.*
+	// (mount option userxattr, Linux 5.11), not trusted.overlay.*.
+	Rootless bool
+}
+
+// Driver keeps snapshots as stacks of overlay folders.
+type Driver struct {
+	*snapshot.Store
+	attrs attributes
+}
+
+var _ snapshot.Driver = (*Driver)(nil)
+
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
+// error wraps snapshot.ErrUnsupported where a mount there, which is tried, does not work as it should.
+func Open(dir string, o Options) (*Driver, error) {
+	d := &Driver{attrs: rootAttributes}
+	if o.Rootless {
+		d.attrs = rootlessAttributes
+	}
+	var err error
+	if d.Store, err = snapshot.OpenStore(dir, "overlay "+string(d.attrs)); err != nil {
+		return nil, err
+	}
+	if err := d.probe(dir); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// String implements snapshot.Driver.
+func (*Driver) String() string { return "overlay" }
+
+// New implements snapshot.Driver. The tree of a snapshot is a snapshot.Toucher.
+func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
+	part, err := d.Store.New(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	var t interface {
+		snapshot.Tree
+		make() error
+	}
+	if parent == "" {
+		t = &plain{d, part}
+	} else {
+		t = &mounted{driver: d, part: part}
+	}
+	if err := t.make(); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// View implements snapshot.Driver.
+func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
+	return d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
+		lowers := diffs(part.Lowers())
+		if len(lowers) == 1 { // which is no overlay
+			return snapshot.BindReadOnly(lowers[0], dir)
+		}
+		return d.mount(overlay{lowers: lowers}, dir)
+	})
+}
+
+// diff returns the folder of a part that holds what its tree has changed: an overlay's upper folder.
+func diff(part string) string { return filepath.Join(part, "diff") }
+
+func diffs(parts []string) []string {
+	dirs := make([]string, len(parts))
+	for i, part := range parts {
+		dirs[i] = diff(part)
+	}
+	return dirs
+}
+
+// makeDiff makes the part's diff folder, with the mode that a root folder has by default.
+func makeDiff(part string) error {
+	if err := os.Mkdir(diff(part), 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(diff(part), 0o755)
+}

@@ -1,0 +1,160 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+
+	"genoci/internal/snapshot"
+)
+
+// plain is a tree without a parent: a folder.
+type plain struct {
+	driver *Driver
+	part   *snapshot.Part
+}
+
+var _ snapshot.Tree = (*plain)(nil)
+
+func (t *plain) make() error { return makeDiff(t.part.Dir()) }
+
+func (t *plain) Dir() string { return diff(t.part.Dir()) }
+
+func (t *plain) Commit(ctx context.Context, name string) error {
+	if t.driver.Has(name) {
+		return t.Close()
+	}
+	if err := t.driver.attrs.checkPlain(ctx, t.Dir()); err != nil {
+		return err
+	}
+	if err := t.part.Commit(ctx, name); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+func (t *plain) Close() error { return t.part.Close() }
+
+// mounted is a tree with a parent: an overlay mount.
+type mounted struct {
+	driver *Driver
+	part   *snapshot.Part
+	live   bool // it is mounted
+}
+
+var (
+	_ snapshot.Tree    = (*mounted)(nil)
+	_ snapshot.Toucher = (*mounted)(nil)
+)
+
+func (t *mounted) Dir() string  { return filepath.Join(t.part.Dir(), "root") }
+func (t *mounted) work() string { return filepath.Join(t.part.Dir(), "work") }
+func (t *mounted) diff() string { return diff(t.part.Dir()) }
+
+func (t *mounted) make() error {
+	if err := makeDiff(t.part.Dir()); err != nil {
+		return err
+	}
+	for _, dir := range []string{t.work(), t.Dir()} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	lowers := diffs(t.part.Lowers())
+	// The attributes of a mount's root folder are those of the upper folder, whatever the lowers have.
+	if err := snapshot.CopyAttributes(t.diff(), lowers[0], t.driver.attrs.copyOptions()); err != nil {
+		return err
+	}
+	err := t.driver.mount(overlay{lowers: lowers, upper: t.diff(), work: t.work()}, t.Dir())
+	t.live = err == nil
+	return err
+}
+
+// Touched implements snapshot.Toucher: it yields what the upper folder has.
+func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := t.driver.attrs.walk(ctx, t.diff(), func(path string, opaque bool) error {
+			if opaque {
+				path += "/"
+			}
+			switch {
+			case !yield(path, nil):
+				return fs.SkipAll
+			case opaque:
+				return fs.SkipDir
+			}
+			return nil
+		})
+		if err != nil {
+			yield("", err)
+		}
+	}
+}
+
+func (t *mounted) Commit(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if t.driver.Has(name) {
+		return t.Close()
+	}
+	if err := t.unmount(snapshot.Unmount); err != nil {
+		return err
+	}
+	if err := t.driver.attrs.checkUpper(ctx, t.diff()); err != nil {
+		return err
+	}
+	for _, dir := range []string{t.work(), t.Dir()} {
+		if err := snapshot.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	if len(t.part.Lowers()) < maxLowers {
+		if err := t.part.Commit(ctx, name); err != nil {
+			return err
+		}
+	} else if err := t.commitMerged(ctx, name); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// commitMerged commits a part that shows the same as t on fewer lowers.
+func (t *mounted) commitMerged(ctx context.Context, name string) error {
+	merged, err := t.driver.Store.New(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer merged.Close()
+	stack := append([]string{t.part.Dir()}, t.part.Lowers()...)
+	cut := len(stack) - keptLowers
+	if err := makeDiff(merged.Dir()); err != nil {
+		return err
+	}
+	if err := snapshot.Copy(ctx, diff(merged.Dir()), diffs(stack[:cut]), t.driver.attrs.copyOptions()); err != nil {
+		return err
+	}
+	if err := merged.SetLowers(stack[cut:]); err != nil {
+		return err
+	}
+	return merged.Commit(ctx, name)
+}
+
+func (t *mounted) Close() error {
+	return errors.Join(t.unmount(snapshot.Detach), t.part.Close())
+}
+
+// unmount unmounts the tree by a call of by, if it is mounted.
+func (t *mounted) unmount(by func(path string) error) error {
+	if !t.live {
+		return nil
+	}
+	if err := by(t.Dir()); err != nil {
+		return err
+	}
+	t.live = false
+	return nil
+}

@@ -1,0 +1,145 @@
+package snapshot
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// RemoveAll deletes what is at path and below. It follows no symlink and crosses no mount (the error is EXDEV or EBUSY
+// then), gets into folders without permissions as far as the process may change those, and copes with any depth.
+// A path that is not there is no error.
+func RemoveAll(path string) error {
+	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return wrapPath("open", filepath.Dir(path), err)
+	}
+	defer unix.Close(parent)
+	name := filepath.Base(path)
+	if isDir, err := unlink(parent, name); !isDir {
+		return wrapPath("remove", path, err)
+	}
+	top, err := openToEmpty(parent, name)
+	if err != nil {
+		return wrapPath("remove", path, err)
+	}
+	defer top.Close()
+	r := remover{top: top}
+	if err := r.empty(top, 0); err != nil {
+		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	for len(r.raised) > 0 {
+		name := r.raised[0]
+		r.raised = r.raised[1:]
+		if err := r.dir(top, name, 0); err != nil {
+			return fmt.Errorf("remove %s: %w", path, err)
+		}
+	}
+	return wrapPath("remove", path, rmdir(parent, name))
+}
+
+// remover deletes one tree. Each level costs an open folder, so what lies deeper than maxDepth is first raised to the top.
+type remover struct {
+	top    *os.File
+	raised []string // names in top
+}
+
+const maxDepth = 200
+
+// empty deletes all that is in dir.
+func (r *remover) empty(dir *os.File, depth int) error {
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		isDir, err := unlink(int(dir.Fd()), name)
+		if isDir {
+			err = r.dir(dir, name, depth)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// dir deletes the folder name in parent.
+func (r *remover) dir(parent *os.File, name string, depth int) error {
+	dir, err := openToEmpty(int(parent.Fd()), name)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if depth == maxDepth {
+		unique := rand.Text()
+		r.raised = append(r.raised, unique)
+		return unix.Renameat(int(parent.Fd()), name, int(r.top.Fd()), unique)
+	}
+	if err := r.empty(dir, depth+1); err != nil {
+		return err
+	}
+	return rmdir(int(parent.Fd()), name)
+}
+
+// unlink deletes name in the folder parent, unless it is a folder.
+func unlink(parent int, name string) (isDir bool, err error) {
+	switch err := unix.Unlinkat(parent, name, 0); err {
+	case nil, unix.ENOENT:
+		return false, nil
+	case unix.EISDIR:
+		return true, nil
+	default:
+		return false, err
+	}
+}
+
+func rmdir(parent int, name string) error {
+	err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+	if err == unix.ENOENT {
+		return nil
+	}
+	return err
+}
+
+// openToEmpty opens the folder name in parent: readable and writable for its owner, and on the same mount.
+func openToEmpty(parent int, name string) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	}
+	fd, err := unix.Openat2(parent, name, &how)
+	if err == unix.EACCES {
+		if err = permit(parent, name, how); err == nil {
+			fd, err = unix.Openat2(parent, name, &how)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err == nil && st.Mode&0o700 != 0o700 {
+		_ = unix.Fchmod(fd, 0o700) // where this fails, root does not need it, and others get the error of what needs it
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// permit gives the owner of a folder all permissions, though it cannot be opened yet.
+func permit(parent int, name string, how unix.OpenHow) error {
+	how.Flags |= unix.O_PATH
+	fd, err := unix.Openat2(parent, name, &how)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
+}

@@ -1,0 +1,528 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Store is what drivers share: the names, locks and removal of the data that they keep in one folder.
+//
+// The data lies in parts. A [Part] is a folder that a driver fills; it may stand on others, its lowers, as the upper
+// folder of an overlay does. A snapshot is a name for a part. There is no other record, so none can be out of date:
+//
+//	DIR/format            the driver and the id maps whose files these are
+//	DIR/lock              flock(2), held for moments while names and parts come and go
+//	DIR/snapshots/NAME    symlink to the snapshot's part; NAME with a "%" before it where it starts with "." or "%"
+//	DIR/parts/ID/         the driver's files, and
+//	DIR/parts/ID/lowers   the IDs of the parts that it stands on, top first; flock(2) is held by the process that uses the part
+//
+// A part is alive while a snapshot names it, while its lock is held, and while it is a lower of one that is alive.
+// All others are removed by the next OpenStore or Remove.
+type Store struct{ dir string }
+
+// OpenStore opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
+// alive. What cannot be removed is left to the next time. The error wraps ErrUnsupported where the store holds
+// another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's.
+func OpenStore(dir, kind string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir}
+	for _, d := range []string{s.snapshots(), s.parts()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	err = s.checkFormat(kind)
+	var dead []*Part
+	if err == nil {
+		dead, err = s.condemn()
+	}
+	unlock()
+	if err != nil {
+		return nil, err
+	}
+	_ = bury(dead)
+	return s, nil
+}
+
+func (s *Store) snapshots() string { return filepath.Join(s.dir, "snapshots") }
+func (s *Store) parts() string     { return filepath.Join(s.dir, "parts") }
+
+func (s *Store) lock() (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return func() { unflock(f) }, nil
+}
+
+// checkFormat compares the store's format file with what this process would write.
+func (s *Store) checkFormat(kind string) error {
+	want := "genoci snapshots 1\nkind " + kind + "\n"
+	for _, name := range []string{"uid_map", "gid_map"} {
+		data, err := os.ReadFile("/proc/self/" + name)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(data)) {
+			want += name + " " + strings.Join(strings.Fields(line), " ") + "\n"
+		}
+	}
+	path := filepath.Join(s.dir, "format")
+	switch have, err := os.ReadFile(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := os.WriteFile(path+".new", []byte(want), 0o600); err != nil {
+			return err
+		}
+		return os.Rename(path+".new", path)
+	case err != nil:
+		return err
+	case string(have) != want:
+		return fmt.Errorf("%s holds snapshots of another driver or under other user ids; use another folder, or delete it: %w", s.dir, ErrUnsupported)
+	}
+	return nil
+}
+
+// Has implements Driver.
+func (s *Store) Has(name string) bool {
+	_, err := s.stack(name)
+	return err == nil
+}
+
+// Names implements Driver.
+func (s *Store) Names(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(s.snapshots())
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if name := strings.TrimPrefix(e.Name(), "%"); s.Has(name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Remove implements Driver. Parts that other snapshots or open trees stand on stay until the last of them is gone.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	link, err := s.link(name)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	dead, err := s.unlink(link)
+	unlock()
+	if err != nil {
+		return fmt.Errorf("remove snapshot %s: %w", name, err)
+	}
+	return bury(dead)
+}
+
+// unlink removes a name, durably before any of its data goes: a name that came back after a power cut
+// would promise a whole snapshot. The store's lock is held.
+func (s *Store) unlink(link string) ([]*Part, error) {
+	switch err := os.Remove(link); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if err := syncDir(s.snapshots()); err != nil {
+		return nil, err
+	}
+	return s.condemn()
+}
+
+// link returns the path of the symlink that stands for the snapshot name.
+func (s *Store) link(name string) (string, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return "", fmt.Errorf("snapshot name %q: %w", name, fs.ErrInvalid)
+	}
+	if name[0] == '.' || name[0] == '%' {
+		name = "%" + name
+	}
+	return filepath.Join(s.snapshots(), name), nil
+}
+
+// stack returns the IDs of the parts of a snapshot, top first. A snapshot of which a part is missing does not exist.
+func (s *Store) stack(name string) ([]string, error) {
+	link, err := s.link(name)
+	if err != nil {
+		return nil, err
+	}
+	target, err := os.Readlink(link)
+	if err == nil {
+		var ids []string
+		if ids, err = s.stackOf(filepath.Base(target)); err == nil {
+			return ids, nil
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNotExist
+	}
+	return nil, fmt.Errorf("snapshot %s: %w", name, err)
+}
+
+// stackOf returns the ID of a part and those of its lowers; the error wraps fs.ErrNotExist where one is missing.
+func (s *Store) stackOf(id string) ([]string, error) {
+	data, err := os.ReadFile(filepath.Join(s.parts(), id, "lowers"))
+	if err != nil {
+		return nil, err
+	}
+	lowers := strings.Fields(string(data))
+	for _, lower := range lowers {
+		if _, err := os.Lstat(filepath.Join(s.parts(), lower)); err != nil {
+			return nil, err
+		}
+	}
+	return append([]string{id}, lowers...), nil
+}
+
+// condemn returns the parts that are not alive, locked and without lowers of their own, and drops names
+// of which a part is missing. The store's lock is held.
+func (s *Store) condemn() (dead []*Part, err error) {
+	alive := map[string]bool{}
+	if err := s.markNamed(alive); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(s.parts())
+	if err != nil {
+		return nil, err
+	}
+	var unheld []*Part
+	defer func() {
+		for _, p := range unheld {
+			if err != nil || alive[p.id] {
+				p.release()
+			}
+		}
+	}()
+	for _, e := range entries {
+		if alive[e.Name()] {
+			continue
+		}
+		p := &Part{store: s, id: e.Name()}
+		held, err := p.tryHold()
+		if err != nil {
+			return nil, err
+		}
+		if held {
+			unheld = append(unheld, p)
+		} else if err := s.mark(alive, p.id); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range unheld {
+		if alive[p.id] {
+			continue
+		}
+		if err := p.held.Truncate(0); err != nil {
+			return nil, err
+		}
+		dead = append(dead, p)
+	}
+	return dead, nil
+}
+
+// markNamed marks the parts of all snapshots.
+func (s *Store) markNamed(alive map[string]bool) error {
+	entries, err := os.ReadDir(s.snapshots())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		ids, err := s.stack(strings.TrimPrefix(e.Name(), "%"))
+		if errors.Is(err, ErrNotExist) {
+			err = os.Remove(filepath.Join(s.snapshots(), e.Name()))
+		}
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			alive[id] = true
+		}
+	}
+	return nil
+}
+
+// mark marks a part that is held, and its lowers.
+func (s *Store) mark(alive map[string]bool, id string) error {
+	ids, err := s.stackOf(id)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, id := range ids {
+		alive[id] = true
+	}
+	return nil
+}
+
+// bury removes the parts that condemn returned. It needs the store's lock no longer: their own are held.
+func bury(dead []*Part) error {
+	var errs []error
+	for _, p := range dead {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Part is a folder of data that a driver makes or uses. It is held by this process until Close, so that no other takes it
+// for left behind.
+type Part struct {
+	store  *Store
+	id     string
+	lowers []string // IDs, top first
+	held   *os.File // the file "lowers", locked; nil after Close
+	named  bool     // Commit gave it a name: Close keeps it
+}
+
+// New makes a part that stands on those of the snapshot parent, or on nothing where parent is "". The error wraps
+// ErrNotExist where there is no such snapshot. The folder holds nothing but the file "lowers".
+func (s *Store) New(ctx context.Context, parent string) (*Part, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	p := &Part{store: s, id: rand.Text()}
+	err = p.make(parent)
+	unlock()
+	if err != nil {
+		_ = p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// make makes the part's folder, and holds it. The store's lock is held.
+func (p *Part) make(parent string) (err error) {
+	if parent != "" {
+		if p.lowers, err = p.store.stack(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(p.Dir(), 0o700); err != nil {
+		return err
+	}
+	if _, err := p.tryHold(); err != nil {
+		return err
+	}
+	if err := p.writeLowers(); err != nil {
+		return err
+	}
+	return dropDefaultACL(p.Dir())
+}
+
+// Dir returns the absolute path of the part's folder.
+func (p *Part) Dir() string { return filepath.Join(p.store.parts(), p.id) }
+
+// Lowers returns the folders of the parts that this one stands on, top first. They stay as they are until Close.
+func (p *Part) Lowers() []string {
+	dirs := make([]string, len(p.lowers))
+	for i, id := range p.lowers {
+		dirs[i] = filepath.Join(p.store.parts(), id)
+	}
+	return dirs
+}
+
+// SetLowers makes the part stand on others, or on none.
+func (p *Part) SetLowers(dirs []string) error {
+	p.lowers = nil
+	for _, dir := range dirs {
+		p.lowers = append(p.lowers, filepath.Base(dir))
+	}
+	unlock, err := p.store.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return p.writeLowers()
+}
+
+// writeLowers rewrites the file in place, since it is the one that is locked. It is read under the store's lock,
+// or when the part has a name and no longer changes.
+func (p *Part) writeLowers() error {
+	if err := p.held.Truncate(0); err != nil {
+		return err
+	}
+	_, err := p.held.WriteAt([]byte(strings.Join(p.lowers, "\n")), 0)
+	return err
+}
+
+// Commit makes the part the snapshot name, durable when it returns; all writes to it are at an end. Where one of
+// that name exists already, the part stays without a name, and nil is returned.
+func (p *Part) Commit(ctx context.Context, name string) error {
+	link, err := p.store.link(name)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil || p.store.Has(name) {
+		return err
+	}
+	if err := syncFileSystem(p.Dir()); err != nil {
+		return err
+	}
+	if err := p.linkAs(name, link); err != nil {
+		return err
+	}
+	return syncDir(p.store.snapshots())
+}
+
+func (p *Part) linkAs(name, link string) error {
+	unlock, err := p.store.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if p.store.Has(name) {
+		return nil
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) { // a name whose parts are lost
+		return err
+	}
+	if err := os.Symlink(filepath.Join("..", "parts", p.id), link); err != nil {
+		return err
+	}
+	p.named = true
+	return nil
+}
+
+// Close releases the part, and removes it if it has no name. Further calls do nothing.
+func (p *Part) Close() error {
+	if p.held == nil {
+		return nil
+	}
+	defer p.release()
+	if p.named {
+		return nil
+	}
+	return p.remove()
+}
+
+// remove removes the part. The file that is locked goes last, and under the store's lock, so that no one who looks
+// for parts left behind finds this one without it.
+func (p *Part) remove() error {
+	entries, err := os.ReadDir(p.Dir())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == "lowers" {
+			continue
+		}
+		if err := RemoveAll(filepath.Join(p.Dir(), e.Name())); err != nil {
+			return err
+		}
+	}
+	unlock, err := p.store.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return RemoveAll(p.Dir())
+}
+
+// tryHold locks the part, if no one holds it.
+func (p *Part) tryHold() (bool, error) {
+	f, err := os.OpenFile(filepath.Join(p.Dir(), "lowers"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return false, err
+	}
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		p.held = f
+		return true, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return false, err
+}
+
+func (p *Part) release() {
+	if p.held != nil {
+		unflock(p.held)
+		p.held = nil
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if err != unix.EINTR {
+			return wrapPath("flock", f.Name(), err)
+		}
+	}
+}
+
+// unflock unlocks and closes f. Closing alone would leave the lock to a child that is just being started, until its exec.
+func unflock(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	_ = f.Close()
+}
+
+// syncFileSystem writes out the file system that holds path: one call, where a tree may have 100,000 files.
+func syncFileSystem(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return wrapPath("syncfs", path, unix.Syncfs(int(f.Fd())))
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// dropDefaultACL frees a new folder of a default ACL, which what is made in it would inherit.
+func dropDefaultACL(dir string) error {
+	err := unix.Removexattr(dir, "system.posix_acl_default")
+	if err == unix.ENODATA || err == unix.ENOTSUP {
+		return nil
+	}
+	return wrapPath("removexattr", dir, err)
+}
+
+func wrapPath(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}

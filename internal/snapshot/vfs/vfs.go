@@ -1,0 +1,119 @@
+// Package vfs is the storage driver of plain copies: each snapshot is a complete folder, and a tree is a copy of its parent.
+// It works on every file system, and is cheap where that can share the blocks of files (reflinks: xfs, btrfs). It
+// mounts nothing but the read-only view of a snapshot, and cannot say what was touched in a tree.
+package vfs
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
+)
+
+// Driver keeps snapshots as plain folders.
+type Driver struct {
+	*snapshot.Store
+	reflink bool
+}
+
+var _ snapshot.Driver = (*Driver)(nil)
+
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
+func Open(dir string) (*Driver, error) {
+	store, err := snapshot.OpenStore(dir, "vfs")
+	if err != nil {
+		return nil, err
+	}
+	reflink, err := canReflink(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Driver{store, reflink}, nil
+}
+
+// canReflink tries whether the file system that holds dir shares blocks between files (ioctl_ficlone(2)).
+func canReflink(dir string) (bool, error) {
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.CreateTemp(dir, ".reflink-")
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		if err := os.Remove(f.Name()); err != nil {
+			return false, err
+		}
+		files[i] = f
+	}
+	if _, err := files[0].Write(make([]byte, 4096)); err != nil {
+		return false, err
+	}
+	return unix.IoctlFileClone(int(files[1].Fd()), int(files[0].Fd())) == nil, nil
+}
+
+// String implements snapshot.Driver.
+func (*Driver) String() string { return "vfs" }
+
+// Reflink reports whether copies share their blocks, and so cost time and space for the number of files only.
+func (d *Driver) Reflink() bool { return d.reflink }
+
+// New implements snapshot.Driver.
+func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
+	part, err := d.Store.New(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{part}
+	if err := t.fill(ctx); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// View implements snapshot.Driver.
+func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
+	return d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
+		return snapshot.BindReadOnly(root(part.Lowers()[0]), dir)
+	})
+}
+
+// root returns the root folder of the tree in a part's folder.
+func root(part string) string { return filepath.Join(part, "root") }
+
+// tree is a part whose root folder holds all of the tree.
+type tree struct{ *snapshot.Part }
+
+var _ snapshot.Tree = (*tree)(nil)
+
+// Dir implements snapshot.Tree.
+func (t *tree) Dir() string { return root(t.Part.Dir()) }
+
+// fill makes the root folder, a copy of the parent's if there is one. From then on the parent is not needed.
+func (t *tree) fill(ctx context.Context) error {
+	if err := os.Mkdir(t.Dir(), 0o755); err != nil {
+		return err
+	}
+	if err := os.Chmod(t.Dir(), 0o755); err != nil {
+		return err
+	}
+	lowers := t.Lowers()
+	if len(lowers) == 0 {
+		return nil
+	}
+	if err := snapshot.Copy(ctx, t.Dir(), []string{root(lowers[0])}, snapshot.CopyOptions{}); err != nil {
+		return err
+	}
+	return t.SetLowers(nil)
+}
+
+// Commit implements snapshot.Tree.
+func (t *tree) Commit(ctx context.Context, name string) error {
+	if err := t.Part.Commit(ctx, name); err != nil {
+		return err
+	}
+	return t.Close()
+}
