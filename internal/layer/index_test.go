@@ -90,7 +90,7 @@ func TestIndex(t *testing.T) {
 			dirMember("c"), fileMember("c/x", ""), fileMember(".wh.c", ""), fileMember(".wh.d", ""), fileMember("d/x", ""),
 		}, []string{
 			root, "a file 0644 " + sizeAndSum(""), "b file 0644 " + sizeAndSum(""), "c dir 0755 opaque", "c/x file 0644 " + sizeAndSum(""),
-			"d dir 0755 opaque implied", "d/x file 0644 " + sizeAndSum(""),
+			"d dir 0755 @0 opaque", "d/x file 0644 " + sizeAndSum(""),
 		}},
 		{"what aufs wrote for itself", []member{
 			dirMember(".wh..wh.plnk"), fileMember(".wh..wh.plnk/12.34", ""), fileMember(".wh..wh.aufs", ""), fileMember("d/.wh..wh.orph/x", ""),

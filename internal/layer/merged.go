@@ -64,7 +64,7 @@ func (m *Merged) settle(e Entry, at place) (Entry, place, error) {
 		}
 		target.Path, target.Group = e.Path, ""
 		return target, from, nil
-	case e.Implied && !m.layers[at.layer].covers(at.record):
+	case e.Implied && !m.layers[at.layer].covered(at.record):
 		lower, from, ok, err := m.lookup(e.Path, at.layer)
 		if err != nil || ok && lower.Type == TypeDir {
 			return lower, from, err
@@ -93,7 +93,7 @@ func (m *Merged) target(path string, n int) (Entry, place, bool, error) {
 // Children implements View.
 func (m *Merged) Children(path string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		lists := m.lists(path)
+		lists, last := m.lists(path), path
 		for {
 			at, ok := m.next(lists)
 			if !ok {
@@ -103,7 +103,13 @@ func (m *Merged) Children(path string) iter.Seq2[Entry, error] {
 			if t.typ(at.record) == TypeWhiteout {
 				continue
 			}
-			e, _, err := m.settle(t.entry(at.record), at)
+			e := t.entry(at.record)
+			if dir, _ := split(e.Path); dir != path || Compare(last, e.Path) >= 0 {
+				yield(Entry{}, fmt.Errorf("%s: damaged index of layer %d: %q is in it", path, at.layer, e.Path))
+				return
+			}
+			last = e.Path
+			e, _, err := m.settle(e, at)
 			if !yield(e, err) || err != nil {
 				return
 			}

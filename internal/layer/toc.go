@@ -35,7 +35,7 @@ type TOC struct {
 //	strings  each entry's path, link, group, xattrs and kept content, one right after the other
 //
 // A reader trusts the header alone, and that only if its checksum is right. References in a record are
-// checked when they are followed, so that a damaged file gives wrong answers but no panic and no endless loop.
+// checked when they are followed, so that a file that was damaged later gives wrong answers, but no panic and no endless walk.
 const (
 	tocMagic      = "genociTC"
 	tocVersion    = 1 // to be raised when the format, Kept, or what Index makes of a layer changes
@@ -226,6 +226,12 @@ func (t *TOC) covers(i int) bool {
 		}
 		i = up
 	}
+}
+
+// covered reports whether entry i hides what lower layers have in its own place because it lies in an opaque folder.
+func (t *TOC) covered(i int) bool {
+	up := t.parent(i)
+	return up != i && t.covers(up)
 }
 
 // isAncestor reports whether path lies below dir.

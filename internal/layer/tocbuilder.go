@@ -31,7 +31,7 @@ type tocNode struct {
 // A later entry of the same path replaces the earlier, as when the layer is unpacked entry by entry: what is no
 // folder replaces a folder with all that is in it, and a folder that replaces something else hides
 // what lower layers have there. A whiteout concerns lower layers only (image-spec, layer.md), whether it stands
-// before or behind the entry of the same path: with a folder there it makes the folder opaque.
+// before or behind the entry of the same path: with a folder there it makes the folder opaque, and a new one.
 func (b *tocBuilder) add(e Entry, offset int64) {
 	dir := &b.top
 	parent, name := split(e.Path)
@@ -79,13 +79,15 @@ func (b *tocBuilder) put(dir *tocNode, name string, n *tocNode) {
 	if old := dir.children[name]; old != nil {
 		switch isDir := n.Type == TypeDir; {
 		case n.Type == TypeWhiteout:
-			old.Opaque = old.Type == TypeDir
+			if old.Type == TypeDir {
+				old.Opaque, old.Implied = true, false
+			}
 			return
 		case isDir && old.Type == TypeDir:
 			n.Opaque = n.Opaque || old.Opaque
 			n.children = old.children
 		case isDir:
-			n.Opaque = true
+			n.Opaque, n.Implied = true, false
 		}
 	}
 	if dir.children == nil {
