@@ -19,7 +19,6 @@ type jsonEvent struct {
 	File    string        `json:"file,omitempty"`    // of the spec, error only
 	Line    int           `json:"line,omitempty"`    // in the spec, from 1
 	Column  int           `json:"column,omitempty"`  //
-	Stream  string        `json:"stream,omitempty"`  // output: stdout or stderr
 	Done    int64         `json:"done,omitempty"`    // progress: bytes
 	Total   int64         `json:"total,omitempty"`   // progress: bytes, left out when unknown; build-started: images
 	Outcome build.Outcome `json:"outcome,omitempty"` // step-started, step-done: cached, compose or execute
@@ -46,12 +45,6 @@ func (j jsonView) Report(e build.Event) {
 	out := jsonEvent{
 		Time: e.Time, Event: e.Kind, Target: e.Target, Step: e.Step, Text: e.Text, Line: e.Pos.Line, Column: e.Pos.Col,
 		Done: e.Done, Total: e.Total, Outcome: e.Outcome, Added: e.Added, Seconds: e.Elapsed.Seconds(),
-	}
-	if e.Kind == build.Output {
-		out.Stream = "stdout"
-		if e.Stderr {
-			out.Stream = "stderr"
-		}
 	}
 	if e.Image != nil {
 		img := newJSONImage(*e.Image)

@@ -272,6 +272,10 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			if n.err = b.buildImage(ctx, nodes, n); n.err == nil {
 				return
 			}
+			if errors.Is(n.err, context.Canceled) {
+				b.report(Event{Kind: ImageSkipped, Target: n.String()})
+				return
+			}
 			b.report(Event{Kind: ImageFailed, Target: n.String(), Err: n.err})
 			if !b.KeepGoing {
 				cancel()

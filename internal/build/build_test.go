@@ -166,7 +166,8 @@ func (w *work) tags() []string {
 	return names
 }
 
-// archive returns a gzipped tar. An entry is "NAME", "NAME=content", "NAME -> link", "NAME == hard link" or "NAME/".
+// archive returns a gzipped tar. An entry is "NAME", "NAME=content", "NAME!=content" (a program), "NAME -> link",
+// "NAME == hard link" or "NAME/".
 func archive(entries ...string) string {
 	var buf bytes.Buffer
 	z := gzip.NewWriter(&buf)
@@ -174,12 +175,15 @@ func archive(entries ...string) string {
 	for _, e := range entries {
 		h := &tar.Header{Name: e, Mode: 0o644, ModTime: time.Unix(1e9, 0), Uid: 7, Gid: 8}
 		content := ""
-		if name, link, ok := strings.Cut(e, " -> "); ok {
+		if name, c, ok := strings.Cut(e, "="); ok && !strings.HasSuffix(name, " ") {
+			h.Name, content = strings.TrimSuffix(name, "!"), c
+			if h.Name != name {
+				h.Mode = 0o755
+			}
+		} else if name, link, ok := strings.Cut(e, " -> "); ok {
 			h.Name, h.Typeflag, h.Linkname = name, tar.TypeSymlink, link
 		} else if name, link, ok := strings.Cut(e, " == "); ok {
 			h.Name, h.Typeflag, h.Linkname = name, tar.TypeLink, link
-		} else if name, c, ok := strings.Cut(e, "="); ok {
-			h.Name, content = name, c
 		} else if strings.HasSuffix(e, "/") {
 			h.Typeflag, h.Mode = tar.TypeDir, 0o755
 		}

@@ -18,13 +18,13 @@ const (
 	ImageStarted Kind = "image-started"
 	StepStarted  Kind = "step-started"  // Step; Outcome
 	OpStarted    Kind = "op-started"    // Step; Text: the op in a line; Pos
-	Output       Kind = "output"        // Step; Text: one line that a command wrote, without line end; Stderr
+	Output       Kind = "output"        // Step; Text: one line that a command wrote, without line end
 	Progress     Kind = "progress"      // Step; Text: what (expand, download, compress); Done, Total: bytes (Total 0: unknown)
 	Warning      Kind = "warning"       // Text
 	StepDone     Kind = "step-done"     // Step; Outcome; Added: bytes of the layer's blob (0: nothing changed); Elapsed
 	ImageDone    Kind = "image-done"    // Image
 	ImageFailed  Kind = "image-failed"  // Err
-	ImageSkipped Kind = "image-skipped" // Text: the target whose failure it depends on
+	ImageSkipped Kind = "image-skipped" // Text: the target whose failure kept it from being built; "" where the build was interrupted
 	BuildDone    Kind = "build-done"    // Elapsed; after tags moved
 )
 
@@ -36,7 +36,6 @@ type Event struct {
 	Step    string
 	Text    string
 	Pos     spec.Pos
-	Stderr  bool
 	Done    int64
 	Total   int64
 	Added   int64

@@ -45,7 +45,7 @@ func (s *step) hook(ctx context.Context, root string, h *spec.Hook, out *output)
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-e", "-c", strings.ReplaceAll(h.Script, "%ROOT%", root))
 	cmd.Dir = s.src.Dir
 	cmd.Env = append(os.Environ(), "GENOCI_ROOT="+root, "GENOCI_TARGET="+s.n.String(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", s.n.epoch))
-	cmd.Stdout, cmd.Stderr = &out.out, &out.err
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = hookGrace

@@ -93,7 +93,7 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 // command is a command in the tree with the environment of the step.
 func (s *step) command(root string, env []spec.KV, out *output) *sandbox.Cmd {
 	return &sandbox.Cmd{
-		Root: root, Env: proxyEnv(s.stepEnv(s.n, env)), Stdout: &out.out, Stderr: &out.err,
+		Root: root, Env: proxyEnv(s.stepEnv(s.n, env)), Stdout: out, Stderr: out,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"sync"
 	"time"
 )
 
@@ -14,70 +13,57 @@ const tailLines = 20
 // maxLine is the length in bytes after which an output line is passed on in parts.
 const maxLine = 8 << 10
 
-// output passes what a command writes on as lines, and keeps the last ones.
+// output passes what a command writes on as lines, and keeps the last ones. A command writes both its
+// standard output and its standard error to it, so that lines keep their order.
 type output struct {
-	emit func(line string, stderr bool)
-	out  lineWriter
-	err  lineWriter
-
-	mu     sync.Mutex // stdout and stderr are written by two goroutines
+	emit   func(line string)
+	buf    []byte
 	recent []string
 }
 
 // newOutput returns where a command of the step writes.
 func (s *step) newOutput() *output {
-	o := &output{emit: func(line string, stderr bool) {
-		s.report(Event{Kind: Output, Target: s.n.String(), Step: s.Name(), Text: line, Stderr: stderr})
+	return &output{emit: func(line string) {
+		s.report(Event{Kind: Output, Target: s.n.String(), Step: s.Name(), Text: line})
 	}}
-	o.out = lineWriter{line: func(l string) { o.line(l, false) }}
-	o.err = lineWriter{line: func(l string) { o.line(l, true) }}
-	return o
 }
 
-func (o *output) line(l string, stderr bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.emit(l, stderr)
-	if len(o.recent) == tailLines {
-		o.recent = append(o.recent[:0], o.recent[1:]...)
-	}
-	o.recent = append(o.recent, l)
-}
-
-// tail ends unfinished lines, and returns the last ones.
-func (o *output) tail() []string {
-	o.out.flush()
-	o.err.flush()
-	return o.recent
-}
-
-// lineWriter cuts what is written into lines.
-type lineWriter struct {
-	line func(string)
-	buf  []byte
-}
-
-func (w *lineWriter) Write(p []byte) (int, error) {
-	w.buf = append(w.buf, p...)
+// Write cuts what is written into lines.
+func (o *output) Write(p []byte) (int, error) {
+	o.buf = append(o.buf, p...)
 	for {
-		i := bytes.IndexByte(w.buf, '\n')
+		i := bytes.IndexByte(o.buf, '\n')
 		if i < 0 {
 			break
 		}
-		w.line(string(bytes.TrimSuffix(w.buf[:i], []byte{'\r'})))
-		w.buf = w.buf[i+1:]
+		o.line(bytes.TrimSuffix(o.buf[:i], []byte{'\r'}))
+		o.buf = o.buf[i+1:]
 	}
-	if len(w.buf) > maxLine {
-		w.flush()
+	if len(o.buf) > maxLine {
+		o.flush()
 	}
 	return len(p), nil
 }
 
-func (w *lineWriter) flush() {
-	if len(w.buf) > 0 {
-		w.line(string(w.buf))
-		w.buf = nil
+func (o *output) line(l []byte) {
+	if len(o.recent) == tailLines {
+		o.recent = append(o.recent[:0], o.recent[1:]...)
 	}
+	o.recent = append(o.recent, string(l))
+	o.emit(string(l))
+}
+
+func (o *output) flush() {
+	if len(o.buf) > 0 {
+		o.line(o.buf)
+		o.buf = nil
+	}
+}
+
+// tail ends an unfinished line, and returns the last ones.
+func (o *output) tail() []string {
+	o.flush()
+	return o.recent
 }
 
 // progressEvery is how often progress of one activity is told.

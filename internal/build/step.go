@@ -60,6 +60,7 @@ type step struct {
 	nodes nodes
 	n     *node
 	ins   []*input
+	begin time.Time   // of its execution, by the clock of file systems
 	lent  string      // SHA-256 of the busybox that was lent
 	files []io.Closer // what the openers of changes read from
 }
@@ -133,11 +134,11 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l image.Layer, 
 		return l, s.stepError(s.n, s.Step, err)
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
-	begin := coarseNow()
+	s.begin = coarseNow()
 	if err := s.act(ctx, tree, base); err != nil {
 		return l, err
 	}
-	changes, err := s.diff(ctx, tree, base, begin)
+	changes, err := s.diff(ctx, tree, base)
 	if err == nil {
 		l, err = s.pack(ctx, changes)
 	}
@@ -179,7 +180,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 	}
 	var view layer.View = base
 	if len(s.Pre) > 0 {
-		view = layer.Dir(tree.Dir())
+		view = s.live(tree, base)
 	}
 	for i := 0; i < len(s.Ops); {
 		a := s.Ops[i]
@@ -187,7 +188,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 			if err := s.run(ctx, tree.Dir(), a, s.ins[i]); err != nil {
 				return err
 			}
-			view = layer.Dir(tree.Dir())
+			view = s.live(tree, base)
 			i++
 			continue
 		}
@@ -206,22 +207,49 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		if err != nil {
 			return s.opError(s.n, s.Step, s.Ops[last], err, nil)
 		}
-		view = layer.Dir(tree.Dir())
+		view = s.live(tree, base)
 	}
 	return nil
 }
 
+// live is the view of a tree in which something was run.
+func (s *step) live(tree snapshot.Tree, base layer.View) layer.View {
+	return &liveView{View: layer.Dir(tree.Dir()), base: base, begin: s.begin.Unix(), epoch: s.n.epoch}
+}
+
+// liveView is a tree as the step's layer will have it: a folder that the step touched has the time of
+// the base's folder, or the epoch. Changes that are composed on it could else carry the time of day.
+type liveView struct {
+	layer.View
+	base         layer.View
+	begin, epoch int64 // seconds since 1970
+}
+
+// Lookup implements layer.View.
+func (v *liveView) Lookup(path string) (layer.Entry, bool, error) {
+	e, ok, err := v.View.Lookup(path)
+	if err != nil || !ok || e.Type != layer.TypeDir || e.MTime < v.begin {
+		return e, ok, err
+	}
+	below, had, err := v.base.Lookup(path)
+	e.MTime = v.epoch
+	if had && below.Type == layer.TypeDir {
+		e.MTime = below.MTime
+	}
+	return e, ok, err
+}
+
 // diff finds what the step changed. The times that are the step's own become the epoch, in the tree
 // as well: what later steps see is the same whether the tree was kept or unpacked from the layer.
-func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged, begin time.Time) ([]layer.Change, error) {
-	o := layer.DiffOptions{Since: begin, Epoch: s.n.epoch, Warn: func(path, what string) {
+func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged) ([]layer.Change, error) {
+	o := layer.DiffOptions{Since: s.begin, Epoch: s.n.epoch, Warn: func(path, what string) {
 		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: path + ": " + what})
 	}}
 	if t, ok := tree.(snapshot.Toucher); ok {
 		o.Touched = t.Touched(ctx)
 	}
 	if !s.RealTimes {
-		o.Start, o.End, o.Settle = begin, time.Now(), true
+		o.Start, o.End, o.Settle = s.begin, time.Now(), true
 	}
 	changes, err := layer.Diff(ctx, tree.Dir(), base, o)
 	if err == nil {

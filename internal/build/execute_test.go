@@ -1,0 +1,340 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/overlay"
+	"genoci/internal/snapshot/vfs"
+)
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	if err := sandbox.Enter(); err != nil {
+		fmt.Fprintf(os.Stderr, "steps that run something are not tested: %v\n", err)
+	}
+	os.Exit(m.Run())
+}
+
+// drivers are those that steps are tested with.
+var drivers = map[string]func(dir string) (snapshot.Driver, error){
+	"overlay": func(dir string) (snapshot.Driver, error) {
+		return overlay.Open(dir, overlay.Options{Rootless: sandbox.Rootless()})
+	},
+	"vfs": func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
+}
+
+// missing skips a test for want of a feature of the machine, or fails it where that is required.
+func missing(t *testing.T, feature string, why error) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
+		t.Fatalf("%s is required: %v", feature, why)
+	}
+	t.Skipf("no %s: %v", feature, why)
+}
+
+// forDrivers runs a test with each driver, in a work with a busybox as root.tgz.
+func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w *work)) {
+	bb, err := exec.LookPath("busybox")
+	if err == nil {
+		err = checkStatic(bb)
+	}
+	if err != nil {
+		missing(t, "busybox", err)
+	}
+	content := string(check(os.ReadFile(bb))(t))
+	for name, open := range drivers {
+		t.Run(name, func(t *testing.T) {
+			if !sandbox.Inside() {
+				missing(t, name, errors.New("no namespace"))
+			}
+			dir := t.TempDir()
+			if _, err := open(dir); errors.Is(err, snapshot.ErrUnsupported) {
+				missing(t, name, err)
+			}
+			w := newWork(t, files)
+			w.write("root.tgz", archive("bin/", "bin/busybox!="+content, "bin/sh -> busybox", "etc/", "etc/passwd=root:x:0:0::/root:/bin/sh\napp:x:5:6::/home/app:/bin/sh\n",
+				"etc/group=root:x:0:\nstaff:x:50:\n", "tmp/", "data/", "data/a=A", "data/b=B", "data/sub/", "data/sub/c=C", "hard1=H", "hard2 == hard1"))
+			w.driver = func() (snapshot.Driver, error) { return open(dir) }
+			w.change = func(b *Builder) { b.Rootless = sandbox.Rootless() }
+			test(t, w)
+			tops := map[string]bool{"root.tgz": true}
+			for name := range files {
+				top, _, _ := strings.Cut(name, "/")
+				tops[top] = true
+			}
+			if left := check(os.ReadDir(w.dir))(t); len(left) != len(tops) {
+				t.Errorf("left in the folder of the spec: %v", left)
+			}
+			if m := mountsBelow(t, dir); m != "" {
+				t.Errorf("left mounted: %s", m)
+			}
+		})
+	}
+}
+
+func mountsBelow(t *testing.T, dir string) string {
+	var found []string
+	for line := range strings.Lines(string(check(os.ReadFile("/proc/self/mounts"))(t))) {
+		if f := strings.Fields(line); strings.HasPrefix(f[1], dir) {
+			found = append(found, f[1])
+		}
+	}
+	return strings.Join(found, " ")
+}
+
+const rootSpec = "root: {expand: root.tgz}\n"
+
+// head is what layers on the test's root begin with.
+const head = "./ 0755 0:0 315532800\n"
+
+func TestExecute(t *testing.T) {
+	const data = "data/ 0755 7:8 1000000000\n"
+	files := map[string]string{"script.sh": "#!/bin/sh\necho script $1 >/out\n", "plain": "echo plain $* >/out\n", "file": "F"}
+	for _, c := range []struct{ name, ops, want string }{
+		{"line", "run: echo hello >/out", head + "out 0644 0:0 315532800 \"hello\\n\"\n"},
+		{"block shares state", "run: |\n    cd /data\n    X=1\n    echo $X $PWD >/out\n", head + "out 0644 0:0 315532800 \"1 /data\\n\"\n"},
+		{"list shares none", "run:\n  - cd /data; X=1\n  - echo \"$X\" $PWD >/out\n", head + "out 0644 0:0 315532800 \" /\\n\"\n"},
+		{"script of the host", "run: {script: script.sh, args: [one]}", head + "out 0644 0:0 315532800 \"script one\\n\"\n"},
+		{"word that is a file", "run: script.sh", head + "out 0644 0:0 315532800 \"script\\n\"\n"},
+		{"script without interpreter line", "run: {script: plain, args: [a, b]}", head + "out 0644 0:0 315532800 \"plain a b\\n\"\n"},
+		{"word that is none", "run: ls", ""},
+		{"environment", "environment: {A: '1'}\n  build_env: {B: '2'}\n  run: {script: 'busybox env | busybox grep -E \"^(A|B|C|SOURCE_DATE_EPOCH)=\" | busybox sort >/out', env: {C: '3'}, shell: /bin/sh}",
+			head + "out 0644 0:0 315532800 \"A=1\\nB=2\\nC=3\\nSOURCE_DATE_EPOCH=315532800\\n\"\n"},
+		{"user and folder", "run:\n    - busybox chmod 1777 /tmp\n    - {script: 'echo $(busybox id -un) $(busybox id -g) $PWD >out', user: app, workdir: /tmp}", head + "tmp/ 1777 7:8 1000000000\ntmp/out 0644 5:6 315532800 \"app 6 /tmp\\n\"\n"},
+		{"changes nothing", "run: busybox touch /data/a2; busybox rm /data/a2", ""},
+		{"removes and replaces", "run: busybox rm -r /data/sub /data/a; echo new >/data/sub", head + data + "data/.wh.a 0000 0:0 0 \"\"\ndata/sub 0644 0:0 315532800 \"new\\n\"\n"},
+		{"folder made anew", "run: busybox rm -r /data; busybox mkdir /data; echo A >/data/x", head + "data/ 0755 0:0 1000000000\ndata/.wh.a 0000 0:0 0 \"\"\ndata/.wh.b 0000 0:0 0 \"\"\ndata/.wh.sub 0000 0:0 0 \"\"\ndata/x 0644 0:0 315532800 \"A\\n\"\n"},
+		{"mode alone", "run: busybox chmod 600 /data/a", head + data + "data/a 0600 7:8 1000000000 \"A\"\n"},
+		{"owner alone", "run: busybox chown 5:50 /data/a", head + data + "data/a 0644 5:50 1000000000 \"A\"\n"},
+		{"hard links", "run: busybox mkdir /n; echo 1 >/n/1; busybox ln /n/1 /n/2", head + "n/ 0755 0:0 315532800\nn/1 0644 0:0 315532800 \"1\\n\"\nn/2 0644 0:0 315532800 = n/1\n"},
+		{"copy, then run", "copy: file /data/\n  run: busybox cp /data/file /data/file2", head + data + "data/file 0644 0:0 315532800 \"F\"\ndata/file2 0644 0:0 315532800 \"F\"\n"},
+		{"run, then remove", "run: echo x >/data/x\n  remove: ['/data/[ab]', /data/x]", head + data + "data/.wh.a 0000 0:0 0 \"\"\ndata/.wh.b 0000 0:0 0 \"\"\n"},
+		{"steps in their order", "steps:\n  - run: echo x >/data/x\n  - copy: file /data/x\n  - run: busybox cat /data/x /data/a >/data/a2\n  - remove: /data/a",
+			head + data + "data/.wh.a 0000 0:0 0 \"\"\ndata/a2 0644 0:0 315532800 \"FA\"\ndata/x 0644 0:0 315532800 \"F\"\n"},
+		{"hooks", "pre: echo pre $GENOCI_TARGET >%ROOT%/data/hook\n  run: busybox cp /data/hook /data/seen\n  post: rm %ROOT%/data/hook", head + data + "data/seen 0644 0:0 315532800 \"pre new\\n\"\n"},
+		{"device", "run: busybox mknod /data/null c 1 3 2>/dev/null || echo refused >/data/refused", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			forDrivers(t, files, func(t *testing.T, w *work) {
+				w.build(rootSpec)
+				w.build("new:\n  base: root\n  " + c.ops + "\n")
+				n := len(w.image("new").Manifest.Layers)
+				if c.want == "" {
+					if (c.name == "word that is none" || c.name == "changes nothing") && n != 1 {
+						t.Errorf("a layer without need:\n%s", w.list("new", 1))
+					}
+					return
+				}
+				if n != 2 {
+					t.Fatalf("%d layers", n)
+				}
+				if d := cmp.Diff(c.want, w.list("new", 1)); d != "" {
+					t.Error(d)
+				}
+			})
+		})
+	}
+}
+
+// What is lent to an image without a shell is not in its layer, and is part of what the cache asks for.
+func TestLentBusybox(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		const text = "t: {run: 'echo hi | tr a-z A-Z >/out'}\n"
+		w.build(text)
+		if d := cmp.Diff(head+"out 0644 0:0 315532800 \"HI\\n\"\n", w.list("t", 0)); d != "" {
+			t.Error(d)
+		}
+		w.build(text)
+		if w.outcomes() != "t cached" {
+			t.Errorf("second build: %s", w.outcomes())
+		}
+		// Any other static program that lists no applets will do as another version of busybox.
+		other := filepath.Join(t.TempDir(), "busybox")
+		content := append(check(os.ReadFile(check(exec.LookPath("busybox"))(t)))(t), "more"...)
+		if err := os.WriteFile(other, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		before := w.change
+		w.change = func(b *Builder) { before(b); b.Busybox = other }
+		w.build(text)
+		if w.outcomes() != "t execute" {
+			t.Errorf("with another busybox: %s", w.outcomes())
+		}
+	})
+}
+
+func TestFailure(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		mark := filepath.Join(t.TempDir(), "post-ran")
+		text := rootSpec + "bad:\n  base: root\n  pre: 'true'\n  run:\n    - 'true'\n    - for i in 1 2 3; do echo line $i; done; echo oops >&2; exit 7\n  post: touch " + mark + "\n"
+		_, err := w.try(text)
+		var step *StepError
+		var exit *sandbox.ExitError
+		if !errors.As(err, &step) || !errors.As(err, &exit) || exit.Code != 7 {
+			t.Fatalf("error %v", err)
+		}
+		if step.Pos.Line != 7 || step.Target != "bad" || strings.Join(step.Tail, "|") != "line 1|line 2|line 3|oops" {
+			t.Errorf("error %+v", step)
+		}
+		if _, err := os.Stat(mark); err != nil {
+			t.Errorf("post hook: %v", err)
+		}
+		if len(w.tags()) != 0 {
+			t.Errorf("tags %v", w.tags())
+		}
+	})
+}
+
+func TestCancel(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b, p := w.builder(rootSpec + "slow: {base: root, run: 'echo started; exec busybox sleep 3600'}\n")
+		report := b.Report
+		b.Report = func(e Event) {
+			if report(e); e.Kind == Output && e.Text == "started" {
+				cancel()
+			}
+		}
+		begin := time.Now()
+		if _, err := b.Build(ctx, p); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v after %v", err, time.Since(begin))
+		}
+		if len(w.tags()) != 0 {
+			t.Errorf("tags %v", w.tags())
+		}
+	})
+}
+
+// A step on a tree that was kept gives the same as on one that is unpacked from the layers.
+func TestKeptTreeIsTheSame(t *testing.T) {
+	const text = rootSpec + `one: {base: root, run: 'busybox touch /data/x; busybox rm /data/x; echo 1 >/data/one; busybox mkdir /d; echo >/d/f'}
+two: {base: one, run: 'busybox find / -xdev -mindepth 1 -maxdepth 2 -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -path /.genoci -prune -o -path "/etc/*" -prune -o -path /etc -prune -o -newermt 1999-01-01 -print 2>/dev/null | busybox sort >/list; busybox chmod 700 /data /d'}
+`
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		first := w.build(text)
+		kept := w.driver
+		w.driver = func() (snapshot.Driver, error) {
+			d, err := kept()
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range check(d.Names(t.Context()))(t) {
+				if err := d.Remove(t.Context(), name); err != nil {
+					return nil, err
+				}
+			}
+			return d, nil
+		}
+		change := w.change
+		w.change = func(b *Builder) { change(b); b.NoCache = true }
+		second := w.build(text)
+		for i := range first.Images {
+			if first.Images[i].Digest != second.Images[i].Digest {
+				t.Errorf("%s:\nkept %s\nunpacked %s\n%s", first.Images[i].Target, first.Images[i].Digest, second.Images[i].Digest, w.list(first.Images[i].Target, len(w.image(first.Images[i].Target).Manifest.Layers)-1))
+			}
+		}
+	})
+}
+
+// What runs nothing gives the same layer when it is carried out in a tree.
+func TestComposedEqualsExecuted(t *testing.T) {
+	files := map[string]string{
+		"lib.tgz": archive("data/", "data/b=X", "data/sub -> a", "new/", "new/1=1", "new/2 == new/1", "bin/more=M"),
+		"src/one": "1", "src/two/three": "3", "src/two/a": "A", "file": "F",
+	}
+	for _, ops := range []string{
+		"expand: lib.tgz",
+		"expand: {src: lib.tgz, dest: /deep/er, chown: app}",
+		"copy: src /data",
+		"copy: {src: src, dest: /opt/x, chown: 'app:staff', chmod: 0640}",
+		"copy: {from: root, src: /data, dest: /copy}",
+		"copy: {from: root, src: '/hard*', dest: /links/}",
+		"remove: [/data/sub, hard1, /bin]",
+		"steps: [{remove: /data}, {copy: src /data}, {expand: lib.tgz}, {remove: /data/one}]",
+		"steps: [{copy: file /data/sub/c}, {copy: file /hard1}, {copy: {content: A, dest: /data/a, chown: '7:8'}}]",
+		"expand: root.tgz",
+	} {
+		t.Run(ops, func(t *testing.T) {
+			forDrivers(t, files, func(t *testing.T, w *work) {
+				w.build(rootSpec)
+				text := "new: {base: root, " + ops + "}\n"
+				composed := carryOut(t, w, text, (*step).composeAllOf)
+				executed := carryOut(t, w, text, (*step).executeOf)
+				if composed != executed {
+					t.Errorf("composed %s\nexecuted %s", composed, executed)
+				}
+			})
+		})
+	}
+}
+
+// carryOut carries out the only step of a spec in the given way, and returns the DiffID of its layer.
+func carryOut(t *testing.T, w *work, text string, way func(*step, context.Context) (string, error)) string {
+	t.Helper()
+	b, p := w.builder(text)
+	if err := b.init(p); err != nil {
+		t.Fatal(err)
+	}
+	ns := newNodes(p)
+	n, s := ns[p.Images[0]], p.Images[0].Steps[0]
+	if err := b.begin(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	ins, err := b.resolve(t.Context(), n, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &step{Builder: b, nodes: ns, n: n, Step: s, ins: ins}
+	id, err := way(st, t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (s *step) composeAllOf(ctx context.Context) (string, error) {
+	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	if err != nil {
+		return "", err
+	}
+	l, err := s.composeAll(ctx, base)
+	return string(l.DiffID), err
+}
+
+func (s *step) executeOf(ctx context.Context) (string, error) {
+	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	if err != nil {
+		return "", err
+	}
+	l, err := s.execute(ctx, base)
+	return string(l.DiffID), err
+}
+
+// All drivers give the same images.
+func TestDriversAgree(t *testing.T) {
+	const text = rootSpec + `a: {base: root, run: 'busybox rm -r /data/sub; busybox mv /data/b /data/c; busybox ln /data/c /data/d; busybox ln -s x /data/e; busybox mkfifo /data/f; busybox chmod 4755 /data/a'}
+b: {base: a, steps: [{run: 'busybox rm -r /data; busybox mkdir -p /data/new; echo 1 >/data/new/1', layer: true}, {run: 'busybox cp -a /data /data2'}]}
+`
+	digests := map[string]string{}
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		for _, img := range w.build(text).Images {
+			if other, ok := digests[img.Target]; ok && other != img.Digest.String() {
+				t.Errorf("%s: %s, and %s with another driver", img.Target, img.Digest, other)
+			}
+			digests[img.Target] = img.Digest.String()
+		}
+	})
+}
