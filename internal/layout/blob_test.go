@@ -97,12 +97,23 @@ func TestBlobWriter(t *testing.T) {
 	noTemps(t, l)
 }
 
+// temps returns the temporary files that are in the layout.
+func temps(l *Layout) []string {
+	var all []string
+	for _, pattern := range []string{".genoci-*", "blobs/.genoci-*", "blobs/sha256/.*"} {
+		found, err := filepath.Glob(l.path(pattern))
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
 func noTemps(t *testing.T, l *Layout) {
 	t.Helper()
-	for _, pattern := range []string{".genoci-*", "blobs/.genoci-*", "blobs/sha256/.*"} {
-		if found, err := filepath.Glob(l.path(pattern)); err != nil || len(found) > 0 {
-			t.Errorf("left behind: %q, %v", found, err)
-		}
+	if left := temps(l); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
 }
 

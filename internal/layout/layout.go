@@ -118,7 +118,8 @@ func checkVersion(file string) error {
 	return nil
 }
 
-// checkNew returns nil where a layout could be made in dir: it is missing, is empty, or holds what a Create left that was killed.
+// checkNew returns nil where a layout could be made in dir: it is missing, is empty, or holds what a Create makes, which was
+// killed or is still at work.
 func checkNew(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,9 +129,11 @@ func checkNew(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		ours := e.Name() == v1.ImageBlobsDir || e.Name() == v1.ImageIndexFile || strings.HasPrefix(e.Name(), tempPrefix)
-		if !ours {
-			return fmt.Errorf("not an OCI layout: the folder has no file %s, but %s", v1.ImageLayoutFile, e.Name())
+		switch name := e.Name(); {
+		case name == v1.ImageBlobsDir, name == v1.ImageIndexFile, name == v1.ImageLayoutFile:
+		case strings.HasPrefix(name, tempPrefix):
+		default:
+			return fmt.Errorf("not an OCI layout: the folder has no file %s, but %s", v1.ImageLayoutFile, name)
 		}
 	}
 	return nil

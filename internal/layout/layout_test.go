@@ -77,6 +77,13 @@ func TestCreateAndOpen(t *testing.T) {
 	}
 }
 
+// Between the two looks that Open takes, another process may complete the layout.
+func TestOpenWhileOthersCreate(t *testing.T) {
+	if err := checkNew(create(t, filepath.Join(t.TempDir(), "oci")).Dir()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestModesDoNotDependOnUmask(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077))
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")

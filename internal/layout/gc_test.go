@@ -1,0 +1,152 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestGC(t *testing.T) {
+	ctx := context.Background()
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "kept", "removed")
+	if err := l.Update(ctx, func(x *Index) error { x.Remove("removed"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	foreign := l.path("blobs", "sha256", "README") // no blob: left alone
+	if err := os.WriteFile(foreign, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	would, err := l.GC(ctx, true)
+	if err != nil || len(would.Blobs) != 3 { // layer, config, manifest
+		t.Fatalf("%v, %v", would, err)
+	}
+	var size int64
+	for _, blob := range would.Blobs {
+		size += blob.Size
+		if !l.Has(blob) {
+			t.Errorf("a dry run removed %v", blob)
+		}
+	}
+	did, err := l.GC(ctx, false)
+	if err != nil || len(did.Blobs) != 3 || did.Bytes != size || would.Bytes != size {
+		t.Errorf("%v, %v; the dry run said %v", did, err, would)
+	}
+	for _, blob := range did.Blobs {
+		if l.Has(blob) {
+			t.Errorf("%v is still there", blob)
+		}
+	}
+	sound(t, l, "kept")
+	if again, err := l.GC(ctx, false); err != nil || len(again.Blobs) != 0 {
+		t.Errorf("a second run: %v, %v", again, err)
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGCOfTemporaryFiles(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"))
+	live, err := l.NewBlob()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	dead := []string{l.path("blobs", ".genoci-dead"), l.path(".genoci-dead")}
+	for _, name := range dead {
+		if err := os.WriteFile(name, []byte("half a bl"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := l.GC(context.Background(), false)
+	if err != nil || got.Temps != 2 || got.Bytes != 18 {
+		t.Errorf("%+v, %v, want 2 of 18 bytes", got, err)
+	}
+	for _, name := range dead {
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", name, err)
+		}
+	}
+	if _, err := live.Write([]byte("whole blob")); err != nil {
+		t.Fatal(err)
+	}
+	if desc, err := live.Commit(""); err != nil || !l.Has(desc) {
+		t.Errorf("the blob that was being written: %v, %v", desc, err)
+	}
+}
+
+// A manifest that cannot be understood may name anything: nothing is removed.
+func TestGCRemovesNothingOnError(t *testing.T) {
+	for name, spoil := range map[string]func(l *Layout) error{
+		"index.json": func(l *Layout) error { return os.WriteFile(l.path("index.json"), []byte("{"), 0o644) },
+		"manifest": func(l *Layout) error {
+			img, err := l.Image("tag", linux)
+			if err != nil {
+				return err
+			}
+			path, err := l.blobPath(img.Descriptor.Digest)
+			if err != nil {
+				return err
+			}
+			return os.Truncate(path, img.Descriptor.Size-1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+			garbage, err := writeBlob(l, "", []byte("garbage"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(l); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := l.GC(context.Background(), false); err == nil || len(got.Blobs) > 0 || got.Temps > 0 {
+				t.Errorf("%v, %v", got, err)
+			}
+			if !l.Has(garbage) {
+				t.Error("a blob was removed")
+			}
+		})
+	}
+}
+
+// Two entries say different things of one blob: what the truer one leads to is kept.
+func TestGCFollowsAllClaims(t *testing.T) {
+	ctx := context.Background()
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+	img, err := l.Image("tag", linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = l.Update(ctx, func(x *Index) error {
+		x.Remove("tag")
+		x.Set("opaque", v1.Descriptor{MediaType: "application/octet-stream", Digest: img.Descriptor.Digest, Size: img.Descriptor.Size})
+		x.Set("absent", v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromString("absent"), Size: 1})
+		x.Set("tag", img.Descriptor)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.GC(ctx, false); err != nil || len(got.Blobs) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestGCEndsWithContext(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+	garbage, err := writeBlob(l, "", []byte("garbage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := l.GC(ctx, false); !errors.Is(err, context.Canceled) || !l.Has(garbage) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,133 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+)
+
+func TestVerifyCounts(t *testing.T) {
+	l := open(t, "two-tags")
+	var size int64
+	for desc, err := range l.blobs() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += desc.Size
+	}
+	blobs, bytes, err := l.Verify(context.Background(), nil, func(p Problem) { t.Error(p) })
+	if err != nil || blobs != 4 || bytes != size {
+		t.Errorf("%d blobs, %d bytes, %v; want 4, %d", blobs, bytes, err, size)
+	}
+}
+
+func TestVerifyEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _, err := open(t, "two-tags").Verify(ctx, gunzip, func(p Problem) { t.Error(p) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Many broken blobs are all reported, each once, and never two at a time.
+func TestVerifyReportsOneAtATime(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"))
+	const n = 50
+	for i := range n {
+		blob := digest.FromString(fmt.Sprint(i))
+		if err := replaceFile(l.path("blobs", "sha256", blob.Encoded()), []byte("broken")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[digest.Digest]int{} // the race detector watches
+	if _, _, err := l.Verify(context.Background(), gunzip, func(p Problem) { seen[p.Digest]++ }); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != n {
+		t.Errorf("%d problems, want %d", len(seen), n)
+	}
+	for d, times := range seen {
+		if times != 1 {
+			t.Errorf("%s was reported %d times", d, times)
+		}
+	}
+}
+
+func TestVerifyDiffIDs(t *testing.T) {
+	content := tarOf("file", "content")
+	right, wrong := digest.FromBytes(content), digest.FromString("wrong")
+	right512 := digest.SHA512.FromBytes(content)
+	for _, test := range []struct {
+		name      string
+		mediaType string
+		blob      []byte
+		diffIDs   []digest.Digest // one image each
+		want      string
+	}{
+		{"right", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right}, ""},
+		{"right sha512", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right512}, ""},
+		{"two algorithms", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right, right512}, ""},
+		{"uncompressed", v1.MediaTypeImageLayer, content, []digest.Digest{right}, ""},
+		{"wrong", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{wrong}, "layer: DiffID is " + right.String() + ", but " + wrong.String() + " in the config"},
+		{"images disagree", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right, wrong}, "layer: DiffID is " + right.String() + ", but " + wrong.String() + " in the config"},
+		{"not compressed", v1.MediaTypeImageLayerGzip, content, []digest.Digest{right}, "decompress layer: gzip: invalid header"},
+		{"cut off", v1.MediaTypeImageLayerGzip, gzipped(content)[:30], []digest.Digest{right}, "decompress layer: unexpected EOF"},
+		{"encrypted", v1.MediaTypeImageLayerGzip + "+encrypted", []byte("?"), []digest.Digest{right}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := create(t, filepath.Join(t.TempDir(), "oci"))
+			desc, err := writeBlob(l, test.mediaType, test.blob)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, diffID := range test.diffIDs {
+				manifest, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
+					Platform: linux, Layers: []image.Layer{{Descriptor: desc, DiffID: diffID}},
+				}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = l.Update(context.Background(), func(x *Index) error { x.Set(fmt.Sprint("tag", i), manifest); return nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := ""
+			if test.want != "" {
+				want = `tag "tag0": ` + test.want
+			}
+			if got := strings.Join(problems(t, l), "\n"); got != want {
+				t.Errorf("problems:\n%s\nwant:\n%s", got, want)
+			}
+			_, _, err = l.Verify(context.Background(), nil, func(p Problem) { t.Errorf("without a decompressor: %v", p) })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A broken blob is reported as that, not as what its decompressor says of it.
+func TestVerifyDigestComesFirst(t *testing.T) {
+	l := open(t, "wrong-digest")
+	broken := func(string, io.Reader) (io.ReadCloser, error) { return nil, errors.New("no such layer") }
+	var got []string
+	_, _, err := l.Verify(context.Background(), broken, func(p Problem) {
+		if p.Tag != "" {
+			got = append(got, p.Err.Error())
+		}
+	})
+	if err != nil || len(got) != 1 || !strings.Contains(got[0], "content has the digest") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
