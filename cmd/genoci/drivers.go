@@ -6,7 +6,10 @@ import (
 
 	"genoci/internal/build"
 	"genoci/internal/cache"
+	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/overlay"
+	"genoci/internal/snapshot/vfs"
 )
 
 // driver is a storage driver.
@@ -18,8 +21,10 @@ type driver struct {
 // drivers lists all storage drivers, in the order in which "auto" tries them.
 func drivers() []driver {
 	return []driver{
-		{"overlay", nil},
-		{"vfs", nil},
+		{"overlay", func(dir string) (snapshot.Driver, error) {
+			return overlay.Open(dir, overlay.Options{Rootless: sandbox.Rootless()})
+		}},
+		{"vfs", func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) }},
 		{"btrfs", nil},
 		{"lvm", nil},
 	}
