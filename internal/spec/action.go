@@ -90,20 +90,24 @@ type step struct {
 	layer   bool
 }
 
-// stepsShape is a list of maps, each with one directive.
-func stepsShape() shape[[]Action] {
+// stepTable is the keys of a step.
+func stepTable() table[step] {
 	var one []schema
-	for _, a := range directives() {
-		one = append(one, schema{"required": []string{a.name}})
+	for _, name := range directiveNames() {
+		one = append(one, schema{"required": []string{name}})
 	}
 	add := func(s *step, _ string, actions []Action) { s.actions = append(s.actions, actions...) }
-	t := table[step]{
+	return table[step]{
 		fields: append(actionFields(add),
 			key("layer", "Close a layer after this step.", boolShape(), func(s *step) *bool { return &s.layer })),
 		facets: schema{"oneOf": one},
 		check:  checkStep,
 	}
-	f := convert(t.form("a map"), func(s step) []Action {
+}
+
+// stepsShape is a list of maps, each with one directive.
+func stepsShape() shape[[]Action] {
+	f := convert(stepTable().form("a map"), func(s step) []Action {
 		if s.layer {
 			s.actions[len(s.actions)-1].Layer = true
 		}

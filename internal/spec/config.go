@@ -30,7 +30,7 @@ func literalEnvironmentShape() shape[[]KV] { return variablesShape(func(string) 
 func variablesShape(checkValue func(string) error) shape[[]KV] {
 	value := shape[string]{stringForm(`a string ("" for an empty one)`, nil, checkValue)}
 	return shape[[]KV]{
-		pairsForm("variable", value, checkVariable),
+		mapForm("variable", `^[^=\s]+$`, checkVariable, value, newKV),
 		unique("variable", listForm("a list of K=V", shape[KV]{variableForm(checkValue)}), func(v KV) string { return v.Key }),
 	}
 }
@@ -89,10 +89,11 @@ func annotationsShape() shape[annotations] {
 
 // labelsShape is a map of strings.
 func labelsShape() shape[[]KV] {
-	return shape[[]KV]{pairsForm("key", anyStringShape(), func(name string) error {
+	notEmptyName := func(name string) error {
 		_, err := notEmpty(name)
 		return err
-	})}
+	}
+	return shape[[]KV]{mapForm("key", `\S`, notEmptyName, anyStringShape(), newKV)}
 }
 
 // ownerShape is USER or USER:GROUP, each a name or a number.
@@ -132,7 +133,7 @@ func volumesShape() shape[[]string] {
 
 // exposeShape is a list of PORT or PORT/PROTOCOL.
 func exposeShape() shape[[]string] {
-	port := stringForm("a string", schema{"pattern": "^[0-9]{1,5}(/(tcp|udp|sctp))?$"}, func(s string) error {
+	port := stringForm("a string", schema{"minimum": 1, "maximum": 65535, "pattern": "^[0-9]{1,5}(/(tcp|udp|sctp))?$"}, func(s string) error {
 		number, protocol, ok := strings.Cut(s, "/")
 		if ok && protocol != "tcp" && protocol != "udp" && protocol != "sctp" {
 			return fmt.Errorf("%q is no port: the protocols are tcp, udp and sctp", s)
@@ -149,7 +150,8 @@ func exposeShape() shape[[]string] {
 
 // signalShape is the name or the number of a signal.
 func signalShape() shape[string] {
-	return shape[string]{stringForm("a string", schema{"pattern": `^(SIG[A-Z0-9]+([+-][0-9]+)?|[0-9]{1,2})$`}, func(s string) error {
+	pattern := `^(` + strings.Join(signals(), "|") + `|SIGRTMIN\+[0-9]+|SIGRTMAX-[0-9]+|[0-9]{1,2})$`
+	return shape[string]{stringForm("a string", schema{"minimum": 1, "maximum": 64, "pattern": pattern}, func(s string) error {
 		if n, err := strconv.ParseUint(s, 10, 8); err == nil && n >= 1 && n <= 64 && len(s) <= 2 {
 			return nil
 		}

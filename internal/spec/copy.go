@@ -41,7 +41,7 @@ func (c *Copy) String() string {
 }
 
 func copyShape() shape[[]Action] {
-	pair := textAction(schema{"pattern": `^\s*\S+\s+\S+\s*$`}, parseCopy)
+	pair := textAction(schema{"pattern": `^\s*\S+\s+\S+\s*$`, "allOf": []schema{not(`^\s*\S+://`)}}, parseCopy)
 	return actionShape(pair, pair, tableAction(copyTable()))
 }
 
@@ -67,9 +67,10 @@ func copyTable() table[Copy] {
 		facets: schema{
 			"required": []string{"dest"},
 			"oneOf":    []schema{{"required": []string{"src"}}, {"required": []string{"content"}}},
-			"dependencies": schema{"content": schema{"not": schema{"anyOf": []schema{
-				{"required": []string{"from"}}, {"required": []string{"exclude"}},
-			}}}},
+			"dependencies": schema{"content": schema{
+				"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}}},
+				"properties": schema{"dest": not("/$")},
+			}},
 		},
 		check: checkCopy,
 	}
@@ -105,13 +106,12 @@ func parseCopy(s string) (Op, error) {
 	return nil, fmt.Errorf(`expected "SRC DEST", found %d words; several copies are a list, and {src: ..., dest: ...} takes paths with blanks`, len(words))
 }
 
-// checkFile refuses what is no path.
+// checkFile refuses what is neither a path nor a glob.
 func checkFile(s string) error {
 	if isURL(s) {
 		return fmt.Errorf(`%q: copy takes files; "expand" and "install" take URLs`, s)
 	}
-	_, err := notEmpty(s)
-	return err
+	return checkGlob(s)
 }
 
 // contentShape is any text.

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -91,8 +92,17 @@ func sourceShape() shape[string] {
 
 // globsShape is one glob or a list of globs.
 func globsShape() shape[[]string] {
-	glob := stringShape()
+	glob := shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkGlob)}
 	return append(wrapped(glob), listForm("a list of strings", glob))
+}
+
+// checkGlob refuses patterns that are empty or not well formed; what has no *, ? or [ is well formed.
+func checkGlob(pattern string) error {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return fmt.Errorf("%q is no glob: a [ is never closed, or a \\ quotes nothing", pattern)
+	}
+	_, err := notEmpty(pattern)
+	return err
 }
 
 // isURL reports whether s begins as a URL with a host does.

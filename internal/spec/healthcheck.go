@@ -14,9 +14,9 @@ type healthcheck struct {
 	disable bool
 }
 
-// healthcheckShape is compose's map (compose-spec, 05-services.md, "healthcheck").
-func healthcheckShape() shape[*Healthcheck] {
-	t := table[healthcheck]{
+// healthcheckTable is the keys of a healthcheck (compose-spec, 05-services.md, "healthcheck").
+func healthcheckTable() table[healthcheck] {
+	return table[healthcheck]{
 		fields: []field[healthcheck]{
 			key("test", "The command: a string for the shell, or a list that begins with CMD, CMD-SHELL or NONE.", testShape(),
 				func(h *healthcheck) *[]string { return &h.Test }, "command", "cmd"),
@@ -27,9 +27,14 @@ func healthcheckShape() shape[*Healthcheck] {
 			key("retries", "Failures in a row after which the container is unhealthy.", countShape(), func(h *healthcheck) *int { return &h.Retries }),
 			key("disable", "Drop the check of the base.", boolShape(), func(h *healthcheck) *bool { return &h.disable }, "disabled"),
 		},
-		check: checkHealthcheck,
+		facets: schema{"minProperties": 1, "if": isTrue("disable"), "then": schema{"maxProperties": 1}},
+		check:  checkHealthcheck,
 	}
-	return shape[*Healthcheck]{convert(t.form("a map"), func(h healthcheck) *Healthcheck {
+}
+
+// healthcheckShape is compose's map.
+func healthcheckShape() shape[*Healthcheck] {
+	return shape[*Healthcheck]{convert(healthcheckTable().form("a map"), func(h healthcheck) *Healthcheck {
 		if h.disable {
 			h.Test = []string{"NONE"}
 		}
@@ -54,8 +59,14 @@ func testShape() shape[[]string] {
 		return []string{"CMD-SHELL", s}, err
 	})
 	words := shape[[]string]{listForm("a list of strings", anyStringShape())}
-	words[0].schema["minItems"] = 1
+	words[0].schema["anyOf"] = []schema{testSchema("NONE", 1, 1), testSchema("CMD-SHELL", 2, 2), testSchema("CMD", 2, 1<<16)}
 	return append(shape[[]string]{command}, checked(words, checkTest)...)
+}
+
+// testSchema is lists that begin with kind.
+func testSchema(kind string, minItems, maxItems int) schema {
+	first := textSchema(schema{"enum": []string{kind}})
+	return schema{"items": []schema{first}, "minItems": minItems, "maxItems": maxItems}
 }
 
 // checkTest refuses lists that are no command of a healthcheck.

@@ -31,8 +31,8 @@ func installShape() shape[[]Action] {
 	files := func(f form[[]string]) form[[]Action] {
 		return placed(convert(f, func(files []string) Op { return &Install{Files: files} }))
 	}
-	item := stringForm("a string", schema{"pattern": `\S`}, checkPackageFile)
-	s := actionShape(files(wordsShape(checkPackageFile)[0]), files(wrapped(shape[string]{item})[0]), tableAction(installTable()))
+	item := shape[string]{wordForm(packageItem, checkPackageFile)}
+	s := actionShape(files(packageFilesShape()[0]), files(wrapped(item)[0]), tableAction(installTable()))
 	items := &s[1]
 	decode := items.decode
 	items.decode = func(d *decoder, n *yaml.Node) ([]Action, bool) {
@@ -48,9 +48,9 @@ func installShape() shape[[]Action] {
 func installTable() table[Install] {
 	return table[Install]{
 		fields: []field[Install]{
-			key("packages", "Names of packages, for the image's own package manager.", wordsShape(checkPackage),
+			key("packages", "Names of packages, for the image's own package manager.", wordsShape(`[^-\s]\S*`, `^[^-\s]\S*$`, checkPackage),
 				func(i *Install) *[]string { return &i.Packages }, "package", "names", "name"),
-			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", wordsShape(checkPackageFile),
+			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", packageFilesShape(),
 				func(i *Install) *[]string { return &i.Files }, "file", "src"),
 			key("clean", "Remove the package manager's lists and caches afterwards; when left out, true where there are packages.", boolShape(),
 				func(i *Install) *bool { return &i.Clean }),
@@ -81,6 +81,14 @@ func joinInstalls(n *yaml.Node, actions []Action) []Action {
 		last.Files = append(last.Files, a.Op.(*Install).Files...)
 	}
 	return out
+}
+
+// packageItem is what a schema can say of a package file in a list.
+const packageItem = `/|\.(deb|rpm)$`
+
+// packageFilesShape is package files, and at least one.
+func packageFilesShape() shape[[]string] {
+	return wordsShape(`(\S*/\S*|\S+\.(deb|rpm))`, packageItem, checkPackageFile)
 }
 
 // checkPackage refuses what a package manager would take as an option, or as several names.

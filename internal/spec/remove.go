@@ -19,16 +19,16 @@ func (r *Remove) String() string { return summary("remove", strings.Join(r.Paths
 
 func removeShape() shape[[]Action] {
 	var out shape[[]Action]
-	for _, f := range wordsShape(checkRemove) {
+	for _, f := range wordsShape(`\S+`, `\S`, checkRemove) {
 		out = append(out, placed(convert(f, func(paths []string) Op { return &Remove{paths} })))
 	}
 	return out
 }
 
-// checkRemove refuses the root of the image.
+// checkRemove refuses the root of the image, and what is no glob.
 func checkRemove(p string) error {
 	if path.Clean("/"+p) == "/" {
 		return fmt.Errorf("%q is the whole image", p)
 	}
-	return nil
+	return checkGlob(p)
 }

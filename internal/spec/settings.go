@@ -23,8 +23,12 @@ func (d *decoder) settings(entries []entry) {
 	}
 }
 
-func settingsShape() shape[settings] {
-	t := table[settings]{
+// settingsShape is the value of "genoci".
+func settingsShape() shape[settings] { return shape[settings]{settingsTable().form("a map")} }
+
+// settingsTable is the keys of the settings.
+func settingsTable() table[settings] {
+	return table[settings]{
 		fields: []field[settings]{
 			key(argsName, "Arguments with their defaults, for ${{NAME}}; --arg NAME=VALUE overrides.", argsShape(),
 				func(s *settings) *[]argument { return &s.args }, "arguments", "arg", "vars", "variables"),
@@ -32,7 +36,6 @@ func settingsShape() shape[settings] {
 		later: laterKeys(),
 		open:  true,
 	}
-	return shape[settings]{t.form("a map")}
 }
 
 // argsShape is a map of names to defaults; a name without a value has none.
@@ -41,9 +44,8 @@ func argsShape() shape[[]argument] {
 		convert(anyStringShape()[0], func(s string) *string { return &s }),
 		{nothing, "nothing", schema{"type": "null"}, func(*decoder, *yaml.Node) (*string, bool) { return nil, true }},
 	}
-	return shape[[]argument]{mapForm("argument", value, checkArgumentName, func(name string, v *string) argument {
-		return argument{name, v}
-	})}
+	newArgument := func(name string, v *string) argument { return argument{name, v} }
+	return shape[[]argument]{mapForm("argument", "^[A-Za-z_][A-Za-z0-9_]*$", checkArgumentName, value, newArgument)}
 }
 
 // checkArgumentName refuses what cannot name an argument.

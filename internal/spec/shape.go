@@ -172,31 +172,33 @@ func unique[T any](what string, f form[[]T], key func(T) string) form[[]T] {
 	return f
 }
 
-// mapForm is a map of names that are not the language's own; pair makes an element of a name and its
-// value. what says what is named.
-func mapForm[V, P any](what string, value shape[V], checkName func(string) error, pair func(string, V) P) form[[]P] {
-	return form[[]P]{mapping, "a map", schema{"type": "object", "additionalProperties": value.schema()},
-		func(d *decoder, n *yaml.Node) ([]P, bool) {
-			out, good := []P{}, true
-			for _, e := range d.entries(n, what) {
-				if err := checkName(e.key.Value); err != nil {
-					d.errorf(posOf(e.key), "%v", err)
-					good = false
-					continue
-				}
-				pop := d.push(e.key.Value)
-				v, ok := value.decode(d, e.value)
-				pop()
-				out, good = append(out, pair(e.key.Value, v)), good && ok
+// mapForm is a map of names that are not the language's own, but that what and checkName describe;
+// pattern is what a schema can say of them. pair makes an element of a name and its value.
+func mapForm[V, P any](what, pattern string, checkName func(string) error, value shape[V], pair func(string, V) P) form[[]P] {
+	description := schema{
+		"type":                 "object",
+		"propertyNames":        schema{"pattern": pattern},
+		"additionalProperties": value.schema(),
+	}
+	return form[[]P]{mapping, "a map", description, func(d *decoder, n *yaml.Node) ([]P, bool) {
+		out, good := []P{}, true
+		for _, e := range d.entries(n, what) {
+			if err := checkName(e.key.Value); err != nil {
+				d.errorf(posOf(e.key), "%v", err)
+				good = false
+				continue
 			}
-			return out, good
-		}}
+			pop := d.push(e.key.Value)
+			v, ok := value.decode(d, e.value)
+			pop()
+			out, good = append(out, pair(e.key.Value, v)), good && ok
+		}
+		return out, good
+	}}
 }
 
-// pairsForm is a mapForm of strings.
-func pairsForm(what string, value shape[string], checkName func(string) error) form[[]KV] {
-	return mapForm(what, value, checkName, func(name, v string) KV { return KV{name, v} })
-}
+// newKV makes a KV, for mapForm.
+func newKV(name, value string) KV { return KV{name, value} }
 
 // table is a map with keys of the language, decoded into a T.
 type table[T any] struct {
@@ -326,9 +328,11 @@ func stringsShape() shape[[]string] {
 }
 
 // wordsShape is blank-separated words, or a list of strings, each taken as it is. There is at least
-// one; check accepts each.
-func wordsShape(check func(string) error) shape[[]string] {
-	words := textForm("a string", schema{"pattern": `\S`}, func(s string) ([]string, error) {
+// one; check accepts each. Patterns are what a schema can say of a word of the string, without ^ and
+// $, and of an element of the list.
+func wordsShape(wordPattern, itemPattern string, check func(string) error) shape[[]string] {
+	all := `^\s*` + wordPattern + `(\s+` + wordPattern + `)*\s*$`
+	words := textForm("a string", schema{"pattern": all}, func(s string) ([]string, error) {
 		var out []string
 		for offset, word := range fields(s) {
 			if err := check(word); err != nil {
@@ -341,13 +345,18 @@ func wordsShape(check func(string) error) shape[[]string] {
 		}
 		return out, nil
 	})
-	item := stringForm("a string", schema{"pattern": `\S`}, func(s string) error {
+	word := shape[string]{wordForm(itemPattern, check)}
+	return shape[[]string]{words, concatForm("a list of strings", wrapped(word))}
+}
+
+// wordForm is one word of a wordsShape as an element of a list.
+func wordForm(pattern string, check func(string) error) form[string] {
+	return stringForm("a string", schema{"pattern": pattern}, func(s string) error {
 		if _, err := notEmpty(s); err != nil {
 			return err
 		}
 		return check(s)
 	})
-	return shape[[]string]{words, concatForm("a list of strings", wrapped(shape[string]{item}))}
 }
 
 // fields yields the blank-separated words of s, each after the byte at which it begins.
@@ -375,7 +384,7 @@ func boolShape() shape[bool] {
 		}
 		return false, fmt.Errorf("expected true or false, found %q", s)
 	})
-	f.schema = schema{"enum": []any{true, false, "true", "false"}}
+	f.schema = scalarSchema([]string{"boolean", "string"}, schema{"enum": []any{true, false, "true", "false"}})
 	return shape[bool]{f}
 }
 
@@ -388,7 +397,7 @@ func countShape() shape[int] {
 		}
 		return int(n), nil
 	})
-	f.schema = schema{"type": []string{"integer", "string"}, "minimum": 0, "pattern": "^[0-9]+$"}
+	f.schema = scalarSchema([]string{"integer", "string"}, schema{"minimum": 0, "pattern": "^[0-9]+$"})
 	return shape[int]{f}
 }
 

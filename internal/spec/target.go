@@ -161,10 +161,14 @@ func targetTable() table[draft] {
 			key("tags", "Further tags of the image, beside its name.", tagsShape(),
 				func(t *draft) *[]string { return &t.Tags }, "tag"),
 		}),
-		later:  laterKeys(),
-		open:   true,
-		facets: schema{"dependencies": stepsAlone()},
-		check:  finishTarget,
+		later: laterKeys(),
+		open:  true,
+		facets: schema{
+			"dependencies": stepsAlone(),
+			"if":           isTrue("build_only"),
+			"then":         schema{"properties": schema{"tags": schema{"maxItems": 0}}},
+		},
+		check: finishTarget,
 	}
 }
 
@@ -209,12 +213,21 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 
 // baseShape is what an image can stand on. Whether a target or tag exists is not seen here.
 func baseShape() shape[string] {
-	return shape[string]{textForm("a string", schema{"pattern": `\S`}, func(s string) (string, error) {
+	facets := schema{"anyOf": []schema{
+		{"pattern": `^oci:.+:[^:]+$`},
+		{"pattern": `^\S+$`, "allOf": []schema{not(`://`), not(`^(oci|` + strings.Join(transports(), "|") + `):`)}},
+	}}
+	return shape[string]{textForm("a string", facets, func(s string) (string, error) {
 		if s == scratchBase {
 			return emptyBase, nil
 		}
 		return s, checkBase(s)
 	})}
+}
+
+// transports are those of containers-transports(5) that are told by a prefix and a colon.
+func transports() []string {
+	return []string{"containers-storage", "dir", "docker-archive", "docker-daemon", "oci-archive"}
 }
 
 // checkBase refuses what cannot name a base.
@@ -232,7 +245,7 @@ func checkBase(s string) error {
 	if !remote {
 		transport, _, _ = strings.Cut(s, ":")
 	}
-	if remote || slices.Contains([]string{"oci-archive", "docker-archive", "docker-daemon", "containers-storage", "dir"}, transport) {
+	if remote || slices.Contains(transports(), transport) {
 		return &textError{msg: fmt.Sprintf("not supported yet: %q", s),
 			suggest: "copy the image into an OCI layout first (skopeo copy ... oci:DIR:TAG), and write oci:DIR:TAG here"}
 	}
