@@ -10,6 +10,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -81,13 +82,6 @@ var Compressions = []Compression{
 	},
 }
 
-// dockerMediaTypes are those of docker's image manifests (distribution, "Image Manifest V 2, Schema 2").
-const (
-	dockerLayer     = "application/vnd.docker.image.rootfs.diff.tar"
-	dockerForeign   = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-	ociUndistribute = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-)
-
 // CompressionByName finds a compression that can write layers. The error lists the names.
 func CompressionByName(name string) (Compression, error) {
 	var names []string
@@ -103,21 +97,27 @@ func CompressionByName(name string) (Compression, error) {
 	return Compression{}, fmt.Errorf("compression %q is none of %s", name, strings.Join(names, ", "))
 }
 
-// CompressionByMediaType finds the compression of a layer by its OCI or docker media type, layers
-// that registries must not distribute included.
+// layerTypes are the media types of uncompressed layers, of OCI (image-spec, layer.md; the second is for what registries
+// must not distribute) and of docker (distribution, "Image Manifest Version 2, Schema 2"), and
+// what stands before the name of a compression behind them.
+var layerTypes = [...]struct{ mediaType, separator string }{
+	{ocispec.MediaTypeImageLayer, "+"},
+	{"application/vnd.oci.image.layer.nondistributable.v1.tar", "+"},
+	{"application/vnd.docker.image.rootfs.diff.tar", "."},
+	{"application/vnd.docker.image.rootfs.foreign.diff.tar", "."},
+}
+
+// CompressionByMediaType finds the compression of a layer by its OCI or docker media type.
 func CompressionByMediaType(mediaType string) (Compression, error) {
-	for _, base := range [...]string{ocispec.MediaTypeImageLayer, ociUndistribute, dockerLayer, dockerForeign} {
-		suffix, ok := strings.CutPrefix(mediaType, base)
-		if !ok {
-			continue
-		}
-		// OCI has "+gzip" where docker has ".gzip".
-		name := strings.TrimLeft(suffix, "+.")
-		if suffix == "" {
-			name = "none"
-		}
-		if c, err := CompressionByName(name); err == nil {
-			return c, nil
+	for _, c := range Compressions {
+		for _, l := range layerTypes {
+			suffix := l.separator + c.Name
+			if c.Name == "none" {
+				suffix = ""
+			}
+			if c.MediaType != "" && mediaType == l.mediaType+suffix {
+				return c, nil
+			}
 		}
 	}
 	return Compression{}, fmt.Errorf("media type %q is not that of a layer", mediaType)
@@ -191,6 +191,7 @@ func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	z.ModTime = time.Unix(0, 0) // the zero time.Time would be written as some time in 2042
 	if err := z.SetConcurrency(gzipBlock, runtime.GOMAXPROCS(0)); err != nil {
 		return nil, err
 	}
@@ -231,7 +232,7 @@ func (p *paddedGzipReader) nextMember() error {
 	switch {
 	case err != nil:
 		return err
-	case next[0] == 0:
+	case next[0] != 0x1f:
 		return p.skipPadding()
 	}
 	if err := p.z.Reset(p.src); err != nil {
