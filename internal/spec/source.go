@@ -65,7 +65,7 @@ func (d *decoder) clamp(p Pos) Pos {
 	return Pos{p.Line, max(1, min(p.Col, utf8.RuneCountInString(lines[p.Line-1])+1))}
 }
 
-// posOf returns where n begins: its text or bracket, behind any anchor and tag.
+// posOf returns where n begins: its anchor or tag where it has one.
 func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
 
 // posIn returns where byte offset of the scalar n's value stands in the file. Where the value is not

@@ -1,0 +1,75 @@
+package spec
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestArguments(t *testing.T) {
+	const text = `app:
+  base: debian-${{VERSION}}
+  run: |
+    echo ${{ VERSION }}
+    echo ${{GREETING:hello, you: all}} ${{EMPTY:}}. $${{VERSION}} $$${{VERSION}}
+  labels: {a: "${{YAML}}", b: "x${{VERSION}}${{VERSION}}y"}
+  expose: ["${{PORT:80}}"]
+  cmd: ${{CMD:"a b"}}
+genoci: # may stand below what uses it
+  args: {VERSION: 1.10, YAML: "[x, y: z]", UNUSED: "", GIVEN: }
+`
+	s, err := Parse("f.yaml", []byte(text), Options{Args: map[string]string{"GREETING": "${{VERSION}}", "GIVEN": "g", "UNUSED": "u"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.Targets[0]
+	want := &Target{
+		Name: "app", Pos: Pos{1, 1}, Base: "debian-1.10", BasePos: Pos{2, 9},
+		Actions: []Action{{Op: &Run{Script: "echo 1.10\necho ${{VERSION}} . ${{VERSION}} $${{VERSION}}\n"}, Pos: Pos{3, 8}}},
+		Config: Config{
+			Labels: []KV{{"a", "[x, y: z]"}, {"b", "x1.101.10y"}},
+			Expose: []string{"80"},
+			Cmd:    []string{"a b"},
+		},
+	}
+	if diff := cmp.Diff(want, got, cmpOptions...); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWrongArguments(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		args       map[string]string
+		want       string
+	}{
+		{"not known to the file", "genoci: {args: {VERSION: 1}}\napp: {run: x}\n", map[string]string{"VERSON": "2"},
+			"f.yaml:1:1: --arg VERSON: the file has no argument of this name\n    genoci: {args: {VERSION: 1}}\n    ^ did you mean \"VERSION\"?"},
+		{"no arguments at all", "app: {run: x}\n", map[string]string{"A": "2"}, "f.yaml: --arg A: the file has no argument of this name"},
+		{"only used in a part that is ignored", "x-a: ${{A}}\napp: {run: x}\n", map[string]string{"A": "2"}, "f.yaml: --arg A: the file has no argument of this name"},
+		{"the value is checked", "genoci: {args: {PORT: 80}}\napp: {expose: [\"${{PORT}}\"]}\n", map[string]string{"PORT": "http"},
+			"f.yaml:2:16: target \"app\": expose: \"http\" is no port: expected 1 to 65535, as in 80 or 53/udp\n    app: {expose: [\"${{PORT}}\"]}\n                   ^"},
+		{"empty by argument", "genoci: {args: {A: }}\napp: {run: \"${{A}}\"}\n", map[string]string{"A": " "},
+			"f.yaml:2:12: target \"app\": run: the text is empty\n    app: {run: \"${{A}}\"}\n               ^"},
+		{"wide characters before", "app: {run: 'éé ${{A}}'}\n", nil,
+			"f.yaml:1:16: target \"app\": run: argument \"A\" is not defined\n    app: {run: 'éé ${{A}}'}\n                   ^"},
+		{"folded text", "app:\n  run: >\n    a\n    ${{A}}\n", nil,
+			"f.yaml:2:8: target \"app\": run: argument \"A\" is not defined\n      run: >\n           ^"},
+		{"escaped text", "app:\n  run: \"\\t${{A}}\"\n", nil,
+			"f.yaml:2:8: target \"app\": run: argument \"A\" is not defined\n      run: \"\\t${{A}}\"\n           ^"},
+		{"literal text with an indentation of its own", "app:\n  run: |2-\n      a\n\n     b ${{A}}\n", nil,
+			"f.yaml:5:8: target \"app\": run: argument \"A\" is not defined\n         b ${{A}}\n           ^"},
+		{"empty name", "app:\n  run: a ${{}}\n", nil,
+			"f.yaml:2:10: target \"app\": run: \"\" cannot name an argument: letters, digits and _ can, not beginning with a digit\n      run: a ${{}}\n             ^"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse("f.yaml", []byte(test.text), Options{Args: test.args})
+			if err == nil {
+				t.Fatal("no error")
+			}
+			if diff := cmp.Diff(test.want, err.Error()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
