@@ -48,7 +48,7 @@ func makeTar(t testing.TB, members ...member) []byte {
 	w := tar.NewWriter(&buf)
 	for _, m := range members {
 		m.Size = int64(len(m.body))
-		if m.ModTime.IsZero() {
+		if m.ModTime.IsZero() && m.Typeflag != tar.TypeXGlobalHeader {
 			m.ModTime = time.Unix(100, 0)
 		}
 		if err := w.WriteHeader(&m.Header); err != nil {
