@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -14,15 +15,18 @@ import (
 // CopyOptions say how the folders of an overlay are to be read. The zero value is right for all other folders.
 type CopyOptions struct {
 	// Opaque is the extended attribute that, with the value "y", makes a folder hide those of the same path
-	// further down the stack.
+	// further down the stack. "": the folders are not an overlay's.
 	Opaque string
+	// Below are the folders that the copy will stand on, top first. In a folder that is in none of them, a whiteout would
+	// be listed by readdir(3), since the kernel looks for whiteouts only where it merges; so it is left out there.
+	Below []string
 	// Keep reports whether an extended attribute is copied; nil: all are. Opaque is copied in any case.
 	Keep func(xattr string) bool
 }
 
 // Copy fills the empty folder dst with what a stack of folders shows, top first: at each path what the topmost of
-// them has, and folders merged. An overlay's whiteouts are copied as the devices that they are, so that the copy can
-// take the place of the stack in a longer one. A stack of one is simply copied.
+// them has, and folders merged. An overlay's whiteouts are copied where they are needed, so that the copy can take the
+// place of the stack in a longer one. A stack of one is simply copied.
 //
 // Everything about a file is kept but inode number, access and change time: owner, mode, time of modification, extended
 // attributes, holes, hard links within a folder of the stack. Blocks are shared where the file system can (FICLONE).
@@ -33,15 +37,7 @@ func Copy(ctx context.Context, dst string, stack []string, o CopyOptions) error 
 	}
 	defer root.Close()
 	top := &folder{rel: "."}
-	top.dst, err = openDirAt(int(root.Fd()), ".")
-	for _, dir := range stack {
-		var src *os.File
-		if err == nil {
-			src, err = os.Open(dir)
-			top.stack = append(top.stack, src)
-		}
-	}
-	if err != nil {
+	if err := top.openTop(root, stack, o.Below); err != nil {
 		top.close()
 		return err
 	}
@@ -95,16 +91,39 @@ type copier struct {
 	links map[inode]*link
 }
 
-// folder is a folder that is being copied: those of the stack that are merged, and the copy.
+// folder is a folder that is being copied.
 type folder struct {
 	rel    string
-	stack  []*os.File
-	opaque bool // it hides what lies further down than the stack
-	dst    *os.File
+	stack  []*os.File // those that are merged
+	opaque bool       // the copy hides what lies below it
+	below  []*os.File // those that the copy will be merged with
+	dst    *os.File   // the copy
+}
+
+func (f *folder) openTop(dst *os.File, stack, below []string) (err error) {
+	if f.stack, err = openAll(stack); err != nil {
+		return err
+	}
+	if f.below, err = openAll(below); err != nil {
+		return err
+	}
+	f.dst, err = openDirAt(int(dst.Fd()), ".")
+	return err
+}
+
+func openAll(dirs []string) (files []*os.File, err error) {
+	for _, dir := range dirs {
+		f, err := os.Open(dir)
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 func (f *folder) close() {
-	for _, file := range append(f.stack, f.dst) {
+	for _, file := range slices.Concat(f.stack, f.below, []*os.File{f.dst}) {
 		_ = file.Close() // nil where opening failed: ErrInvalid
 	}
 }
@@ -160,7 +179,7 @@ func (c *copier) entries(f *folder) (subfolders []string, err error) {
 				return nil, err
 			}
 			e := entry{src: int(src.Fd()), dst: int(f.dst.Fd()), name: name}
-			if err := c.entry(&e, f.rel); err != nil {
+			if err := c.entry(&e, f); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			if e.isDir() {
@@ -171,30 +190,40 @@ func (c *copier) entries(f *folder) (subfolders []string, err error) {
 	return subfolders, nil
 }
 
-// open opens the folder name in f: those that are merged, down to the first that hides what is below it.
+// open opens the folder name in f, in each folder down to the first that hides what is below it.
 func (c *copier) open(f *folder, name string) (*folder, error) {
 	sub := &folder{rel: f.rel + "/" + name}
-	for _, src := range f.stack {
-		dir, err := openDirAt(int(src.Fd()), name)
-		if err == unix.ENOENT {
-			continue
-		}
-		if err == unix.ENOTDIR {
-			sub.opaque = true
-			break
-		}
-		if err != nil {
+	var err error
+	if sub.stack, sub.opaque, err = c.options.openEach(f.stack, name); err != nil {
+		return sub, err
+	}
+	if !sub.opaque {
+		if sub.below, _, err = c.options.openEach(f.below, name); err != nil {
 			return sub, err
 		}
-		sub.stack = append(sub.stack, dir)
-		if c.options.isOpaque(dir) {
-			sub.opaque = true
-			break
-		}
 	}
-	var err error
 	sub.dst, err = openDirAt(int(f.dst.Fd()), name)
 	return sub, err
+}
+
+// openEach opens the folder name in each of dirs, down to the first that hides what is below it.
+func (o *CopyOptions) openEach(dirs []*os.File, name string) (opened []*os.File, hidden bool, err error) {
+	for _, dir := range dirs {
+		sub, err := openDirAt(int(dir.Fd()), name)
+		switch err {
+		case nil:
+			opened = append(opened, sub)
+			if o.isOpaque(sub) {
+				return opened, true, nil
+			}
+		case unix.ENOENT:
+		case unix.ENOTDIR:
+			return opened, true, nil
+		default:
+			return opened, false, err
+		}
+	}
+	return opened, false, nil
 }
 
 func openDirAt(parent int, name string) (*os.File, error) {

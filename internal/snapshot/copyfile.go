@@ -17,16 +17,20 @@ type entry struct {
 
 func (e *entry) isDir() bool { return e.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 
-// entry copies e; folders are made only. rel is the path of the folder that it is in.
-func (c *copier) entry(e *entry, rel string) error {
+func (e *entry) isWhiteout() bool { return e.st.Mode&unix.S_IFMT == unix.S_IFCHR && e.st.Rdev == 0 }
+
+// entry copies e, which is in the folder f; a folder is made only.
+func (c *copier) entry(e *entry, f *folder) error {
 	if err := unix.Fstatat(e.src, e.name, &e.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	switch {
 	case e.isDir():
 		return unix.Mkdirat(e.dst, e.name, 0o700)
+	case c.options.Opaque != "" && e.isWhiteout() && len(f.below) == 0:
+		return nil
 	case e.st.Nlink > 1:
-		return c.linked(e, rel+"/"+e.name)
+		return c.linked(e, f.rel+"/"+e.name)
 	default:
 		return c.file(e)
 	}

@@ -379,15 +379,23 @@ func (p *Part) writeLowers() error {
 	return err
 }
 
-// Commit makes the part the snapshot name, durable when it returns; all writes to it are at an end. Where one of
-// that name exists already, the part stays without a name, and nil is returned.
-func (p *Part) Commit(ctx context.Context, name string) error {
+// Commit makes the part the snapshot name, durable when it returns. Where one of that name exists already, the part
+// stays without a name, and nil is returned. Otherwise prepare, unless it is nil, is called first; with it, all writes to the part are at an end.
+func (p *Part) Commit(ctx context.Context, name string, prepare func() error) error {
+	if p.held == nil {
+		return &fs.PathError{Op: "commit", Path: p.Dir(), Err: fs.ErrClosed}
+	}
 	link, err := p.store.link(name)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil || p.store.Has(name) {
 		return err
+	}
+	if prepare != nil {
+		if err := prepare(); err != nil {
+			return err
+		}
 	}
 	if err := syncFileSystem(p.Dir()); err != nil {
 		return err

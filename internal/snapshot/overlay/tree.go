@@ -24,13 +24,8 @@ func (t *plain) make() error { return makeDiff(t.part.Dir()) }
 func (t *plain) Dir() string { return diff(t.part.Dir()) }
 
 func (t *plain) Commit(ctx context.Context, name string) error {
-	if t.driver.Has(name) {
-		return t.Close()
-	}
-	if err := t.driver.attrs.checkPlain(ctx, t.Dir()); err != nil {
-		return err
-	}
-	if err := t.part.Commit(ctx, name); err != nil {
+	check := func() error { return t.driver.attrs.checkPlain(ctx, t.Dir()) }
+	if err := t.part.Commit(ctx, name, check); err != nil {
 		return err
 	}
 	return t.Close()
@@ -95,12 +90,14 @@ func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 }
 
 func (t *mounted) Commit(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
+	if err := t.part.Commit(ctx, name, func() error { return t.settle(ctx) }); err != nil {
 		return err
 	}
-	if t.driver.Has(name) {
-		return t.Close()
-	}
+	return t.Close()
+}
+
+// settle ends the mount, and leaves in the part what a snapshot consists of.
+func (t *mounted) settle(ctx context.Context) error {
 	if err := t.unmount(snapshot.Unmount); err != nil {
 		return err
 	}
@@ -113,34 +110,33 @@ func (t *mounted) Commit(ctx context.Context, name string) error {
 		}
 	}
 	if len(t.part.Lowers()) < maxLowers {
-		if err := t.part.Commit(ctx, name); err != nil {
-			return err
-		}
-	} else if err := t.commitMerged(ctx, name); err != nil {
-		return err
+		return nil
 	}
-	return t.Close()
+	return t.flatten(ctx)
 }
 
-// commitMerged commits a part that shows the same as t on fewer lowers.
-func (t *mounted) commitMerged(ctx context.Context, name string) error {
-	merged, err := t.driver.Store.New(ctx, "")
-	if err != nil {
+// flatten replaces the diff folder by one that holds as much as it and the upper ones of the lowers, on which the part
+// then no longer stands.
+func (t *mounted) flatten(ctx context.Context) error {
+	lowers := t.part.Lowers()
+	cut := len(lowers) - keptLowers
+	merged := filepath.Join(t.part.Dir(), "merged")
+	if err := os.Mkdir(merged, 0o700); err != nil {
 		return err
 	}
-	defer merged.Close()
-	stack := append([]string{t.part.Dir()}, t.part.Lowers()...)
-	cut := len(stack) - keptLowers
-	if err := makeDiff(merged.Dir()); err != nil {
+	stack := append([]string{t.diff()}, diffs(lowers[:cut])...)
+	options := t.driver.attrs.copyOptions()
+	options.Below = diffs(lowers[cut:])
+	if err := snapshot.Copy(ctx, merged, stack, options); err != nil {
 		return err
 	}
-	if err := snapshot.Copy(ctx, diff(merged.Dir()), diffs(stack[:cut]), t.driver.attrs.copyOptions()); err != nil {
+	if err := snapshot.RemoveAll(t.diff()); err != nil {
 		return err
 	}
-	if err := merged.SetLowers(stack[cut:]); err != nil {
+	if err := os.Rename(merged, t.diff()); err != nil {
 		return err
 	}
-	return merged.Commit(ctx, name)
+	return t.part.SetLowers(lowers[cut:])
 }
 
 func (t *mounted) Close() error {

@@ -112,7 +112,7 @@ func (t *tree) fill(ctx context.Context) error {
 
 // Commit implements snapshot.Tree.
 func (t *tree) Commit(ctx context.Context, name string) error {
-	if err := t.Part.Commit(ctx, name); err != nil {
+	if err := t.Part.Commit(ctx, name, nil); err != nil {
 		return err
 	}
 	return t.Close()
