@@ -19,8 +19,8 @@ type Finding struct {
 	Fix    string // what to do; "" when OK, or where nothing can be done
 }
 
-// Check looks at all that Enter and Run need, for the caller as it is. Nothing is guessed from versions: what can be tried, is tried.
-// It must not be called by a process that entered.
+// Check looks at all that Enter and Run need from the machine, for the caller as it is before Enter. Nothing is guessed from versions: what can be
+// tried, is tried.
 func Check() []Finding {
 	findings := []Finding{checkKernel(), checkSeccomp()}
 	if os.Geteuid() == 0 {
@@ -93,16 +93,26 @@ func privileged(file string) Finding {
 	return Finding{Detail: file + " has no privilege: it is neither set-user-id root nor has it file capabilities", Fix: "chmod u+s " + file}
 }
 
+// nobody is the highest id that files of images commonly have.
+const nobody = 65534
+
 func checkSubordinate(name, file string) Finding {
 	ranges, err := subordinate(file)
 	if err != nil {
 		return finding(name, err)
 	}
 	var texts []string
+	var total int64
 	for _, r := range ranges {
 		texts = append(texts, fmt.Sprintf("%d-%d", r.first, r.first+r.count-1))
+		total += r.count
 	}
-	return Finding{Name: name, OK: true, Detail: file + ": " + strings.Join(texts, ", ")}
+	f := Finding{Name: name, OK: true, Detail: file + ": " + strings.Join(texts, ", ")}
+	if total < nobody {
+		f.OK, f.Fix = false, moreIDs(callerName())
+		f.Detail += fmt.Sprintf(": %d in all, but images use ids up to %d", total, nobody)
+	}
+	return f
 }
 
 // checkUserNamespace does what Enter does for an ordinary user.

@@ -83,13 +83,13 @@ const grace = 2 * time.Second
 // The error is an *ExitError when the command ran and failed. It wraps ErrNotFound when the program, or the interpreter that it names, does
 // not exist, and ErrUnsupported when the kernel lacks what is needed.
 //
-// It needs the privileges that Enter gives. Several commands may run at the same time, also in one root.
+// It needs the privileges that Enter gives. Several commands may run at the same time, each in a root of its own.
 func (c *Cmd) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(c.Args) == 0 {
-		return errors.New("run: no program")
+	if len(c.Args) == 0 || !filepath.IsAbs(c.Root) {
+		return fmt.Errorf("run %q in %q: %w", c.Args, c.Root, unix.EINVAL)
 	}
 	// The parent-death signal of the init process comes when the thread that started it ends.
 	runtime.LockOSThread()

@@ -74,10 +74,14 @@ func enterAsUser() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, passedOn...)
+	for _, s := range passedOn {
+		if !signal.Ignored(s) { // as by nohup(1): then it is ignored in the inner process too
+			signal.Notify(signals, s)
+		}
+	}
 	inner, err := startAsUser(roleUser)
 	if err != nil {
-		signal.Reset(passedOn...)
+		signal.Stop(signals)
 		return err
 	}
 	go func() {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,10 +78,15 @@ func subordinate(file string) ([]idRange, error) {
 	if len(ranges) == 0 {
 		return nil, lacks{
 			fmt.Sprintf("no range of ids in %s for user %s", file, name),
-			"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name,
+			moreIDs(name),
 		}
 	}
 	return ranges, nil
+}
+
+// moreIDs is the command that gives a user the usual range.
+func moreIDs(name string) string {
+	return "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name
 }
 
 // mapArgs returns the arguments of newuidmap(1) that map id to 0 and the ranges to the numbers from 1 on. What of a range was mapped before is left out,
@@ -119,7 +125,8 @@ func (m identityMaps) write(pid int) error {
 	// Each takes a millisecond or more, so both run at once.
 	gids := make(chan error, 1)
 	go func() { gids <- runMapper(m.newgidmap, pid, m.gids) }()
-	return errors.Join(runMapper(m.newuidmap, pid, m.uids), <-gids)
+	err := runMapper(m.newuidmap, pid, m.uids)
+	return cmp.Or(err, <-gids)
 }
 
 func runMapper(file string, pid int, args []string) error {

@@ -44,29 +44,54 @@ const stopByte = 's'
 // runInit is the life of the init process: it sets up the namespaces that it was started in, runs the command as its child, reaps what is orphaned,
 // and reports how the command ended. When it exits, the kernel kills what is left in its pid namespace. It returns its own exit status.
 func runInit(fd int) int {
-	// The main thread keeps its credentials and with them its parent-death signal; another thread takes on those of the command.
+	// The main thread keeps its credentials, and with them its parent-death signal; the thread that starts the command takes on those of the command.
 	runtime.LockOSThread()
-	// Without this, a command that runs as root could trace the thread that started it, and so reach this process's memory.
-	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	// Descriptors that came from whoever started the program must not reach the command.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return 1
-	}
-	// A process 1 gets from inside its namespace only the signals that it handles: handle all, do nothing.
-	signal.Notify(make(chan os.Signal, 1))
-
 	conn := os.NewFile(uintptr(fd), "socket")
+	started := make(chan int)
+	var err error
+	go func() {
+		var pid int
+		pid, err = prepareInit(conn)
+		started <- pid
+	}()
+	switch pid := <-started; {
+	case errors.Is(err, errNoJob):
+		return 1
+	case err != nil:
+		return send(conn, failure(err))
+	default:
+		return send(conn, reap(pid))
+	}
+}
+
+// errNoJob says that Run gave up, or died.
+var errNoJob = errors.New("no job")
+
+// prepareInit reads the job and starts the command.
+func prepareInit(conn *os.File) (pid int, err error) {
+	// What ps(1) shows; it would be the number of the descriptor that was executed.
+	os.WriteFile("/proc/self/comm", []byte("genoci-init"), 0)
+	// Without this, a command that runs as root could trace the thread that started it, and so reach this process's memory.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return 0, os.NewSyscallError("prctl PR_SET_DUMPABLE", err)
+	}
+	// Descriptors that came from whoever started the program must not reach the command.
+	if err := unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return 0, os.NewSyscallError("close_range", err)
+	}
+	// Commands tell the process 1 of a whole system things by signals. The Go runtime would end this one by them.
+	signal.Notify(make(chan os.Signal, 1),
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR)
 	in := json.NewDecoder(conn)
 	var j job
 	if err := in.Decode(&j); err != nil {
-		return 1 // Run gave up, or died
+		return 0, errNoJob
 	}
-	pid, err := j.start(conn)
-	if err != nil {
-		return send(conn, failure(err))
+	pid, err = j.start(conn)
+	if err == nil {
+		go obey(io.MultiReader(in.Buffered(), conn), pid)
 	}
-	go obey(io.MultiReader(in.Buffered(), conn), pid)
-	return send(conn, reap(pid))
+	return pid, err
 }
 
 func send(conn *os.File, r report) int {
@@ -197,19 +222,14 @@ func (j *job) stdio(conn *os.File) ([]uintptr, *syscall.SysProcAttr, error) {
 	return files, sys, nil
 }
 
-// fork starts the program from a thread that has taken on the command's credentials. That saves a second copy of this program: what is set for
-// a thread alone (credentials, capabilities, seccomp filter) is inherited by the processes that it starts. The thread ends with the goroutine.
-func (j *job) fork(program string, attr *syscall.ProcAttr) (pid int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		if err = confine(j.User, j.Filter); err == nil {
-			pid, err = syscall.ForkExec(program, j.Args, attr)
-		}
-	}()
-	<-done
-	return pid, err
+// fork starts the program from this thread, which has to take on the command's credentials for that. It saves a second copy of this program: what is
+// set for a thread alone (credentials, capabilities, seccomp filter) is inherited by the processes that it starts. The thread ends with the goroutine.
+func (j *job) fork(program string, attr *syscall.ProcAttr) (int, error) {
+	runtime.LockOSThread()
+	if err := confine(j.User, j.Filter); err != nil {
+		return 0, err
+	}
+	return syscall.ForkExec(program, j.Args, attr)
 }
 
 // loopbackUp brings up the loopback device of the process's network namespace (netdevice(7)).

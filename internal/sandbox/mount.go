@@ -12,18 +12,21 @@ import (
 // All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2), open_tree(2)) is moved onto an open mount point
 // (move_mount(2)). So no path of an image is ever resolved by mount(2), and no option string has to be escaped.
 
+// option is an option of a file system, without a value where it is a flag.
+type option struct{ key, value string }
+
 // newFS makes a mount of a new file system of that type, mounted nowhere yet. attrs are MOUNT_ATTR_ flags.
-func newFS(fstype string, attrs int, options ...[2]string) (int, error) {
+func newFS(fstype string, attrs int, options ...option) (int, error) {
 	fsfd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fsfd)
-	for _, o := range options {
-		if o[1] == "" {
-			err = unix.FsconfigSetFlag(fsfd, o[0])
+	for _, o := range append(options, option{"source", fstype}) {
+		if o.value == "" {
+			err = unix.FsconfigSetFlag(fsfd, o.key)
 		} else {
-			err = unix.FsconfigSetString(fsfd, o[0], o[1])
+			err = unix.FsconfigSetString(fsfd, o.key, o.value)
 		}
 		if err != nil {
 			return -1, err
@@ -76,7 +79,7 @@ func newStage(dir string) (*stage, error) {
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
-	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, [2]string{"mode", "755"}, [2]string{"size", "16m"})
+	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, option{"mode", "755"}, option{"size", "16m"})
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
@@ -237,7 +240,7 @@ var devLinks = [][2]string{
 // mountDev mounts a new /dev.
 func (s *stage) mountDev() error {
 	var err error
-	s.nodes, err = newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, [2]string{"mode", "755"}, [2]string{"size", "64m"})
+	s.nodes, err = newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, option{"mode", "755"}, option{"size", "64m"})
 	if err != nil {
 		return mountError("/dev", err)
 	}
@@ -258,7 +261,7 @@ func (s *stage) mountDev() error {
 	if err := s.mountPTS(); err != nil {
 		return mountError("/dev/pts", err)
 	}
-	shm, err := newFS("tmpfs", nosuid|noexec|unix.MOUNT_ATTR_NODEV, [2]string{"mode", "1777"}, [2]string{"size", "64m"})
+	shm, err := newFS("tmpfs", nosuid|noexec|unix.MOUNT_ATTR_NODEV, option{"mode", "1777"}, option{"size", "64m"})
 	if err := s.mountNew(shm, err, "shm"); err != nil {
 		return mountError("/dev/shm", err)
 	}
@@ -286,9 +289,9 @@ func (s *stage) mountNew(tree int, err error, name string) error {
 
 // mountPTS mounts a devpts of its own; group 5 is tty, unless the user namespace has no such group.
 func (s *stage) mountPTS() error {
-	options := [][2]string{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}
+	options := []option{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
-	pts, err := newFS("devpts", attrs, append(options, [2]string{"gid", "5"})...)
+	pts, err := newFS("devpts", attrs, append(options, option{"gid", "5"})...)
 	if err == unix.EINVAL {
 		pts, err = newFS("devpts", attrs, options...)
 	}

@@ -18,7 +18,14 @@ import (
 type abi struct {
 	arch  uint32
 	calls []syscallNumber
+	x32   []syscallNumber // the calls to which the x32 variant of amd64 gives numbers of its own, from x32First on; it shares the others
 }
+
+// A call of the x32 variant has x32Bit in its number.
+const (
+	x32Bit   = 0x40000000
+	x32First = 512
+)
 
 type syscallNumber struct {
 	name   string
@@ -74,18 +81,26 @@ func compile(profile *specs.LinuxSeccomp, abis []abi) ([]unix.SockFilter, error)
 			rules[name] = append(rules[name], s)
 		}
 	}
-	p := &program{known: map[instruction]place{}}
+	p := &program{known: map[instruction]place{}, relays: map[place]place{}}
 	other, err := p.action(profile.DefaultAction, profile.DefaultErrnoRet)
 	if err != nil {
 		return nil, err
 	}
 	entry := other
 	for _, a := range abis {
-		spans, err := p.spans(a.calls, rules, other)
+		calls, err := p.calls(a.calls, rules, other)
 		if err != nil {
 			return nil, err
 		}
-		entry = p.test(unix.BPF_JEQ, a.arch, p.load(offsetNumber, p.search(spans)), entry)
+		if a.x32 != nil {
+			own, err := p.calls(a.x32, rules, other)
+			if err != nil {
+				return nil, err
+			}
+			x32 := p.mask(^uint32(x32Bit), p.test(unix.BPF_JGE, x32First, own, calls))
+			calls = p.test(unix.BPF_JGE, x32Bit, x32, calls)
+		}
+		entry = p.test(unix.BPF_JEQ, a.arch, p.load(offsetNumber, calls), entry)
 	}
 	p.load(offsetArch, entry)
 	slices.Reverse(p.code)
@@ -105,8 +120,9 @@ const (
 // program is a seccomp program that is written from its end to its beginning: whatever an instruction jumps to is there already. The same instruction
 // going to the same places is written once.
 type program struct {
-	code  []unix.SockFilter // the last instruction first
-	known map[instruction]place
+	code   []unix.SockFilter // the last instruction first
+	known  map[instruction]place
+	relays map[place]place // the last jump to a place that conditional jumps did not reach any more
 }
 
 // place is an index in program.code.
@@ -178,12 +194,17 @@ func (p *program) test(op uint16, k uint32, yes, no place) place {
 	return p.write(i, p.skip(yes), p.skip(no))
 }
 
-// near returns a place from which to comes next, and which a conditional jump can reach: it can skip 255 instructions, of which one may be another jump.
+// near returns a place from which to comes next, and which a conditional jump reaches: it can skip 255 instructions, of which one may be another relay.
 func (p *program) near(to place) place {
-	if len(p.code)-int(to)-1 < 255 {
+	reached := func(at place) bool { return len(p.code)-int(at)-1 < 255 }
+	if reached(to) {
 		return to
 	}
-	return p.jump(to)
+	if relay, ok := p.relays[to]; ok && reached(relay) {
+		return relay
+	}
+	p.relays[to] = p.jump(to)
+	return p.relays[to]
 }
 
 func (p *program) skip(to place) uint8 { return uint8(len(p.code) - int(to) - 1) }
@@ -208,40 +229,32 @@ func (p *program) action(a specs.LinuxSeccompAction, errno *uint) (place, error)
 	}
 }
 
-// span is a range of numbers with the same answer, from first to the next span.
+// span is a range of call numbers with the same answer, from first to the next span.
 type span struct {
 	first uint32
 	then  place
 }
 
-// spans returns the spans of all numbers, from 0 on.
-func (p *program) spans(calls []syscallNumber, rules map[string][]specs.LinuxSyscall, other place) ([]span, error) {
+// calls answers a call by the number that is loaded.
+func (p *program) calls(calls []syscallNumber, rules map[string][]specs.LinuxSyscall, other place) (place, error) {
 	unknown := p.ret(unknownCall)
 	spans := []span{{0, unknown}}
 	add := func(first uint32, then place) {
-		last := &spans[len(spans)-1]
-		switch {
-		case last.then == then:
-		case last.first == first:
+		if last := &spans[len(spans)-1]; last.first == first {
 			last.then = then
-		default:
+		} else {
 			spans = append(spans, span{first, then})
 		}
 	}
 	for _, call := range calls {
 		then, err := p.rules(rules[call.name], other)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		add(call.number, then)
 		add(call.number+1, unknown)
 	}
-	return mergeSpans(spans), nil
-}
-
-// mergeSpans joins neighbours that go on at the same place.
-func mergeSpans(spans []span) []span {
-	return slices.CompactFunc(spans, func(a, b span) bool { return a.then == b.then })
+	return p.search(slices.CompactFunc(spans, func(a, b span) bool { return a.then == b.then })), nil
 }
 
 // search finds the span of the number that is loaded.

@@ -20,6 +20,9 @@ var self = sync.OnceValues(func() (*os.File, error) {
 	if err == unix.EINVAL { // Linux before 6.3 knows no MFD_EXEC: all may be executed there
 		fd, err = unix.MemfdCreate("genoci", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
+	if err == unix.EACCES {
+		return nil, lacks{"memfd_create: " + err.Error(), "sysctl -w vm.memfd_noexec=0"}
+	}
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}

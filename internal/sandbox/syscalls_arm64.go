@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 
 // abis are the ways of calling the kernel on this machine.
 var abis = []abi{
-	{unix.AUDIT_ARCH_AARCH64, []syscallNumber{
+	{arch: unix.AUDIT_ARCH_AARCH64, calls: []syscallNumber{
 		{"io_setup", 0x0}, {"io_destroy", 0x1}, {"io_submit", 0x2}, {"io_cancel", 0x3}, {"io_getevents", 0x4},
 		{"setxattr", 0x5}, {"lsetxattr", 0x6}, {"fsetxattr", 0x7}, {"getxattr", 0x8}, {"lgetxattr", 0x9},
 		{"fgetxattr", 0xa}, {"listxattr", 0xb}, {"llistxattr", 0xc}, {"flistxattr", 0xd}, {"removexattr", 0xe},
@@ -74,7 +74,7 @@ var abis = []abi{
 		{"getxattrat", 0x1d0}, {"listxattrat", 0x1d1}, {"removexattrat", 0x1d2}, {"open_tree_attr", 0x1d3}, {"file_getattr", 0x1d4},
 		{"file_setattr", 0x1d5}, {"listns", 0x1d6}, {"rseq_slice_yield", 0x1d7},
 	}},
-	{unix.AUDIT_ARCH_ARM, []syscallNumber{
+	{arch: unix.AUDIT_ARCH_ARM, calls: []syscallNumber{
 		{"syscall_mask", 0x0}, {"restart_syscall", 0x0}, {"exit", 0x1}, {"fork", 0x2}, {"read", 0x3},
 		{"write", 0x4}, {"open", 0x5}, {"close", 0x6}, {"creat", 0x8}, {"link", 0x9},
 		{"unlink", 0xa}, {"execve", 0xb}, {"chdir", 0xc}, {"mknod", 0xe}, {"chmod", 0xf},

@@ -29,11 +29,8 @@ var armPrivate = []syscall{
 	{"breakpoint", 0xf0001}, {"cacheflush", 0xf0002}, {"usr26", 0xf0003}, {"usr32", 0xf0004}, {"set_tls", 0xf0005}, {"get_tls", 0xf0006},
 }
 
-// x32Bit marks a call of the x32 ABI.
-const x32Bit = 0x40000000
-
-// x32Own are the calls to which x32 gives a number of its own; it shares all others with amd64 (arch/x86/entry/syscalls/syscall_64.tbl).
-var x32Own = []syscall{
+// x32 are the calls to which the x32 variant of amd64 gives a number of its own (arch/x86/entry/syscalls/syscall_64.tbl).
+var x32 = []syscall{
 	{"rt_sigaction", 512}, {"rt_sigreturn", 513}, {"ioctl", 514}, {"readv", 515}, {"writev", 516}, {"recvfrom", 517}, {"sendmsg", 518},
 	{"recvmsg", 519}, {"execve", 520}, {"ptrace", 521}, {"rt_sigpending", 522}, {"rt_sigtimedwait", 523}, {"rt_sigqueueinfo", 524},
 	{"sigaltstack", 525}, {"timer_create", 526}, {"mq_notify", 527}, {"kexec_load", 528}, {"waitid", 529}, {"set_robust_list", 530},
@@ -51,14 +48,12 @@ func main() {
 	}
 	dir := filepath.Join(strings.TrimSpace(string(out)), "unix")
 
-	amd64 := parse(dir, "amd64")
-	// A call of x32 is a call of amd64 by a number with the bit set.
 	write("syscalls_amd64.go",
-		table{"unix.AUDIT_ARCH_X86_64", append(amd64, x32(amd64)...)},
-		table{"unix.AUDIT_ARCH_I386", parse(dir, "386")})
+		table{arch: "unix.AUDIT_ARCH_X86_64", calls: parse(dir, "amd64"), x32: x32},
+		table{arch: "unix.AUDIT_ARCH_I386", calls: parse(dir, "386")})
 	write("syscalls_arm64.go",
-		table{"unix.AUDIT_ARCH_AARCH64", parse(dir, "arm64")},
-		table{"unix.AUDIT_ARCH_ARM", append(parse(dir, "arm"), armPrivate...)})
+		table{arch: "unix.AUDIT_ARCH_AARCH64", calls: parse(dir, "arm64")},
+		table{arch: "unix.AUDIT_ARCH_ARM", calls: append(parse(dir, "arm"), armPrivate...)})
 }
 
 // parse reads the SYS_ constants of one architecture.
@@ -88,20 +83,10 @@ func parse(dir, arch string) []syscall {
 	return calls
 }
 
-func x32(amd64 []syscall) []syscall {
-	var calls []syscall
-	for _, c := range slices.Concat(amd64, x32Own) {
-		own := slices.ContainsFunc(x32Own, func(o syscall) bool { return o.name == c.name && o.number != c.number })
-		if !own {
-			calls = append(calls, syscall{c.name, c.number | x32Bit})
-		}
-	}
-	return calls
-}
-
+// table is an entry of abis in package sandbox.
 type table struct {
-	arch  string
-	calls []syscall
+	arch       string
+	calls, x32 []syscall
 }
 
 func write(file string, tables ...table) {
@@ -110,14 +95,11 @@ func write(file string, tables ...table) {
 		"import \"golang.org/x/sys/unix\"\n\n" +
 		"// abis are the ways of calling the kernel on this machine.\nvar abis = []abi{\n")
 	for _, t := range tables {
-		slices.SortFunc(t.calls, func(a, b syscall) int { return cmp.Compare(a.number, b.number) })
-		fmt.Fprintf(&b, "{%s, []syscallNumber{\n", t.arch)
-		const perLine = 5
-		for line := range slices.Chunk(t.calls, perLine) {
-			for _, c := range line {
-				fmt.Fprintf(&b, "{%q, %#x},", c.name, c.number)
-			}
-			b.WriteByte('\n')
+		fmt.Fprintf(&b, "{arch: %s, calls: []syscallNumber{\n", t.arch)
+		writeCalls(&b, t.calls)
+		if t.x32 != nil {
+			b.WriteString("}, x32: []syscallNumber{\n")
+			writeCalls(&b, t.x32)
 		}
 		b.WriteString("}},\n")
 	}
@@ -128,5 +110,16 @@ func write(file string, tables ...table) {
 	}
 	if err := os.WriteFile(file, src, 0o644); err != nil {
 		log.Fatal(err)
+	}
+}
+
+func writeCalls(b *bytes.Buffer, calls []syscall) {
+	slices.SortFunc(calls, func(a, b syscall) int { return cmp.Compare(a.number, b.number) })
+	const perLine = 5
+	for line := range slices.Chunk(calls, perLine) {
+		for _, c := range line {
+			fmt.Fprintf(b, "{%q, %#x},", c.name, c.number)
+		}
+		b.WriteByte('\n')
 	}
 }
