@@ -278,7 +278,7 @@ func (w *walker) name(fd int, v visit, name string, names map[string]Entry) (fou
 	case isMount(&st):
 		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: errMount}
 	case reserved(name):
-		w.warn(path, "the name would remove a file: "+errReserved.Error())
+		w.warn(path, errReserved.Error())
 		return false, nil, nil
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
 		w.warn(path, "sockets cannot be in a layer")

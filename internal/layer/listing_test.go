@@ -162,9 +162,7 @@ func makeBase(t testing.TB, text string) (dir string, view *Merged) {
 func newFolder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir() + "/root"
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must(t, mkdir(dir, 0o755))
 	t.Cleanup(func() {
 		if err := RemoveAll(dir); err != nil {
 			t.Error(err)
