@@ -30,14 +30,14 @@ func literalEnvironmentShape() shape[[]KV] { return variablesShape(func(string) 
 func variablesShape(checkValue func(string) error) shape[[]KV] {
 	value := shape[string]{stringForm(`a string ("" for an empty one)`, nil, checkValue)}
 	return shape[[]KV]{
-		mapForm("variable", `^[^=\s]+$`, checkVariable, value, newKV),
+		mapForm("variable", `^[^= \t\r\n]+$`, checkVariable, value, newKV),
 		unique("variable", listForm("a list of K=V", shape[KV]{variableForm(checkValue)}), func(v KV) string { return v.Key }),
 	}
 }
 
 // variableForm is a string K=V.
 func variableForm(checkValue func(string) error) form[KV] {
-	return textForm("a string", schema{"pattern": `^[^=\s]+=`}, func(s string) (KV, error) {
+	return textForm("a string", schema{"pattern": `^[^= \t\r\n]+=`}, func(s string) (KV, error) {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok {
 			return KV{}, fmt.Errorf("expected K=V, found %q", s)
@@ -58,7 +58,7 @@ func checkVariable(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("a variable has an empty name")
-	case strings.ContainsAny(name, "= \t\n\x00"):
+	case strings.ContainsAny(name, "="+blanks):
 		return fmt.Errorf("%q cannot name a variable", name)
 	}
 	return nil
@@ -93,14 +93,14 @@ func labelsShape() shape[[]KV] {
 		_, err := notEmpty(name)
 		return err
 	}
-	return shape[[]KV]{mapForm("key", `\S`, notEmptyName, anyStringShape(), newKV)}
+	return shape[[]KV]{mapForm("key", nonBlank, notEmptyName, anyStringShape(), newKV)}
 }
 
 // ownerShape is USER or USER:GROUP, each a name or a number.
 func ownerShape() shape[string] {
-	return shape[string]{stringForm("a string", schema{"pattern": `^[^\s:]+(:[^\s:]+)?$`}, func(s string) error {
+	return shape[string]{stringForm("a string", schema{"pattern": `^[^ \t\r\n:]+(:[^ \t\r\n:]+)?$`}, func(s string) error {
 		user, group, hasGroup := strings.Cut(s, ":")
-		if user == "" || hasGroup && group == "" || strings.ContainsAny(s, " \t\n") || strings.Contains(group, ":") {
+		if user == "" || hasGroup && group == "" || strings.ContainsAny(s, blanks) || strings.Contains(group, ":") {
 			return fmt.Errorf("%q is no owner: expected USER or USER:GROUP", s)
 		}
 		return nil

@@ -41,12 +41,12 @@ func (c *Copy) String() string {
 }
 
 func copyShape() shape[[]Action] {
-	pair := textAction(schema{"pattern": `^\s*\S+\s+\S+\s*$`, "allOf": []schema{not(`^\s*\S+://`)}}, parseCopy)
+	pair := textAction(schema{"pattern": "^" + blank + "*" + nonBlank + "+" + blank + "+" + nonBlank + "+" + blank + "*$", "allOf": []schema{not("^" + blank + "*" + nonBlank + "+://")}}, parseCopy)
 	return actionShape(pair, pair, tableAction(copyTable()))
 }
 
 func copyTable() table[Copy] {
-	file := shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkFile)}
+	file := shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkFile)}
 	return table[Copy]{
 		fields: []field[Copy]{
 			key("src", "A file, a folder (its contents are copied) or a glob, beside the spec or in from.", file,
@@ -94,7 +94,10 @@ func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
 
 // parseCopy reads "SRC DEST".
 func parseCopy(s string) (Op, error) {
-	words := strings.Fields(s)
+	var words []string
+	for _, word := range fields(s) {
+		words = append(words, word)
+	}
 	switch len(words) {
 	case 2:
 		return &Copy{Src: words[0], Dest: words[1]}, checkFile(words[0])

@@ -8,12 +8,21 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
+// blanks separate words. Other white space of Unicode may be part of a name.
+const blanks = " \t\r\n"
+
+// blank and nonBlank are these in the patterns of a schema, where engines do not agree on \s and \S.
+const (
+	blank    = `[ \t\r\n]`
+	nonBlank = `[^ \t\r\n]`
+)
+
 // errEmpty is what is wrong with text that must not be empty.
 var errEmpty = errors.New("the text is empty")
 
 // notEmpty returns s, or errEmpty where there is nothing but blanks in it.
 func notEmpty(s string) (string, error) {
-	if strings.TrimSpace(s) == "" {
+	if strings.Trim(s, blanks) == "" {
 		return "", errEmpty
 	}
 	return s, nil
@@ -28,8 +37,14 @@ type decoder struct {
 	args   *arguments
 }
 
+// maxErrors is how many errors are recorded: more than anyone reads.
+const maxErrors = 100
+
 // errorf records an error at pos, and returns it so that a suggestion can be set.
 func (d *decoder) errorf(pos Pos, format string, args ...any) *Error {
+	if len(d.errs) == maxErrors {
+		return &Error{}
+	}
 	prefix := ""
 	if len(d.path) > 0 {
 		prefix = strings.Join(d.path, ".") + ": "
@@ -87,7 +102,11 @@ func (d *decoder) errors() error {
 	if len(d.errs) == 0 {
 		return nil
 	}
-	return d.errs.sorted()
+	errs := d.errs.sorted()
+	if len(d.errs) == maxErrors {
+		errs = append(errs, d.spec.Errorf(errs[len(errs)-1].Pos, "", "there are more errors than the %d that are shown", maxErrors))
+	}
+	return errs
 }
 
 // text returns the scalar n as it is written, with arguments expanded.

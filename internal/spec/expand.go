@@ -35,8 +35,8 @@ func (e *Expand) String() string {
 
 func expandShape() shape[[]Action] {
 	return actionShape(
-		form[[]Action]{text, "a string", textSchema(schema{"pattern": `\S`}), decodeExpandWords},
-		textAction(schema{"pattern": `\S`}, func(s string) (Op, error) { return &Expand{Src: s}, checkSource(s) }),
+		form[[]Action]{text, "a string", textSchema(schema{"pattern": nonBlank}), decodeExpandWords},
+		textAction(schema{"pattern": nonBlank}, func(s string) (Op, error) { return &Expand{Src: s}, checkSource(s) }),
 		tableAction(expandTable()),
 	)
 }
@@ -87,12 +87,12 @@ func decodeExpandWords(d *decoder, n *yaml.Node) ([]Action, bool) {
 
 // sourceShape is a path or a URL.
 func sourceShape() shape[string] {
-	return shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkSource)}
+	return shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkSource)}
 }
 
 // globsShape is one glob or a list of globs.
 func globsShape() shape[[]string] {
-	glob := shape[string]{stringForm("a string", schema{"pattern": `\S`}, checkGlob)}
+	glob := shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkGlob)}
 	return append(wrapped(glob), listForm("a list of strings", glob))
 }
 

@@ -2,12 +2,15 @@ package spec
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
 )
 
-// FuzzParse wants an answer to any bytes: a spec that fits the contract, or errors that point into
-// the file, in order, and can be printed.
+// FuzzParse wants an answer to any bytes: a spec that fits the contract and that the schema accepts
+// too, or errors that point into the file, in order, and can be printed.
 func FuzzParse(f *testing.F) {
 	for _, w := range wrongSpecs(f) {
 		f.Add([]byte(w.yaml))
@@ -15,10 +18,14 @@ func FuzzParse(f *testing.F) {
 	for _, example := range docExamples(f) {
 		f.Add([]byte(example))
 	}
+	schema := compileSchema(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("dir/f.yaml", data, Options{})
 		if err == nil {
 			checkSpec(t, s)
+			if err := schema.Validate(plain(data)); err != nil {
+				t.Errorf("the schema refuses it: %v", err)
+			}
 			return
 		}
 		var errs Errors
@@ -49,6 +56,33 @@ func checkError(t *testing.T, e *Error, data []byte) {
 	if text := e.Error(); text == "" || e.Msg == "" || !utf8.ValidString(text) {
 		t.Errorf("error text %q", text)
 	}
+}
+
+// plain returns a spec that is right as the values of JSON, with every scalar as text.
+func plain(data []byte) any {
+	d := &decoder{spec: &Spec{}}
+	var value func(n *yaml.Node) any
+	value = func(n *yaml.Node) any {
+		n = follow(n)
+		switch kindOf(n) {
+		case mapping:
+			m := map[string]any{}
+			for _, e := range d.entries(n, "key") {
+				m[e.key.Value] = value(e.value)
+			}
+			return m
+		case list:
+			l := []any{}
+			for _, c := range n.Content {
+				l = append(l, value(c))
+			}
+			return l
+		case text:
+			return n.Value
+		}
+		return nil
+	}
+	return value(d.parse(strings.TrimPrefix(string(data), byteOrderMark)))
 }
 
 // checkSpec wants what users of a Spec rely on.

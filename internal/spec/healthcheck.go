@@ -54,7 +54,7 @@ func checkHealthcheck(d *decoder, n *yaml.Node, keys keys, h *healthcheck) {
 
 // testShape is the command of a healthcheck as docker stores it.
 func testShape() shape[[]string] {
-	command := textForm("a string", schema{"pattern": `\S`}, func(s string) ([]string, error) {
+	command := textForm("a string", schema{"pattern": nonBlank}, func(s string) ([]string, error) {
 		_, err := notEmpty(s)
 		return []string{"CMD-SHELL", s}, err
 	})

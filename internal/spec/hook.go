@@ -24,7 +24,7 @@ func (h *Hook) String() string {
 
 // hooksShape is one script or a list of scripts.
 func hooksShape(post bool) shape[[]*Hook] {
-	f := textForm("a string", schema{"pattern": `\S`}, notEmpty)
+	f := textForm("a string", schema{"pattern": nonBlank}, notEmpty)
 	hook := shape[*Hook]{{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) (*Hook, bool) {
 		script, ok := f.decode(d, n)
 		return &Hook{Pos: posOf(n), Script: script, Post: post}, ok

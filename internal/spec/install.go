@@ -48,7 +48,7 @@ func installShape() shape[[]Action] {
 func installTable() table[Install] {
 	return table[Install]{
 		fields: []field[Install]{
-			key("packages", "Names of packages, for the image's own package manager.", wordsShape(`[^-\s]\S*`, `^[^-\s]\S*$`, checkPackage),
+			key("packages", "Names of packages, for the image's own package manager.", wordsShape(packageName, "^"+packageName+"$", checkPackage),
 				func(i *Install) *[]string { return &i.Packages }, "package", "names", "name"),
 			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", packageFilesShape(),
 				func(i *Install) *[]string { return &i.Files }, "file", "src"),
@@ -83,17 +83,20 @@ func joinInstalls(n *yaml.Node, actions []Action) []Action {
 	return out
 }
 
+// packageName is what a schema can say of the name of a package.
+const packageName = `[^- \t\r\n]` + nonBlank + "*"
+
 // packageItem is what a schema can say of a package file in a list.
 const packageItem = `/|\.(deb|rpm)$`
 
 // packageFilesShape is package files, and at least one.
 func packageFilesShape() shape[[]string] {
-	return wordsShape(`(\S*/\S*|\S+\.(deb|rpm))`, packageItem, checkPackageFile)
+	return wordsShape("("+nonBlank+"*/"+nonBlank+"*|"+nonBlank+`+\.(deb|rpm))`, packageItem, checkPackageFile)
 }
 
 // checkPackage refuses what a package manager would take as an option, or as several names.
 func checkPackage(name string) error {
-	if strings.HasPrefix(name, "-") || strings.ContainsAny(name, " \t\n") {
+	if strings.HasPrefix(name, "-") || strings.ContainsAny(name, blanks) {
 		return fmt.Errorf("%q cannot name a package", name)
 	}
 	return nil

@@ -19,7 +19,7 @@ func (r *Remove) String() string { return summary("remove", strings.Join(r.Paths
 
 func removeShape() shape[[]Action] {
 	var out shape[[]Action]
-	for _, f := range wordsShape(`\S+`, `\S`, checkRemove) {
+	for _, f := range wordsShape(nonBlank+"+", nonBlank, checkRemove) {
 		out = append(out, placed(convert(f, func(paths []string) Op { return &Remove{paths} })))
 	}
 	return out

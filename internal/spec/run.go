@@ -32,7 +32,7 @@ func (r *Run) Inputs() []string {
 }
 
 // isWord reports whether Script may name a file.
-func (r *Run) isWord() bool { return !strings.ContainsAny(r.Script, " \t\n") }
+func (r *Run) isWord() bool { return !strings.ContainsAny(r.Script, blanks) }
 
 // String implements Op.
 func (r *Run) String() string {
@@ -40,7 +40,7 @@ func (r *Run) String() string {
 }
 
 func runShape() shape[[]Action] {
-	script := textAction(schema{"pattern": `\S`}, func(s string) (Op, error) {
+	script := textAction(schema{"pattern": nonBlank}, func(s string) (Op, error) {
 		_, err := notEmpty(s)
 		return &Run{Script: s}, err
 	})

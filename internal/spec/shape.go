@@ -314,7 +314,7 @@ func (t table[T]) schema() schema {
 
 // stringShape is any text but the empty one.
 func stringShape() shape[string] {
-	return shape[string]{textForm("a string", schema{"pattern": `\S`}, notEmpty)}
+	return shape[string]{textForm("a string", schema{"pattern": nonBlank}, notEmpty)}
 }
 
 // anyStringShape is any text.
@@ -331,7 +331,7 @@ func stringsShape() shape[[]string] {
 // one; check accepts each. Patterns are what a schema can say of a word of the string, without ^ and
 // $, and of an element of the list.
 func wordsShape(wordPattern, itemPattern string, check func(string) error) shape[[]string] {
-	all := `^\s*` + wordPattern + `(\s+` + wordPattern + `)*\s*$`
+	all := "^" + blank + "*" + wordPattern + "(" + blank + "+" + wordPattern + ")*" + blank + "*$"
 	words := textForm("a string", schema{"pattern": all}, func(s string) ([]string, error) {
 		var out []string
 		for offset, word := range fields(s) {
@@ -361,9 +361,10 @@ func wordForm(pattern string, check func(string) error) form[string] {
 
 // fields yields the blank-separated words of s, each after the byte at which it begins.
 func fields(s string) iter.Seq2[int, string] {
+	isBlank := func(r rune) bool { return strings.ContainsRune(blanks, r) }
 	return func(yield func(int, string) bool) {
 		end := 0
-		for word := range strings.FieldsSeq(s) {
+		for word := range strings.FieldsFuncSeq(s, isBlank) {
 			start := end + strings.Index(s[end:], word)
 			end = start + len(word)
 			if !yield(start, word) {

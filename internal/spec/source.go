@@ -69,8 +69,12 @@ func (d *decoder) clamp(p Pos) Pos {
 func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
 
 // posIn returns where byte offset of the scalar n's value stands in the file. Where the value is not
-// written as it is (escapes, folded lines), that is the place of the whole scalar.
+// written as it is (escapes, folded lines), or is so long that looking for a place in it time and
+// again would take long, that is the place of the whole scalar.
 func (d *decoder) posIn(n *yaml.Node, offset int) Pos {
+	if len(n.Value) > 1<<14 {
+		return posOf(n)
+	}
 	start, before := posOf(n), n.Value[:min(offset, len(n.Value))]
 	if n.Style&yaml.LiteralStyle != 0 {
 		k := strings.Count(before, "\n")

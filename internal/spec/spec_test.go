@@ -279,6 +279,14 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+func TestManyErrors(t *testing.T) {
+	_, err := Parse("f.yaml", []byte("app: {"+strings.Repeat("a: b, ", 1000)+"}\n"), Options{})
+	errs, ok := err.(Errors)
+	if !ok || len(errs) != maxErrors+1 || errs[maxErrors].Msg != "there are more errors than the 100 that are shown" {
+		t.Errorf("%d errors, the last is %v", len(errs), errs[len(errs)-1])
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(filepath.Join(dir, "none.yaml"), Options{})

@@ -196,8 +196,12 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 		t.Actions = append(t.Actions, t.actions[name]...)
 	}
 	t.Config.Environment = t.environment
+	set := map[string]bool{}
+	for _, v := range t.environment {
+		set[v.Key] = true
+	}
 	for _, v := range t.annotations.environment {
-		if slices.ContainsFunc(t.environment, func(w KV) bool { return v.Key == w.Key }) {
+		if set[v.Key] {
 			d.errorf(posOf(keys["annotations"].key), `annotations: variable %q stands in "environment" too`, v.Key)
 		}
 		t.Config.Environment = append(t.Config.Environment, v)
@@ -215,7 +219,7 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 func baseShape() shape[string] {
 	facets := schema{"anyOf": []schema{
 		{"pattern": `^oci:.+:[^:]+$`},
-		{"pattern": `^\S+$`, "allOf": []schema{not(`://`), not(`^(oci|` + strings.Join(transports(), "|") + `):`)}},
+		{"pattern": "^" + nonBlank + "+$", "allOf": []schema{not(`://`), not(`^(oci|` + strings.Join(transports(), "|") + `):`)}},
 	}}
 	return shape[string]{textForm("a string", facets, func(s string) (string, error) {
 		if s == scratchBase {
@@ -249,7 +253,7 @@ func checkBase(s string) error {
 		return &textError{msg: fmt.Sprintf("not supported yet: %q", s),
 			suggest: "copy the image into an OCI layout first (skopeo copy ... oci:DIR:TAG), and write oci:DIR:TAG here"}
 	}
-	if strings.ContainsAny(s, " \t\n") {
+	if strings.ContainsAny(s, blanks) {
 		return fmt.Errorf("%q cannot name a base", s)
 	}
 	return nil
