@@ -404,6 +404,7 @@ func FuzzDecompress(f *testing.F) {
 	gz := compressWith(f, "gzip", data)
 	f.Add(gz)
 	f.Add(slices.Concat(gz, gz))
+	f.Add(gz[:len(gz)/2])
 	f.Add(slices.Concat(gz, []byte{0, 0, 0}))
 	f.Add(slices.Concat(gz, []byte{0, 0, 1}))
 	f.Add(compressWith(f, "zstd", data))
@@ -428,8 +429,9 @@ func FuzzDecompress(f *testing.F) {
 			return
 		}
 		want, stdErr := io.ReadAll(io.LimitReader(std, most))
-		if !bytes.Equal(got, want) {
-			t.Fatalf("%d bytes, compress/gzip gives %d", len(got), len(want))
+		same := min(len(got), len(want)) // up to an error they may get differently far
+		if err == nil && len(got) != len(want) || !bytes.Equal(got[:same], want[:same]) {
+			t.Fatalf("%d bytes, %v; compress/gzip gives %d, %v", len(got), err, len(want), stdErr)
 		}
 		padded := bytes.HasSuffix(data, []byte{0})
 		if err == nil && stdErr != nil && !padded || err != nil && stdErr == nil {
