@@ -30,7 +30,8 @@ import (
 )
 
 // Builder builds plans. Layout, Cache and Driver are needed; the zero values of the others are
-// useful. A Builder is for one plan: what it found out about inputs it does not ask again.
+// useful. A Builder is for one plan: what it found out about inputs it does not ask again. Driver,
+// Jobs, KeepGoing and Report may be set between Forecast and Build.
 type Builder struct {
 	Layout *layout.Layout // may be nil for Forecast: a layout that is not there yet
 	Cache  *cache.Cache
@@ -101,11 +102,8 @@ func (b *Builder) setup(p *plan.Plan) error {
 	if b.Now == nil {
 		b.Now = time.Now
 	}
-	if b.Jobs <= 0 {
-		b.Jobs = runtime.GOMAXPROCS(0)
-	}
 	b.start = b.Now()
-	b.trees.open = sync.OnceValues(b.Driver)
+	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) { return b.Driver() })
 	state, err := b.Cache.Dir("inputs")
 	if err != nil {
 		return err
@@ -253,7 +251,11 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	slots := make(chan struct{}, b.Jobs)
+	jobs := b.Jobs
+	if jobs <= 0 {
+		jobs = runtime.GOMAXPROCS(0)
+	}
+	slots := make(chan struct{}, jobs)
 	var wg sync.WaitGroup
 	for _, img := range p.Images {
 		n := nodes[img]

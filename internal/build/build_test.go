@@ -538,6 +538,20 @@ func TestForecast(t *testing.T) {
 	}
 }
 
+// A builder that has made a forecast builds as any other, also when it is told only then how.
+func TestBuildAfterForecast(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "F"})
+	b, p := w.builder("one: {copy: f /f}\ntwo: {base: one, copy: f /g}\n")
+	b.Driver = nil
+	if _, _, err := b.Forecast(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	b.Jobs, b.Driver = 0, w.driver
+	if res, err := b.Build(t.Context(), p); err != nil || len(res.Images) != 2 {
+		t.Errorf("built %v, %v", res, err)
+	}
+}
+
 func TestChangedWhileBuilding(t *testing.T) {
 	w := newWork(t, map[string]string{"f": "F"})
 	b, p := w.builder("t: {copy: f /f}\n")
