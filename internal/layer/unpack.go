@@ -325,21 +325,24 @@ func (x *extractor) newFolder(fd int, name string, e Entry) error {
 
 // link makes another name of a file of this or a lower layer. Metadata is that of the first name.
 func (x *extractor) link(fd int, name string, e Entry) error {
-	dir, target := split(e.Group)
-	from, err := openInside(x.root, dir, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return fmt.Errorf("link to %s: %w", e.Group, err)
-	}
-	defer unix.Close(from)
-	same, err := sameFile(from, target, fd, name)
-	if same || err != nil {
-		return err
-	}
-	err = x.replace(fd, name, func() error { return unix.Linkat(from, target, fd, name, 0) })
-	if err != nil {
+	if err := x.linkTo(e.Group, fd, name); err != nil {
 		return fmt.Errorf("link to %s: %w", e.Group, err)
 	}
 	return nil
+}
+
+func (x *extractor) linkTo(target string, fd int, name string) error {
+	dir, base := split(target)
+	from, err := openInside(x.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	same, err := sameFile(from, base, fd, name)
+	if same || err != nil {
+		return err
+	}
+	return x.replace(fd, name, func() error { return unix.Linkat(from, base, fd, name, 0) })
 }
 
 // sameFile reports whether two names are of one file already. A missing second one is not.
