@@ -1,9 +1,11 @@
 // Package snapshot says what a storage driver is: a keeper of unpacked root filesystems
-// that can be branched cheaply. Drivers know nothing of tar, whiteouts or images; they live in the folders below.
+// that can be branched cheaply. Drivers know nothing of tar or images; they live in the folders below. What several of them need is
+// here: a [Store] for names, locks and removal, [Copy] and [RemoveAll] for trees, and read-only views.
 //
 // Terms. A *snapshot* is a committed, read-only tree with a name (a chain ID, or any text without "/" and NUL).
 // A *tree* is a working copy: made from a snapshot or from nothing, changed freely, and either committed under a new
-// name or dropped. Snapshots are a cache: whoever uses them can make them again.
+// name or dropped. Snapshots are a cache: whoever uses them can make them again. A snapshot belongs to the id maps that it
+// was made under (user_namespaces(7)): as root and as an ordinary user, a driver needs two folders.
 //
 // A driver keeps everything below one folder, may be used by several processes at once, and survives a kill at any
 // instant: a tree that was not committed is held by a file lock, and the next Open drops those whose lock is free.
@@ -56,7 +58,8 @@ type Tree interface {
 	Dir() string
 
 	// Commit makes the tree a snapshot called name, durable when it returns. Where one of that name exists already,
-	// made by another build of the same content, this tree is dropped and nil returned. The tree cannot be used any more.
+	// made by another build of the same content, this tree is dropped and nil returned. The tree cannot be used any more, and
+	// Dir is gone. Files that are open below Dir may be an error. After Close or Commit the error wraps fs.ErrClosed.
 	Commit(ctx context.Context, name string) error
 
 	// Close drops the tree if it was not committed, and releases mounts and locks. Further calls do nothing.
@@ -65,8 +68,11 @@ type Tree interface {
 
 // Toucher is an optional side of a Tree: where to look for changes, never what changed.
 type Toucher interface {
-	// Touched yields paths (relative to Dir, slash-separated) that may differ from the parent, removed ones too.
-	// A path with a trailing slash stands for the folder and everything below it. Every path that differs is
-	// yielded or lies below one with a trailing slash. The tree must be at rest.
+	// Touched yields paths (relative to Dir, slash-separated) that may differ from the parent, removed ones too; "." is the root folder.
+	// A path with a trailing slash stands for the folder and everything below it. Every path that differs is yielded, or
+	// lies below one that is yielded with a trailing slash or that is no folder any more.
+	//
+	// The tree must be at rest, with nothing open below Dir: the driver may mount it anew. Only from then on do hard links
+	// that were made in the tree have one inode number.
 	Touched(ctx context.Context) iter.Seq2[string, error]
 }

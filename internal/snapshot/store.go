@@ -178,43 +178,51 @@ func (s *Store) stack(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := os.Readlink(link)
-	if err == nil {
-		var ids []string
-		if ids, err = s.stackOf(filepath.Base(target)); err == nil {
-			return ids, nil
+	ids, err := s.stackBehind(link)
+	for _, id := range ids {
+		if err == nil {
+			_, err = os.Lstat(filepath.Join(s.parts(), id))
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotExist
 	}
-	return nil, fmt.Errorf("snapshot %s: %w", name, err)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", name, err)
+	}
+	return ids, nil
 }
 
-// stackOf returns the ID of a part and those of its lowers; the error wraps fs.ErrNotExist where one is missing.
+// stackBehind returns the IDs of the parts that a name's symlink leads to, whether they are there or not.
+func (s *Store) stackBehind(link string) ([]string, error) {
+	target, err := os.Readlink(link)
+	if err != nil {
+		return nil, err
+	}
+	return s.stackOf(filepath.Base(target))
+}
+
+// stackOf returns the ID of a part and those of its lowers.
 func (s *Store) stackOf(id string) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(s.parts(), id, "lowers"))
 	if err != nil {
 		return nil, err
 	}
-	lowers := strings.Fields(string(data))
-	for _, lower := range lowers {
-		if _, err := os.Lstat(filepath.Join(s.parts(), lower)); err != nil {
-			return nil, err
-		}
-	}
-	return append([]string{id}, lowers...), nil
+	return append([]string{id}, strings.Fields(string(data))...), nil
 }
 
 // condemn returns the parts that are not alive, locked and without lowers of their own, and drops names
 // of which a part is missing. The store's lock is held.
 func (s *Store) condemn() (dead []*Part, err error) {
-	alive := map[string]bool{}
-	if err := s.markNamed(alive); err != nil {
-		return nil, err
-	}
 	entries, err := os.ReadDir(s.parts())
 	if err != nil {
+		return nil, err
+	}
+	alive := make(map[string]bool, len(entries)) // of all parts
+	for _, e := range entries {
+		alive[e.Name()] = false
+	}
+	if err := s.markNamed(alive); err != nil {
 		return nil, err
 	}
 	var unheld []*Part
@@ -230,14 +238,20 @@ func (s *Store) condemn() (dead []*Part, err error) {
 			continue
 		}
 		p := &Part{store: s, id: e.Name()}
-		held, err := p.tryHold()
+		free, err := p.tryHold()
 		if err != nil {
 			return nil, err
 		}
-		if held {
+		if free {
 			unheld = append(unheld, p)
-		} else if err := s.mark(alive, p.id); err != nil {
+			continue
+		}
+		ids, err := s.stackOf(p.id)
+		if err != nil {
 			return nil, err
+		}
+		for _, id := range ids {
+			alive[id] = true
 		}
 	}
 	for _, p := range unheld {
@@ -252,35 +266,31 @@ func (s *Store) condemn() (dead []*Part, err error) {
 	return dead, nil
 }
 
-// markNamed marks the parts of all snapshots.
+// markNamed marks the parts of all snapshots that are whole, and drops the names of the others.
 func (s *Store) markNamed(alive map[string]bool) error {
-	entries, err := os.ReadDir(s.snapshots())
+	names, err := os.ReadDir(s.snapshots())
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		ids, err := s.stack(strings.TrimPrefix(e.Name(), "%"))
-		if errors.Is(err, ErrNotExist) {
-			err = os.Remove(filepath.Join(s.snapshots(), e.Name()))
+	for _, e := range names {
+		link := filepath.Join(s.snapshots(), e.Name())
+		ids, err := s.stackBehind(link)
+		whole := err == nil
+		for _, id := range ids {
+			_, there := alive[id]
+			whole = whole && there
+		}
+		switch {
+		case whole:
+			for _, id := range ids {
+				alive[id] = true
+			}
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			err = os.Remove(link)
 		}
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			alive[id] = true
-		}
-	}
-	return nil
-}
-
-// mark marks a part that is held, and its lowers.
-func (s *Store) mark(alive map[string]bool, id string) error {
-	ids, err := s.stackOf(id)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, id := range ids {
-		alive[id] = true
 	}
 	return nil
 }

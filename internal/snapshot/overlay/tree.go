@@ -53,40 +53,74 @@ func (t *mounted) make() error {
 	if err := makeDiff(t.part.Dir()); err != nil {
 		return err
 	}
-	for _, dir := range []string{t.work(), t.Dir()} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-	}
-	lowers := diffs(t.part.Lowers())
 	// The attributes of a mount's root folder are those of the upper folder, whatever the lowers have.
-	if err := snapshot.CopyAttributes(t.diff(), lowers[0], t.driver.attrs.copyOptions()); err != nil {
+	if err := snapshot.CopyAttributes(t.diff(), diff(t.part.Lowers()[0]), t.driver.attrs.copyOptions()); err != nil {
 		return err
 	}
-	err := t.driver.mount(overlay{lowers: lowers, upper: t.diff(), work: t.work()}, t.Dir())
+	if err := os.Mkdir(t.Dir(), 0o700); err != nil {
+		return err
+	}
+	return t.mount()
+}
+
+// mount mounts the tree. The work folder is made anew each time: one that was used by a volatile mount is refused, in case
+// that the machine crashed.
+func (t *mounted) mount() error {
+	if err := snapshot.RemoveAll(t.work()); err != nil {
+		return err
+	}
+	if err := os.Mkdir(t.work(), 0o700); err != nil {
+		return err
+	}
+	err := t.driver.mount(overlay{lowers: diffs(t.part.Lowers()), upper: t.diff(), work: t.work()}, t.Dir())
 	t.live = err == nil
 	return err
 }
 
+// unmount unmounts the tree by a call of by, if it is mounted.
+func (t *mounted) unmount(by func(path string) error) error {
+	if !t.live {
+		return nil
+	}
+	if err := by(t.Dir()); err != nil {
+		return err
+	}
+	t.live = false
+	return nil
+}
+
 // Touched implements snapshot.Toucher: it yields what the upper folder has.
+//
+// It mounts the tree anew. A mount gives a file that it copied up the inode number that it had before, but a hard link that
+// was then made of it another one, wherever the kernel cannot note down where the file came from, as in user namespaces.
 func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := t.driver.attrs.walk(ctx, t.diff(), func(path string, opaque bool) error {
-			if opaque {
-				path += "/"
-			}
-			switch {
-			case !yield(path, nil):
-				return fs.SkipAll
-			case opaque:
-				return fs.SkipDir
-			}
-			return nil
-		})
+		err := t.unmount(snapshot.Unmount)
+		if err == nil {
+			err = t.mount()
+		}
+		if err == nil {
+			err = t.walk(ctx, yield)
+		}
 		if err != nil {
 			yield("", err)
 		}
 	}
+}
+
+func (t *mounted) walk(ctx context.Context, yield func(string, error) bool) error {
+	return t.driver.attrs.walk(ctx, t.diff(), func(path string, opaque bool) error {
+		if opaque {
+			path += "/"
+		}
+		switch {
+		case !yield(path, nil):
+			return fs.SkipAll
+		case opaque:
+			return fs.SkipDir
+		}
+		return nil
+	})
 }
 
 func (t *mounted) Commit(ctx context.Context, name string) error {
@@ -141,16 +175,4 @@ func (t *mounted) flatten(ctx context.Context) error {
 
 func (t *mounted) Close() error {
 	return errors.Join(t.unmount(snapshot.Detach), t.part.Close())
-}
-
-// unmount unmounts the tree by a call of by, if it is mounted.
-func (t *mounted) unmount(by func(path string) error) error {
-	if !t.live {
-		return nil
-	}
-	if err := by(t.Dir()); err != nil {
-		return err
-	}
-	t.live = false
-	return nil
 }

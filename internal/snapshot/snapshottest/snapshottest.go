@@ -24,17 +24,27 @@ import (
 // Opener opens the driver's folder dir, as a program that uses the driver does.
 type Opener func(dir string) (snapshot.Driver, error)
 
-// Run runs the whole suite for the driver called name, in folders that are made in t.TempDir. It skips where open says
-// snapshot.ErrUnsupported, unless the environment variable GENOCI_REQUIRE has the driver's name.
+// Run runs the whole suite for the driver called name, on each kind of file system that can be had, and in t.TempDir.
+// It skips where open says snapshot.ErrUnsupported, unless the environment variable GENOCI_REQUIRE has the driver's name.
 func Run(t *testing.T, name string, open Opener) {
-	RunIn(t, name, open, func(t *testing.T) string { return t.TempDir() })
-}
-
-// RunIn is Run in folders that tempDir makes, one for each call.
-func RunIn(t *testing.T, name string, open Opener, tempDir func(*testing.T) string) {
 	if asHelper(t, open) {
 		return
 	}
+	OnFileSystem(t, "tmpfs", func(t *testing.T, tempDir func(*testing.T) string) { run(t, name, open, tempDir) })
+	if testing.Short() {
+		return
+	}
+	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
+		run(t, name, open, (*testing.T).TempDir)
+	})
+	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
+		OnFileSystem(t, kind, func(t *testing.T, tempDir func(*testing.T) string) { run(t, name, open, tempDir) })
+	}
+}
+
+// run runs the suite in folders that tempDir makes, one for each call.
+func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string) {
 	if _, err := open(filepath.Join(tempDir(t), "try")); errors.Is(err, snapshot.ErrUnsupported) {
 		Lack(t, name, err.Error())
 	} else if err != nil {
