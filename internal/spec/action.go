@@ -73,7 +73,7 @@ func tableAction[T any, P interface {
 	*T
 	Op
 }](t table[T]) form[[]Action] {
-	return placed(convert(t.form("a map"), func(v T) Op { return P(&v) }))
+	return placed(convert(t.form(), func(v T) Op { return P(&v) }))
 }
 
 // placed is the op of f with its place.
@@ -107,7 +107,7 @@ func stepTable() table[step] {
 
 // stepsShape is a list of maps, each with one directive.
 func stepsShape() shape[[]Action] {
-	f := convert(stepTable().form("a map"), func(s step) []Action {
+	f := convert(stepTable().form(), func(s step) []Action {
 		if s.layer {
 			s.actions[len(s.actions)-1].Layer = true
 		}

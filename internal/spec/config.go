@@ -80,7 +80,7 @@ func annotationsShape() shape[annotations] {
 		facets: schema{"required": []string{"env"}},
 		check:  func(d *decoder, n *yaml.Node, keys keys, _ *KV) { d.require(n, keys, "env") },
 	}
-	original := unique("variable", listForm("a list of {env: K=V}", shape[KV]{env.form("a map")}), func(v KV) string { return v.Key })
+	original := unique("variable", listForm("a list of {env: K=V}", shape[KV]{env.form()}), func(v KV) string { return v.Key })
 	return shape[annotations]{
 		convert(labelsShape()[0], func(pairs []KV) annotations { return annotations{pairs: pairs} }),
 		convert(original, func(env []KV) annotations { return annotations{environment: env} }),

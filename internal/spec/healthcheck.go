@@ -34,7 +34,7 @@ func healthcheckTable() table[healthcheck] {
 
 // healthcheckShape is compose's map.
 func healthcheckShape() shape[*Healthcheck] {
-	return shape[*Healthcheck]{convert(healthcheckTable().form("a map"), func(h healthcheck) *Healthcheck {
+	return shape[*Healthcheck]{convert(healthcheckTable().form(), func(h healthcheck) *Healthcheck {
 		if h.disable {
 			h.Test = []string{"NONE"}
 		}
@@ -92,7 +92,7 @@ func checkTest(words []string) error {
 func durationShape() shape[int64] {
 	return shape[int64]{textForm("a string", schema{"pattern": "^([0-9]+(us|ms|s|m|h))+$"}, func(s string) (int64, error) {
 		v, err := time.ParseDuration(s)
-		if err != nil || strings.Trim(s, "0123456789umsh") != "" || strings.Contains(s, "ns") {
+		if err != nil || strings.Trim(s, "0123456789umsh") != "" || s == "0" {
 			return 0, fmt.Errorf("%q is no duration: expected a form like 30s, 1m30s or 500ms", s)
 		}
 		if v != 0 && v < time.Millisecond {

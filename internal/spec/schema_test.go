@@ -65,6 +65,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"tag-of-yaml":                    text,
 		"tag-on-a-map":                   text,
 		"nul-in-a-string":                text,
+		"nul-in-a-key":                   text,
 		"expand-word-with-a-wrong-url":   patterns,
 		"glob-not-closed":                patterns,
 		"remove-everything":              patterns,

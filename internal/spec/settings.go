@@ -10,21 +10,16 @@ import (
 type settings struct{ args []argument }
 
 // settings decodes what stands under "genoci", and makes its arguments known.
-func (d *decoder) settings(entries []entry) {
-	for _, e := range entries {
-		if e.key.Value != settingsName {
-			continue
-		}
-		defer d.push(settingsName)()
-		d.args.closed = true
-		s, _ := settingsShape().decode(d, e.value)
-		d.args.closed = false
-		d.args.declare(s.args)
-	}
+func (d *decoder) settings(value *yaml.Node) {
+	defer d.push(settingsName)()
+	d.args.closed = true
+	s, _ := settingsShape().decode(d, value)
+	d.args.closed = false
+	d.args.declare(s.args)
 }
 
 // settingsShape is the value of "genoci".
-func settingsShape() shape[settings] { return shape[settings]{settingsTable().form("a map")} }
+func settingsShape() shape[settings] { return shape[settings]{settingsTable().form()} }
 
 // settingsTable is the keys of the settings.
 func settingsTable() table[settings] {
@@ -54,19 +49,4 @@ func checkArgumentName(name string) error {
 		return fmt.Errorf("%q cannot name an argument: letters, digits and _ can, not beginning with a digit", name)
 	}
 	return nil
-}
-
-// checkGiven refuses arguments on the command line that the file does not know.
-func (d *decoder) checkGiven(entries []entry) {
-	for _, name := range d.args.unknown() {
-		var pos Pos
-		for _, e := range entries {
-			if e.key.Value == settingsName {
-				pos = posOf(e.key)
-			}
-		}
-		e := d.spec.Errorf(pos, "", "--arg %s: the file has no argument of this name", name)
-		e.Suggest = didYouMean(name, d.args.names())
-		d.errs = append(d.errs, e)
-	}
 }

@@ -245,9 +245,9 @@ func key[T, V any](name, doc string, s shape[V], at func(*T) *V, also ...string)
 	}}
 }
 
-// form returns the table as a form of a value; want is "a map" in most cases.
-func (t table[T]) form(want string) form[T] {
-	return form[T]{mapping, want, t.schema(), func(d *decoder, n *yaml.Node) (v T, ok bool) {
+// form returns the table as a form of a value.
+func (t table[T]) form() form[T] {
+	return form[T]{mapping, "a map", t.schema(), func(d *decoder, n *yaml.Node) (v T, ok bool) {
 		keys, ok := keys{}, true
 		for _, e := range d.entries(n, "key") {
 			keys[e.key.Value] = e
@@ -320,11 +320,6 @@ func stringShape() shape[string] {
 // anyStringShape is any text.
 func anyStringShape() shape[string] {
 	return shape[string]{textForm(`a string ("" for an empty one)`, nil, func(s string) (string, error) { return s, nil })}
-}
-
-// stringsShape is a list of texts that are not empty.
-func stringsShape() shape[[]string] {
-	return shape[[]string]{listForm("a list of strings", stringShape())}
 }
 
 // wordsShape is blank-separated words, or a list of strings, each taken as it is. There is at least

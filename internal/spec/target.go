@@ -9,90 +9,6 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Names at the top of a file that are no targets.
-const (
-	settingsName = "genoci"
-	argsName     = "args"
-	ignored      = "x-"      // prefix of what is for people and anchors only
-	emptyBase    = "empty"   // the base that has nothing in it
-	scratchBase  = "scratch" // what Dockerfiles call it
-)
-
-// file decodes a whole file into d.spec.
-func (d *decoder) file(data []byte) {
-	content := strings.TrimPrefix(string(data), byteOrderMark)
-	d.spec.lines = splitLines(content)
-	if !d.checkText(content) {
-		return
-	}
-	root := d.parse(content)
-	if root == nil || !d.checkTag(root) {
-		return
-	}
-	if k := kindOf(root); k != mapping {
-		d.errorf(posOf(root), "expected a map of targets, found %s", k)
-		return
-	}
-	entries := d.entries(root, "target")
-	d.settings(entries)
-	var drafts []*draft
-	for _, e := range entries {
-		if name := e.key.Value; name != settingsName && !strings.HasPrefix(name, ignored) {
-			if t, ok := d.decodeTarget(e); ok {
-				drafts = append(drafts, t)
-				d.spec.Targets = append(d.spec.Targets, &t.Target)
-			}
-		}
-	}
-	if len(d.errs) == 0 && len(drafts) == 0 {
-		d.errorf(posOf(root), "the file has no target")
-	}
-	d.checkTags(drafts)
-	d.checkGiven(entries)
-}
-
-// decodeTarget decodes one target.
-func (d *decoder) decodeTarget(e entry) (*draft, bool) {
-	name := e.key.Value
-	d.target = name
-	defer func() { d.target = "" }()
-	if name == emptyBase || name == scratchBase {
-		d.errorf(posOf(e.key), "the name %q is reserved for the base that has nothing in it", name)
-	} else if err := checkName("target", name); err != nil {
-		d.errorf(posOf(e.key), "%v", err)
-	}
-	t, ok := targetShape().decode(d, e.value)
-	if !ok {
-		return nil, false
-	}
-	t.Name, t.Pos = name, posOf(e.key)
-	if t.Base == "" {
-		t.Base, t.BasePos = emptyBase, t.Pos
-	}
-	return t, true
-}
-
-// checkTags refuses tags that two targets would move.
-func (d *decoder) checkTags(targets []*draft) {
-	owner := map[string]string{}
-	for _, t := range targets {
-		if !t.BuildOnly {
-			owner[t.Name] = t.Name
-		}
-	}
-	for _, t := range targets {
-		for _, tag := range t.Tags {
-			if other, ok := owner[tag]; ok {
-				d.target = t.Name
-				d.errorf(t.tagsPos, "tags: %q is a tag of target %q already", tag, other)
-				d.target = ""
-				continue
-			}
-			owner[tag] = t.Name
-		}
-	}
-}
-
 // draft is a target with its keys as they were read, before they are put in their places.
 type draft struct {
 	Target
@@ -105,7 +21,7 @@ type draft struct {
 
 // targetShape is the value of a target.
 var targetShape = sync.OnceValue(func() shape[*draft] {
-	return shape[*draft]{convert(targetTable().form("a map"), func(v draft) *draft { return &v })}
+	return shape[*draft]{convert(targetTable().form(), func(v draft) *draft { return &v })}
 })
 
 // targetTable is the keys of a target.
@@ -156,7 +72,7 @@ func targetTable() table[draft] {
 				func(t *draft) *string { return &config(t).Created }, "date", "time"),
 			key("build_env", "Environment of run and install only; it is not in the image.", literalEnvironmentShape(),
 				func(t *draft) *[]KV { return &t.BuildEnv }, "build_environment"),
-			key("build_only", "Build the image as a base or for from, but tag it not.", boolShape(),
+			key("build_only", "Build the image as a base or for from, but do not tag it.", boolShape(),
 				func(t *draft) *bool { return &t.BuildOnly }, "internal", "abstract"),
 			key("tags", "Further tags of the image, beside its name.", tagsShape(),
 				func(t *draft) *[]string { return &t.Tags }, "tag"),
@@ -218,7 +134,7 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 // baseShape is what an image can stand on. Whether a target or tag exists is not seen here.
 func baseShape() shape[string] {
 	facets := schema{"anyOf": []schema{
-		{"pattern": `^oci:.+:[^:]+$`},
+		{"pattern": `^oci:[^\n]+:[^:\n]+$`},
 		{"pattern": "^" + nonBlank + "+$", "allOf": []schema{not(`://`), not(`^(oci|` + strings.Join(transports(), "|") + `):`)}},
 	}}
 	return shape[string]{textForm("a string", facets, func(s string) (string, error) {
@@ -240,7 +156,7 @@ func checkBase(s string) error {
 		return err
 	}
 	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
-		if i := strings.LastIndexByte(rest, ':'); i < 1 || i == len(rest)-1 || strings.HasPrefix(rest, "//") {
+		if i := strings.LastIndexByte(rest, ':'); i < 1 || i == len(rest)-1 || strings.HasPrefix(rest, "//") || strings.Contains(rest, "\n") {
 			return fmt.Errorf("%q is no image of a layout: expected oci:DIR:TAG", s)
 		}
 		return nil

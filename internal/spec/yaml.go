@@ -249,6 +249,8 @@ func (d *decoder) checkKey(key *yaml.Node, what string) bool {
 	case kindOf(key) != text:
 		d.errorf(posOf(key), "a %s is a string, not %s", what, kindOf(key))
 	case !d.checkTag(key):
+	case strings.Contains(key.Value, "\x00"):
+		d.errorf(posOf(key), "the %s holds a NUL character", what)
 	case strings.Contains(key.Value, argumentOpen):
 		d.errorf(posOf(key), "%s...}} is expanded in values only, not in keys", argumentOpen)
 	default:

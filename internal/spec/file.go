@@ -1,0 +1,111 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+)
+
+// Names at the top of a file that are no targets.
+const (
+	settingsName = "genoci"
+	argsName     = "args"
+	ignored      = "x-"      // prefix of what is for people and anchors only
+	emptyBase    = "empty"   // the base that has nothing in it
+	scratchBase  = "scratch" // what Dockerfiles call it
+)
+
+// file decodes a whole file into d.spec.
+func (d *decoder) file(data []byte) {
+	content := strings.TrimPrefix(string(data), byteOrderMark)
+	d.spec.lines = splitLines(content)
+	if !d.checkText(content) {
+		return
+	}
+	root := d.parse(content)
+	if root == nil || !d.checkTag(root) {
+		return
+	}
+	if k := kindOf(root); k != mapping {
+		d.errorf(posOf(root), "expected a map of targets, found %s", k)
+		return
+	}
+	entries := d.entries(root, "target")
+	var given Pos // where the file says which arguments there are
+	if i := slices.IndexFunc(entries, func(e entry) bool { return e.key.Value == settingsName }); i >= 0 {
+		given = posOf(entries[i].key)
+		d.settings(entries[i].value)
+		entries = slices.Delete(entries, i, i+1)
+	}
+	d.checkTags(d.targets(entries))
+	if len(d.errs) == 0 && len(d.spec.Targets) == 0 {
+		d.errorf(posOf(root), "the file has no target")
+	}
+	d.checkGiven(given)
+}
+
+// targets decodes all targets and adds them to the spec.
+func (d *decoder) targets(entries []entry) []*draft {
+	var drafts []*draft
+	for _, e := range entries {
+		if strings.HasPrefix(e.key.Value, ignored) {
+			continue
+		}
+		if t, ok := d.decodeTarget(e); ok {
+			drafts = append(drafts, t)
+			d.spec.Targets = append(d.spec.Targets, &t.Target)
+		}
+	}
+	return drafts
+}
+
+// decodeTarget decodes one target.
+func (d *decoder) decodeTarget(e entry) (*draft, bool) {
+	name := e.key.Value
+	d.target = name
+	defer func() { d.target = "" }()
+	if name == emptyBase || name == scratchBase {
+		d.errorf(posOf(e.key), "the name %q is reserved for the base that has nothing in it", name)
+	} else if err := checkName("target", name); err != nil {
+		d.errorf(posOf(e.key), "%v", err)
+	}
+	t, ok := targetShape().decode(d, e.value)
+	if !ok {
+		return nil, false
+	}
+	t.Name, t.Pos = name, posOf(e.key)
+	if t.Base == "" {
+		t.Base, t.BasePos = emptyBase, t.Pos
+	}
+	return t, true
+}
+
+// checkTags refuses tags that two targets would move.
+func (d *decoder) checkTags(targets []*draft) {
+	owner := map[string]string{}
+	for _, t := range targets {
+		if !t.BuildOnly {
+			owner[t.Name] = t.Name
+		}
+	}
+	for _, t := range targets {
+		for _, tag := range t.Tags {
+			if other, ok := owner[tag]; ok {
+				d.target = t.Name
+				d.errorf(t.tagsPos, "tags: %q is a tag of target %q already", tag, other)
+				d.target = ""
+				continue
+			}
+			owner[tag] = t.Name
+		}
+	}
+}
+
+// checkGiven refuses arguments on the command line that the file does not know; pos is where it says
+// which there are.
+func (d *decoder) checkGiven(pos Pos) {
+	for _, name := range d.args.unknown() {
+		e := d.spec.Errorf(pos, "", "--arg %s: the file has no argument of this name", name)
+		e.Suggest = didYouMean(name, d.args.names())
+		d.errs = append(d.errs, e)
+	}
+}
