@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -91,24 +92,36 @@ func (f *buildFlags) run(cmd *cobra.Command, targets []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := layout.Create(f.layout)
+	b, err := f.builder(f.layout)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	b, err := f.builder(l)
-	if err != nil {
-		return err
+	var v view // from when the process is where it builds
+	report := func(e build.Event) {
+		if v != nil {
+			v.Report(e)
+		}
 	}
+	b.Report, b.Driver = report, driverOpener(f.driver, b.Cache, report)
+	b.Jobs, b.KeepGoing = int(f.jobs), f.keepGoing
 	if err := enterFor(ctx, b, p); err != nil {
-		return err
+		return f.finish(cmd, nil, err)
 	}
-	res, err := f.build(ctx, b, p)
+	if b.Layout == nil {
+		if b.Layout, err = layout.Create(f.layout); err != nil {
+			return err
+		}
+	}
+	defer b.Layout.Close()
+	v = newView(f.progress)
+	res, err := b.Build(ctx, p)
+	v.Close()
 	return f.finish(cmd, res, err)
 }
 
-// builder returns a Builder that does as the flags say. Driver and Report are not set.
-func (s *stepFlags) builder(l *layout.Layout) (*build.Builder, error) {
+// builder returns a Builder that does as the flags say. Its layout is nil where there is none in dir yet; what only
+// building needs is not set.
+func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	epoch, err := sourceEpoch()
 	if err != nil {
 		return nil, err
@@ -117,12 +130,18 @@ func (s *stepFlags) builder(l *layout.Layout) (*build.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := cacheDir(s.cacheDir)
+	state, err := cacheDir(s.cacheDir)
 	if err != nil {
 		return nil, err
 	}
-	c, err := cache.Open(dir)
+	c, err := cache.Open(state)
 	if err != nil {
+		return nil, err
+	}
+	l, err := layout.Open(dir)
+	if errors.Is(err, layout.ErrNotExist) {
+		l = nil
+	} else if err != nil {
 		return nil, err
 	}
 	return &build.Builder{
@@ -131,26 +150,25 @@ func (s *stepFlags) builder(l *layout.Layout) (*build.Builder, error) {
 	}, nil
 }
 
-// enterFor brings the process into a namespace of its own if b needs one to build p. The program then starts anew in it.
+// enterFor brings the process into a namespace of its own if b needs one to build p. The program then starts anew in it. What is known to fail
+// is told before anything is built; not so with KeepGoing, since then the others are to be built.
 func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan) error {
 	if sandbox.Inside() {
 		return nil
 	}
 	_, needed, err := b.Forecast(ctx, p)
-	if err != nil || !needed {
+	if err != nil && !b.KeepGoing {
 		return err
 	}
+	if err != nil {
+		needed = slices.ContainsFunc(p.Images, func(i *plan.Image) bool {
+			return slices.ContainsFunc(i.Steps, (*plan.Step).Executes)
+		})
+	}
+	if !needed {
+		return nil
+	}
 	return sandbox.Enter()
-}
-
-// build carries out p and shows how it goes.
-func (f *buildFlags) build(ctx context.Context, b *build.Builder, p *plan.Plan) (*build.Result, error) {
-	v := newView(f.progress)
-	defer v.Close()
-	b.Report = v.Report
-	b.Jobs, b.KeepGoing = int(f.jobs), f.keepGoing
-	b.Driver = driverOpener(f.driver, b.Cache, v.Report)
-	return b.Build(ctx, p)
 }
 
 // finish prints the result, and returns err as the user is to see it.

@@ -165,8 +165,13 @@ func printTail(w io.Writer, lines []string) {
 
 // joined returns the errors that err was joined from, or err itself.
 func joined(err error) []error {
-	if list, ok := err.(interface{ Unwrap() []error }); ok {
-		return list.Unwrap()
+	list, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
 	}
-	return []error{err}
+	var all []error
+	for _, e := range list.Unwrap() {
+		all = append(all, joined(e)...)
+	}
+	return all
 }

@@ -33,13 +33,14 @@ func size(bytes int64) string {
 
 // duration returns a time span as people say it: "0.3s", "42.0s", "3m05s", "1h02m".
 func duration(d time.Duration) string {
-	switch {
-	case d < 59950*time.Millisecond:
+	if d < 59950*time.Millisecond {
 		return fmt.Sprintf("%.1fs", d.Seconds())
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
 	}
-	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	d = d.Round(time.Second)
+	if d < time.Hour {
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
 // short returns a digest with the 12 digits that people compare: enough to name a blob to any command.
@@ -106,7 +107,11 @@ func escapeLen(s string) int {
 		}
 		return len(s)
 	}
-	return 2
+	n := 1
+	for n < len(s)-1 && s[n] >= 0x20 && s[n] <= 0x2f { // intermediates, as of a character set
+		n++
+	}
+	return n + 1
 }
 
 // table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"genoci/internal/build"
-	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/spec"
 )
@@ -76,18 +74,12 @@ func (f *planFlags) run(ctx context.Context, w io.Writer, targets []string) erro
 
 // forecast says how build would carry out each step of p.
 func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]build.Outcome, error) {
-	l, err := layout.Open(f.layout)
-	switch {
-	case errors.Is(err, layout.ErrNotExist):
-		l = nil // Forecast knows that nothing is there yet
-	case err != nil:
-		return nil, err
-	default:
-		defer l.Close()
-	}
-	b, err := f.builder(l)
+	b, err := f.builder(f.layout)
 	if err != nil {
 		return nil, err
+	}
+	if b.Layout != nil {
+		defer b.Layout.Close()
 	}
 	outcomes, _, err := b.Forecast(ctx, p)
 	return outcomes, err

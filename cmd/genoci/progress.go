@@ -119,6 +119,14 @@ func failedLine(e build.Event) string {
 	return fmt.Sprintf("failed: %v", e.Err)
 }
 
+// skippedLine says why an image was not built.
+func skippedLine(e build.Event) string {
+	if e.Text == "" {
+		return "skipped, since the build ended"
+	}
+	return fmt.Sprintf("skipped, since %s failed", e.Text)
+}
+
 // tail returns the last lines of output of the command whose failure e reports.
 func tail(e build.Event) []string {
 	var step *build.StepError

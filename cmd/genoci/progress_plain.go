@@ -60,7 +60,7 @@ func plainLine(e build.Event) string {
 	case build.ImageFailed:
 		return e.Target + ": " + failedLine(e)
 	case build.ImageSkipped:
-		return fmt.Sprintf("%s: skipped, since %s failed", e.Target, e.Text)
+		return e.Target + ": " + skippedLine(e)
 	}
 	return ""
 }

@@ -171,7 +171,7 @@ func (l *liveLines) take(e build.Event) []string {
 		return lines
 	case build.ImageSkipped:
 		l.end(e.Target)
-		return []string{fmt.Sprintf("%sskipped, since %s failed", l.name(e.Target), e.Text)}
+		return []string{l.name(e.Target) + skippedLine(e)}
 	}
 	return nil
 }
@@ -210,23 +210,18 @@ func (l *liveLines) render(now time.Time, width, height int) []string {
 		names = max(names, len(r.target))
 	}
 	for i, r := range l.running {
-		more := r.render(now, names, width)
-		if room := height - 2 - len(lines); len(more) > room || len(more) == room && i < len(l.running)-1 {
-			lines = append(lines, fmt.Sprintf(" and %d more", len(l.running)-i))
-			break
+		more := l.renderImage(r, now, names, width)
+		room := height - 1 - len(lines) // the cursor stands below the lines
+		if left := len(l.running) - i; len(more) > room || left > 1 && len(more) == room {
+			return append(lines, fmt.Sprintf(" and %d more", left))
 		}
 		lines = append(lines, more...)
-	}
-	for i := range lines {
-		if strings.HasPrefix(lines[i], strings.Repeat(" ", names+2)+"|") {
-			lines[i] = l.paint("2", lines[i])
-		}
 	}
 	return lines
 }
 
-// render returns the one or two lines of a running image. names is the width of the column of names.
-func (r *runningImage) render(now time.Time, names, width int) []string {
+// renderImage returns the one or two lines of a running image. names is the width of the column of names.
+func (l *liveLines) renderImage(r *runningImage, now time.Time, names, width int) []string {
 	left := fmt.Sprintf(" %-*s  %s", names, r.target, cmp.Or(r.text, "..."))
 	right := duration(now.Sub(r.started))
 	if r.what != "" && r.size > 0 {
@@ -236,7 +231,7 @@ func (r *runningImage) render(now time.Time, names, width int) []string {
 	}
 	lines := []string{spread(left, right, width)}
 	if r.last != "" {
-		lines = append(lines, clip(fmt.Sprintf(" %*s| %s", names+1, "", r.last), width-1))
+		lines = append(lines, l.paint("2", clip(fmt.Sprintf(" %*s  | %s", names, "", r.last), width-1)))
 	}
 	return lines
 }

@@ -19,7 +19,7 @@ const (
 // newRoot returns the whole tree of commands.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "genoci COMMAND | FILE.yaml [TARGET...]",
+		Use:   "genoci FILE.yaml [TARGET...]",
 		Short: "Build OCI images in layers from a YAML spec",
 		Long: `Genoci builds OCI images, in layers, from a YAML spec, into an OCI image layout on disk.
 It needs no daemon, no root, and no other program.

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+func TestSize(t *testing.T) {
+	for bytes, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.00 kB", 9994: "9.99 kB", 9996: "10.0 kB", 99_949: "99.9 kB", 99_951: "100 kB", 999_499: "999 kB",
+		999_500: "1.00 MB", 60_458_723: "60.5 MB", 1 << 30: "1.07 GB", 5_000_000_000_000: "5.00 TB", 5_000_000_000_000_000: "5000 TB",
+	} {
+		if got := size(bytes); got != want {
+			t.Errorf("size(%d) = %q, want %q", bytes, got, want)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0.0s", 59_949 * time.Millisecond: "59.9s", 59_950 * time.Millisecond: "1m00s", 61 * time.Second: "1m01s",
+		3*time.Hour + 2*time.Minute: "3h02m", 59*time.Minute + 59*time.Second + 900*time.Millisecond: "1h00m",
+	} {
+		if got := duration(d); got != want {
+			t.Errorf("duration(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for line, want := range map[string]string{
+		"plain":                      "plain",
+		"10%\r50%\r100%":             "100%",
+		"line\r":                     "line",
+		"a\tb":                       "a    b",
+		"\x1b[31mred\x1b[0m":         "red",
+		"\x1b]0;title\x07text":       "text",
+		"\x1b]8;;http://x\x1b\\link": "link",
+		"\x1b[2J\x1b[Hhome\x07":      "home",
+		"\x1b(Bascii":                "ascii",
+		"\x1bcreset":                 "reset",
+		"cut off \x1b[3":             "cut off ",
+		"\x1b":                       "",
+		"größe":                      "größe",
+		"bad \xff utf8":              "bad \ufffd utf8",
+		"\u009b31mred":               "31mred",
+	} {
+		if got := printable(line); got != want {
+			t.Errorf("printable(%q) = %q, want %q", line, got, want)
+		}
+	}
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add("\x1b[31mred\x1b]0;t\x1b\\ \r x\t\u009b")
+	f.Fuzz(func(t *testing.T, line string) {
+		got := printable(line)
+		for _, r := range got {
+			if unicode.IsControl(r) {
+				t.Errorf("printable(%q) = %q holds %U", line, got, r)
+			}
+		}
+		if !utf8.ValidString(got) {
+			t.Errorf("printable(%q) = %q is not UTF-8", line, got)
+		}
+		if again := printable(got); again != got {
+			t.Errorf("printable(%q) = %q, and again %q", line, got, again)
+		}
+	})
+}
+
+func TestShellQuote(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "''", "./oci:web": "./oci:web", "my images:web": "'my images:web'", "it's": `'it'\''s'`, "$HOME": "'$HOME'", "~x": "'~x'",
+	} {
+		if got := shellQuote(s); got != want {
+			t.Errorf("shellQuote(%q) = %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	table(&out, [][]string{{"A", "LONG", ""}, {"größe", "b", "c"}})
+	if want := "A      LONG\ngröße  b     c\n"; out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
