@@ -285,7 +285,7 @@ func randomLayer(r *rand.Rand, tree map[string]Entry) []member {
 		case 0, 1, 2:
 			mb = fileMember(p, fmt.Sprint(r.IntN(1000)))
 		case 3, 4:
-			mb = dirMember(p).with(func(h *tar.Header) { h.Mode = int64(r.IntN(0o1000)) })
+			mb = dirMember(p).with(func(h *tar.Header) { h.Mode = 0o700 | int64(r.IntN(0o100)) })
 		case 5:
 			mb = linkMember(p, "nowhere")
 		case 6:
@@ -335,6 +335,87 @@ func TestMergedIsUnpacking(t *testing.T) {
 				}
 			}
 			t.Fatalf("seed %d (-model +merged):\n%s", seed, diff)
+		}
+	}
+}
+
+// withParents adds a header for each folder on the way, as all tools that write layers do.
+func withParents(members []member) []member {
+	out := []member{dirMember(".")}
+	have := map[string]bool{".": true}
+	for _, mb := range members {
+		p := path.Clean(mb.Name)
+		var missing []member
+		for dir := path.Dir(p); !have[dir]; dir = path.Dir(dir) {
+			missing = append(missing, dirMember(dir))
+			have[dir] = true
+		}
+		slices.Reverse(missing)
+		out = append(append(out, missing...), mb)
+		switch {
+		case mb.Typeflag == tar.TypeDir:
+			have[p] = true
+		case !hasWhiteout(p):
+			maps.DeleteFunc(have, func(q string, _ bool) bool { return Below(q, p) })
+		}
+	}
+	return out
+}
+
+// soundLinks drops hard links to files of lower layers that the layer removes or replaces as well: Unpack finds no
+// such target, depending on the order.
+func soundLinks(members []member) []member {
+	return slices.DeleteFunc(slices.Clone(members), func(link member) bool {
+		return link.Typeflag == tar.TypeLink && slices.ContainsFunc(members, func(mb member) bool {
+			dir, name := split(path.Clean(mb.Name))
+			at := join(dir, strings.TrimPrefix(name, whiteoutPrefix))
+			if name == whiteoutOpaque {
+				at = dir
+			}
+			return Below(link.Linkname, at) || Below(at, link.Linkname)
+		})
+	})
+}
+
+// outline lists a view with all that Unpack promises for any layer: no digests, no times, no hard link groups.
+func outline(t *testing.T, v View) string {
+	b := new(strings.Builder)
+	var walk func(dir string)
+	walk = func(dir string) {
+		for e, err := range v.Children(dir) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintf(b, "%s %c %#o %d %s\n", e.Path, e.Type, e.Mode, e.Size, e.Link)
+			walk(e.Path)
+		}
+	}
+	walk(".")
+	return b.String()
+}
+
+// A merged view of random layers is the tree that Unpack makes of them.
+func TestMergedIsUnpacked(t *testing.T) {
+	for seed := range uint64(150) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		m := &model{tree: map[string]Entry{}}
+		dir := t.TempDir()
+		var layers [][]member
+		for range 1 + r.IntN(4) {
+			l := withParents(soundLinks(randomLayer(r, m.tree)))
+			m.apply(l)
+			layers = append(layers, l)
+			if err := Unpack(t.Context(), dir, bytes.NewReader(makeTar(t, l...)), UnpackOptions{}); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		if diff := cmp.Diff(outline(t, Dir(dir)), outline(t, mustMerge(t, layers...))); diff != "" {
+			for i, l := range layers {
+				for _, mb := range l {
+					t.Logf("layer %d: %c %s %s", i, mb.Typeflag, mb.Name, mb.Linkname)
+				}
+			}
+			t.Fatalf("seed %d (-unpacked +merged):\n%s", seed, diff)
 		}
 	}
 }
