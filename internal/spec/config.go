@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -46,7 +47,7 @@ func variableForm(checkValue func(string) error) form[KV] {
 			return KV{}, err
 		}
 		err := checkValue(value)
-		if at, ok := err.(*textError); ok {
+		if at, ok := errors.AsType[*textError](err); ok {
 			at.offset += len(name) + len("=")
 		}
 		return KV{name, value}, err

@@ -102,7 +102,7 @@ func (d *decoder) errors() error {
 	if len(d.errs) == 0 {
 		return nil
 	}
-	errs := d.errs.sorted()
+	errs := d.errs.Sorted()
 	if len(d.errs) == maxErrors {
 		errs = append(errs, d.spec.Errorf(errs[len(errs)-1].Pos, "", "there are more errors than the %d that are shown", maxErrors))
 	}

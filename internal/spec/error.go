@@ -98,9 +98,9 @@ func (e Errors) Unwrap() []error {
 	return out
 }
 
-// sorted returns the errors in the order of their positions, without repeats: what stands in an
+// Sorted returns the errors in the order of their positions, without repeats: what stands in an
 // anchor is decoded once for each alias.
-func (e Errors) sorted() Errors {
+func (e Errors) Sorted() Errors {
 	type place struct {
 		pos Pos
 		msg string

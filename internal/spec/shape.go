@@ -59,11 +59,11 @@ func (s shape[T]) schema() schema {
 	if len(s) == 1 {
 		return s[0].schema
 	}
-	any := make([]schema, len(s))
+	forms := make([]schema, len(s))
 	for i, f := range s {
-		any[i] = f.schema
+		forms[i] = f.schema
 	}
-	return schema{"anyOf": any}
+	return schema{"anyOf": forms}
 }
 
 // textForm is text that parse turns into a T, or says what is wrong with it. Where the error is a

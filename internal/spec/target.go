@@ -90,11 +90,11 @@ func targetTable() table[draft] {
 
 // stepsAlone is the schema for "steps" and directives excluding each other.
 func stepsAlone() schema {
-	var any []schema
+	var each []schema
 	for _, name := range directiveNames() {
-		any = append(any, schema{"required": []string{name}})
+		each = append(each, schema{"required": []string{name}})
 	}
-	return schema{"steps": schema{"not": schema{"anyOf": any}}}
+	return schema{"steps": schema{"not": schema{"anyOf": each}}}
 }
 
 // finishTarget checks the keys of a target together, and puts them in their places.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestSplitWords(t *testing.T) {
 	}
 	for text, offset := range map[string]int{`a "b`: 2, `'`: 0, `a "b" 'c`: 6, `a\`: 1, `"\"`: 0} {
 		_, err := splitWords(text)
-		if at, ok := err.(*textError); !ok || at.offset != offset {
+		if at, ok := errors.AsType[*textError](err); !ok || at.offset != offset {
 			t.Errorf("%q: %#v, want an error at %d", text, err, offset)
 		}
 	}

@@ -18,7 +18,7 @@ func (d *decoder) parse(text string) *yaml.Node {
 	}
 	var doc, next yaml.Node
 	switch err := loader.Load(&doc); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		d.errorf(Pos{1, 1}, "the file is empty; a target looks like this:  NAME: {base: empty, copy: SRC DEST}")
 		return nil
 	case err != nil:
@@ -29,7 +29,7 @@ func (d *decoder) parse(text string) *yaml.Node {
 	case err == nil:
 		d.errorf(posOf(&next), `a second YAML document begins here; a spec is one document, without "---"`)
 		return nil
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		d.syntaxError(err)
 		return nil
 	}
