@@ -413,7 +413,7 @@ func TestErrors(t *testing.T) {
 	for _, c := range []struct{ ops, want string }{
 		{"expand: none.tgz", `DIR/genoci.yaml:1:13: target "t": expand none.tgz: stat DIR/none.tgz: no such file or directory`},
 		{"expand: d", `DIR/genoci.yaml:1:13: target "t": expand d: read DIR/d: is a folder, not a file`},
-		{"copy: none /x", `DIR/genoci.yaml:1:11: target "t": copy none /x: lstat DIR/none: no such file or directory`},
+		{"copy: none /x", `DIR/genoci.yaml:1:11: target "t": copy none /x: stat DIR/none: no such file or directory`},
 		{"copy: {src: 'n*e', dest: /x}", `copy n*e /x: match n*e: file does not exist`},
 		{"copy: {src: f, dest: /x, chown: nobody}", `DIR/genoci.yaml:1:11: target "t": copy f /x: chown: the image has no user "nobody" in /etc/passwd`},
 		{"base: 'oci:none:x'", `DIR/genoci.yaml:1:11: target "t": base oci:none:x: `},
@@ -586,5 +586,35 @@ func TestTwoBuildsAtOnce(t *testing.T) {
 	}
 	if p := w.verify(); len(p) > 0 {
 		t.Error(p)
+	}
+}
+
+func TestCheckInputs(t *testing.T) {
+	w := newWork(t, map[string]string{"sub/rootfs.tgz": "", "f": ""})
+	_, p := w.builder(`a: {expand: sub/rootsf.tgz, copy: [f /f, "x* /x"], run: nofile}
+b: {base: a, run: {script: no.sh, args: [x]}, install: [no.deb, "https://example.org/x.deb"]}
+`)
+	err := CheckInputs(p)
+	want := `DIR/genoci.yaml:1:13: target "a": expand sub/rootsf.tgz: there is no file "sub/rootsf.tgz"
+    a: {expand: sub/rootsf.tgz, copy: [f /f, "x* /x"], run: nofile}
+                ^ did you mean "sub/rootfs.tgz"?
+DIR/genoci.yaml:1:42: target "a": copy x* /x: no file matches "x*"
+    a: {expand: sub/rootsf.tgz, copy: [f /f, "x* /x"], run: nofile}
+                                             ^
+DIR/genoci.yaml:2:19: target "b": run no.sh x: there is no file "no.sh"
+    b: {base: a, run: {script: no.sh, args: [x]}, install: [no.deb, "https://example.org/x.deb"]}
+                      ^
+DIR/genoci.yaml:2:57: target "b": install no.deb https://example.org/x.deb: there is no file "no.deb"
+    b: {base: a, run: {script: no.sh, args: [x]}, install: [no.deb, "https://example.org/x.deb"]}
+                                                            ^`
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if d := cmp.Diff(want, strings.ReplaceAll(err.Error(), w.dir, "DIR")); d != "" {
+		t.Error(d)
+	}
+	_, p = w.builder("a: {expand: sub/rootfs.tgz, copy: f /f}\n")
+	if err := CheckInputs(p); err != nil {
+		t.Error(err)
 	}
 }

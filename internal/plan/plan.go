@@ -77,13 +77,7 @@ func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) {
 		p.visit(t)
 	}
 	if len(p.errs) > 0 {
-		slices.SortStableFunc(p.errs, func(a, b *spec.Error) int {
-			if a.Pos.Line != b.Pos.Line {
-				return a.Pos.Line - b.Pos.Line
-			}
-			return a.Pos.Col - b.Pos.Col
-		})
-		return nil, p.errs
+		return nil, p.errs.Sorted()
 	}
 	return p.plan, nil
 }

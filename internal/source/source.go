@@ -147,13 +147,9 @@ func (f File) check(name, checksum string) error {
 // left out, as are sockets, which skipped is told of. No match at all is an error wrapping
 // fs.ErrNotExist.
 func (s *Source) Match(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
-	paths := []string{s.Abs(pattern)}
-	if IsGlob(pattern) {
-		if _, err := os.Lstat(paths[0]); err != nil {
-			if paths, err = s.glob(pattern); err != nil {
-				return nil, err
-			}
-		}
+	paths, err := s.Find(pattern)
+	if err != nil {
+		return nil, err
 	}
 	matches := make([]Match, len(paths))
 	for i, p := range paths {
@@ -164,6 +160,22 @@ func (s *Source) Match(ctx context.Context, pattern string, exclude []string, sk
 		matches[i] = m
 	}
 	return matches, s.digestAll(ctx, matches)
+}
+
+// Find returns the absolute paths that a path or glob of a spec names, sorted: at least one. A path that
+// has pattern characters in it and exists means itself. The error wraps fs.ErrNotExist where there is
+// nothing.
+func (s *Source) Find(pattern string) ([]string, error) {
+	path := s.Abs(pattern)
+	_, err := os.Stat(path)
+	switch {
+	case err == nil:
+		return []string{path}, nil
+	case IsGlob(pattern):
+		return s.glob(pattern)
+	default:
+		return nil, err
+	}
 }
 
 // glob returns the sorted absolute paths that match the pattern. Symlinks to folders are not
