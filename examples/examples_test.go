@@ -44,15 +44,15 @@ func testExample(t *testing.T, name string) {
 	prepared := prepare(t, dir)
 	want := readWant(t, name)
 
-	var first map[string]program.Image
+	var first *outcome
+	outer := t
 	try := func(t *testing.T, driver string, targets ...string) {
-		built := buildIn(t, dir, driver, targets)
-		got := describe(t, built.layout, built.images, want)
+		built := buildIn(t, dir, program.Temp(outer), driver, targets)
 		if first == nil {
-			first = built.images
-			checkWant(t, name, want, got)
+			first = built
+			checkWant(t, name, want, built.describe(t, want))
 		}
-		if diff := cmp.Diff(digests(first), digests(built.images)); diff != "" {
+		if diff := built.diff(t, first); diff != "" {
 			t.Errorf("not the images that the first build gave (-first +this):\n%s", diff)
 		}
 	}
@@ -66,7 +66,7 @@ func testExample(t *testing.T, name string) {
 	if prepared {
 		return // the inputs are large, and orders are tried by the others
 	}
-	for i, order := range permutations(slices.Sorted(maps.Keys(first))) {
+	for i, order := range permutations(slices.Sorted(maps.Keys(first.images))) {
 		t.Run(fmt.Sprintf("order%d", i+1), func(t *testing.T) { try(t, "auto", order...) })
 	}
 }
@@ -77,11 +77,10 @@ type outcome struct {
 	images map[string]program.Image
 }
 
-// buildIn builds targets (none: all) in dir, into a new layout, with a new cache.
-func buildIn(t *testing.T, dir, driver string, targets []string) outcome {
+// buildIn builds targets (none: all) in dir, into a new layout and with a new cache, both in the folder state.
+func buildIn(t *testing.T, dir, state, driver string, targets []string) *outcome {
 	t.Helper()
-	state := program.Temp(t)
-	out := outcome{program.Layout(filepath.Join(state, "oci")), make(map[string]program.Image)}
+	out := &outcome{program.Layout(filepath.Join(state, "oci")), make(map[string]program.Image)}
 	r := program.In(dir).With("GENOCI_CACHE_DIR=" + filepath.Join(state, "cache"))
 	stdout := r.Run(t, append([]string{"build", "--json", "--layout", string(out.layout), "--driver", driver}, targets...)...)
 	var result struct {
@@ -98,12 +97,32 @@ func buildIn(t *testing.T, dir, driver string, targets []string) outcome {
 	return out
 }
 
-func digests(images map[string]program.Image) map[string]string {
-	m := make(map[string]string)
-	for name, img := range images {
-		m[name] = img.Digest
+// diff returns how the images differ from those of first.
+func (o *outcome) diff(t *testing.T, first *outcome) string {
+	t.Helper()
+	var diff strings.Builder
+	for name, img := range first.images {
+		switch other, ok := o.images[name]; {
+		case !ok:
+			fmt.Fprintf(&diff, "-%s\n", name)
+		case other.Digest != img.Digest:
+			fmt.Fprintf(&diff, "%s:\n%s", name, cmp.Diff(first.text(t, name), o.text(t, name)))
+		}
 	}
-	return m
+	return diff.String()
+}
+
+// text describes the target with its top layer, in lines.
+func (o *outcome) text(t *testing.T, name string) []string {
+	t.Helper()
+	img := o.images[name]
+	var b strings.Builder
+	writeConfig(&b, img)
+	lines := strings.Split(b.String(), "\n")
+	if n := len(img.Manifest.Layers); n > 0 {
+		lines = append(lines, o.layout.Layer(t, img, n-1)...)
+	}
+	return lines
 }
 
 // prepare runs the example's prepare.sh, if it has one, and reports that. Status 77 says what is lacking.
@@ -150,13 +169,13 @@ func copyTree(t *testing.T, name, dir string) {
 }
 
 // describe returns the section of each image in want.txt.
-func describe(t *testing.T, l program.Layout, images map[string]program.Image, want map[string]string) map[string]string {
+func (o *outcome) describe(t *testing.T, want map[string]string) map[string]string {
 	t.Helper()
 	sections := make(map[string]string)
-	for name, img := range images {
+	for name, img := range o.images {
 		var b strings.Builder
 		writeConfig(&b, img)
-		below := layersBelow(img, images)
+		below := o.layersBelow(img)
 		switch {
 		case strings.Contains(want[name], differ):
 			fmt.Fprintln(&b, differ)
@@ -165,7 +184,7 @@ func describe(t *testing.T, l program.Layout, images map[string]program.Image, w
 		}
 		for i := below; i < len(img.Manifest.Layers) && !strings.Contains(want[name], differ); i++ {
 			fmt.Fprintf(&b, "layer %s\n", img.Config.RootFS.DiffIDs[i])
-			for _, line := range l.Layer(t, img, i) {
+			for _, line := range o.layout.Layer(t, img, i) {
 				fmt.Fprintf(&b, "  %s\n", line)
 			}
 		}
@@ -174,17 +193,14 @@ func describe(t *testing.T, l program.Layout, images map[string]program.Image, w
 	return sections
 }
 
-// layersBelow returns how many layers of img are those of another image.
-func layersBelow(img program.Image, images map[string]program.Image) int {
-	most := 0
-	for _, other := range images {
-		ids := other.Config.RootFS.DiffIDs
-		if other.Digest != img.Digest && len(ids) <= len(img.Config.RootFS.DiffIDs) && slices.Equal(ids, img.Config.RootFS.DiffIDs[:len(ids)]) &&
-			other.Digest == img.Manifest.Annotations["org.opencontainers.image.base.digest"] {
-			most = max(most, len(ids))
+// layersBelow returns how many layers of img are those of the target that it stands on.
+func (o *outcome) layersBelow(img program.Image) int {
+	for _, other := range o.images {
+		if other.Digest == img.Manifest.Annotations["org.opencontainers.image.base.digest"] {
+			return len(other.Manifest.Layers)
 		}
 	}
-	return most
+	return 0
 }
 
 func writeConfig(b *strings.Builder, img program.Image) {
@@ -213,6 +229,9 @@ func writeConfig(b *strings.Builder, img program.Image) {
 	text("workdir", c.WorkingDir)
 	text("stopsignal", c.StopSignal)
 	list("volumes", slices.Sorted(maps.Keys(c.Volumes)))
+	if c.Healthcheck != nil {
+		fmt.Fprintf(b, "healthcheck %+v\n", *c.Healthcheck)
+	}
 	list("expose", slices.Sorted(maps.Keys(c.ExposedPorts)))
 	pairs("label", c.Labels)
 	pairs("annotation", img.Manifest.Annotations)

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Layout is an OCI image layout, read with the standard library.
@@ -41,6 +42,11 @@ type Image struct {
 			Labels       map[string]string
 			Volumes      map[string]any
 			ExposedPorts map[string]any
+			Healthcheck  *struct {
+				Test              []string
+				Interval, Timeout time.Duration
+				Retries           int
+			}
 		}
 		RootFS struct {
 			DiffIDs []string `json:"diff_ids"`
