@@ -15,49 +15,17 @@ type overlay struct {
 	upper, work string   // "": read-only
 }
 
-// option is one option of a mount; without a value it is a flag.
-type option struct{ key, value string }
-
 // mount mounts o at the folder target.
-//
-// All folders are handed over as open files, by their names in /proc/self/fd: these are short enough for
-// every limit (256 bytes an option, 4096 for all in mount(2)), and hold no ":" or ",".
 func (d *Driver) mount(o overlay, target string) error {
-	var open []*os.File
-	defer func() {
-		for _, f := range open {
-			_ = f.Close()
-		}
-	}()
-	var err error
-	handle := func(dir string) string {
-		f, openErr := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
-		if openErr != nil {
-			err = errors.Join(err, openErr)
-			return ""
-		}
-		open = append(open, f)
-		return fmt.Sprintf("/proc/self/fd/%d", f.Fd())
-	}
-	var lowers []string
-	for _, dir := range o.lowers {
-		lowers = append(lowers, handle(dir))
-	}
-	// The defaults of these depend on the kernel's configuration and on module parameters. With "nofollow" no
-	// redirect is made nor heeded; "off" may heed it, and is refused together with userxattr.
-	options := []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
-	if d.attrs == rootlessAttributes {
-		options = append(options, option{key: "userxattr"})
-	}
-	if o.upper != "" {
-		options = append(options, option{"upperdir", handle(o.upper)}, option{"workdir", handle(o.work)}, option{key: "volatile"})
-	}
+	op, err := o.open()
 	if err != nil {
-		return err
+		return fmt.Errorf("mount overlay: %w", err)
 	}
-	err = mountNew(lowers, options, target)
+	defer op.close()
+	options := op.options(d.attrs)
+	err = mountNew(op.lowers, options, target)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		if mountOld(lowers, options, target) == nil {
+		if mountOld(op.lowers, options, target) == nil {
 			return nil
 		}
 	}
@@ -65,6 +33,67 @@ func (d *Driver) mount(o overlay, target string) error {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
 	return nil
+}
+
+// opened is an overlay whose folders are handed over as open files, by their names in /proc/self/fd: these are short
+// enough for every limit (256 bytes an option, 4096 for all in mount(2)), and hold no ":" or ",".
+type opened struct {
+	overlay
+	files []*os.File
+}
+
+// open opens the folders of o.
+func (o overlay) open() (opened, error) {
+	var op opened
+	for _, dir := range o.lowers {
+		lower, err := op.add(dir)
+		if err != nil {
+			return op, err
+		}
+		op.lowers = append(op.lowers, lower)
+	}
+	if o.upper == "" {
+		return op, nil
+	}
+	var err error
+	if op.upper, err = op.add(o.upper); err != nil {
+		return op, err
+	}
+	op.work, err = op.add(o.work)
+	return op, err
+}
+
+// add opens a folder; when that fails, it closes all that was opened.
+func (op *opened) add(dir string) (string, error) {
+	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		op.close()
+		return "", err
+	}
+	op.files = append(op.files, f)
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil
+}
+
+func (op *opened) close() {
+	for _, f := range op.files {
+		f.Close()
+	}
+}
+
+// option is one option of a mount; without a value it is a flag.
+type option struct{ key, value string }
+
+// options returns the options but for the lowers. The defaults of the first four depend on the kernel's configuration and on
+// module parameters. With "nofollow" no redirect is made nor heeded; "off" may heed it, and is refused together with userxattr.
+func (op *opened) options(attrs attributes) []option {
+	options := []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
+	if attrs == rootlessAttributes {
+		options = append(options, option{key: "userxattr"})
+	}
+	if op.upper != "" {
+		options = append(options, option{"upperdir", op.upper}, option{"workdir", op.work}, option{key: "volatile"})
+	}
+	return options
 }
 
 // mountNew mounts by fsopen(2), which takes the lowers one by one since Linux 6.7, and tells in words what is wrong.

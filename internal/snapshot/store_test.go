@@ -1,0 +1,322 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/sandbox"
+	"genoci/internal/treetest"
+)
+
+// enterErr is why there is no mount namespace of our own.
+var enterErr error
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	enterErr = sandbox.Enter()
+	os.Exit(m.Run())
+}
+
+func needMounts(t *testing.T) {
+	t.Helper()
+	if enterErr == nil {
+		return
+	}
+	if strings.Contains(","+os.Getenv("GENOCI_REQUIRE")+",", ",userns,") {
+		t.Fatal(enterErr)
+	}
+	t.Skipf("cannot mount: %v", enterErr)
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openStore(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := OpenStore(dir, "test")
+	must(t, err)
+	return s
+}
+
+// part makes a part with a file of that name.
+func part(t *testing.T, s *Store, parent, file string) *Part {
+	t.Helper()
+	p, err := s.New(t.Context(), parent)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(p.Dir(), file), nil, 0o644))
+	return p
+}
+
+func wantExist(t *testing.T, path string, want bool) {
+	t.Helper()
+	if _, err := os.Lstat(path); (err == nil) != want {
+		t.Errorf("%s: exists %v, want %v (%v)", path, err == nil, want, err)
+	}
+}
+
+func TestStoreKeepsLowers(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	one := part(t, s, "", "f")
+	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	two := part(t, s, "one", "f")
+	if lowers := two.Lowers(); len(lowers) != 1 || lowers[0] != one.Dir() {
+		t.Errorf("lowers are %q, want %q", lowers, one.Dir())
+	}
+	must(t, two.Commit(t.Context(), "two", nil), two.Close())
+	must(t, s.Remove(t.Context(), "one"))
+	wantExist(t, one.Dir(), true)
+	three := part(t, s, "two", "f")
+	if lowers := three.Lowers(); len(lowers) != 2 || lowers[0] != two.Dir() || lowers[1] != one.Dir() {
+		t.Errorf("lowers are %q, want %q and %q", lowers, two.Dir(), one.Dir())
+	}
+	must(t, s.Remove(t.Context(), "two"))
+	wantExist(t, one.Dir(), true) // since three holds it
+	must(t, three.SetLowers([]string{one.Dir()}), s.Remove(t.Context(), "nobody"))
+	openStore(t, s.dir)
+	wantExist(t, two.Dir(), false)
+	wantExist(t, one.Dir(), true)
+	must(t, three.Close())
+	openStore(t, s.dir)
+	wantExist(t, one.Dir(), false)
+	wantExist(t, three.Dir(), false)
+}
+
+// TestStoreLost: a snapshot of which a part is missing, since someone cleaned up a cache by hand, does not exist, and
+// can be made again.
+func TestStoreLost(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	one := part(t, s, "", "f")
+	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	two := part(t, s, "one", "f")
+	must(t, two.Commit(t.Context(), "two", nil), two.Close())
+	must(t, os.RemoveAll(one.Dir()))
+	for _, name := range []string{"one", "two"} {
+		if s.Has(name) {
+			t.Errorf("snapshot %s is there without its data", name)
+		}
+		if _, err := s.New(t.Context(), name); !errors.Is(err, ErrNotExist) {
+			t.Errorf("New(%q): %v, want an error that is %q", name, err, ErrNotExist)
+		}
+	}
+	again := part(t, s, "", "f")
+	must(t, again.Commit(t.Context(), "one", nil), again.Close())
+	if !s.Has("one") {
+		t.Error("the snapshot was not made again")
+	}
+	s = openStore(t, s.dir)
+	wantExist(t, two.Dir(), false)
+	wantExist(t, filepath.Join(s.snapshots(), "two"), false)
+	wantExist(t, again.Dir(), true)
+}
+
+// TestStoreCrash: what a process leaves behind that dies while it makes or removes a part is removed.
+func TestStoreCrash(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	must(t,
+		os.MkdirAll(filepath.Join(s.parts(), "EMPTY"), 0o700),
+		os.MkdirAll(filepath.Join(s.parts(), "FULL", "d", "e"), 0o700),
+		os.WriteFile(filepath.Join(s.parts(), "FULL", "lowers"), []byte("EMPTY"), 0o600),
+		os.WriteFile(filepath.Join(s.dir, "format.new"), []byte("gen"), 0o600),
+	)
+	openStore(t, s.dir)
+	for _, id := range []string{"EMPTY", "FULL"} {
+		wantExist(t, filepath.Join(s.parts(), id), false)
+	}
+}
+
+func TestStoreFormat(t *testing.T) {
+	dir := t.TempDir()
+	openStore(t, dir)
+	openStore(t, dir)
+	_, err := OpenStore(dir, "other")
+	if !errors.Is(err, ErrUnsupported) {
+		t.Errorf("another driver: %v, want an error that is %q", err, ErrUnsupported)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "format"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(strings.Replace(string(data), "uid_map", "uid_map 7 7 7\nuid_map", 1)), 0o600))
+	if _, err := OpenStore(dir, "test"); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("other ids: %v, want an error that is %q", err, ErrUnsupported)
+	}
+}
+
+func TestCommitFails(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	p := part(t, s, "", "f")
+	failure := errors.New("not ready")
+	if err := p.Commit(t.Context(), "name", func() error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("Commit: %v, want %v", err, failure)
+	}
+	if s.Has("name") {
+		t.Error("there is a snapshot of it")
+	}
+	must(t, p.Close())
+	wantExist(t, p.Dir(), false)
+}
+
+func TestRemoveAll(t *testing.T) {
+	dir := t.TempDir()
+	outside := filepath.Join(dir, "outside")
+	must(t, os.Mkdir(outside, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644))
+	tree := filepath.Join(dir, "tree")
+	must(t, os.Mkdir(tree, 0o755), os.Symlink(outside, filepath.Join(tree, "link")))
+	treetest.Make(t, tree, `
+		d/e/f file
+		locked/ dir 0000
+		readonly/d/f file 0000
+		readonly/d/ dir 0500
+		readonly/ dir 0500
+		fifo fifo
+	`)
+	must(t, RemoveAll(tree))
+	wantExist(t, tree, false)
+	wantExist(t, filepath.Join(outside, "kept"), true)
+	must(t, RemoveAll(tree), RemoveAll(filepath.Join(tree, "below", "nothing")))
+
+	link := filepath.Join(dir, "link")
+	must(t, os.Symlink(outside, link), RemoveAll(link))
+	wantExist(t, link, false)
+	wantExist(t, filepath.Join(outside, "kept"), true)
+}
+
+// TestRemoveAllDeep: no depth is too deep, neither for the length of paths nor for the number of open files.
+func TestRemoveAllDeep(t *testing.T) {
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	lower := limit
+	lower.Cur = min(limit.Cur, 512)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lower))
+	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+
+	tree := filepath.Join(t.TempDir(), "tree")
+	must(t, os.Mkdir(tree, 0o755))
+	fd, err := unix.Open(tree, unix.O_PATH, 0)
+	must(t, err)
+	for range 1500 {
+		must(t, unix.Mkdirat(fd, "deep", 0o755), unix.Mknodat(fd, "file", unix.S_IFREG|0o644, 0))
+		next, err := unix.Openat(fd, "deep", unix.O_PATH, 0)
+		must(t, err, unix.Close(fd))
+		fd = next
+	}
+	must(t, unix.Close(fd))
+	must(t, RemoveAll(tree))
+	wantExist(t, tree, false)
+}
+
+// TestRemoveAllMounts: a mount is never crossed, not even one of the same file system.
+func TestRemoveAllMounts(t *testing.T) {
+	needMounts(t)
+	dir := t.TempDir()
+	outside, tree := filepath.Join(dir, "outside"), filepath.Join(dir, "tree")
+	for _, name := range []string{"dir", "file"} {
+		treetest.Make(t, outside, "kept file", treetest.NoOwners)
+		must(t, os.MkdirAll(filepath.Join(tree, "dir"), 0o755), os.WriteFile(filepath.Join(tree, "file"), nil, 0o644))
+		source, target := outside, filepath.Join(tree, name)
+		if name == "file" {
+			source = filepath.Join(outside, "kept")
+		}
+		must(t, unix.Mount(source, target, "", unix.MS_BIND, ""))
+		if err := RemoveAll(tree); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
+			t.Errorf("RemoveAll: %v, want %v or %v", err, unix.EXDEV, unix.EBUSY)
+		}
+		must(t, Unmount(target))
+		wantExist(t, filepath.Join(outside, "kept"), true)
+		must(t, RemoveAll(tree), RemoveAll(outside))
+	}
+}
+
+func TestBindReadOnly(t *testing.T) {
+	needMounts(t)
+	dir := t.TempDir()
+	source, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")
+	must(t, os.Mkdir(source, 0o755), os.Mkdir(target, 0o755), BindReadOnly(source, target))
+	if err := os.WriteFile(filepath.Join(target, "f"), nil, 0o644); !errors.Is(err, unix.EROFS) {
+		t.Errorf("write: %v, want %v", err, unix.EROFS)
+	}
+	f, err := os.Open(target)
+	must(t, err)
+	defer f.Close()
+	if err := Unmount(target); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Unmount of what is in use: %v, want %v", err, unix.EBUSY)
+	}
+	must(t, Detach(target), os.WriteFile(filepath.Join(target, "f"), nil, 0o644))
+	if err := BindReadOnly(filepath.Join(dir, "nothing"), target); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("bind of nothing: %v", err)
+	}
+}
+
+// TestCopyStack: merging folders as an overlay does; user.opaque stands for the overlay's mark.
+func TestCopyStack(t *testing.T) {
+	whiteout := func(t *testing.T, dir string, names ...string) {
+		for _, name := range names {
+			must(t, unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR, 0))
+		}
+	}
+	dir := t.TempDir()
+	at := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
+	for i, text := range []string{`
+			a file "0"
+			merged/0 file
+			opaque/0 file
+			opaque/ dir 0755 user.opaque="y"
+			overfile/0 file
+		`, `
+			./ dir 0755
+			a file "1"
+			merged/1 file
+			merged/ dir 0700 user.x="1"
+			opaque/1 file
+			overfile file
+			overgone/ dir
+		`, `
+			./ dir 0755
+			merged/2 file
+			opaque/2 file
+			overfile/2 file
+			only/ dir
+			only/sub/f file
+		`, `
+			merged/below file
+		`} {
+		treetest.Make(t, at(i), text, treetest.NoOwners)
+	}
+	whiteout(t, at(1), "gone", "merged/gone")
+	whiteout(t, at(2), "merged/1", "only/gone", "only/sub/gone", "opaque/gone")
+	must(t, os.Mkdir(at(4), 0o755))
+	err := Copy(t.Context(), at(4), []string{at(0), at(1), at(2)}, CopyOptions{
+		Opaque: "user.opaque",
+		Below:  []string{at(3)},
+		Keep:   func(name string) bool { return name != "user.x" },
+	})
+	must(t, err)
+	const want = `a file 0644 "0"
+gone c 0:0 0000
+merged/ dir 0755
+merged/0 file 0644 ""
+merged/1 file 0644 ""
+merged/2 file 0644 ""
+merged/gone c 0:0 0000
+only/ dir 0755
+only/sub/ dir 0755
+only/sub/f file 0644 ""
+opaque/ dir 0755 user.opaque="y"
+opaque/0 file 0644 ""
+overfile/ dir 0755 user.opaque="y"
+overfile/0 file 0644 ""
+overgone/ dir 0755
+`
+	if diff := treetest.Diff(want, treetest.Dump(t, at(4), treetest.NoOwners)); diff != "" {
+		t.Error(diff)
+	}
+}
