@@ -48,7 +48,11 @@ func Apply(ctx context.Context, dir string, changes []Change, o UnpackOptions) e
 				return err
 			}
 			content := func(w io.Writer) error { return copyContent(ctx, w, ch.Size, ch.Open, x.buf) }
-			if err := x.put(ch.Entry, content); err != nil {
+			target := ch.Group
+			if target == ch.Path {
+				target = ""
+			}
+			if err := x.put(ch.Entry, target, content); err != nil {
 				return &fs.PathError{Op: "unpack", Path: ch.Path, Err: err}
 			}
 		}
@@ -162,14 +166,15 @@ func (x *extractor) header(h *tar.Header, content io.Reader) error {
 		case target == "":
 			return errReserved
 		}
-		return x.put(Entry{Path: join(dir, target), Type: TypeWhiteout}, nil)
+		return x.hide(join(dir, target))
 	}
+	target := ""
 	if h.Typeflag == tar.TypeLink {
-		if e.Group, err = cleanPath(h.Linkname); err != nil {
+		if target, err = cleanPath(h.Linkname); err != nil {
 			return err
 		}
 	}
-	return x.put(e, func(w io.Writer) error {
+	return x.put(e, target, func(w io.Writer) error {
 		_, err := io.CopyBuffer(w, struct{ io.Reader }{content}, x.buf)
 		return err
 	})
@@ -178,8 +183,8 @@ func (x *extractor) header(h *tar.Header, content io.Reader) error {
 // opaqueName is the whiteout of all that lower layers have in its folder (image-spec, layer.md).
 const opaqueName = whiteoutPrefix + whiteoutPrefix + ".opq"
 
-// put puts an entry into the tree; content writes that of a regular file.
-func (x *extractor) put(e Entry, content func(io.Writer) error) error {
+// put puts an entry into the tree: another name of the file at target if that is given; content writes that of a regular file.
+func (x *extractor) put(e Entry, target string, content func(io.Writer) error) error {
 	if e.Type == TypeWhiteout {
 		return x.hide(e.Path)
 	}
@@ -197,8 +202,8 @@ func (x *extractor) put(e Entry, content func(io.Writer) error) error {
 	at := x.parent.fd
 	var err error
 	switch {
-	case e.Group != "" && e.Group != e.Path:
-		return x.link(at, name, e)
+	case target != "":
+		return x.link(at, name, target)
 	case e.Type == TypeDir:
 		return x.mkdir(at, name, e)
 	case e.Type == TypeFile:
@@ -323,53 +328,41 @@ func (x *extractor) newFolder(fd int, name string, e Entry) error {
 	return nil
 }
 
-// link makes another name of a file of this or a lower layer. Metadata is that of the first name.
-func (x *extractor) link(fd int, name string, e Entry) error {
-	if err := x.linkTo(e.Group, fd, name); err != nil {
-		return fmt.Errorf("link to %s: %w", e.Group, err)
+// link makes name in the folder fd another name of a file of this or a lower layer. Metadata is that of the first name.
+func (x *extractor) link(fd int, name, target string) error {
+	dir, base := split(target)
+	from, err := openInside(x.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("link to %s: %w", target, err)
+	}
+	defer unix.Close(from)
+	if err := x.linkAt(from, base, fd, name); err != nil {
+		return fmt.Errorf("link to %s: %w", target, err)
 	}
 	return nil
 }
 
-func (x *extractor) linkTo(target string, fd int, name string) error {
-	dir, base := split(target)
-	from, err := openInside(x.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+func (x *extractor) linkAt(from int, target string, fd int, name string) error {
+	have, err := statAt(from, target)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(from)
-	same, err := sameFile(from, base, fd, name)
-	if same || err != nil {
-		return err
+	if isDir(&have) {
+		return unix.EISDIR
 	}
-	return x.replace(fd, name, func() error { return unix.Linkat(from, base, fd, name, 0) })
+	if there, err := statAt(fd, name); err == nil && inodeOf(&there) == inodeOf(&have) {
+		return nil
+	}
+	return x.replace(fd, name, func() error { return unix.Linkat(from, target, fd, name, 0) })
 }
 
-// sameFile reports whether two names are of one file already. A missing second one is not.
-func sameFile(fd1 int, name1 string, fd2 int, name2 string) (bool, error) {
-	a, err := statAt(fd1, name1)
-	if err != nil {
-		return false, err
-	}
-	b, err := statAt(fd2, name2)
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	return err == nil && inodeOf(&a) == inodeOf(&b), err
-}
-
-// hide applies the whiteout of path: what lower layers have there goes.
+// hide applies the whiteout of path: what lower layers have there goes. Like other entries it needs folders around it.
 func (x *extractor) hide(path string) error {
 	dir, name := split(path)
-	if path == "." {
-		return errReserved
-	}
-	switch err := x.enterExisting(dir); {
-	case missing(err):
-		return nil
-	case err != nil:
+	if err := x.enterParent(dir); err != nil {
 		return err
 	}
+	x.claim(dir)
 	if !x.ours[path] {
 		return x.remove(x.parent.fd, name)
 	}
@@ -380,14 +373,12 @@ func (x *extractor) hide(path string) error {
 	return x.hideChildren(path)
 }
 
-// hideChildren removes what lower layers have in the folder at path. Where there is no folder, there is nothing to hide.
+// hideChildren removes what lower layers have in the folder at path.
 func (x *extractor) hideChildren(path string) error {
-	switch err := x.enterExisting(path); {
-	case missing(err):
-		return nil
-	case err != nil:
+	if err := x.enterParent(path); err != nil {
 		return err
 	}
+	x.claim(path)
 	fd, err := openBelow(x.parent.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
