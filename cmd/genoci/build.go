@@ -69,7 +69,10 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
   genoci build --layout /srv/images --compression zstd
   genoci build --progress json 2>events.json --json >result.json`,
 		ValidArgsFunction: completeTargets(&f.specFlags),
-		RunE:              func(cmd *cobra.Command, targets []string) error { return f.run(cmd, targets) },
+		RunE: func(cmd *cobra.Command, targets []string) error {
+			res, err := f.run(cmd.Context(), targets)
+			return f.finish(cmd, res, err)
+		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
@@ -83,18 +86,17 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	return cmd
 }
 
-func (f *buildFlags) run(cmd *cobra.Command, targets []string) error {
-	ctx := cmd.Context()
+func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, error) {
 	if err := checkDriver(f.driver); err != nil {
-		return err
+		return nil, err
 	}
 	p, err := f.plan(targets)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b, err := f.builder(f.layout)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var v view // from when the process is where it builds
 	report := func(e build.Event) {
@@ -105,18 +107,17 @@ func (f *buildFlags) run(cmd *cobra.Command, targets []string) error {
 	b.Report, b.Driver = report, driverOpener(f.driver, b.Cache, report)
 	b.Jobs, b.KeepGoing = int(f.jobs), f.keepGoing
 	if err := enterFor(ctx, b, p); err != nil {
-		return f.finish(cmd, nil, err)
+		return nil, err
 	}
 	if b.Layout == nil {
 		if b.Layout, err = layout.Create(f.layout); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	defer b.Layout.Close()
 	v = newView(f.progress)
-	res, err := b.Build(ctx, p)
-	v.Close()
-	return f.finish(cmd, res, err)
+	defer v.Close()
+	return b.Build(ctx, p)
 }
 
 // builder returns a Builder that does as the flags say. Its layout is nil where there is none in dir yet; what only

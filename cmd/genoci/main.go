@@ -33,7 +33,7 @@ func run(args []string) int {
 	root.SetArgs(originalForm(root, args))
 	err := root.ExecuteContext(ctx)
 	var sig *interrupted
-	if err != nil && errors.As(context.Cause(ctx), &sig) {
+	if err != nil && !errors.As(err, &sig) && errors.As(context.Cause(ctx), &sig) {
 		err = sig
 	}
 	return printError(os.Stderr, err)

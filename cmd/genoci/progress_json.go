@@ -56,10 +56,9 @@ func (j jsonView) Report(e build.Event) {
 	_ = j.enc.Encode(out) // whoever reads the events may leave; the build goes on
 }
 
-// fail writes err as the last lines: one for each error that it was joined from.
+// fail writes err as the last lines, one for each error that it is made of.
 func (j jsonView) fail(err error) {
-	for _, e := range joined(err) {
-		f := newJSONFailure(e)
+	for _, f := range newJSONFailures(err) {
 		_ = j.enc.Encode(jsonEvent{
 			Time: time.Now(), Event: "error", Target: f.Target, File: f.File, Line: f.Line, Column: f.Column,
 			Error: f.Error, Hint: f.Hint, Exit: f.Exit,

@@ -121,13 +121,15 @@ func (t *ttyView) draw(stay []string) {
 	for _, line := range stay {
 		b.WriteString(line + "\n")
 	}
-	b.WriteString(wrapOff)
 	t.drawn = t.drawn[:0]
-	for _, line := range live {
-		b.WriteString(line + "\n")
-		t.drawn = append(t.drawn, visible(line))
+	if len(live) > 0 {
+		b.WriteString(wrapOff)
+		for _, line := range live {
+			b.WriteString(line + "\n")
+			t.drawn = append(t.drawn, visible(line))
+		}
+		b.WriteString(wrapOn)
 	}
-	b.WriteString(wrapOn)
 	_, _ = t.out.WriteString(b.String())
 }
 

@@ -55,6 +55,23 @@ func newJSONImage(i build.ImageResult) jsonImage {
 	}
 }
 
+// newJSONFailures returns the errors that err is made of.
+func newJSONFailures(err error) []jsonFailure {
+	var all []jsonFailure
+	for _, e := range joined(err) {
+		list := specErrors(e)
+		for _, s := range list {
+			all = append(all, jsonFailure{
+				Error: s.Error(), Target: s.Target, File: s.File, Line: s.Pos.Line, Column: s.Pos.Col, Hint: s.Suggest,
+			})
+		}
+		if len(list) == 0 {
+			all = append(all, newJSONFailure(e))
+		}
+	}
+	return all
+}
+
 func newJSONFailure(err error) jsonFailure {
 	f := jsonFailure{Error: err.Error(), Hint: hintFor(err)}
 	if step := stepError(err); step != nil {
@@ -77,9 +94,7 @@ func newJSONResult(dir string, res *build.Result, err error) jsonResult {
 		}
 	}
 	if err != nil {
-		for _, e := range joined(err) {
-			out.Errors = append(out.Errors, newJSONFailure(e))
-		}
+		out.Errors = newJSONFailures(err)
 	}
 	return out
 }
