@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,8 +31,14 @@ usr/new symlink fresh/place
 `
 
 func TestCompose(t *testing.T) {
-	folder := func(path string, mode uint32) Change { return Change{Entry: Entry{Path: path, Type: TypeDir, Mode: mode}} }
+	folder := func(path string, mode uint32) Change {
+		return Change{Entry: Entry{Path: path, Type: TypeDir, Mode: mode}}
+	}
 	link := func(path, text string) Change { return Change{Entry: Entry{Path: path, Type: TypeSymlink, Link: text}} }
+	mine := func(ch Change) Change { // owned as the base is
+		ch.UID, ch.GID = os.Getuid(), os.Getgid()
+		return ch
+	}
 	put := func(chs ...Change) func(*Composer) error {
 		return func(c *Composer) error {
 			for _, ch := range chs {
@@ -119,7 +126,7 @@ lib/x file 0644 0:0 "x"
 		},
 		{
 			name: "as in the base",
-			do:   []func(*Composer) error{put(file("etc/motd", "hello"), link("bin", "usr/bin"), folder("etc", 0o755))},
+			do:   []func(*Composer) error{put(mine(file("etc/motd", "hello")), mine(link("bin", "usr/bin")), mine(folder("etc", 0o755)))},
 			want: "",
 		},
 		{
