@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/moby/sys/user"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -62,7 +63,7 @@ Steps that only unpack, copy or remove need none of it.`,
 			if err != nil {
 				return err
 			}
-			d := examine(dir, layoutDir, sandbox.Enter())
+			d := examine(cmd.Context(), dir, layoutDir)
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), d)
 			} else {
@@ -80,55 +81,63 @@ Steps that only unpack, copy or remove need none of it.`,
 	return cmd
 }
 
-// examine makes all checks. entered is the error of entering a namespace, nil when the process is in one.
-func examine(cacheDir, layoutDir string, entered error) diagnosis {
-	checks := []check{checkNamespaces(entered)}
-	if entered == nil {
-		if sandbox.Rootless() {
-			checks = append(checks, checkIDs())
+// probeDriversCommand is the hidden command whose process looks at the storage drivers for doctor, since it has to be in a
+// namespace, and doctor itself must not.
+const probeDriversCommand = "probe"
+
+func newProbeDrivers() *cobra.Command {
+	return &cobra.Command{
+		Use:    probeDriversCommand + " DIR",
+		Hidden: true,
+		Args:   exactly("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sandbox.Enter(); err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), checkDrivers(args[0]))
+		},
+	}
+}
+
+// examine makes all checks.
+func examine(ctx context.Context, cacheDir, layoutDir string) diagnosis {
+	var checks []check
+	for _, f := range sandbox.Check() {
+		c := check{Name: f.Name, Status: fine, Detail: f.Detail, Fix: f.Fix}
+		if !f.OK {
+			c.Status = lacking
 		}
-		checks = append(checks, checkDrivers(cacheDir)...)
+		checks = append(checks, c)
+	}
+	if !isLacking(checks) {
+		checks = append(checks, probeDrivers(ctx, cacheDir)...)
 	}
 	checks = append(checks, checkFolder("cache", cacheDir), checkFolder("layout", layoutDir), checkBusybox())
-	broken := slices.ContainsFunc(checks, func(c check) bool { return c.Status == lacking })
-	return diagnosis{OK: !broken, Checks: checks}
+	return diagnosis{OK: !isLacking(checks), Checks: checks}
 }
 
-func checkNamespaces(entered error) check {
-	c := check{Name: "namespaces", Status: fine}
-	switch {
-	case entered != nil:
-		c.Status, c.Detail = lacking, entered.Error()
-		c.Fix = "see the message; as root no user namespace is needed"
-	case sandbox.Rootless():
-		c.Detail = "user, mount, pid, uts and ipc, as an ordinary user"
-	default:
-		c.Detail = "mount, pid, uts and ipc, as root"
+func isLacking(checks []check) bool {
+	return slices.ContainsFunc(checks, func(c check) bool { return c.Status == lacking })
+}
+
+// probeDrivers runs checkDrivers in a namespace, by a process of its own.
+func probeDrivers(ctx context.Context, dir string) []check {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", probeDriversCommand, dir)
+	cmd.Args[0] = os.Args[0]
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var checks []check
+	if err == nil {
+		err = json.Unmarshal(out, &checks)
 	}
-	return c
-}
-
-// checkIDs looks at the ids that the user namespace has.
-func checkIDs() check {
-	c := check{Name: "subordinate ids", Status: fine}
-	ids, err := user.CurrentProcessUIDMap()
 	if err != nil {
-		return check{Name: c.Name, Status: slower, Detail: err.Error()}
+		return []check{{Name: "drivers", Status: lacking, Detail: strings.TrimSpace(cmp.Or(stderr.String(), err.Error()))}}
 	}
-	var n int64
-	for _, m := range ids {
-		n += m.Count
-	}
-	c.Detail = fmt.Sprintf("%d user ids", n)
-	if n < 65536 {
-		c.Status = slower
-		c.Detail += "; package managers need 65536"
-		c.Fix = "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, with newuidmap (package uidmap) installed"
-	}
-	return c
+	return checks
 }
 
-// checkDrivers opens each storage driver in the cache folder.
+// checkDrivers opens each storage driver in the cache folder dir.
 func checkDrivers(dir string) []check {
 	c, err := cache.Open(dir)
 	if err != nil {

@@ -76,6 +76,7 @@ It needs no daemon, no root, and no other program.
 		c.cmd.Long += "\n\n" + exitHelp
 		root.AddCommand(c.cmd)
 	}
+	root.AddCommand(newProbeDrivers())
 	return root
 }
 
