@@ -17,7 +17,7 @@ import (
 // refuse, or that has no architecture or operating system, is an error.
 func Marshal(img Image) (config, manifest []byte, desc v1.Descriptor, err error) {
 	m, c := img.Manifest, img.Config
-	m.Versioned.SchemaVersion = 2
+	m.SchemaVersion = 2
 	if m.MediaType == "" {
 		m.MediaType = v1.MediaTypeImageManifest
 	}

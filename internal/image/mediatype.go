@@ -35,8 +35,8 @@ func IsForeign(mediaType string) bool {
 	switch mediaType {
 	case dockerForeign, dockerForeignGzip,
 		v1.MediaTypeImageLayerNonDistributable,     //nolint:staticcheck // deprecated, but bases have it
-		v1.MediaTypeImageLayerNonDistributableGzip, //nolint:staticcheck
-		v1.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck
+		v1.MediaTypeImageLayerNonDistributableGzip, //nolint:staticcheck // the same
+		v1.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck // the same
 		return true
 	}
 	return false

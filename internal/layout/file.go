@@ -2,6 +2,7 @@ package layout
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -22,7 +23,9 @@ func createTemp(dir string) (*os.File, error) {
 		if err == nil && isLinked(f) {
 			return f, nil
 		}
-		dropTemp(f)
+		if dropErr := dropTemp(f); dropErr != nil {
+			return nil, dropErr
+		}
 		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, &os.PathError{Op: "create", Path: f.Name(), Err: err}
 		}
@@ -36,9 +39,13 @@ func isLinked(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink > 0
 }
 
-// dropTemp closes and removes a temporary file.
+// dropTemp closes and removes a temporary file, which GC may have removed already.
 func dropTemp(f *os.File) error {
-	return errors.Join(os.Remove(f.Name()), f.Close())
+	err := os.Remove(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // replaceFile gives the file at path the content data, in one atomic and durable step.
@@ -56,8 +63,7 @@ func replaceFile(path string, data []byte) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		dropTemp(f)
-		return err
+		return errors.Join(err, dropTemp(f))
 	}
 	return errors.Join(f.Close(), syncDir(dir))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestGC(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "kept", "removed")
 	if err := l.Update(ctx, func(x *Index) error { x.Remove("removed"); return nil }); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func TestGCOfTemporaryFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := l.GC(context.Background(), false)
+	got, err := l.GC(t.Context(), false)
 	if err != nil || got.Temps != 2 || got.Bytes != 18 {
 		t.Errorf("%+v, %v, want 2 of 18 bytes", got, err)
 	}
@@ -105,7 +105,7 @@ func TestGCRemovesNothingOnError(t *testing.T) {
 			if err := spoil(l); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := l.GC(context.Background(), false); err == nil || len(got.Blobs) > 0 || got.Temps > 0 {
+			if got, err := l.GC(t.Context(), false); err == nil || len(got.Blobs) > 0 || got.Temps > 0 {
 				t.Errorf("%v, %v", got, err)
 			}
 			if !l.Has(garbage) {
@@ -117,7 +117,7 @@ func TestGCRemovesNothingOnError(t *testing.T) {
 
 // Two entries say different things of one blob: what the truer one leads to is kept.
 func TestGCFollowsAllClaims(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
 	img, err := l.Image("tag", linux)
 	if err != nil {
@@ -144,7 +144,7 @@ func TestGCEndsWithContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := l.GC(ctx, false); !errors.Is(err, context.Canceled) || !l.Has(garbage) {
 		t.Errorf("error %v", err)

@@ -279,12 +279,12 @@ func report(t *testing.T, l *Layout) string {
 			fmt.Fprintf(&b, "  %s: %s\n", p.Architecture, outcome(img.Descriptor.Digest, err))
 		}
 	}
-	blobs, _, err := l.Verify(context.Background(), gunzip, func(Problem) {})
+	blobs, _, err := l.Verify(t.Context(), gunzip, func(Problem) {})
 	fmt.Fprintf(&b, "verify: %s\n", outcome(fmt.Sprintf("%d blobs", blobs), err))
 	for _, line := range problems(t, l) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	collected, err := l.GC(context.Background(), false)
+	collected, err := l.GC(t.Context(), false)
 	fmt.Fprintf(&b, "gc: %s\n", outcome(fmt.Sprintf("%d bytes", collected.Bytes), err))
 	for _, blob := range collected.Blobs {
 		fmt.Fprintf(&b, "  %s %d\n", blob.Digest, blob.Size)

@@ -179,7 +179,7 @@ func create(t testing.TB, dir string, tags ...string) *Layout {
 func problems(t testing.TB, l *Layout) []string {
 	t.Helper()
 	var all []string
-	_, _, err := l.Verify(context.Background(), gunzip, func(p Problem) {
+	_, _, err := l.Verify(t.Context(), gunzip, func(p Problem) {
 		all = append(all, fmt.Sprintf("tag %q: %v", p.Tag, p.Err))
 	})
 	if err != nil {

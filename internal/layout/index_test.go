@@ -2,7 +2,6 @@ package layout
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -26,7 +25,7 @@ func readFile(t testing.TB, path string) string {
 
 // What other tools wrote keeps its bytes, and its place.
 func TestUpdateKeepsForeignBytes(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	l := open(t, "foreign-fields")
 	before := readFile(t, l.path("index.json"))
 	if err := l.Update(ctx, func(*Index) error { return nil }); err != nil {
@@ -115,8 +114,8 @@ func TestUpdateError(t *testing.T) {
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "a")
 	before := readFile(t, l.path("index.json"))
 	refused := errors.New("refused")
-	err := l.Update(context.Background(), func(x *Index) error { x.Remove("a"); return refused })
-	if err != refused {
+	err := l.Update(t.Context(), func(x *Index) error { x.Remove("a"); return refused })
+	if !errors.Is(err, refused) {
 		t.Errorf("error %v", err)
 	}
 	if after := readFile(t, l.path("index.json")); after != before {

@@ -147,17 +147,16 @@ func (l *Layout) path(elem ...string) string {
 	return filepath.Join(append([]string{l.dir}, elem...)...)
 }
 
-// Close releases the layout and the locks held through it. Further calls do nothing.
+// Close releases the layout and the locks held through it. Further calls do nothing. The error is nil.
 func (l *Layout) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	if l.use == nil {
-		return nil
+	if l.use != nil {
+		unlock(l.use)
+		l.use = nil
 	}
-	f := l.use
-	l.use = nil
-	return unlock(f)
+	return nil
 }
 
 // Use holds off GC, by this Layout and all others, until Close: whoever reads or writes blobs that no tag names yet calls it
@@ -171,11 +170,13 @@ func (l *Layout) Use(ctx context.Context) error {
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		return errors.Join(fmt.Errorf("layout %s: %w", l.dir, os.ErrClosed), unlock(f))
+		unlock(f)
+		return fmt.Errorf("layout %s: %w", l.dir, os.ErrClosed)
 	case l.use != nil:
-		return unlock(f)
+		unlock(f)
+	default:
+		l.use = f
 	}
-	l.use = f
 	return nil
 }
 

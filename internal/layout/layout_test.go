@@ -106,7 +106,7 @@ func TestModesDoNotDependOnUmask(t *testing.T) {
 }
 
 func TestUseHoldsOffGC(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	l := create(t, filepath.Join(t.TempDir(), "oci"))
 	other, err := Open(l.Dir())
 	if err != nil {
@@ -141,10 +141,10 @@ func TestUseHoldsOffGC(t *testing.T) {
 
 func TestLocksEndWithContext(t *testing.T) {
 	l := create(t, filepath.Join(t.TempDir(), "oci"))
-	canceled, cancel := context.WithCancel(context.Background())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 
-	gc, err := l.lockBlobs(context.Background(), unix.LOCK_EX)
+	gc, err := l.lockBlobs(t.Context(), unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,15 +152,13 @@ func TestLocksEndWithContext(t *testing.T) {
 		t.Errorf("Use while GC runs: error %v", err)
 	}
 	used := make(chan error)
-	go func() { used <- l.Use(context.Background()) }()
-	if err := unlock(gc); err != nil {
-		t.Fatal(err)
-	}
+	go func() { used <- l.Use(t.Context()) }()
+	unlock(gc)
 	if err := <-used; err != nil {
 		t.Errorf("Use after GC: %v", err)
 	}
 
-	index, err := lock(context.Background(), l.Dir(), unix.LOCK_EX)
+	index, err := lock(t.Context(), l.Dir(), unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}

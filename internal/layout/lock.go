@@ -23,13 +23,16 @@ func lock(ctx context.Context, path string, how int) (*os.File, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 	}
-	locked := make(chan error, 1)
-	go func() { locked <- flock(f, how) }()
+	done := make(chan struct{})
+	go func() {
+		err = flock(f, how)
+		close(done)
+	}()
 	select {
-	case err = <-locked:
+	case <-done:
 	case <-ctx.Done():
 		go func() { // flock(2) cannot be called off: what it still brings is let go
-			<-locked
+			<-done
 			unlock(f)
 		}()
 		return nil, &os.PathError{Op: "lock", Path: path, Err: context.Cause(ctx)}
@@ -42,8 +45,10 @@ func lock(ctx context.Context, path string, how int) (*os.File, error) {
 }
 
 // unlock releases a lock at once, even if a child process that is just being started still has a copy of the descriptor.
-func unlock(f *os.File) error {
-	return errors.Join(flock(f, unix.LOCK_UN), f.Close())
+// Nothing was written through it, and nobody could act on an error.
+func unlock(f *os.File) {
+	_ = flock(f, unix.LOCK_UN)
+	f.Close()
 }
 
 func flock(f *os.File, how int) error {

@@ -24,14 +24,14 @@ func TestVerifyCounts(t *testing.T) {
 		}
 		size += desc.Size
 	}
-	blobs, bytes, err := l.Verify(context.Background(), nil, func(p Problem) { t.Error(p) })
+	blobs, bytes, err := l.Verify(t.Context(), nil, func(p Problem) { t.Error(p) })
 	if err != nil || blobs != 4 || bytes != size {
 		t.Errorf("%d blobs, %d bytes, %v; want 4, %d", blobs, bytes, err, size)
 	}
 }
 
 func TestVerifyEndsWithContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, err := open(t, "two-tags").Verify(ctx, gunzip, func(p Problem) { t.Error(p) })
 	if !errors.Is(err, context.Canceled) {
@@ -50,7 +50,7 @@ func TestVerifyReportsOneAtATime(t *testing.T) {
 		}
 	}
 	seen := map[digest.Digest]int{} // the race detector watches
-	if _, _, err := l.Verify(context.Background(), gunzip, func(p Problem) { seen[p.Digest]++ }); err != nil {
+	if _, _, err := l.Verify(t.Context(), gunzip, func(p Problem) { seen[p.Digest]++ }); err != nil {
 		t.Fatal(err)
 	}
 	if len(seen) != n {
@@ -97,7 +97,7 @@ func TestVerifyDiffIDs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = l.Update(context.Background(), func(x *Index) error { x.Set(fmt.Sprint("tag", i), manifest); return nil })
+				err = l.Update(t.Context(), func(x *Index) error { x.Set(fmt.Sprint("tag", i), manifest); return nil })
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -109,7 +109,7 @@ func TestVerifyDiffIDs(t *testing.T) {
 			if got := strings.Join(problems(t, l), "\n"); got != want {
 				t.Errorf("problems:\n%s\nwant:\n%s", got, want)
 			}
-			_, _, err = l.Verify(context.Background(), nil, func(p Problem) { t.Errorf("without a decompressor: %v", p) })
+			_, _, err = l.Verify(t.Context(), nil, func(p Problem) { t.Errorf("without a decompressor: %v", p) })
 			if err != nil {
 				t.Error(err)
 			}
@@ -122,7 +122,7 @@ func TestVerifyDigestComesFirst(t *testing.T) {
 	l := open(t, "wrong-digest")
 	broken := func(string, io.Reader) (io.ReadCloser, error) { return nil, errors.New("no such layer") }
 	var got []string
-	_, _, err := l.Verify(context.Background(), broken, func(p Problem) {
+	_, _, err := l.Verify(t.Context(), broken, func(p Problem) {
 		if p.Tag != "" {
 			got = append(got, p.Err.Error())
 		}
