@@ -198,7 +198,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) er
 		return nil
 	case mode == "json":
 		newJSONView(cmd.ErrOrStderr()).fail(err)
-		return &cliError{err: err, told: true}
+		return &cliError{err: err, code: exitCode(err), told: true}
 	case mode == "tty" || mode == "plain":
 		forgetTails(err)
 	}

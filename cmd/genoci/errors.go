@@ -49,24 +49,24 @@ func lackingf(format string, args ...any) error {
 
 // withHint adds to err what the user can do about it.
 func withHint(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
+	hinted := &cliError{err: err, hint: fmt.Sprintf(format, args...)}
+	var own *cliError
+	if errors.As(err, &own) {
+		hinted.code = own.code
 	}
-	return &cliError{err: err, hint: fmt.Sprintf(format, args...)}
+	return hinted
 }
 
 // exitCode returns the exit code that err stands for.
 func exitCode(err error) int {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if own, ok := e.(*cliError); ok && own.code != 0 {
-			return own.code
-		}
-	}
+	var own *cliError
 	var sig *interrupted
 	var step *build.StepError
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &own) && own.code != 0:
+		return own.code
 	case errors.As(err, &sig):
 		return 128 + int(sig.signal)
 	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, snapshot.ErrUnsupported):
@@ -101,14 +101,12 @@ func specErrors(err error) spec.Errors {
 
 // hintFor returns what the user can do about err, or "".
 func hintFor(err error) string {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if own, ok := e.(*cliError); ok && own.hint != "" {
-			return own.hint
-		}
-	}
+	var own *cliError
 	var unknown *plan.UnknownTargetError
 	var exit *sandbox.ExitError
 	switch {
+	case errors.As(err, &own) && own.hint != "":
+		return own.hint
 	case errors.As(err, &unknown) && unknown.Nearest == "":
 		return "genoci plan lists the targets"
 	case errors.Is(err, snapshot.ErrUnsupported):

@@ -65,7 +65,7 @@ func (a *actionsView) Report(e build.Event) {
 func (a *actionsView) flush() {
 	for len(a.order) > 0 {
 		g := a.order[0]
-		io.WriteString(a.w, g.lines.String())
+		fmt.Fprint(a.w, g.lines.String())
 		g.lines.Reset()
 		if !g.ended {
 			return
