@@ -88,7 +88,8 @@ func (ix *indexer) add(h *tar.Header) error {
 	case hasWhiteout(dir):
 		return errors.New("below a whiteout")
 	case name == whiteoutOpaque:
-		return ix.addOpaque(dir)
+		ix.toc.folder(dir).Opaque = true
+		return nil
 	case strings.HasPrefix(name, whiteoutPrefix):
 		return ix.addWhiteout(dir, name[len(whiteoutPrefix):])
 	case h.Typeflag == tar.TypeLink:
@@ -154,12 +155,6 @@ func (ix *indexer) addLink(e Entry, linkname string) error {
 
 // isLowerLink reports whether an entry of a TOC stands for a file of a lower layer; its Link says which.
 func isLowerLink(e Entry) bool { return e.Type == TypeFile && e.Link != "" }
-
-// addOpaque makes a folder hide what lower layers have in it.
-func (ix *indexer) addOpaque(dir string) error {
-	ix.toc.folder(dir).Opaque = true
-	return nil
-}
 
 // addWhiteout adds the removal of a name in dir.
 func (ix *indexer) addWhiteout(dir, name string) error {
