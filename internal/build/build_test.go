@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -616,5 +617,46 @@ DIR/genoci.yaml:2:57: target "b": install no.deb https://example.org/x.deb: ther
 	_, p = w.builder("a: {expand: sub/rootfs.tgz, copy: f /f}\n")
 	if err := CheckInputs(p); err != nil {
 		t.Error(err)
+	}
+}
+
+// Files come out of foreign layers whatever tar made of them: sparse files, long names, hard links.
+func TestCopyFromForeignLayer(t *testing.T) {
+	w := newWork(t, map[string]string{"root/a": "A", "root/z": "Z"})
+	long := strings.Repeat("long/", 40) + "name"
+	w.write("root/"+long, "L")
+	sparse := filepath.Join(w.dir, "root/sparse")
+	f := check(os.Create(sparse))(t)
+	if _, err := f.WriteAt([]byte("end"), 5<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Link(sparse, sparse+"2"), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"gnu", "posix", "oldgnu"} {
+		t.Run(format, func(t *testing.T) {
+			tarball := check(exec.Command("tar", "--create", "--sparse", "--sort=name", "--format="+format, "-C", filepath.Join(w.dir, "root"), ".").Output())(t)
+			blob := check(w.layout.NewBlob())(t)
+			defer blob.Close()
+			if _, err := blob.Write(tarball); err != nil {
+				t.Fatal(err)
+			}
+			desc := check(blob.Commit("application/vnd.oci.image.layer.v1.tar"))(t)
+			img := image.Extend(image.Image{}, image.Extension{
+				Layers: []image.Layer{{Descriptor: desc, DiffID: desc.Digest}}, Platform: Platform(),
+			})
+			manifest := check(w.layout.WriteImage(img))(t)
+			err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("foreign", manifest); return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.build("t: {copy: {from: foreign, src: /, dest: /}}\n")
+			got := w.list("t", 0)
+			for _, want := range []string{"a 0644 0:0 315532800 \"A\"", "z 0644 0:0 315532800 \"Z\"", long + " 0644 0:0 315532800 \"L\"", "sparse2 0644 0:0 315532800 = sparse", "\\x00end\""} {
+				if !strings.Contains(got, want+"\n") {
+					t.Errorf("no %q", want)
+				}
+			}
+		})
 	}
 }

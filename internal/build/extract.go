@@ -26,11 +26,14 @@ type extraction struct {
 
 // want is the content of one file: where it is, and where it goes.
 type want struct {
+	layer.Entry
 	layer  int
-	from   int64 // in the uncompressed tar
+	offset int64 // in the layer's uncompressed tar, as layer.Content wants it
 	to     int64 // in the spool
-	length int64
 }
+
+// place is where the layer has to be read from, in bytes of the uncompressed tar.
+func (w want) place() int64 { return max(w.offset, ^w.offset) }
 
 // item makes an item of an entry. Its content can be opened once extract has been called.
 func (x *extraction) item(e layer.Entry, rel string) item {
@@ -39,7 +42,7 @@ func (x *extraction) item(e layer.Entry, rel string) item {
 	if e.Type != layer.TypeFile {
 		return it
 	}
-	i, from, ok := x.view.Locate(e.Path)
+	i, offset, ok := x.view.Locate(e.Path)
 	if e.Group != "" {
 		it.inode = fmt.Sprintf("%d:%s", i, e.Group)
 	}
@@ -52,7 +55,7 @@ func (x *extraction) item(e layer.Entry, rel string) item {
 	}
 	to, n := x.size, e.Size
 	x.size += n
-	x.wants = append(x.wants, want{layer: i, from: from, to: to, length: n})
+	x.wants = append(x.wants, want{Entry: e, layer: i, offset: offset, to: to})
 	it.Open = func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.spool, to, n)), nil }
 	return it
 }
@@ -60,7 +63,7 @@ func (x *extraction) item(e layer.Entry, rel string) item {
 // extract reads each layer that holds something once, no further than it has to.
 func (x *extraction) extract(ctx context.Context) error {
 	slices.SortFunc(x.wants, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.from, b.from))
+		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.place(), b.place()))
 	})
 	for len(x.wants) > 0 {
 		n := 1
@@ -82,31 +85,46 @@ func (x *extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	at := int64(0)
-	for _, w := range wants {
+	in := &countingReader{r: r}
+	for i, w := range wants {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if w.from < at { // another name of content that was read already
-			if err := x.again(wants, w); err != nil {
+		if i > 0 && w.place() == wants[i-1].place() { // another name of the same content
+			if err := x.again(wants[i-1], w); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := io.CopyN(io.Discard, r, w.from-at); err != nil {
+		skip := w.place() - in.n
+		if w.offset < 0 {
+			skip = ^skip
+		}
+		content, err := layer.Content(in, w.Entry, skip)
+		if err == nil {
+			_, err = io.CopyN(io.NewOffsetWriter(x.spool, w.to), content, w.Size)
+		}
+		if err != nil {
 			return fmt.Errorf("read layer %s: %w", desc.Digest, err)
 		}
-		if _, err := io.CopyN(io.NewOffsetWriter(x.spool, w.to), r, w.length); err != nil {
-			return fmt.Errorf("read layer %s: %w", desc.Digest, err)
-		}
-		at = w.from + w.length
 	}
 	return nil
 }
 
 // again copies content that an earlier want put into the spool.
-func (x *extraction) again(wants []want, w want) error {
-	i := slices.IndexFunc(wants, func(o want) bool { return o.from == w.from })
-	_, err := io.Copy(io.NewOffsetWriter(x.spool, w.to), io.NewSectionReader(x.spool, wants[i].to, w.length))
+func (x *extraction) again(earlier, w want) error {
+	_, err := io.Copy(io.NewOffsetWriter(x.spool, w.to), io.NewSectionReader(x.spool, earlier.to, w.Size))
 	return err
+}
+
+// countingReader counts the bytes that were read from r.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
