@@ -100,7 +100,19 @@ func (s *stage) mount(tree int, name string, resolve uint64) error {
 		return err
 	}
 	defer unix.Close(point)
+	// The kernel has only EINVAL to say about this.
+	switch treeDir, pointDir := isDir(tree), isDir(point); {
+	case treeDir && !pointDir:
+		return unix.ENOTDIR
+	case !treeDir && pointDir:
+		return unix.EISDIR
+	}
 	return attach(tree, point, "")
+}
+
+func isDir(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // setUp mounts all that a command sees beside its root filesystem.

@@ -1,0 +1,301 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
+)
+
+// helpEnter enters, says where it is, and ends as its argument says.
+func helpEnter() int {
+	if os.Args[1] == "twice" {
+		if err := Enter(); err != nil {
+			fmt.Println(err)
+			return 98
+		}
+	}
+	signals := make(chan os.Signal, 1)
+	if entered { // signals to the outer process are for Enter
+		signal.Notify(signals, unix.SIGUSR1)
+	}
+	if err := Enter(); err != nil {
+		fmt.Println(err)
+		return 99
+	}
+	ns, _ := os.Readlink("/proc/self/ns/mnt")
+	status, _ := os.ReadFile("/proc/self/status")
+	fmt.Printf("inside=%v rootless=%v uid=%d role=%q mnt=%s caps=%v args=%q\n",
+		Inside(), Rootless(), os.Getuid(), os.Getenv(roleEnv), ns, strings.Contains(string(status), "CapEff:\t000001ff"), os.Args[1:])
+	switch os.Args[1] {
+	case "exit", "twice":
+		return 7
+	case "kill":
+		unix.Kill(os.Getpid(), unix.SIGTERM)
+		select {}
+	case "signal":
+		fmt.Println(<-signals)
+		return 8
+	case "wait":
+		io.Copy(io.Discard, os.Stdin)
+	}
+	return 0
+}
+
+// enter runs the enter helper, as another user if there is one, and returns its output without the name of the mount namespace, and how it ended.
+func enter(t *testing.T, as *syscall.Credential, args ...string) (string, *os.ProcessState) {
+	t.Helper()
+	cmd := helper(t, "enter", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState
+}
+
+// testUser returns the ordinary user that GENOCI_TEST_USER names, to be used by a test that runs as root.
+func testUser(t *testing.T) *syscall.Credential {
+	t.Helper()
+	name := os.Getenv("GENOCI_TEST_USER")
+	if name == "" {
+		lacking(t, "userns", "GENOCI_TEST_USER names no user")
+	}
+	if os.Geteuid() != 0 || Rootless() {
+		t.Skip("only root of the machine can become another user")
+	}
+	u, err := user.LookupUser(name)
+	must(t, err)
+	return &syscall.Credential{Uid: uint32(u.Uid), Gid: uint32(u.Gid)}
+}
+
+func TestEnterAsRoot(t *testing.T) {
+	if errEnter != nil {
+		lacking(t, "userns", errEnter)
+	}
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	must(t, err)
+	for _, arg := range []string{"exit", "twice"} {
+		out, state := enter(t, nil, arg, "a b", "")
+		if strings.Contains(out, own) {
+			t.Errorf("%s: in the same mount namespace: %s", arg, out)
+		}
+		want := fmt.Sprintf("inside=true rootless=%v uid=0 role=\"\"", Rootless())
+		if !strings.HasPrefix(out, want) || !strings.HasSuffix(out, fmt.Sprintf("args=[%q \"a b\" \"\"]\n", arg)) || state.ExitCode() != 7 {
+			t.Errorf("%s: got %s%v, want %s", arg, out, state, want)
+		}
+	}
+	if _, state := enter(t, nil, "kill"); !state.Sys().(syscall.WaitStatus).Signaled() {
+		t.Errorf("got %v", state)
+	}
+}
+
+func TestEnterAsUser(t *testing.T) {
+	as := testUser(t)
+	out, state := enter(t, as, "exit", "a b")
+	if want := `inside=true rootless=true uid=0 role="" mnt=`; !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "caps=true args=[\"exit\" \"a b\"]\n") {
+		t.Errorf("got %s", out)
+	}
+	if state.ExitCode() != 7 {
+		t.Errorf("got %v", state)
+	}
+	if _, state := enter(t, as, "kill"); state.Sys().(syscall.WaitStatus).Signal() != unix.SIGTERM {
+		t.Errorf("got %v, want SIGTERM", state)
+	}
+}
+
+// TestEnterPassesSignals: a signal to the outer process gets to the inner one.
+func TestEnterPassesSignals(t *testing.T) {
+	cmd := helper(t, "enter", "signal")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: testUser(t)}
+	lines, wait := start(t, cmd)
+	lines.Scan()
+	must(t, cmd.Process.Signal(unix.SIGUSR1))
+	if lines.Scan(); lines.Text() != "user defined signal 1" {
+		t.Errorf("got %q", lines.Text())
+	}
+	wait()
+	if code := cmd.ProcessState.ExitCode(); code != 8 {
+		t.Errorf("got exit code %d", code)
+	}
+}
+
+// TestEnterKilled: the inner process does not outlive the outer one.
+func TestEnterKilled(t *testing.T) {
+	cmd := helper(t, "enter", "wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: testUser(t)}
+	stdin, err := cmd.StdinPipe() // it has no end, so that the inner process would wait
+	must(t, err)
+	defer stdin.Close()
+	lines, wait := start(t, cmd)
+	lines.Scan()
+	must(t, cmd.Process.Kill())
+	if lines.Scan() {
+		t.Errorf("got %s", lines.Text())
+	}
+	wait()
+}
+
+// start starts cmd and returns the lines of its output.
+func start(t *testing.T, cmd *exec.Cmd) (lines *bufio.Scanner, wait func()) {
+	t.Helper()
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	return bufio.NewScanner(stdout), func() { cmd.Wait() }
+}
+
+// TestAsUser runs all tests of this package again as an ordinary user.
+func TestAsUser(t *testing.T) {
+	as := testUser(t)
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.timeout=5m")
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "GENOCI_TEST_USER" || name == "TMPDIR" || name == "GOCOVERDIR"
+	})
+	cmd.Env = append(cmd.Env, "GENOCI_TEST_USER=root") // not asked for again, as it is there
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "--- SKIP: TestSurroundings") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestInitIgnores: the variable without the descriptor is nothing.
+func TestInitIgnores(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	must(t, err)
+	defer file.Close()
+	for _, value := range []string{"", "init", "init 3", "init 0", "root 0", "user 1", "probe -1", "init x",
+		fmt.Sprint("init ", file.Fd()), fmt.Sprint("root ", file.Fd())} {
+		t.Setenv(roleEnv, value)
+		Init()
+		if Inside() != entered || os.Getenv(roleEnv) != "" {
+			t.Errorf("%q: inside=%v, variable %q", value, Inside(), os.Getenv(roleEnv))
+		}
+	}
+}
+
+// TestNothingLeaks: mounts of a command are seen by nobody else, even where the host's mounts are shared.
+func TestNothingLeaks(t *testing.T) {
+	cmd := helper(t, "leaks", newRoot(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	if out, err := cmd.Output(); err != nil || len(out) > 0 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// helpLeaks runs a command where all mounts are shared, and compares the mounts before, meanwhile and after.
+func helpLeaks() int {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	var seen []string
+	look := func() {
+		text, err := os.ReadFile("/proc/self/mountinfo")
+		seen = append(seen, fmt.Sprint(string(text), err))
+	}
+	look()
+	c := Cmd{Root: os.Args[1], Args: []string{"echo", "x"}, Stdout: onWrite(look)}
+	if err := c.Run(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	look()
+	if len(seen) != 3 || seen[0] != seen[1] || seen[0] != seen[2] {
+		fmt.Println(strings.Join(seen, "\n\n"))
+	}
+	return 0
+}
+
+// TestMaskedProc: where the host's /proc is partly covered, as in a container, the kernel refuses a new one in a user namespace. It also shows that root of
+// a user namespace with neither subordinate ids nor newuidmap can run commands.
+func TestMaskedProc(t *testing.T) {
+	cmd := helper(t, "maskproc", newRoot(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	out, err := cmd.Output()
+	comm, readErr := os.ReadFile("/proc/1/comm")
+	must(t, readErr)
+	want := "rootless=true\nuid 0, process 1 is " + string(comm) + "0\n"
+	if err != nil || string(out) != want {
+		t.Errorf("got %q, %v, want %q", out, err, want)
+	}
+}
+
+// helpMaskProc covers a part of /proc and goes on in a new user namespace.
+func helpMaskProc() int {
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("/dev/null", "/proc/version", "", unix.MS_BIND, "")); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	// The ids of a user namespace that newuidmap made come in two ranges, and none of ours may lie in both.
+	ids := []syscall.SysProcIDMap{{Size: 1}, {ContainerID: 1, HostID: 1, Size: 65535}}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), helperEnv+"=masked")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+	}
+	if err := cmd.Run(); err != nil {
+		fmt.Println(err)
+	}
+	return 0
+}
+
+func helpMasked() int {
+	fmt.Printf("rootless=%v\n", Rootless())
+	os.Args = []string{"", os.Args[1], `
+		echo "uid $(id -u), process 1 is $(cat /proc/1/comm)"
+		wc -c < /proc/keys
+		(echo > /proc/sys/kernel/panic) 2>/dev/null && echo writable || true`}
+	return helpRun()
+}
+
+func helpTerminal() int {
+	fmt.Println(fromTerminal(unix.SIGINT), fromTerminal(unix.SIGQUIT), fromTerminal(unix.SIGTERM))
+	return 0
+}
+
+// TestFromTerminal: in the foreground of a terminal, ^C reaches the inner process without help.
+func TestFromTerminal(t *testing.T) {
+	without := helper(t, "terminal")
+	without.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := without.Output()
+	must(t, err)
+	if string(out) != "false false false\n" {
+		t.Errorf("without a terminal: got %s", out)
+	}
+
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	defer master.Close()
+	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	tty, err := os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(number)), os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	defer tty.Close()
+	with := helper(t, "terminal")
+	with.Stdin = tty
+	with.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	out, err = with.Output()
+	must(t, err)
+	if string(out) != "true true false\n" {
+		t.Errorf("in the foreground: got %s", out)
+	}
+}
