@@ -12,7 +12,8 @@ func newCheck() *cobra.Command {
 		Use:   "check [-f FILE]",
 		Short: "Say what is wrong in a spec",
 		Long: `Check reads and plans the spec without building anything, and prints all errors of the file at once, each with
-its position. Files and URLs that the spec names are not looked at.`,
+its position; so it does with files that the spec names and that are not there. What files hold is not looked at, nor
+are URLs.`,
 		Example: `  genoci check
   genoci check -f web.yaml --arg VERSION=1.2`,
 		Args: exactly(),

@@ -62,7 +62,6 @@ func TestScript(t *testing.T) {
 			"tree":    cmdTree,
 			"image":   cmdImage,
 			"tarball": cmdTarball,
-			"replace": cmdReplace,
 			"corrupt": cmdCorrupt,
 		},
 	})
@@ -164,20 +163,6 @@ func cmdTarball(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(ts.Exec("tar", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@1000000000",
 		"--mode=go-w", "-C", args[1], "-caf", args[0], "."))
-}
-
-// cmdReplace replaces a text in a file.
-func cmdReplace(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: replace OLD NEW FILE")
-	}
-	path := ts.MkAbs(args[2])
-	data, err := os.ReadFile(path)
-	ts.Check(err)
-	if !bytes.Contains(data, []byte(args[0])) {
-		ts.Fatalf("%s: no %q in it", args[2], args[0])
-	}
-	ts.Check(os.WriteFile(path, bytes.ReplaceAll(data, []byte(args[0]), []byte(args[1])), 0o644))
 }
 
 // cmdCorrupt flips a bit in the last layer of an image.

@@ -119,10 +119,10 @@ func failedLine(e build.Event) string {
 	return fmt.Sprintf("failed: %v", e.Err)
 }
 
-// skippedLine says why an image was not built.
+// skippedLine says why an image was not built, or not to its end.
 func skippedLine(e build.Event) string {
 	if e.Text == "" {
-		return "skipped, since the build ended"
+		return "stopped"
 	}
 	return fmt.Sprintf("skipped, since %s failed", e.Text)
 }

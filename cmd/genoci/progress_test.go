@@ -145,7 +145,7 @@ func TestLiveLines(t *testing.T) {
 	}{
 		{"wide", 80, 24, `
 building: 0 of 4 images                                                    3.0s
- debian  expand deb.tar.gz     expand [##########..........] 31.2/60.5 MB  3.0s
+ debian  expand deb.tar.gz               expand [#####.....] 31.2/60.5 MB  3.0s
  api     run make                                                          3.0s
          | cc: failed
 `},
@@ -157,7 +157,7 @@ building: 0 of 4>  3.0s
 `},
 		{"low", 80, 4, `
 building: 0 of 4 images                                                    3.0s
- debian  expand deb.tar.gz     expand [##########..........] 31.2/60.5 MB  3.0s
+ debian  expand deb.tar.gz               expand [#####.....] 31.2/60.5 MB  3.0s
  and 1 more
 `},
 	}

@@ -28,9 +28,9 @@ const redrawEvery = 100 * time.Millisecond
 // ttyView shows what ended as lines that stay, and below them live lines for what runs:
 //
 //	debian  built in 4.1s, sha256:6c3c624b58db, 60.5 MB added
-//	building: 1 of 3 images                                        7.9s
-//	 api  expand api.tar.gz      [##########..........] 31.2/60.5 MB  2.0s
-//	 web  run apt-get update                                       3.8s
+//	building: 1 of 3 images                                    7.9s
+//	 api  expand api.tar.gz  expand [#####.....] 31.2/60.5 MB  2.0s
+//	 web  run apt-get update                                    3.8s
 //	      | Get:12 http://deb.debian.org/debian bookworm/main amd64
 type ttyView struct {
 	mu    sync.Mutex
@@ -227,7 +227,7 @@ func (l *liveLines) renderImage(r *runningImage, now time.Time, names, width int
 	left := fmt.Sprintf(" %-*s  %s", names, r.target, cmp.Or(r.text, "..."))
 	right := duration(now.Sub(r.started))
 	if r.what != "" && r.size > 0 {
-		right = fmt.Sprintf("%s %s %s  %s", r.what, bar(r.bytes, r.size), amount(r.bytes, r.size), right)
+		right = fmt.Sprintf("%s %s %s  %s", r.what, bar(r.bytes, r.size, width/8), amount(r.bytes, r.size), right)
 	} else if r.what != "" && r.bytes > 0 {
 		right = fmt.Sprintf("%s %s  %s", r.what, size(r.bytes), right)
 	}
@@ -256,11 +256,10 @@ func clip(s string, width int) string {
 	return string(r[:width-1]) + ">"
 }
 
-const barWidth = 20
-
-func bar(done, total int64) string {
-	n := int(min(max(done, 0), total) * barWidth / total)
-	return "[" + strings.Repeat("#", n) + strings.Repeat(".", barWidth-n) + "]"
+// bar draws how much of total is done.
+func bar(done, total int64, width int) string {
+	n := int(float64(width) * float64(min(max(done, 0), total)) / float64(total))
+	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
 }
 
 // amount returns "31.2/60.5 MB".

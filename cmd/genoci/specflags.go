@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"genoci/internal/build"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/spec"
@@ -37,7 +38,7 @@ func (s *specFlags) load() (*spec.Spec, error) {
 	return sp, err
 }
 
-// plan reads the spec and plans targets, or all if there are none.
+// plan reads the spec and plans targets, or all if there are none. The files that they need are there.
 func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	sp, err := s.load()
 	if err != nil {
@@ -47,7 +48,11 @@ func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.New(sp, targets, tags)
+	p, err := plan.New(sp, targets, tags)
+	if err != nil {
+		return nil, err
+	}
+	return p, build.CheckInputs(p)
 }
 
 // tagsOf returns the names of the tags of the layout in dir; none when it does not exist yet.
