@@ -128,7 +128,7 @@ func (c *Composer) MkdirAll(path string) error {
 	if err != nil {
 		return err
 	}
-	if reserved(path) {
+	if hasWhiteout(path) {
 		return &fs.PathError{Op: "mkdir", Path: path, Err: errReserved}
 	}
 	_, err = c.mkdir(path)
@@ -451,7 +451,7 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if reserved(path) {
+	if hasWhiteout(path) {
 		return nil, "", &fs.PathError{Op: op, Path: path, Err: errReserved}
 	}
 	if path == "." {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -151,11 +150,6 @@ func sameMetadata(a, b Entry) bool {
 		a.Link == b.Link && a.Major == b.Major && a.Minor == b.Minor && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
-// reserved reports whether a layer cannot hold the path, since an element of it would be taken for a whiteout.
-func reserved(path string) bool {
-	return strings.HasPrefix(path, whiteoutPrefix) || strings.Contains(path, "/"+whiteoutPrefix)
-}
-
 // digestOf returns the SHA-256 of a file's content; open may be nil for an empty file.
 func digestOf(open Opener) (sum [32]byte, err error) {
 	if open == nil {
@@ -175,23 +169,9 @@ const bufferSize = 256 << 10
 // sumOf returns the SHA-256 of what r yields, read through buf.
 func sumOf(ctx context.Context, r io.Reader, buf []byte) (sum [32]byte, err error) {
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, cancelable{ctx, r}, buf); err != nil {
+	if _, err := io.CopyBuffer(h, contextReader{ctx, r}, buf); err != nil {
 		return sum, err
 	}
 	h.Sum(sum[:0])
 	return sum, nil
-}
-
-// cancelable is a reader that ends with the error of its context. It hides other methods of the
-// reader, so that copies from it go through the buffer that they are given.
-type cancelable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c cancelable) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

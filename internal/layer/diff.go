@@ -277,7 +277,7 @@ func (w *walker) name(fd int, v visit, name string, names map[string]Entry) (fou
 		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
 	case isMount(&st):
 		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: errMount}
-	case reserved(name):
+	case hasWhiteout(name):
 		w.warn(path, errReserved.Error())
 		return false, nil, nil
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:

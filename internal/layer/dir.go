@@ -23,7 +23,7 @@ type folder string
 func (f folder) Lookup(path string) (Entry, bool, error) {
 	dir, name := split(path)
 	fd, err := f.open(dir, unix.O_PATH|unix.O_DIRECTORY)
-	if missing(err) || reserved(path) {
+	if missing(err) || hasWhiteout(path) {
 		return Entry{}, false, nil
 	}
 	if err != nil {
@@ -57,7 +57,7 @@ func (f folder) Children(path string) iter.Seq2[Entry, error] {
 		slices.Sort(names)
 		for _, name := range names {
 			e, err := lookupAt(int(d.Fd()), name, join(path, name))
-			if err == nil && (e.Type == typeSocket || reserved(name)) {
+			if err == nil && (e.Type == typeSocket || hasWhiteout(name)) {
 				continue
 			}
 			if !yield(e, err) || err != nil {

@@ -89,7 +89,7 @@ func (p *packer) add(ctx context.Context, ch Change) error {
 	if ch.Opaque {
 		return errors.New("opaque folders are written as whiteouts")
 	}
-	if reserved(ch.Path) {
+	if hasWhiteout(ch.Path) {
 		return errReserved
 	}
 	e := canonical(ch.Entry)
@@ -165,7 +165,7 @@ func copyContent(ctx context.Context, w io.Writer, size int64, open Opener, buf 
 		return err
 	}
 	defer r.Close()
-	n, err := io.CopyBuffer(w, cancelable{ctx, io.LimitReader(r, size)}, buf)
+	n, err := io.CopyBuffer(w, contextReader{ctx, io.LimitReader(r, size)}, buf)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,13 @@ import (
 
 // RemoveAll deletes what is at path and below, following no symlink and crossing no mount (EBUSY then).
 // Unlike os.RemoveAll it copes with folders without write permission, as far as the process may, and
-// with trees of any depth. Nothing at path is no error.
+// with trees of any depth. Nothing at path is no error; "/", and what ends in "." or "..", is.
 func RemoveAll(path string) error {
 	path = filepath.Clean(path)
+	switch filepath.Base(path) {
+	case ".", "..", "/":
+		return &fs.PathError{Op: "remove", Path: path, Err: unix.EINVAL}
+	}
 	dir, err := openRoot(filepath.Dir(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -43,6 +43,12 @@ func TestRemoveAll(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	t.Chdir(outside)
+	for _, path := range []string{"", ".", "..", "/", "//", "sub/../.."} {
+		if err := RemoveAll(path); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 1 || left[0].Name() != "outside" {
 		t.Errorf("left: %v, %v", left, err)

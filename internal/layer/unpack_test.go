@@ -313,7 +313,9 @@ func TestUnpackOrdinary(t *testing.T) {
 	lower := makeTar(t, dirMember("ro").with(readonly(0o555)), dirMember("ro/none").with(readonly(0)), fileMember("ro/none/f", "1").with(readonly(0o400)),
 		nodeMember(tar.TypeChar, "null", 1, 3), fileMember("cap", "x").with(func(h *tar.Header) {
 			h.PAXRecords = map[string]string{paxXattr + "security.capability": "\x01\x00\x00\x02\x00\x04" + strings.Repeat("\x00", 14)}
-		}), fileMember("was", ""))
+		}), fileMember("was", ""), fileMember("attr", "").with(func(h *tar.Header) {
+			h.Mode, h.PAXRecords = 0o400, map[string]string{paxXattr + "user.x": "y"}
+		}))
 	must(t, Unpack(context.Background(), dir, bytes.NewReader(lower), o))
 	upper := makeTar(t, fileMember("ro/none/new/g", "2"), fileMember("ro/none/.wh.f", ""), nodeMember(tar.TypeChar, "was", 1, 3))
 	must(t, Unpack(context.Background(), dir, bytes.NewReader(upper), o))
@@ -325,7 +327,8 @@ func TestUnpackOrdinary(t *testing.T) {
 		}
 	}
 	must(t, os.Chmod(dir+"/ro/none", 0o700))
-	wantText(t, dump(t, dir), `cap file 0644 "x"
+	wantText(t, dump(t, dir), `attr file 0400 "" user.x="y"
+cap file 0644 "x"
 ro/ dir 0555
 ro/none/ dir 0700
 ro/none/new/ dir 0755
@@ -390,13 +393,16 @@ func TestUnpackErrors(t *testing.T) {
 		{"below a file", makeTar(t, fileMember("f", ""), fileMember("f/x", "")), "unpack f/x: open f: not a directory"},
 		{"root is no folder", makeTar(t, fileMember(".", "")), "unpack .: is a directory"},
 		{"whiteout below a file", makeTar(t, fileMember("f", ""), fileMember("f/.wh.x", "")), "unpack f/.wh.x: open f: not a directory"},
-		{"whiteout of nothing", makeTar(t, fileMember("a/.wh.", "")), "unpack a/.wh.: names that begin with .wh. stand for removed files in layers"},
+		{"whiteout of nothing", makeTar(t, fileMember("a/.wh.", "")), "unpack a/.wh.: whiteout of no name"},
+		{"whiteout of the folder itself", makeTar(t, fileMember("a/b", ""), fileMember("a/.wh..", "")), "unpack a/.wh..: whiteout of no name"},
+		{"whiteout of the folder around", makeTar(t, fileMember("a/b", ""), fileMember("a/.wh...", "")), "unpack a/.wh...: whiteout of no name"},
+		{"below a whiteout", makeTar(t, fileMember(".wh.a/b", "")), "unpack .wh.a/b: below a whiteout"},
 		{"hard link to nothing", makeTar(t, hardMember("h", "none")), "unpack h: link to none: no such file or directory"},
 		{"hard link to a folder", makeTar(t, dirMember("d"), hardMember("h", "d")), "unpack h: link to d: is a directory"},
 		{"hard link to itself", makeTar(t, hardMember("h", "h")), "unpack h: link to h: no such file or directory"},
 		{"unknown type", makeTar(t, member{tar.Header{Typeflag: 'Z', Name: "z"}, ""}), "unpack z: entry of unknown type 'Z'"},
 		{"cut off", whole[:1024], "unpack f: unexpected EOF"},
-		{"no tar", []byte(strings.Repeat("no tar", 200)), "unpack: archive/tar: invalid tar header"},
+		{"no tar", []byte(strings.Repeat("no tar", 200)), "unpack: not a tar archive"},
 	}
 	for _, test := range tests {
 		err := Unpack(context.Background(), newFolder(t), bytes.NewReader(test.data), asUser())
@@ -472,7 +478,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 // names are what scriptedTar makes names and targets of in FuzzUnpack: all that could lead outside.
-var names = []string{"a", "b", "a/b", "b/a", ".", "..", "../outside", "../outside/secret", "a/../../outside", "/.", "a/secret", "/proc/self/cwd", "a/b/c"}
+var names = []string{"a", "b", "a/b", "b/a", ".", "..", "../outside", "../outside/secret", "a/../../outside", "/.", "a/secret", "/proc/self/cwd", "a/b/c", "a/.", "a/..x"}
 
 // scriptedTar makes a tar of which four bytes each of script say an entry: kind, name, target and metadata.
 func scriptedTar(t testing.TB, script []byte, names []string) []byte {
