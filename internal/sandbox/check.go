@@ -19,8 +19,8 @@ type Finding struct {
 	Fix    string // what to do; "" when OK, or where nothing can be done
 }
 
-// Check looks at all that Enter and Run need from the machine, for the caller as it is before Enter. Nothing is guessed from versions: what can be
-// tried, is tried.
+// Check looks at all that Enter and Run need from the machine, for the caller as it is before
+// Enter. Nothing is guessed from versions: what can be tried, is tried.
 func Check() []Finding {
 	findings := []Finding{checkKernel(), checkSeccomp()}
 	if os.Geteuid() == 0 {
@@ -75,7 +75,8 @@ func finding(name string, err error) Finding {
 	return f
 }
 
-// privileged looks whether a program has the privilege that newuidmap needs: the set-user-id bit of root, or a file capability.
+// privileged looks whether a program has the privilege that newuidmap needs: the set-user-id bit of
+// root, or a file capability.
 func privileged(file string) Finding {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		file = target
@@ -90,7 +91,10 @@ func privileged(file string) Finding {
 	if n, err := unix.Getxattr(file, "security.capability", nil); err == nil && n > 0 {
 		return Finding{OK: true, Detail: file + ", with file capabilities"}
 	}
-	return Finding{Detail: file + " has no privilege: it is neither set-user-id root nor has it file capabilities", Fix: "chmod u+s " + file}
+	return Finding{
+		Detail: file + " has no privilege: it is neither set-user-id root nor has it file capabilities",
+		Fix:    "chmod u+s " + file,
+	}
 }
 
 // nobody is the highest id that files of images commonly have.
@@ -143,7 +147,10 @@ func diagnoseUserNamespace(cause error) error {
 			return lacks{fmt.Sprintf("no user namespaces: %v: %s=%s", cause, k.name, value), k.allow}
 		}
 	}
-	return lacks{what: fmt.Sprintf("no user namespaces: %v", cause), fix: "in a container, its seccomp profile has to allow them"}
+	return lacks{
+		what: fmt.Sprintf("no user namespaces: %v", cause),
+		fix:  "in a container, its seccomp profile has to allow them",
+	}
 }
 
 // checkMountNamespace does what Enter does for root, in a thread that ends with it.

@@ -28,14 +28,16 @@ const (
 	NetworkNone Network = "none" // a new namespace with only a loopback device, up
 )
 
-// Bind is a file or folder of the host that a command sees in its root filesystem. Device nodes in a bound folder do not open; a bound device node does.
+// Bind is a file or folder of the host that a command sees in its root filesystem. Device nodes in
+// a bound folder do not open; a bound device node does.
 type Bind struct {
 	Source   string // absolute path on the host
 	Dest     string // absolute path inside; resolved inside the root, made where missing, and removed afterwards
 	Writable bool
 }
 
-// Cmd is a command to be run in a root filesystem. The zero value of each field but Root and Args is useful.
+// Cmd is a command to be run in a root filesystem. The zero value of each field but Root and Args
+// is useful.
 type Cmd struct {
 	Root     string   // absolute path of the root filesystem
 	Args     []string // the program, looked up inside by PATH of Env where it has no slash, and its arguments
@@ -46,11 +48,11 @@ type Cmd struct {
 	Network  Network  // "" is host
 	Binds    []Bind
 
-	// TTY gives the command a terminal of its own as its standard files and controlling terminal. Stdin, if it is a terminal, is raw meanwhile,
-	// and its size is passed on. Stderr is not used.
+	// TTY gives the command a terminal of its own as its standard files and controlling terminal.
+	// Stdin, if it is a terminal, is raw meanwhile, and its size is passed on. Stderr is not used.
 	TTY bool
 
-	Stdin          io.Reader // nil: /dev/null
+	Stdin          io.Reader // nil: /dev/null. Run also waits for its end, unless it is an *os.File
 	Stdout, Stderr io.Writer // nil: dropped
 }
 
@@ -73,17 +75,22 @@ const defaultHostname = "genoci"
 // grace is the time that a command has, after SIGTERM, to end by itself when its context has ended.
 const grace = 2 * time.Second
 
-// Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and /dev (with shm, pts), /sys read-only,
-// /etc/resolv.conf, /etc/hosts and /etc/hostname of its own, the default capabilities and seccomp filter of moby, umask 022, and a session of its own.
-// Device nodes other than those of /dev do not open.
+// Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and
+// /dev (with shm, pts), /sys read-only, /etc/resolv.conf, /etc/hosts and /etc/hostname of its own,
+// the default capabilities and seccomp filter of moby, umask 022, and a session of its own. Device
+// nodes other than those of /dev do not open.
 //
-// When ctx ends, the command gets SIGTERM, and what it started is killed at the latest two seconds later; the error is then that of ctx. Everything that
-// is left when the command itself ends is killed too, and all of it when this process dies. Mount points that were missing are removed afterwards.
+// When ctx ends, the command gets SIGTERM, and what it started is killed at the latest two seconds
+// later; the error is then that of ctx. Everything that is left when the command itself ends is
+// killed too, and all of it when this process dies. Mount points that were missing are removed
+// afterwards.
 //
-// The error is an *ExitError when the command ran and failed. It wraps ErrNotFound when the program, or the interpreter that it names, does
-// not exist, and ErrUnsupported when the kernel lacks what is needed.
+// The error is an *ExitError when the command ran and failed. It wraps ErrNotFound when the
+// program, or the interpreter that it names, does not exist, and ErrUnsupported when the kernel
+// lacks what is needed.
 //
-// It needs the privileges that Enter gives. Several commands may run at the same time, each in a root of its own.
+// It needs the privileges that Enter gives. Several commands may run at the same time, each in a
+// root of its own.
 func (c *Cmd) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -121,7 +128,8 @@ func unsupported(err error) error {
 	return err
 }
 
-// prepare makes the mount points that are missing, and says what the init process has to do. The mount points are returned also along with an error.
+// prepare makes the mount points that are missing, and says what the init process has to do. The
+// mount points are returned also along with an error.
 func (c *Cmd) prepare() (*job, mountPoints, error) {
 	r, err := openRoot(c.Root)
 	if err != nil {
@@ -290,13 +298,14 @@ func (p *initProcess) run(ctx context.Context, c *Cmd, j *job) error {
 	return r.err()
 }
 
-// stop ends the command, by force after a while.
+// stop ends the command, by force after a while. That fails only where it has ended already.
 func (p *initProcess) stop() {
-	p.conn.Write([]byte{stopByte})
-	time.AfterFunc(grace, func() { p.cmd.Process.Kill() })
+	_, _ = p.conn.Write([]byte{stopByte})
+	time.AfterFunc(grace, func() { _ = p.cmd.Process.Kill() })
 }
 
-// wait waits until the init process, and with it everything in its namespaces, is gone, and its output is written. An init process that has no job yet ends.
+// wait waits until the init process, and with it everything in its namespaces, is gone, and its
+// output is written. An init process that has no job yet ends.
 func (p *initProcess) wait() error {
 	p.conn.Close()
 	err := p.cmd.Wait()

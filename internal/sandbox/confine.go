@@ -13,7 +13,8 @@ type identity struct {
 	Groups   []int
 }
 
-// capabilities are those that moby leaves to a container (capabilities(7); daemon/pkg/oci/caps, DefaultCapabilities).
+// capabilities are those that moby leaves to a container (capabilities(7); daemon/pkg/oci/caps,
+// DefaultCapabilities).
 var capabilities = []struct {
 	name  string
 	value uint
@@ -43,10 +44,12 @@ func capabilityMask() uint64 {
 	return mask
 }
 
-// confine gives the calling thread, and no other, the credentials of a command: its user and groups, the default capabilities and the
-// seccomp filter. The thread must be locked, and be of no other use afterwards.
+// confine gives the calling thread, and no other, the credentials of a command: its user and
+// groups, the default capabilities and the seccomp filter. The thread must be locked, and be of no
+// other use afterwards.
 //
-// The filter comes while the thread has CAP_SYS_ADMIN: without that the kernel would ask for no_new_privs, and no set-user-id program would work.
+// The filter comes while the thread has CAP_SYS_ADMIN: without that the kernel would ask for
+// no_new_privs, and no set-user-id program would work.
 func confine(who identity, filter []byte) error {
 	if err := setGroups(who.Groups); err != nil {
 		return os.NewSyscallError("setgroups", err)
@@ -76,7 +79,8 @@ func setGroups(groups []int) error {
 	for i, g := range groups {
 		gids[i] = uint32(g)
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&gids[0])), 0); errno != 0 {
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&gids[0])), 0)
+	if errno != 0 {
 		return errno
 	}
 	return nil
@@ -106,7 +110,8 @@ func lastCapability() (uint, error) {
 	}
 }
 
-// limitCapabilities leaves the thread those of its capabilities that are in keep, permitted and effective, and none inheritable, and so none ambient.
+// limitCapabilities leaves the thread those of its capabilities that are in keep, permitted and
+// effective, and none inheritable, and so none ambient.
 func limitCapabilities(keep uint64) error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData // the low and the high 32 capabilities
@@ -123,7 +128,10 @@ func limitCapabilities(keep uint64) error {
 
 // setFilter installs a seccomp program for this thread.
 func setFilter(filter []byte) error {
-	prog := unix.SockFprog{Len: uint16(len(filter) / filterInstruction), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(filter)))}
+	prog := unix.SockFprog{
+		Len:    uint16(len(filter) / filterInstruction),
+		Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(filter))),
+	}
 	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return errno

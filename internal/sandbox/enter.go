@@ -14,16 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter returns nil when the process already is in a mount namespace of genoci's own. Otherwise it starts the program again, with the same arguments,
-// environment, standard files and terminal, in such a namespace, whose mounts no other process sees. It returns an error only where no such namespace can
-// be had; the error says what the machine lacks and how to mend it, and wraps ErrUnsupported.
+// Enter returns nil when the process already is in a mount namespace of genoci's own. Otherwise it
+// starts the program again, with the same arguments, environment, standard files and terminal, in
+// such a namespace, whose mounts no other process sees. It returns an error only where no such
+// namespace can be had; the error says what the machine lacks and how to mend it, and wraps
+// ErrUnsupported.
 //
-// For root, also in a container, the program takes the place of this process. For others it runs as a child of it, in a user namespace where it is
-// root and has the caller's whole ranges of subordinate ids (subuid(5)). Enter then passes signals on to it, waits, and exits as it did: with its
-// exit status, or killed by the same signal. When this process is killed, so is the child. It keeps the caller's supplementary groups, so that it can
-// reach what the caller can.
+// For root, also in a container, the program takes the place of this process. For others it runs as
+// a child of it, in a user namespace where it is root and has the caller's whole ranges of
+// subordinate ids (subuid(5)). Enter then passes signals on to it, waits, and exits as it did: with
+// its exit status, or killed by the same signal. When this process is killed, so is the child. It
+// keeps the caller's supplementary groups, so that it can reach what the caller can.
 //
-// The program begins anew: call Enter before anything is read from standard input or a pipe, and before anything is written.
+// The program begins anew: call Enter before anything is read from standard input or a pipe, and
+// before anything is written.
 func Enter() error {
 	switch {
 	case entered:
@@ -37,7 +41,8 @@ func Enter() error {
 
 // enterAsRoot executes the program in place of this process, in a new mount namespace.
 func enterAsRoot() error {
-	// Only this thread moves; it is the one that is left by execve(2). It is of no use for anything else even if that fails.
+	// Only this thread moves; it is the one that is left by execve(2). It is of no use for anything
+	// else even if that fails.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return noMountNamespace(err)
@@ -60,7 +65,8 @@ func noMountNamespace(err error) error {
 	}
 }
 
-// receiveMounts lets what the host mounts and unmounts be seen in the process's mount namespace, but nothing the other way.
+// receiveMounts lets what the host mounts and unmounts be seen in the process's mount namespace,
+// but nothing the other way.
 func receiveMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return &os.PathError{Op: "make slave", Path: "/", Err: err}
@@ -87,11 +93,13 @@ func enterAsUser() error {
 	go func() {
 		for s := range signals {
 			if s := s.(syscall.Signal); !fromTerminal(s) {
-				inner.Process.Signal(s)
+				_ = inner.Process.Signal(s) // it fails when the process has ended, which is waited for
 			}
 		}
 	}()
-	inner.Wait()
+	if err := inner.Wait(); inner.ProcessState == nil {
+		return fmt.Errorf("wait: %w", err)
+	}
 	exitLike(inner.ProcessState.Sys().(syscall.WaitStatus))
 	return nil
 }
@@ -99,8 +107,8 @@ func enterAsUser() error {
 // passedOn are the signals that the outer process passes on to the inner one.
 var passedOn = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
 
-// fromTerminal reports whether the signal is one that a terminal sends to its whole foreground process group, of which this process is one: the
-// inner process then has it already.
+// fromTerminal reports whether the signal is one that a terminal sends to its whole foreground
+// process group, of which this process is one: the inner process then has it already.
 func fromTerminal(s syscall.Signal) bool {
 	if s != unix.SIGINT && s != unix.SIGQUIT {
 		return false
@@ -122,14 +130,16 @@ func exitLike(status syscall.WaitStatus) {
 	switch s := status.Signal(); s {
 	case unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGKILL:
 		signal.Reset(s)
-		unix.Kill(unix.Getpid(), s)
-		select {} // the signal comes
-	default:
-		os.Exit(128 + int(s)) // others would have the Go runtime print its stacks
+		if unix.Kill(unix.Getpid(), s) == nil {
+			select {} // the signal comes
+		}
 	}
+	// Other signals would have the Go runtime print its stacks.
+	os.Exit(128 + int(status.Signal()))
 }
 
-// startAsUser starts the program in a new user and mount namespace, in that role, and returns when it has settled there.
+// startAsUser starts the program in a new user and mount namespace, in that role, and returns when
+// it has settled there.
 func startAsUser(role string) (*exec.Cmd, error) {
 	ids, err := callerIDs()
 	if err != nil {
@@ -144,7 +154,8 @@ func startAsUser(role string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The child's end is inherited under its own number: whatever else the caller has open stays as it is.
+	// The child's end is inherited under its own number: whatever else the caller has open stays as
+	// it is.
 	if _, err := unix.FcntlInt(other.Fd(), unix.F_SETFD, 0); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -158,7 +169,8 @@ func startAsUser(role string) (*exec.Cmd, error) {
 		SysProcAttr: &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
 			Pdeathsig:  unix.SIGKILL,
-			// Its user id means nothing yet in its namespace, so that it would lose all capabilities by execve(2) but for these.
+			// Its user id means nothing yet in its namespace, so that it would lose all
+			// capabilities by execve(2) but for these.
 			AmbientCaps: caps,
 		},
 	}
@@ -168,8 +180,8 @@ func startAsUser(role string) (*exec.Cmd, error) {
 		return nil, diagnoseUserNamespace(err)
 	}
 	if err := settleFromOutside(cmd.Process.Pid, ids, own); err != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 		return nil, err
 	}
 	return cmd, nil
@@ -210,8 +222,8 @@ func settleFromOutside(pid int, ids identityMaps, conn *os.File) error {
 // settled is the answer of a process that has settled in its user namespace; any other is an error.
 const settled = "ok"
 
-// settle makes the process root in the user namespace that it was started in, once the process at the other end of the socket has given it ids. Where that
-// fails, it says why, and ends.
+// settle makes the process root in the user namespace that it was started in, once the process at
+// the other end of the socket has given it ids. Where that fails, it says why, and ends.
 func settle(fd int) {
 	conn := os.NewFile(uintptr(fd), "socket")
 	defer conn.Close()
@@ -219,11 +231,14 @@ func settle(fd int) {
 	if _, err := fmt.Fscan(conn, &parent); err != nil {
 		os.Exit(1) // the outer process gave up, and says why
 	}
-	if err := becomeRoot(parent); err != nil {
-		io.WriteString(conn, err.Error())
+	answer := settled
+	err := becomeRoot(parent)
+	if err != nil {
+		answer = err.Error()
+	}
+	if _, writeErr := io.WriteString(conn, answer); err != nil || writeErr != nil {
 		os.Exit(1)
 	}
-	io.WriteString(conn, settled)
 }
 
 // becomeRoot takes on user 0 of the user namespace, and what comes with it.

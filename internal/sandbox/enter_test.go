@@ -55,7 +55,8 @@ func helpEnter() int {
 	return 0
 }
 
-// enter runs the enter helper, as another user if there is one, and returns its output without the name of the mount namespace, and how it ended.
+// enter runs the enter helper, as another user if there is one, and returns its output without the
+// name of the mount namespace, and how it ended.
 func enter(t *testing.T, as *syscall.Credential, args ...string) (string, *os.ProcessState) {
 	t.Helper()
 	cmd := helper(t, "enter", args...)
@@ -68,7 +69,8 @@ func enter(t *testing.T, as *syscall.Credential, args ...string) (string, *os.Pr
 	return string(out), cmd.ProcessState
 }
 
-// testUser returns the ordinary user that GENOCI_TEST_USER names, to be used by a test that runs as root.
+// testUser returns the ordinary user that GENOCI_TEST_USER names, to be used by a test that runs as
+// root.
 func testUser(t *testing.T) *syscall.Credential {
 	t.Helper()
 	name := os.Getenv("GENOCI_TEST_USER")
@@ -159,6 +161,59 @@ func start(t *testing.T, cmd *exec.Cmd) (lines *bufio.Scanner, wait func()) {
 	return bufio.NewScanner(stdout), func() { cmd.Wait() }
 }
 
+// TestEnterLacks: the error names what is missing, and how to mend it.
+func TestEnterLacks(t *testing.T) {
+	if os.Geteuid() != 0 || Rootless() {
+		t.Skip("only root of the machine can become another user")
+	}
+	if _, err := exec.LookPath("newuidmap"); err != nil {
+		lacking(t, "userns", err)
+	}
+	for _, test := range []struct{ path, want string }{
+		{"/nowhere", "newuidmap is not installed; apt-get install uidmap\n"},
+		{os.Getenv("PATH"), "no range of ids in /etc/subuid for user stranger; " +
+			"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 stranger\n"},
+	} {
+		cmd := helper(t, "enter", "exit")
+		cmd.Env = append(cmd.Env, "PATH="+test.path, "USER=stranger")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
+		out, err := cmd.Output()
+		if err == nil || string(out) != test.want {
+			t.Errorf("got %s%v, want %s", out, err, test.want)
+		}
+	}
+}
+
+// TestCheck: what is not well has a remedy.
+func TestCheck(t *testing.T) {
+	if entered {
+		t.Skip("it is about the machine outside of the namespace")
+	}
+	findings := Check()
+	for _, f := range findings {
+		if f.Name == "" || f.Detail == "" || f.OK != (f.Fix == "") {
+			t.Errorf("%+v", f)
+		}
+	}
+	if as := testUser(t); as != nil {
+		cmd := helper(t, "check")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+		out, err := cmd.Output()
+		want := "kernel true\nseccomp true\nnewuidmap true\nnewgidmap true\n" +
+			"subordinate user ids true\nsubordinate group ids true\nuser namespaces true\n"
+		if err != nil || string(out) != want {
+			t.Errorf("got %s%v, want %s", out, err, want)
+		}
+	}
+}
+
+func helpCheck() int {
+	for _, f := range Check() {
+		fmt.Println(f.Name, f.OK)
+	}
+	return 0
+}
+
 // TestAsUser runs all tests of this package again as an ordinary user.
 func TestAsUser(t *testing.T) {
 	as := testUser(t)
@@ -191,7 +246,8 @@ func TestInitIgnores(t *testing.T) {
 	}
 }
 
-// TestNothingLeaks: mounts of a command are seen by nobody else, even where the host's mounts are shared.
+// TestNothingLeaks: mounts of a command are seen by nobody else, even where the host's mounts are
+// shared.
 func TestNothingLeaks(t *testing.T) {
 	cmd := helper(t, "leaks", newRoot(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
@@ -200,7 +256,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
-// helpLeaks runs a command where all mounts are shared, and compares the mounts before, meanwhile and after.
+// helpLeaks runs a command where all mounts are shared, and compares the mounts before, meanwhile
+// and after.
 func helpLeaks() int {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		fmt.Println(err)
@@ -223,15 +280,18 @@ func helpLeaks() int {
 	return 0
 }
 
-// TestMaskedProc: where the host's /proc is partly covered, as in a container, the kernel refuses a new one in a user namespace. It also shows that root of
-// a user namespace with neither subordinate ids nor newuidmap can run commands.
+// TestMaskedProc: where the host's /proc is partly covered, as in a container, the kernel refuses a
+// new one in a user namespace. It also shows that root of a user namespace with neither subordinate
+// ids nor newuidmap can run commands.
 func TestMaskedProc(t *testing.T) {
 	cmd := helper(t, "maskproc", newRoot(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	out, err := cmd.Output()
 	comm, readErr := os.ReadFile("/proc/1/comm")
 	must(t, readErr)
-	want := "rootless=true\nuid 0, process 1 is " + string(comm) + "0\n"
+	want := "rootless=true\n" +
+		"no user namespaces: no space left on device: user.max_user_namespaces=0; sysctl -w user.max_user_namespaces=15000\n" +
+		"uid 0, process 1 is " + string(comm) + "0\n"
 	if err != nil || string(out) != want {
 		t.Errorf("got %q, %v, want %q", out, err, want)
 	}
@@ -243,7 +303,8 @@ func helpMaskProc() int {
 		fmt.Println(err)
 		return 1
 	}
-	// The ids of a user namespace that newuidmap made come in two ranges, and none of ours may lie in both.
+	// The ids of a user namespace that newuidmap made come in two ranges, and none of ours may lie
+	// in both.
 	ids := []syscall.SysProcIDMap{{Size: 1}, {ContainerID: 1, HostID: 1, Size: 65535}}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), helperEnv+"=masked")
@@ -259,6 +320,11 @@ func helpMaskProc() int {
 
 func helpMasked() int {
 	fmt.Printf("rootless=%v\n", Rootless())
+	// This is a setting of the user namespace alone.
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(diagnoseUserNamespace(unix.ENOSPC))
 	os.Args = []string{"", os.Args[1], `
 		echo "uid $(id -u), process 1 is $(cat /proc/1/comm)"
 		wc -c < /proc/keys

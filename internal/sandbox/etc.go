@@ -25,10 +25,12 @@ func etcFiles(hostname string) []etcFile {
 	}
 }
 
-// resolvedConf is where systemd-resolved lists the servers that it asks itself (systemd-resolved.service(8)).
+// resolvedConf is where systemd-resolved lists the servers that it asks itself
+// (systemd-resolved.service(8)).
 const resolvedConf = "/run/systemd/resolve/resolv.conf"
 
-// resolvers returns the host's resolv.conf(5). Where that names only the stub of systemd-resolved, it is the list of the servers behind it.
+// resolvers returns the host's resolv.conf(5). Where that names only the stub of systemd-resolved,
+// it is the list of the servers behind it.
 func resolvers(read func(name string) ([]byte, error)) string {
 	text := readText(read, resolvConf)
 	if slices.Equal(nameservers(text), []string{"127.0.0.53"}) {
@@ -59,7 +61,8 @@ func nameservers(text string) []string {
 	return addrs
 }
 
-// hosts returns a hosts(5) file: localhost and the command's own hostname, then the host's entries but those of localhost.
+// hosts returns a hosts(5) file: localhost and the command's own hostname, then the host's entries
+// but those of localhost.
 func hosts(hostname, host string) string {
 	var b strings.Builder
 	b.WriteString("127.0.0.1\tlocalhost " + hostname + "\n::1\tlocalhost ip6-localhost ip6-loopback\n")

@@ -53,7 +53,8 @@ func findMapper(name string) (string, error) {
 	return file, nil
 }
 
-// callerName is the name of the caller, by which subuid(5) may know them; a caller without an account has only a number.
+// callerName is the name of the caller, by which subuid(5) may know them; a caller without an
+// account has only a number.
 func callerName() string {
 	if u, err := user.LookupUid(os.Getuid()); err == nil {
 		return u.Name
@@ -89,15 +90,17 @@ func moreIDs(name string) string {
 	return "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name
 }
 
-// mapArgs returns the arguments of newuidmap(1) that map id to 0 and the ranges to the numbers from 1 on. What of a range was mapped before is left out,
-// since the kernel takes no host id twice.
+// mapArgs returns the arguments of newuidmap(1) that map id to 0 and the ranges to the numbers from
+// 1 on. What of a range was mapped before is left out, since the kernel takes no host id twice.
 func mapArgs(id int, ranges []idRange) []string {
 	mapped := []idRange{{int64(id), 1}}
 	args := []string{"0", strconv.Itoa(id), "1"}
 	next := int64(1)
 	for _, r := range ranges {
 		for _, part := range without(r, mapped) {
-			args = append(args, strconv.FormatInt(next, 10), strconv.FormatInt(part.first, 10), strconv.FormatInt(part.count, 10))
+			for _, n := range []int64{next, part.first, part.count} {
+				args = append(args, strconv.FormatInt(n, 10))
+			}
 			next += part.count
 			mapped = append(mapped, part)
 		}

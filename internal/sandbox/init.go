@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// job is what Run tells the init process of a command, as JSON on their socket. After it, the socket carries stopByte, or its end when Run's process
-// has died.
+// job is what Run tells the init process of a command, as JSON on their socket. After it, the
+// socket carries stopByte, or its end when Run's process has died.
 type job struct {
 	Root     string
 	Args     []string
@@ -41,10 +42,12 @@ type report struct {
 // stopByte asks the init process to send SIGTERM to the command.
 const stopByte = 's'
 
-// runInit is the life of the init process: it sets up the namespaces that it was started in, runs the command as its child, reaps what is orphaned,
-// and reports how the command ended. When it exits, the kernel kills what is left in its pid namespace. It returns its own exit status.
+// runInit is the life of the init process: it sets up the namespaces that it was started in, runs
+// the command as its child, reaps what is orphaned, and reports how the command ended. When it
+// exits, the kernel kills what is left in its pid namespace. It returns its own exit status.
 func runInit(fd int) int {
-	// The main thread keeps its credentials, and with them its parent-death signal; the thread that starts the command takes on those of the command.
+	// The main thread keeps its credentials, and with them its parent-death signal; the thread that
+	// starts the command takes on those of the command.
 	runtime.LockOSThread()
 	conn := os.NewFile(uintptr(fd), "socket")
 	started := make(chan int)
@@ -70,8 +73,9 @@ var errNoJob = errors.New("no job")
 // prepareInit reads the job and starts the command.
 func prepareInit(conn *os.File) (pid int, err error) {
 	// What ps(1) shows; it would be the number of the descriptor that was executed.
-	os.WriteFile("/proc/self/comm", []byte("genoci-init"), 0)
-	// Without this, a command that runs as root could trace the thread that started it, and so reach this process's memory.
+	_ = os.WriteFile("/proc/self/comm", []byte("genoci-init"), 0)
+	// Without this, a command that runs as root could trace the thread that started it, and so
+	// reach this process's memory.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return 0, os.NewSyscallError("prctl PR_SET_DUMPABLE", err)
 	}
@@ -79,7 +83,8 @@ func prepareInit(conn *os.File) (pid int, err error) {
 	if err := unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return 0, os.NewSyscallError("close_range", err)
 	}
-	// Commands tell the process 1 of a whole system things by signals. The Go runtime would end this one by them.
+	// Commands tell the process 1 of a whole system things by signals. The Go runtime would end
+	// this one by them.
 	signal.Notify(make(chan os.Signal, 1),
 		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGPWR)
 	in := json.NewDecoder(conn)
@@ -112,8 +117,8 @@ func obey(conn io.Reader, pid int) {
 	buf := make([]byte, 16)
 	for {
 		n, err := conn.Read(buf)
-		if strings.Contains(string(buf[:n]), string(stopByte)) {
-			unix.Kill(-pid, unix.SIGTERM)
+		if bytes.IndexByte(buf[:n], stopByte) >= 0 {
+			_ = unix.Kill(-pid, unix.SIGTERM) // a command that has ended needs none
 		}
 		if err != nil {
 			os.Exit(1)
@@ -172,7 +177,8 @@ func (j *job) start(conn *os.File) (int, error) {
 	unix.Umask(0o022)
 	pid, err := j.fork(program, &syscall.ProcAttr{Env: j.Env, Files: files, Sys: sys})
 	if errors.Is(err, unix.ENOENT) {
-		// The program is there, so it is what it needs that is missing: the interpreter of a script, or the dynamic loader.
+		// The program is there, so it is what it needs that is missing: the interpreter of a
+		// script, or the dynamic loader.
 		return 0, fmt.Errorf("exec %s: its interpreter: %w", program, ErrNotFound)
 	}
 	if err != nil {
@@ -189,7 +195,8 @@ func (r root) enter(dir string) error {
 	return unix.Chdir(dir)
 }
 
-// program returns the path to be executed for name; one with a slash is relative to the working folder.
+// program returns the path to be executed for name; one with a slash is relative to the working
+// folder.
 func (r root) program(name string, env []string) (string, error) {
 	if !strings.Contains(name, "/") {
 		return r.lookPath(name, env)
@@ -200,7 +207,8 @@ func (r root) program(name string, env []string) (string, error) {
 	return name, nil
 }
 
-// stdio returns the standard files of the command and how it is started: in a session of its own, so that it has no hold of the terminal of Run's process.
+// stdio returns the standard files of the command and how it is started: in a session of its own,
+// so that it has no hold of the terminal of Run's process.
 func (j *job) stdio(conn *os.File) ([]uintptr, *syscall.SysProcAttr, error) {
 	files := []uintptr{0, 1, 2}
 	sys := &syscall.SysProcAttr{Setsid: true}
@@ -212,18 +220,21 @@ func (j *job) stdio(conn *os.File) ([]uintptr, *syscall.SysProcAttr, error) {
 		sys.Setctty = true
 		return []uintptr{tty, tty, tty}, sys, nil
 	}
-	// /dev/stdout has to open for a user other than the one who made the pipe.
+	// /dev/stdout has to open for a user other than the one who made the pipe, if it may be given
+	// away: one that came from outside of the user namespace may not.
 	for _, fd := range files {
 		var st unix.Stat_t
 		if unix.Fstat(int(fd), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO && int(st.Uid) != j.User.UID {
-			unix.Fchown(int(fd), j.User.UID, -1)
+			_ = unix.Fchown(int(fd), j.User.UID, -1)
 		}
 	}
 	return files, sys, nil
 }
 
-// fork starts the program from this thread, which has to take on the command's credentials for that. It saves a second copy of this program: what is
-// set for a thread alone (credentials, capabilities, seccomp filter) is inherited by the processes that it starts. The thread ends with the goroutine.
+// fork starts the program from this thread, which has to take on the command's credentials for
+// that. It saves a second copy of this program: what is set for a thread alone (credentials,
+// capabilities, seccomp filter) is inherited by the processes that it starts. The thread ends with
+// the goroutine.
 func (j *job) fork(program string, attr *syscall.ProcAttr) (int, error) {
 	runtime.LockOSThread()
 	if err := confine(j.User, j.Filter); err != nil {

@@ -42,6 +42,7 @@ var helpers = map[string]func() int{
 	"maskproc": helpMaskProc,
 	"masked":   helpMasked,
 	"terminal": helpTerminal,
+	"check":    helpCheck,
 }
 
 // helper returns a command that runs a helper.
@@ -55,7 +56,8 @@ func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// lacking skips the test because the machine lacks a feature, or fails it where GENOCI_REQUIRE names the feature.
+// lacking skips the test because the machine lacks a feature, or fails it where GENOCI_REQUIRE
+// names the feature.
 func lacking(t *testing.T, feature string, reason any) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
@@ -145,7 +147,8 @@ func script(t *testing.T, c Cmd, text string) string {
 	return out.stdout
 }
 
-// tree returns the names, types, modes, owners, sizes, link targets and modification times of all that is in a folder, one a line.
+// tree returns the names, types, modes, owners, sizes, link targets and modification times of all
+// that is in a folder, one a line.
 func tree(t *testing.T, root string) []string {
 	t.Helper()
 	var lines []string

@@ -9,13 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2), open_tree(2)) is moved onto an open mount point
-// (move_mount(2)). So no path of an image is ever resolved by mount(2), and no option string has to be escaped.
+// All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2),
+// open_tree(2)) is moved onto an open mount point (move_mount(2)). So no path of an image is ever
+// resolved by mount(2), and no option string has to be escaped.
 
 // option is an option of a file system, without a value where it is a flag.
 type option struct{ key, value string }
 
-// newFS makes a mount of a new file system of that type, mounted nowhere yet. attrs are MOUNT_ATTR_ flags.
+// newFS makes a mount of a new file system of that type, mounted nowhere yet. attrs are MOUNT_ATTR_
+// flags.
 func newFS(fstype string, attrs int, options ...option) (int, error) {
 	fsfd, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -38,7 +40,8 @@ func newFS(fstype string, attrs int, options ...option) (int, error) {
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attrs)
 }
 
-// clone makes a copy of the mounts at and below name in dir, mounted nowhere yet, that differs by attrs (MOUNT_ATTR_ flags).
+// clone makes a copy of the mounts at and below name in dir, mounted nowhere yet, that differs by
+// attrs (MOUNT_ATTR_ flags).
 func clone(dir int, name string, attrs uint64) (int, error) {
 	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
 	if err != nil {
@@ -61,7 +64,8 @@ func attach(tree, dir int, name string) error {
 	return unix.MoveMount(tree, "", dir, name, flags)
 }
 
-// stage is where the mount namespace of a command is set up, before its root becomes the root of the process.
+// stage is where the mount namespace of a command is set up, before its root becomes the root of
+// the process.
 type stage struct {
 	dir     string // the root filesystem's path on the host
 	root    root   // the copy of it that is mounted over dir
@@ -69,17 +73,20 @@ type stage struct {
 	nodes   int    // the new /dev
 }
 
-// newStage makes the whole mount namespace private, and mounts over dir first a tmpfs and then a copy of dir.
+// newStage makes the whole mount namespace private, and mounts over dir first a tmpfs and then a
+// copy of dir.
 func newStage(dir string) (*stage, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, &os.PathError{Op: "make private", Path: "/", Err: err}
 	}
-	// No device node that a command makes shall open: nothing but the nodes of /dev, bound from the host, is on a mount with devices.
+	// No device node that a command makes shall open: nothing but the nodes of /dev, bound from the
+	// host, is on a mount with devices.
 	tree, err := clone(unix.AT_FDCWD, dir, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
-	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, option{"mode", "755"}, option{"size", "16m"})
+	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC,
+		option{"mode", "755"}, option{"size", "16m"})
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
@@ -117,7 +124,8 @@ func isDir(fd int) bool {
 
 // setUp mounts all that a command sees beside its root filesystem.
 func (s *stage) setUp(hostname string, binds []Bind) error {
-	// What an image links to below /proc or /dev from these files is then covered, not written over.
+	// What an image links to below /proc or /dev from these files is then covered, not written
+	// over.
 	for _, f := range etcFiles(hostname) {
 		if err := s.mountText(f.name, f.text); err != nil {
 			return mountError(f.name, err)
@@ -140,7 +148,8 @@ func (s *stage) setUp(hostname string, binds []Bind) error {
 	return nil
 }
 
-// mountText mounts a file with that text. Writing to it changes neither the host nor the root filesystem.
+// mountText mounts a file with that text. Writing to it changes neither the host nor the root
+// filesystem.
 func (s *stage) mountText(name, text string) error {
 	base := path.Base(name)
 	fd, err := unix.Openat(s.private, base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
@@ -163,7 +172,8 @@ func (s *stage) mountText(name, text string) error {
 	return s.mount(tree, name, 0)
 }
 
-// The paths below /proc and /sys that no command may see, or may write, are those of moby (daemon/pkg/oci, DefaultLinuxSpec).
+// The paths below /proc and /sys that no command may see, or may write, are those of moby
+// (daemon/pkg/oci, DefaultLinuxSpec).
 var (
 	maskedProc = []string{
 		"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
@@ -172,15 +182,16 @@ var (
 	maskedSys    = []string{"devices/virtual/powercap", "firmware"}
 )
 
-// mountKernel mounts a new proc or a new, read-only sysfs. The kernel refuses that in a user namespace where the host's own is partly covered
-// (proc), or where the network namespace is another's (sysfs); the host's is bound then.
+// mountKernel mounts a new proc or a new, read-only sysfs. The kernel refuses that in a user
+// namespace where the host's own is partly covered (proc), or where the network namespace is
+// another's (sysfs); the host's is bound then.
 func (s *stage) mountKernel(dir, fstype string, masked, readonly []string) error {
 	attrs := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	if fstype == "sysfs" {
 		attrs |= unix.MOUNT_ATTR_RDONLY
 	}
 	tree, err := newFS(fstype, attrs)
-	if err == unix.EPERM {
+	if errors.Is(err, unix.EPERM) {
 		tree, err = clone(unix.AT_FDCWD, dir, uint64(attrs))
 	}
 	if err != nil {
@@ -206,7 +217,7 @@ func (s *stage) mountKernel(dir, fstype string, masked, readonly []string) error
 // cover mounts a copy of from over to, if to exists.
 func cover(fromDir int, from string, toDir int, to string, attrs uint64) error {
 	tree, err := clone(fromDir, from, attrs)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -223,7 +234,7 @@ const emptyDir = "empty"
 func (s *stage) mask(dir int, name string) error {
 	var st unix.Stat_t
 	switch err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
-	case err == unix.ENOENT:
+	case errors.Is(err, unix.ENOENT):
 		return nil
 	case err != nil:
 		return err
@@ -236,7 +247,8 @@ func (s *stage) mask(dir int, name string) error {
 	return cover(s.private, emptyDir, dir, name, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NODEV)
 }
 
-// devices are the device nodes of /dev, with their numbers (Documentation/admin-guide/devices.txt of the kernel).
+// devices are the device nodes of /dev, with their numbers (Documentation/admin-guide/devices.txt
+// of the kernel).
 var devices = []struct {
 	name         string
 	major, minor uint32
@@ -246,7 +258,11 @@ var devices = []struct {
 
 // devLinks are the symbolic links of /dev.
 var devLinks = [][2]string{
-	{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"}, {"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+	{"fd", "/proc/self/fd"},
+	{"stdin", "/proc/self/fd/0"},
+	{"stdout", "/proc/self/fd/1"},
+	{"stderr", "/proc/self/fd/2"},
+	{"ptmx", "pts/ptmx"},
 }
 
 // mountDev mounts a new /dev.
@@ -278,7 +294,7 @@ func (s *stage) mountDev() error {
 		return mountError("/dev/shm", err)
 	}
 	mqueue, err := newFS("mqueue", nosuid|noexec|unix.MOUNT_ATTR_NODEV)
-	if err == unix.ENODEV {
+	if errors.Is(err, unix.ENODEV) {
 		return nil // a kernel without POSIX message queues
 	}
 	if err := s.mountNew(mqueue, err, "mqueue"); err != nil {
@@ -304,7 +320,7 @@ func (s *stage) mountPTS() error {
 	options := []option{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
 	pts, err := newFS("devpts", attrs, append(options, option{"gid", "5"})...)
-	if err == unix.EINVAL {
+	if errors.Is(err, unix.EINVAL) {
 		pts, err = newFS("devpts", attrs, options...)
 	}
 	return s.mountNew(pts, err, "pts")
@@ -313,7 +329,7 @@ func (s *stage) mountPTS() error {
 // mountNode binds a device node of the host, or a new one where the host has none.
 func (s *stage) mountNode(name string, dev uint64) error {
 	node, err := clone(unix.AT_FDCWD, "/dev/"+name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		if err = unix.Mknodat(s.private, name, unix.S_IFCHR|0o666, int(dev)); err == nil {
 			node, err = clone(s.private, name, 0)
 		}
@@ -328,7 +344,8 @@ func (s *stage) mountNode(name string, dev uint64) error {
 	return attach(node, s.nodes, name)
 }
 
-// bind mounts a file or folder of the host. Its mount point was made by Run, unless it is in /dev, which only exists now.
+// bind mounts a file or folder of the host. Its mount point was made by Run, unless it is in /dev,
+// which only exists now.
 func (s *stage) bind(b Bind) error {
 	var st unix.Stat_t
 	if err := unix.Stat(b.Source, &st); err != nil {
@@ -359,7 +376,8 @@ func (s *stage) become() error {
 	if err := unix.Fchdir(s.root.fd); err != nil {
 		return err
 	}
-	// The new root takes the place of the old one, which lands on top of it and is then detached (pivot_root(2), NOTES).
+	// The new root takes the place of the old one, which lands on top of it and is then detached
+	// (pivot_root(2), NOTES).
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return &os.PathError{Op: "pivot_root", Path: s.dir, Err: err}
 	}

@@ -11,17 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotFound is wrapped where a program, or the interpreter of a script, does not exist in the root filesystem.
+// ErrNotFound is wrapped where a program, or the interpreter of a script, does not exist in the
+// root filesystem.
 var ErrNotFound = errors.New("not found in the image")
 
-// DefaultPath is the PATH of a command whose Env has none. It is also the PATH by which its program is then looked up.
+// DefaultPath is the PATH of a command whose Env has none. It is also the PATH by which its program
+// is then looked up.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// maxLinks is how many symbolic links a path may run through, as in the kernel (path_resolution(7)).
+// maxLinks is how many symbolic links a path may run through, as in the kernel
+// (path_resolution(7)).
 const maxLinks = 40
 
-// root is an open root filesystem. Its methods resolve every path inside it, as after chroot(2): absolute links and ".." stay in it
-// (openat2(2), RESOLVE_IN_ROOT). Paths may begin with a slash or not.
+// root is an open root filesystem. Its methods resolve every path inside it, as after chroot(2):
+// absolute links and ".." stay in it (openat2(2), RESOLVE_IN_ROOT). Paths may begin with a slash or
+// not.
 type root struct{ fd int }
 
 func openRoot(dir string) (root, error) {
@@ -49,7 +53,8 @@ func (r root) open(name string, flags int, resolve uint64) (int, error) {
 	}
 }
 
-// openFile opens a regular file for reading; a missing one is an error that wraps fs.ErrNotExist. It never blocks on a fifo.
+// openFile opens a regular file for reading; a missing one is an error that wraps fs.ErrNotExist.
+// It never blocks on a fifo.
 func (r root) openFile(name string) (*os.File, error) {
 	fd, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -74,7 +79,8 @@ func (r root) isProgram(name string) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0
 }
 
-// made is a file or folder that root.ensure made. The parent folder is held open, since it can be renamed while a command runs.
+// made is a file or folder that root.ensure made. The parent folder is held open, since it can be
+// renamed while a command runs.
 type made struct {
 	parent int
 	name   string
@@ -83,9 +89,10 @@ type made struct {
 	ino    uint64
 }
 
-// ensure makes what is missing of name: folders (0755 root), and as the last element a folder or an empty file (0644 root). A symbolic link that
-// leads to something missing is followed, and what it leads to is made. The modification times of the parents stay as they are. It returns what
-// it made, parents first, also along with an error.
+// ensure makes what is missing of name: folders (0755 root), and as the last element a folder or an
+// empty file (0644 root). A symbolic link that leads to something missing is followed, and what it
+// leads to is made. The modification times of the parents stay as they are. It returns what it
+// made, parents first, also along with an error.
 func (r root) ensure(name string, dir bool) ([]made, error) {
 	if fd, err := r.open(name, unix.O_PATH, 0); err == nil {
 		unix.Close(fd)
@@ -117,14 +124,14 @@ func (r root) ensure(name string, dir bool) ([]made, error) {
 			}
 			rest = append(elements(link), rest...)
 			continue
-		case err == unix.ENOENT:
+		case errors.Is(err, unix.ENOENT):
 			m, err := makeIn(parent, elem, dir || len(rest) > 0)
 			if err != nil {
 				unix.Close(parent)
 				return news, err
 			}
 			news = append(news, m)
-		case err == unix.EINVAL: // exists, and is not a symbolic link
+		case errors.Is(err, unix.EINVAL): // exists, and is not a symbolic link
 			unix.Close(parent)
 		default:
 			unix.Close(parent)
@@ -135,7 +142,8 @@ func (r root) ensure(name string, dir bool) ([]made, error) {
 	return news, nil
 }
 
-// elements cuts a path into its elements, without the empty ones and "."; ".." means something only after its predecessors were resolved.
+// elements cuts a path into its elements, without the empty ones and "."; ".." means something only
+// after its predecessors were resolved.
 func elements(name string) []string {
 	var elems []string
 	for elem := range strings.SplitSeq(name, "/") {
@@ -185,7 +193,7 @@ func (m made) remove() error {
 	defer unix.Close(m.parent)
 	var st unix.Stat_t
 	err := unix.Fstatat(m.parent, m.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT || err == nil && (st.Dev != m.dev || st.Ino != m.ino || !m.dir && st.Size > 0) {
+	if errors.Is(err, unix.ENOENT) || err == nil && (st.Dev != m.dev || st.Ino != m.ino || !m.dir && st.Size > 0) {
 		return nil
 	}
 	if err == nil {
@@ -195,13 +203,14 @@ func (m made) remove() error {
 		}
 		err = keepTimes(m.parent, func() error { return unix.Unlinkat(m.parent, m.name, flags) })
 	}
-	if err != nil && err != unix.ENOTEMPTY {
+	if err != nil && !errors.Is(err, unix.ENOTEMPTY) {
 		return &os.PathError{Op: "remove", Path: m.name, Err: err}
 	}
 	return nil
 }
 
-// keepTimes calls change and then gives the folder the access and modification times that it had before.
+// keepTimes calls change and then gives the folder the access and modification times that it had
+// before.
 func keepTimes(dir int, change func() error) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(dir, &st); err != nil {
@@ -225,9 +234,10 @@ func (p mountPoints) remove() error {
 	return errors.Join(errs...)
 }
 
-// LookPath returns the path, inside the root filesystem at root, of the program called name. A name without a slash is looked up by the PATH in
-// env, or DefaultPath; elements of it that are not absolute are passed over. The error wraps ErrNotFound where there is no such
-// program: a regular file that somebody may execute.
+// LookPath returns the path, inside the root filesystem at root, of the program called name. A name
+// without a slash is looked up by the PATH in env, or DefaultPath; elements of it that are not
+// absolute are passed over. The error wraps ErrNotFound where there is no such program: a regular
+// file that somebody may execute.
 func LookPath(root, name string, env []string) (string, error) {
 	r, err := openRoot(root)
 	if err != nil {
@@ -271,7 +281,8 @@ func lookupEnv(env []string, key string) (string, bool) {
 // maxAccounts is how much is read of an image's /etc/passwd and /etc/group.
 const maxAccounts = 16 << 20
 
-// accounts opens one of the account files of the root filesystem; without it, the image has no accounts.
+// accounts opens one of the account files of the root filesystem; without it, the image has no
+// accounts.
 func (r root) accounts(name string) io.ReadCloser {
 	f, err := r.openFile(name)
 	if err != nil {

@@ -1,8 +1,11 @@
-// Package sandbox holds everything about Linux namespaces: entering genoci's own (a mount namespace, with a user namespace when not
-// root), and running one command in a root filesystem, apart from the host. It uses no other program but newuidmap and newgidmap.
-// It never decides what to run, and never changes a file of the root filesystem beyond the mount points that it makes and removes again.
+// Package sandbox holds everything about Linux namespaces: entering genoci's own (a mount
+// namespace, with a user namespace when not root), and running one command in a root filesystem,
+// apart from the host. It uses no other program but newuidmap and newgidmap. It never decides what
+// to run, and never changes a file of the root filesystem beyond the mount points that it makes and
+// removes again.
 //
-// The program starts itself again for both; Init, called first by main and by each TestMain, is where those copies begin.
+// The program starts itself again for both; Init, called first by main and by each TestMain, is
+// where those copies begin.
 //
 // It needs Linux 5.12 (mount_setattr(2); openat2(2), open_tree(2) and move_mount(2) are older).
 package sandbox
@@ -21,8 +24,9 @@ import (
 // ErrUnsupported is wrapped where the machine does not allow what is asked.
 var ErrUnsupported = errors.New("not supported here")
 
-// roleEnv is the environment variable that tells a copy of the program what it was started for: a role, a blank, and the number of the
-// file descriptor that it was given. The variable means nothing without that descriptor, so setting it by hand does nothing.
+// roleEnv is the environment variable that tells a copy of the program what it was started for: a
+// role, a blank, and the number of the file descriptor that it was given. The variable means
+// nothing without that descriptor, so setting it by hand does nothing.
 const roleEnv = "GENOCI_SANDBOX"
 
 // The roles of a copy.
@@ -36,14 +40,15 @@ const (
 // entered is set by Init, and by nothing else, in a copy that Enter started.
 var entered bool
 
-// Init turns the process into what Enter or Run started it for, if one of them did; as the init process of a command it does then not
-// return. Call it before anything else. In a process that was started in the ordinary way it looks at one environment variable, no more.
+// Init turns the process into what Enter or Run started it for, if one of them did; as the init
+// process of a command it does then not return. Call it before anything else. In a process that was
+// started in the ordinary way it looks at one environment variable, no more.
 func Init() {
 	value, ok := os.LookupEnv(roleEnv)
 	if !ok {
 		return
 	}
-	os.Unsetenv(roleEnv)
+	_ = os.Unsetenv(roleEnv)
 	role, number, _ := strings.Cut(value, " ")
 	fd, err := strconv.Atoi(number)
 	if err != nil || !belongs(role, fd) {
@@ -86,8 +91,9 @@ func roleVariable(role string, fd int) string {
 // Inside reports whether the process is in a namespace that Enter made.
 func Inside() bool { return entered }
 
-// Rootless reports whether the process is in a user namespace other than the machine's first one: where it is root, it is so only there, and
-// devices cannot be made. That holds after Enter by an ordinary user, and for root in a rootless container.
+// Rootless reports whether the process is in a user namespace other than the machine's first one:
+// where it is root, it is so only there, and devices cannot be made. That holds after Enter by an
+// ordinary user, and for root in a rootless container.
 func Rootless() bool { return rootless() }
 
 var rootless = sync.OnceValue(func() bool {
@@ -95,8 +101,8 @@ var rootless = sync.OnceValue(func() bool {
 	return err == nil && !isInitialMap(string(b))
 })
 
-// isInitialMap reports whether the text of a uid_map is that of the first user namespace, which maps all ids to themselves
-// (user_namespaces(7)).
+// isInitialMap reports whether the text of a uid_map is that of the first user namespace, which
+// maps all ids to themselves (user_namespaces(7)).
 func isInitialMap(text string) bool {
 	f := strings.Fields(text)
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == strconv.FormatUint(1<<32-1, 10)

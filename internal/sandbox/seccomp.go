@@ -14,11 +14,14 @@ import (
 
 //go:generate go run ./internal/gensyscalls
 
-// abi is a way of calling the kernel: its AUDIT_ARCH_ value, and the calls that it has, by ascending number.
+// abi is a way of calling the kernel: its AUDIT_ARCH_ value, and the calls that it has, by
+// ascending number.
 type abi struct {
 	arch  uint32
 	calls []syscallNumber
-	x32   []syscallNumber // the calls to which the x32 variant of amd64 gives numbers of its own, from x32First on; it shares the others
+	// x32 are the calls to which the x32 variant of amd64 gives numbers of its own, from x32First
+	// on; it shares the others.
+	x32 []syscallNumber
 }
 
 // A call of the x32 variant has x32Bit in its number.
@@ -32,8 +35,9 @@ type syscallNumber struct {
 	number uint32
 }
 
-// defaultFilter returns the seccomp program for the default profile of moby and the default capabilities, in the form that the kernel reads. Each
-// process makes it at most once, and only one that runs commands.
+// defaultFilter returns the seccomp program for the default profile of moby and the default
+// capabilities, in the form that the kernel reads. Each process makes it at most once, and only one
+// that runs commands.
 var defaultFilter = sync.OnceValues(func() ([]byte, error) {
 	profile, err := defaultProfile()
 	if err != nil {
@@ -51,7 +55,8 @@ func defaultProfile() (*specs.LinuxSeccomp, error) {
 	for i, c := range capabilities {
 		caps[i] = c.name
 	}
-	return seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}})
+	process := &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}
+	return seccomp.GetDefaultProfile(&specs.Spec{Process: process})
 }
 
 // filterInstruction is the size of struct sock_filter (linux/filter.h) in bytes.
@@ -68,12 +73,14 @@ func encode(prog []unix.SockFilter) []byte {
 	return b
 }
 
-// unknownCall is the answer to a call by a number that the table of the ABI does not have, as that of a call newer than this program. The C library then
-// does without the call, which it would not on EPERM.
+// unknownCall is the answer to a call by a number that the table of the ABI does not have, as that
+// of a call newer than this program. The C library then does without the call, which it would not
+// on EPERM.
 const unknownCall = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 
-// compile translates a profile to a program for seccomp(2). For each ABI the calls are cut into spans of numbers with the same answer, among which a
-// binary search decides, so that there are few instructions and few of them run for a call. A call by an unknown ABI gets the default action.
+// compile translates a profile to a program for seccomp(2). For each ABI the calls are cut into
+// spans of numbers with the same answer, among which a binary search decides, so that there are few
+// instructions and few of them run for a call. A call by an unknown ABI gets the default action.
 func compile(profile *specs.LinuxSeccomp, abis []abi) ([]unix.SockFilter, error) {
 	rules := map[string][]specs.LinuxSyscall{}
 	for _, s := range profile.Syscalls {
@@ -110,15 +117,17 @@ func compile(profile *specs.LinuxSeccomp, abis []abi) ([]unix.SockFilter, error)
 	return p.code, nil
 }
 
-// The fields of struct seccomp_data (seccomp(2)). Arguments have 64 bits, low half first on the machines that genoci knows.
+// The fields of struct seccomp_data (seccomp(2)). Arguments have 64 bits, low half first on the
+// machines that genoci knows.
 const (
 	offsetNumber = 0
 	offsetArch   = 4
 	offsetArgs   = 16
 )
 
-// program is a seccomp program that is written from its end to its beginning: whatever an instruction jumps to is there already. The same instruction
-// going to the same places is written once.
+// program is a seccomp program that is written from its end to its beginning: whatever an
+// instruction jumps to is there already. The same instruction going to the same places is written
+// once.
 type program struct {
 	code   []unix.SockFilter // the last instruction first
 	known  map[instruction]place
@@ -194,7 +203,8 @@ func (p *program) test(op uint16, k uint32, yes, no place) place {
 	return p.write(i, p.skip(yes), p.skip(no))
 }
 
-// near returns a place from which to comes next, and which a conditional jump reaches: it can skip 255 instructions, of which one may be another relay.
+// near returns a place from which to comes next, and which a conditional jump reaches: it can skip
+// 255 instructions, of which one may be another relay.
 func (p *program) near(to place) place {
 	reached := func(at place) bool { return len(p.code)-int(at)-1 < 255 }
 	if reached(to) {

@@ -16,10 +16,10 @@ type callData struct {
 }
 
 func (d callData) word(offset uint32) uint32 {
-	switch {
-	case offset == 0:
+	switch offset {
+	case offsetNumber:
 		return d.number
-	case offset == 4:
+	case offsetArch:
 		return d.arch
 	default:
 		arg := d.args[(offset-16)/8]
@@ -122,8 +122,9 @@ func holds(a specs.LinuxSeccompArg, d callData) bool {
 	panic(a.Op)
 }
 
-// TestDefaultFilter compares the program with the profile for every call of every ABI, for the numbers around them, and for arguments around those that the
-// profile names, with and without high halves.
+// TestDefaultFilter compares the program with the profile for every call of every ABI, for the
+// numbers around them, and for arguments around those that the profile names, with and without high
+// halves.
 func TestDefaultFilter(t *testing.T) {
 	profile, err := defaultProfile()
 	if err != nil {
@@ -223,7 +224,8 @@ func TestDefaultFilterTells(t *testing.T) {
 	}
 }
 
-// TestCompileRandom compares programs with profiles that use all operators, on tables long enough for jumps that no conditional jump can do.
+// TestCompileRandom compares programs with profiles that use all operators, on tables long enough
+// for jumps that no conditional jump can do.
 func TestCompileRandom(t *testing.T) {
 	ops := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual,
 		specs.OpGreaterThan, specs.OpGreaterEqual, specs.OpMaskedEqual}

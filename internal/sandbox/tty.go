@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTTY makes a terminal in the devpts of the command, sends the master side over conn, and returns the other side, which belongs to the
-// command's user as after login(1).
+// openTTY makes a terminal in the devpts of the command, sends the master side over conn, and
+// returns the other side, which belongs to the command's user as after login(1).
 func openTTY(conn *os.File, uid int) (uintptr, error) {
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -22,7 +22,8 @@ func openTTY(conn *os.File, uid int) (uintptr, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return 0, err
 	}
-	tty, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
+	tty, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -32,8 +33,8 @@ func openTTY(conn *os.File, uid int) (uintptr, error) {
 	return tty, unix.Sendmsg(int(conn.Fd()), []byte{0}, unix.UnixRights(master), nil, 0)
 }
 
-// receiveTTY returns what openTTY sent. Where the init process failed before that, it returns no terminal. What follows on the connection is to be
-// read from the reader.
+// receiveTTY returns what openTTY sent. Where the init process failed before that, it returns no
+// terminal. What follows on the connection is to be read from the reader.
 func receiveTTY(conn *os.File) (*os.File, io.Reader, error) {
 	first, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(int(conn.Fd()), first, rights, unix.MSG_CMSG_CLOEXEC)
@@ -54,8 +55,9 @@ func receiveTTY(conn *os.File) (*os.File, io.Reader, error) {
 	return os.NewFile(uintptr(fds[0]), "/dev/ptmx"), conn, nil
 }
 
-// relay joins the command's terminal with Stdin and Stdout. The function that it returns is to be called when the command has ended: it waits for the
-// last output and restores the caller's terminal.
+// relay joins the command's terminal with Stdin and Stdout. The function that it returns is to be
+// called when the command has ended: it waits for the last output and restores the caller's
+// terminal.
 func (c *Cmd) relay(master *os.File) (end func()) {
 	var output sync.WaitGroup
 	output.Go(func() {
@@ -63,7 +65,7 @@ func (c *Cmd) relay(master *os.File) (end func()) {
 		if stdout == nil {
 			stdout = io.Discard
 		}
-		io.Copy(stdout, master) // ends by EIO when no process has the terminal open any more
+		_, _ = io.Copy(stdout, master) // ends by EIO when no process has the terminal open any more
 	})
 	stdin, ok := c.Stdin.(*os.File)
 	if !ok {
@@ -97,11 +99,12 @@ const endOfInput = 4
 // feed copies r to the terminal.
 func feed(master *os.File, r io.Reader) {
 	if _, err := io.Copy(master, r); err == nil {
-		master.Write([]byte{endOfInput})
+		_, _ = master.Write([]byte{endOfInput}) // fails when nobody reads any more
 	}
 }
 
-// untilReader reads a file until the other one can be read or is at its end. It so never holds a byte that comes later.
+// untilReader reads a file until the other one can be read or is at its end. It so never holds a
+// byte that comes later.
 type untilReader struct{ file, end *os.File }
 
 func (r *untilReader) Read(p []byte) (int, error) {
@@ -119,7 +122,8 @@ func (r *untilReader) Read(p []byte) (int, error) {
 	}
 }
 
-// makeRaw puts a terminal into the raw mode of cfmakeraw(3), and returns how to undo that. It does nothing with what is no terminal.
+// makeRaw puts a terminal into the raw mode of cfmakeraw(3), and returns how to undo that. It does
+// nothing with what is no terminal.
 func makeRaw(fd int) (restore func()) {
 	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -135,10 +139,11 @@ func makeRaw(fd int) (restore func()) {
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &raw); err != nil {
 		return func() {}
 	}
-	return func() { unix.IoctlSetTermios(fd, unix.TCSETS, old) }
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, old) }
 }
 
-// followSize gives the terminal to the size of from, now and whenever that changes, until stop is called.
+// followSize gives the terminal to the size of from, now and whenever that changes, until stop is
+// called.
 func followSize(from, to *os.File) (stop func()) {
 	resize := func() error {
 		size, err := unix.IoctlGetWinsize(int(from.Fd()), unix.TIOCGWINSZ)
@@ -155,7 +160,7 @@ func followSize(from, to *os.File) (stop func()) {
 	var following sync.WaitGroup
 	following.Go(func() {
 		for range changes {
-			resize()
+			_ = resize() // fails when the command has ended
 		}
 	})
 	return func() {

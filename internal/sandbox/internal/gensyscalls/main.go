@@ -1,5 +1,6 @@
-// Command gensyscalls writes the tables of system call numbers that the seccomp compiler of package sandbox needs, from the constants of
-// golang.org/x/sys/unix. It is run by go generate in the folder of that package.
+// Command gensyscalls writes the tables of system call numbers that the seccomp compiler of package
+// sandbox needs, from the constants of golang.org/x/sys/unix. It is run by go generate in the
+// folder of that package.
 package main
 
 import (
@@ -24,12 +25,14 @@ type syscall struct {
 	number int
 }
 
-// armPrivate are the calls that Linux has on arm beside its table (arch/arm/include/uapi/asm/unistd.h).
+// armPrivate are the calls that Linux has on arm beside its table
+// (arch/arm/include/uapi/asm/unistd.h).
 var armPrivate = []syscall{
 	{"breakpoint", 0xf0001}, {"cacheflush", 0xf0002}, {"usr26", 0xf0003}, {"usr32", 0xf0004}, {"set_tls", 0xf0005}, {"get_tls", 0xf0006},
 }
 
-// x32 are the calls to which the x32 variant of amd64 gives a number of its own (arch/x86/entry/syscalls/syscall_64.tbl).
+// x32 are the calls to which the x32 variant of amd64 gives a number of its own
+// (arch/x86/entry/syscalls/syscall_64.tbl).
 var x32 = []syscall{
 	{"rt_sigaction", 512}, {"rt_sigreturn", 513}, {"ioctl", 514}, {"readv", 515}, {"writev", 516}, {"recvfrom", 517}, {"sendmsg", 518},
 	{"recvmsg", 519}, {"execve", 520}, {"ptrace", 521}, {"rt_sigpending", 522}, {"rt_sigtimedwait", 523}, {"rt_sigqueueinfo", 524},
