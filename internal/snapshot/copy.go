@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -210,14 +211,14 @@ func (c *copier) open(f *folder, name string) (*folder, error) {
 func (o *CopyOptions) openEach(dirs []*os.File, name string) (opened []*os.File, hidden bool, err error) {
 	for _, dir := range dirs {
 		sub, err := openDirAt(int(dir.Fd()), name)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			opened = append(opened, sub)
 			if o.isOpaque(sub) {
 				return opened, true, nil
 			}
-		case unix.ENOENT:
-		case unix.ENOTDIR:
+		case errors.Is(err, unix.ENOENT):
+		case errors.Is(err, unix.ENOTDIR):
 			return opened, true, nil
 		default:
 			return opened, false, err

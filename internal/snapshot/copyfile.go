@@ -1,7 +1,9 @@
 package snapshot
 
 import (
+	"errors"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -210,14 +212,11 @@ func procPath(dir int, name string) string {
 
 // copyXattrs copies all extended attributes but those that o leaves out and the label that SELinux gives every file.
 func (o *CopyOptions) copyXattrs(dst, src xattrs) error {
-	list, err := readXattr(src.list)
-	if err == unix.ENOTSUP || len(list) == 0 {
-		return nil
-	}
+	names, err := XattrNames(src.list)
 	if err != nil {
 		return err
 	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+	for _, name := range names {
 		if name == "security.selinux" || name != o.Opaque && o.Keep != nil && !o.Keep(name) {
 			continue
 		}
@@ -232,6 +231,18 @@ func (o *CopyOptions) copyXattrs(dst, src xattrs) error {
 	return nil
 }
 
+// XattrNames returns the names of the extended attributes of a file that list, a call like listxattr(2), lists.
+func XattrNames(list func(buf []byte) (int, error)) ([]string, error) {
+	names, err := readXattr(list)
+	if errors.Is(err, unix.ENOTSUP) || err == nil && len(names) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("listxattr", err)
+	}
+	return strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00"), nil
+}
+
 // readXattr calls read with a buffer that is long enough.
 func readXattr(read func(buf []byte) (int, error)) ([]byte, error) {
 	buf := make([]byte, 128)
@@ -240,7 +251,7 @@ func readXattr(read func(buf []byte) (int, error)) ([]byte, error) {
 		if err == nil {
 			return buf[:n], nil
 		}
-		if err != unix.ERANGE {
+		if !errors.Is(err, unix.ERANGE) {
 			return nil, err
 		}
 		if n, err = read(nil); err != nil {

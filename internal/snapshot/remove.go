@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 // A path that is not there is no error.
 func RemoveAll(path string) error {
 	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -73,7 +74,7 @@ func (r *remover) empty(dir *os.File, depth int) error {
 // dir deletes the folder name in parent.
 func (r *remover) dir(parent *os.File, name string, depth int) error {
 	dir, err := openToEmpty(int(parent.Fd()), name)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -118,7 +119,7 @@ func openToEmpty(parent int, name string) (*os.File, error) {
 		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 	}
 	fd, err := unix.Openat2(parent, name, &how)
-	if err == unix.EACCES {
+	if errors.Is(err, unix.EACCES) {
 		if err = permit(parent, name, how); err == nil {
 			fd, err = unix.Openat2(parent, name, &how)
 		}

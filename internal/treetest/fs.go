@@ -154,7 +154,7 @@ func Dump(t testing.TB, dir string, opts ...Option) string {
 			n.mtime = time.Time{}
 		}
 		n.group = d.group(n)
-		fmt.Fprintln(&out, n.node.String())
+		fmt.Fprintln(&out, n.String())
 	}
 	return out.String()
 }

@@ -14,12 +14,12 @@ import (
 
 // probe tries a small tree in the driver's folder: whether it can be mounted, and whether a rename, a removed file, a
 // replaced folder and an extended attribute end up in the upper folder as they should.
-func (d *Driver) probe(dir string) error {
+func (d *Driver) probe(dir string) (err error) {
 	part, err := d.Store.New(context.Background(), "")
 	if err != nil {
 		return err
 	}
-	defer part.Close()
+	defer func() { err = errors.Join(err, part.Close()) }()
 	if err := d.try(part.Dir()); err != nil {
 		return fmt.Errorf("overlay in %s%s: %w: %w%s", dir, onFileSystem(dir), snapshot.ErrUnsupported, err, advice(err))
 	}

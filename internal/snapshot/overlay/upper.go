@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -91,22 +92,10 @@ func (a attributes) isOpaque(name string) (opaque bool, err error) {
 
 // names returns which of the overlay's own attributes a file has.
 func (a attributes) names(name string) ([]string, error) {
-	buf := make([]byte, 1024)
-	n, err := unix.Llistxattr(name, buf)
-	if err == unix.ERANGE {
-		buf = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Llistxattr(name, buf)
-	}
-	if err != nil && err != unix.ENOTSUP || n <= 0 {
-		return nil, err
-	}
-	var names []string
-	for attr := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
-		if strings.HasPrefix(attr, string(a)) && !a.escaped(attr) {
-			names = append(names, attr)
-		}
-	}
-	return names, nil
+	all, err := snapshot.XattrNames(func(buf []byte) (int, error) { return unix.Llistxattr(name, buf) })
+	return slices.DeleteFunc(all, func(attr string) bool {
+		return !strings.HasPrefix(attr, string(a)) || a.escaped(attr)
+	}), err
 }
 
 // checkUpper returns an error if a tree's upper folder has something in it that does not stand for itself.

@@ -33,7 +33,7 @@ func OnFileSystem(t *testing.T, kind string, test func(t *testing.T, tempDir fun
 			}
 		})
 		test(t, func(t *testing.T) string {
-			dir, err := os.MkdirTemp(mount, "")
+			dir, err := os.MkdirTemp(mount, "") //nolint:usetesting // t.TempDir is not on this file system
 			if err != nil {
 				t.Fatal(err)
 			}
