@@ -148,7 +148,7 @@ broken:
 `)
 	before := w.listing()
 	res := w.fail(1, "exit status 7")
-	for _, want := range []string{"genoci.yaml:5:", `target "broken"`, "about to fail"} {
+	for _, want := range []string{"genoci.yaml:6:8: ", `target "broken"`, "about to fail"} {
 		if !strings.Contains(res.Stderr, want) {
 			t.Errorf("%q is missing in\n%s", want, res.Stderr)
 		}
