@@ -1,19 +1,28 @@
 //go:build ignore
 
-// Server answers every request with its own name.
+// Server tells everybody who connects its own name.
 package main
 
 import (
 	"flag"
-	"fmt"
+	"io"
 	"log"
-	"net/http"
+	"net"
 )
 
 func main() {
 	listen := flag.String("listen", ":8080", "address to listen on")
 	flag.Parse()
-	log.Fatal(http.ListenAndServe(*listen, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "server")
-	})))
+	l, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		io.WriteString(conn, "server\n")
+		conn.Close()
+	}
 }
