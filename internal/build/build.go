@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -247,7 +248,8 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	return res, err
 }
 
-// buildAll builds all images, as many at once as Jobs says.
+// buildAll builds all images, as many at once as Jobs says. Of those that could be begun, the first in
+// the plan is.
 func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -255,37 +257,58 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0)
 	}
-	slots := make(chan struct{}, jobs)
-	var wg sync.WaitGroup
-	for _, img := range p.Images {
+	running, finished := 0, make(chan *node)
+	begin := func(img *plan.Image) (settled bool) {
 		n := nodes[img]
-		wg.Go(func() {
-			defer close(n.done)
-			if failed := n.wait(); failed != nil {
-				n.err = fmt.Errorf("%w: target %q", errSkipped, failed)
-				b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: failed.String()})
-				return
-			}
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-			case <-ctx.Done():
-			}
-			if n.err = b.buildImage(ctx, nodes, n); n.err == nil {
-				return
-			}
-			if errors.Is(n.err, context.Canceled) {
-				b.report(Event{Kind: ImageSkipped, Target: n.String()})
-				return
-			}
-			b.report(Event{Kind: ImageFailed, Target: n.String(), Err: n.err})
-			if !b.KeepGoing {
-				cancel()
-			}
-		})
+		ready, failed := n.ready()
+		switch {
+		case failed != nil:
+			b.skip(n, fmt.Errorf("%w: target %q", errSkipped, failed), failed.String())
+			return true
+		case !ready || running == jobs || ctx.Err() != nil:
+			return false
+		}
+		running++
+		go func() {
+			n.err = b.buildImage(ctx, nodes, n)
+			finished <- n
+		}()
+		return true
 	}
-	wg.Wait()
+	waiting := slices.Clone(p.Images)
+	for {
+		waiting = slices.DeleteFunc(waiting, begin)
+		if running == 0 {
+			break
+		}
+		n := <-finished
+		running--
+		b.ended(n)
+		if n.err != nil && !b.KeepGoing {
+			cancel()
+		}
+	}
+	for _, img := range waiting {
+		b.skip(nodes[img], ctx.Err(), "")
+	}
 	return nodes.failure(p)
+}
+
+// ended notes that an image was built, or could not be.
+func (b *Builder) ended(n *node) {
+	switch n.done = true; {
+	case n.err == nil:
+	case errors.Is(n.err, context.Canceled):
+		b.report(Event{Kind: ImageSkipped, Target: n.String()})
+	default:
+		b.report(Event{Kind: ImageFailed, Target: n.String(), Err: n.err})
+	}
+}
+
+// skip notes that an image is not built, because of another one or of an interruption.
+func (b *Builder) skip(n *node, err error, failed string) {
+	n.done, n.err = true, err
+	b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: failed})
 }
 
 // report passes an event on.

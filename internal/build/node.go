@@ -29,14 +29,14 @@ type node struct {
 	needs   []*node
 	hooksOn bool // pre hooks began
 
-	// known (by Forecast) or done (by Build): img is complete.
+	// known (by Forecast), or done without err (by Build): img is complete.
 	known  bool
 	img    image.Image
 	result *ImageResult
 	added  int64
 	cached bool // no step was carried out
 
-	done chan struct{}
+	done bool // nothing more happens to it; set and read by buildAll alone
 	err  error
 }
 
@@ -46,7 +46,7 @@ type nodes map[*plan.Image]*node
 func newNodes(p *plan.Plan) nodes {
 	all := nodes{}
 	for _, img := range p.Images {
-		n := &node{Image: img, file: p.Spec.File, done: make(chan struct{}), cached: true}
+		n := &node{Image: img, file: p.Spec.File, cached: true}
 		if img.Base.Image != nil {
 			n.needs = append(n.needs, all[img.Base.Image])
 		}
@@ -90,15 +90,14 @@ func (n *node) dependencies(ok func(*node) bool) bool {
 	return true
 }
 
-// wait waits for all that n needs, and returns one that failed.
-func (n *node) wait() *plan.Image {
-	var failed *plan.Image
+// ready reports whether all that n needs is built, and returns one that never will be.
+func (n *node) ready() (ready bool, failed *plan.Image) {
 	for _, d := range n.needs {
-		if <-d.done; d.err != nil && failed == nil {
-			failed = d.Image
+		if d.done && d.err != nil {
+			return false, d.Image
 		}
 	}
-	return failed
+	return n.dependencies(func(d *node) bool { return d.done }), nil
 }
 
 // add adds a layer that a step made; one without a DiffID is none.

@@ -49,7 +49,7 @@ func (s *step) readArchive(ctx context.Context, op *spec.Expand, f source.File) 
 		return nil, err
 	}
 	defer r.Close()
-	spool, err := s.tempFile()
+	spool, err := s.Cache.Temp()
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +58,7 @@ func (s *step) readArchive(ctx context.Context, op *spec.Expand, f source.File) 
 	if err != nil {
 		return nil, err
 	}
+	s.files = append(s.files, a)
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
 	}
