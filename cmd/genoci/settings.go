@@ -54,27 +54,28 @@ type value struct{ text, origin string }
 
 // applySettings gives the flags of cmd that were not set the values that the environment and the files have for them.
 func applySettings(cmd *cobra.Command) error {
-	var open []*pflag.Flag
-	var which []setting
+	wanted := make(map[setting]*pflag.Flag)
 	for _, s := range settings {
 		if f := cmd.Flags().Lookup(s.flag); f != nil {
-			open, which = append(open, f), append(which, s)
+			wanted[s] = f
 		}
 	}
-	if len(open) == 0 {
+	if len(wanted) == 0 {
 		return nil
 	}
 	files, err := readSettings()
 	if err != nil {
 		return err
 	}
-	for i, f := range open {
-		v, ok := which[i].lookup(files)
-		if !ok || f.Changed {
+	for _, s := range settings {
+		f := wanted[s]
+		if f == nil || f.Changed {
 			continue
 		}
-		if err := f.Value.Set(v.text); err != nil {
-			return usagef("%s: %w", v.origin, err)
+		if v, ok := s.lookup(files); ok {
+			if err := f.Value.Set(v.text); err != nil {
+				return usagef("%s: %w", v.origin, err)
+			}
 		}
 	}
 	return nil
@@ -93,8 +94,14 @@ func (s setting) lookup(files []map[string]value) (value, bool) {
 	return value{}, false
 }
 
-// readSettings reads the settings files that exist, and returns their values by the names of flags.
-func readSettings() ([]map[string]value, error) {
+// settingsFile is a place of settings.
+type settingsFile struct {
+	path string
+	keys map[string]string // the keys that it may have, with their flags; "" for those without effect
+}
+
+// settingsFiles returns the places in the order in which they count.
+func settingsFiles() []settingsFile {
 	atom, own := make(map[string]string), make(map[string]string)
 	for _, s := range settings {
 		own[s.key()] = s.flag
@@ -105,38 +112,33 @@ func readSettings() ([]map[string]value, error) {
 	for _, key := range atomUnused {
 		atom[key] = ""
 	}
-
-	places := []struct {
-		path string
-		keys map[string]string
-	}{{"atom_config.yaml", atom}}
+	files := []settingsFile{{"atom_config.yaml", atom}}
 	if home, err := os.UserHomeDir(); err == nil {
-		places = append(places, struct {
-			path string
-			keys map[string]string
-		}{filepath.Join(home, ".config/atom/config.yaml"), atom})
+		files = append(files, settingsFile{filepath.Join(home, ".config/atom/config.yaml"), atom})
 	}
 	if config, err := os.UserConfigDir(); err == nil {
-		places = append(places, struct {
-			path string
-			keys map[string]string
-		}{filepath.Join(config, "genoci/config.yaml"), own})
+		files = append(files, settingsFile{filepath.Join(config, "genoci/config.yaml"), own})
 	}
+	return files
+}
 
-	var files []map[string]value
-	for _, p := range places {
-		f, err := readSettingsFile(p.path, p.keys)
+// readSettings reads all settings files, and returns their values by the names of flags.
+func readSettings() ([]map[string]value, error) {
+	var all []map[string]value
+	for _, f := range settingsFiles() {
+		values, err := f.read()
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, f)
+		all = append(all, values)
 	}
-	return files, nil
+	return all, nil
 }
 
-// readSettingsFile reads a file whose keys stand for flags as keys says ("": for none). A file that does not exist is empty.
-func readSettingsFile(path string, keys map[string]string) (map[string]value, error) {
-	data, err := os.ReadFile(path)
+// read returns the values of the file by the names of flags. A file that does not exist is empty, and so is one in the home of
+// somebody else, as sudo may have it.
+func (s settingsFile) read() (map[string]value, error) {
+	data, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil, nil
 	}
@@ -145,24 +147,24 @@ func readSettingsFile(path string, keys map[string]string) (map[string]value, er
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, usagef("%s: %w", path, err)
+		return nil, usagef("%s: %w", s.path, err)
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
 	}
 	top := doc.Content[0]
 	if top.Kind != yaml.MappingNode {
-		return nil, usagef("%s:%d: settings are a map of keys and values", path, top.Line)
+		return nil, usagef("%s:%d: settings are a map of keys and values", s.path, top.Line)
 	}
 	values := make(map[string]value)
 	seen := make(map[string]bool)
 	for i := 0; i < len(top.Content); i += 2 {
 		key, val := top.Content[i], top.Content[i+1]
-		at := fmt.Sprintf("%s:%d", path, key.Line)
-		flag, known := keys[key.Value]
+		at := fmt.Sprintf("%s:%d", s.path, key.Line)
+		flag, known := s.keys[key.Value]
 		switch {
 		case !known:
-			return nil, unknownSetting(at, key.Value, keys)
+			return nil, unknownSetting(at, key.Value, s.keys)
 		case seen[key.Value]:
 			return nil, usagef("%s: %q stands here twice", at, key.Value)
 		case val.Kind != yaml.ScalarNode || val.Tag == "!!null":
