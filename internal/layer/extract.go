@@ -119,7 +119,7 @@ func (x *extractor) put(e Entry, target string, content func(io.Writer) error) e
 	if err != nil {
 		return err
 	}
-	return x.setMetadata(at, name, e)
+	return x.setMetadata(at, name, e, func() error { return chmodAt(at, name, e) })
 }
 
 func mknod(fd int, name string, e Entry) error {
@@ -178,20 +178,25 @@ func (x *extractor) file(fd int, name string, e Entry, content func(io.Writer) e
 	if err != nil {
 		return err
 	}
-	// Only Write of the file is shown, so that copies go through our large buffer.
-	err = content(struct{ io.Writer }{f})
+	err = x.fill(f, fd, name, e, content)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
+	return err
+}
+
+// fill gives the new file f, called name in the folder fd, its content and metadata.
+func (x *extractor) fill(f *os.File, fd int, name string, e Entry, content func(io.Writer) error) error {
+	// Only Write of the file is shown, so that copies go through our large buffer.
+	if err := content(struct{ io.Writer }{f}); err != nil {
 		return err
 	}
 	if e.Type != TypeFile {
-		if err := unix.Lsetxattr(procPath(fd, name), nodeXattr, []byte(formatNode(e)), 0); err != nil {
+		if err := unix.Fsetxattr(int(f.Fd()), nodeXattr, []byte(formatNode(e)), 0); err != nil {
 			return fmt.Errorf("setxattr %s: %w", nodeXattr, err)
 		}
 	}
-	return x.setMetadata(fd, name, e)
+	return x.setMetadata(fd, name, e, func() error { return unix.Fchmod(int(f.Fd()), e.Mode) })
 }
 
 // mkdir makes a folder, or takes the one that is there.
@@ -292,8 +297,8 @@ func (x *extractor) hideChildren(path string) error {
 }
 
 // setMetadata sets owner, extended attributes, mode and time of what is no folder, in the order in which one does not clear
-// or forbid another: a new owner clears capabilities and setuid, and user attributes want a writable file.
-func (x *extractor) setMetadata(fd int, name string, e Entry) error {
+// or forbid another: a new owner clears capabilities and setuid, and user attributes want a writable file. chmod sets the mode.
+func (x *extractor) setMetadata(fd int, name string, e Entry, chmod func() error) error {
 	if x.options.KeepOwner {
 		if err := unix.Fchownat(fd, name, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("chown %d:%d: %w", e.UID, e.GID, err)
@@ -302,10 +307,8 @@ func (x *extractor) setMetadata(fd int, name string, e Entry) error {
 	if err := x.setXattrs(fd, name, e, !x.parent.inherits); err != nil {
 		return err
 	}
-	if e.Type != TypeSymlink {
-		if err := chmodAt(fd, name, e.Mode); err != nil {
-			return fmt.Errorf("chmod: %w", err)
-		}
+	if err := chmod(); err != nil {
+		return fmt.Errorf("chmod: %w", err)
 	}
 	t := unix.Timespec{Sec: e.MTime}
 	if err := unix.UtimesNanoAt(fd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -345,14 +348,17 @@ func (x *extractor) setXattrs(fd int, name string, e Entry, clean bool) error {
 // maySet reports whether the process is expected to be able to set the extended attribute.
 func (x *extractor) maySet(attr string) bool { return x.options.KeepOwner || !privilegedXattr(attr) }
 
-// chmodAt sets the mode of name, which is no symlink, in the folder fd.
-func chmodAt(fd int, name string, mode uint32) error {
+// chmodAt sets the mode of name in the folder fd. Symlinks have none of their own.
+func chmodAt(fd int, name string, e Entry) error {
+	if e.Type == TypeSymlink {
+		return nil
+	}
 	file, err := openBelow(fd, name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(file)
-	return chmodFD(file, mode)
+	return chmodFD(file, e.Mode)
 }
 
 // enterParent opens the folder at path, which the next entry goes to, and makes it if it is missing.

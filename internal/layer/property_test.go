@@ -167,7 +167,7 @@ func realRoot() bool {
 }
 
 // tick returns a time on the clock of dir's file system that is later than all ctimes in it so far.
-func tick(t *testing.T, dir string) time.Time {
+func tick(t testing.TB, dir string) time.Time {
 	t.Helper()
 	var before unix.Stat_t
 	if err := unix.Stat(dir, &before); err != nil {
