@@ -165,6 +165,16 @@ func TestCommitFails(t *testing.T) {
 	wantExist(t, p.Dir(), false)
 }
 
+// TestCommitLate: the name that another build takes while this one prepares stays the other's.
+func TestCommitLate(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	first, late := part(t, s, "", "first"), part(t, s, "", "late")
+	must(t, late.Commit(t.Context(), "name", func() error { return first.Commit(t.Context(), "name", nil) }))
+	must(t, first.Close(), late.Close())
+	wantExist(t, filepath.Join(s.snapshots(), "name", "first"), true)
+	wantExist(t, late.Dir(), false)
+}
+
 func TestRemoveAll(t *testing.T) {
 	dir := t.TempDir()
 	outside := filepath.Join(dir, "outside")

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
 )
 
 // OnFileSystem runs test with a function that makes folders on a new, small file system of the kind: tmpfs, which
@@ -28,8 +30,8 @@ func OnFileSystem(t *testing.T, kind string, test func(t *testing.T, tempDir fun
 			mountLoop(t, kind, mount)
 		}
 		t.Cleanup(func() {
-			if err := unix.Unmount(mount, 0); err != nil {
-				t.Errorf("unmount %s: %v", mount, err)
+			if err := snapshot.Unmount(mount); err != nil {
+				t.Error(err)
 			}
 		})
 		test(t, func(t *testing.T) string {
