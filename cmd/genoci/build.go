@@ -32,7 +32,8 @@ func (s *stepFlags) add(fs *pflag.FlagSet) {
 	cacheDirVar(fs, &s.cacheDir)
 	fs.BoolVar(&s.noCache, "no-cache", false, "carry out every step")
 	fs.BoolVar(&s.noHooks, "no-hooks", false, "refuse specs with hooks (pre, post), which run on the host")
-	choiceVar(fs, &s.compression, "compression", "of new layers", "gzip", "zstd", "none")
+	choiceVar(fs, &s.compression, "compression", "of new layers; auto is gzip, and archives that are layers as they are stay gzip or zstd",
+		"auto", "gzip", "zstd", "none")
 	fs.BoolVar(&s.reproducible, "reproducible", true, "give files that steps make the time of the build's epoch; =false keeps real times")
 	fs.StringVar(&s.busybox, "busybox", "", "static busybox that is lent to images without a shell, `FILE` (default: looked for on the host)")
 }
@@ -127,9 +128,11 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	compression, err := layer.CompressionByName(s.compression)
-	if err != nil {
-		return nil, err
+	var compression layer.Compression
+	if s.compression != "auto" {
+		if compression, err = layer.CompressionByName(s.compression); err != nil {
+			return nil, err
+		}
 	}
 	state, err := cacheDir(s.cacheDir)
 	if err != nil {
@@ -147,7 +150,7 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	}
 	return &build.Builder{
 		Layout: l, Cache: c, NoCache: s.noCache, NoHooks: s.noHooks, RealTimes: !s.reproducible,
-		SourceEpoch: epoch, Compression: compression, Busybox: s.busybox, Rootless: sandbox.Rootless(),
+		SourceEpoch: epoch, Compression: compression, Recompress: s.compression != "auto", Busybox: s.busybox, Rootless: sandbox.Rootless(),
 	}, nil
 }
 

@@ -45,7 +45,7 @@ func TestDocs(t *testing.T) {
 		want("`" + s.key() + "`")
 	}
 	for _, kind := range []build.Kind{
-		build.BuildStarted, build.ImageStarted, build.StepStarted, build.OpStarted, build.Output, build.Progress, build.Warning,
+		build.BuildStarted, build.ImageStarted, build.StepStarted, build.OpStarted, build.Output, build.Progress, build.Warning, build.Rewritten,
 		build.StepDone, build.ImageDone, build.ImageFailed, build.ImageSkipped, build.BuildDone,
 	} {
 		want("`" + string(kind) + "`")

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/sandbox"
 )
@@ -229,26 +229,12 @@ func reflinks(dir string) bool {
 // checkBusybox looks for the busybox that images without a shell are lent.
 func checkBusybox() check {
 	c := check{Name: "busybox", Status: slower, Fix: "install the package busybox-static, or name one: --busybox FILE"}
-	path, err := exec.LookPath("busybox")
+	path, err := build.StaticBusybox()
 	if err != nil {
-		c.Detail = "not found: images without a shell cannot run anything"
-		return c
-	}
-	if !isStatic(path) {
-		c.Detail = path + " is not static: images without a shell cannot run anything"
+		c.Detail = err.Error() + ": images without a shell cannot run anything"
 		return c
 	}
 	return check{Name: c.Name, Status: fine, Detail: path}
-}
-
-// isStatic reports whether the program at path runs without a dynamic linker.
-func isStatic(path string) bool {
-	f, err := elf.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close() //nolint:errcheck // read only
-	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 func printDiagnosis(w io.Writer, d diagnosis) {

@@ -101,6 +101,9 @@ func warning(e build.Event) string {
 	return "warning: " + e.Target + ": " + printable(e.Text)
 }
 
+// rewrittenLine says why an archive costs more than another one would.
+func rewrittenLine(e build.Event) string { return "written anew, entry by entry: " + printable(e.Text) }
+
 // doneLine says how an image ended.
 func doneLine(e build.Event) string {
 	img := e.Image

@@ -55,6 +55,8 @@ func plainLine(e build.Event) string {
 		return e.Target + ": " + printable(e.Text)
 	case build.Warning:
 		return warning(e)
+	case build.Rewritten:
+		return e.Target + ": " + rewrittenLine(e)
 	case build.ImageDone:
 		return e.Target + ": " + doneLine(e)
 	case build.ImageFailed:

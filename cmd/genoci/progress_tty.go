@@ -161,6 +161,8 @@ func (l *liveLines) take(e build.Event) []string {
 		r.what, r.bytes, r.size = e.Text, e.Done, e.Total
 	case build.Warning:
 		return []string{l.paint("33", warning(e))}
+	case build.Rewritten:
+		return []string{l.name(e.Target) + rewrittenLine(e)}
 	case build.ImageDone:
 		l.end(e.Target)
 		return []string{l.name(e.Target) + doneLine(e)}

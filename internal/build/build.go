@@ -47,6 +47,7 @@ type Builder struct {
 	RealTimes   bool              // keep the times of what steps make (--reproducible=false)
 	SourceEpoch *int64            // SOURCE_DATE_EPOCH, seconds since 1970
 	Compression layer.Compression // of new layers; zero: gzip
+	Recompress  bool              // archives that are taken as layers too; else these stay gzip or zstd as they are
 	Busybox     string            // static busybox to lend to images without a shell; "": looked for on the host
 	Rootless    bool              // devices cannot be made (sandbox.Rootless)
 	Now         func() time.Time  // clock of dated tags and of "created: now"; nil: time.Now

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/cache"
 	"genoci/internal/image"
@@ -658,5 +659,49 @@ func TestCopyFromForeignLayer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An archive that is a sound layer is the layer, byte for byte; any other is put into one entry by entry, with the same tree.
+func TestPassThrough(t *testing.T) {
+	sound := archive("a=1", "d/", "d/f=2", "d/g == d/f")
+	odd := archive("a=0", "a=1", "d/f=2", "d/g == d/f") // a path twice, and no entry for d
+	w := newWork(t, map[string]string{"sound.tgz": sound, "odd.tgz": odd})
+	w.build("t: {expand: sound.tgz}\nu: {expand: odd.tgz}\n")
+	if got := w.image("t").Manifest.Layers[0]; got.Digest != digest.FromString(sound) || got.MediaType != "application/vnd.oci.image.layer.v1.tar+gzip" {
+		t.Errorf("layer %+v, want the archive itself", got)
+	}
+	if got := w.list("u", 0); got != head+"a 0644 7:8 1000000000 \"1\"\nd/ 0755 0:0 315532800\nd/f 0644 7:8 1000000000 \"2\"\nd/g 0644 7:8 1000000000 = d/f\n" {
+		t.Errorf("rewritten:\n%s", got)
+	}
+	i := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == Rewritten })
+	if i < 0 || w.events[i].Target != "u" || !strings.Contains(w.events[i].Text, "the path comes twice") {
+		t.Errorf("no event says why u was rewritten")
+	}
+
+	// The user's wish for a compression counts; the tar stays as it is.
+	diffID := w.image("t").Config.RootFS.DiffIDs[0]
+	zstd := check(layer.CompressionByName("zstd"))(t)
+	w.change = func(b *Builder) { b.Compression, b.Recompress = zstd, true }
+	w.build("t: {expand: sound.tgz}\n")
+	if got := w.image("t"); got.Manifest.Layers[0].MediaType != "application/vnd.oci.image.layer.v1.tar+zstd" || got.Config.RootFS.DiffIDs[0] != diffID {
+		t.Errorf("with zstd: %+v", got)
+	}
+	// What clamps times, filters or moves has to be rewritten.
+	w.change = func(b *Builder) { b.SourceEpoch = new(int64) }
+	w.build("t: {expand: sound.tgz}\n")
+	if got := w.list("t", 0); !strings.Contains(got, "a 0644 7:8 0 ") {
+		t.Errorf("with SOURCE_DATE_EPOCH:\n%s", got)
+	}
+	w.change = nil
+	w.build("t: {expand: {src: sound.tgz, exclude: [a]}}\nbase: {expand: odd.tgz}\nv: {base: base, expand: sound.tgz}\n")
+	if got := w.list("t", 0); strings.Contains(got, "\na ") {
+		t.Errorf("with exclude:\n%s", got)
+	}
+	if got := w.image("v").Manifest.Layers[1].Digest; got == digest.FromString(sound) {
+		t.Error("on a base the archive is the layer as it is")
+	}
+	if p := w.verify(); len(p) > 0 {
+		t.Error(p)
 	}
 }

@@ -18,24 +18,26 @@ type busybox struct {
 	applets []string
 }
 
-// errNoBusybox says how to get one.
-var errNoBusybox = errors.New("no static busybox was found on the host to lend to it (install busybox-static, or name one with --busybox)")
-
-// findBusybox finds the busybox that the user named, or a static one on the PATH.
-func (b *Builder) findBusybox() (*busybox, error) {
-	path := b.Busybox
-	if path == "" {
-		found, err := exec.LookPath("busybox")
-		if err != nil {
-			return nil, errNoBusybox
-		}
-		path = found
+// StaticBusybox returns the path of a static busybox on the PATH of the host. The error says that there is
+// none, or why the one that is there cannot serve.
+func StaticBusybox() (string, error) {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return "", errors.New("no busybox on the host")
 	}
-	if err := checkStatic(path); err != nil {
-		if b.Busybox == "" {
-			return nil, errNoBusybox
-		}
-		return nil, err
+	return path, checkStatic(path)
+}
+
+// findBusybox finds the busybox that the user named, or a static one on the PATH, and what it can do.
+func (b *Builder) findBusybox() (*busybox, error) {
+	path, err := b.Busybox, error(nil)
+	if path == "" {
+		path, err = StaticBusybox()
+	} else {
+		err = checkStatic(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("none can be lent to it: %w; install busybox-static, or name one with --busybox", err)
 	}
 	ctx := context.Background()
 	f, err := b.src.File(ctx, path, "")
@@ -68,12 +70,12 @@ func (b *Builder) busyboxDigest() string {
 func checkStatic(path string) error {
 	f, err := elf.Open(path)
 	if err != nil {
-		return fmt.Errorf("busybox %s: %w", path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("busybox %s: is dynamically linked, a static one is needed", path)
+			return fmt.Errorf("%s is dynamically linked, and a static one is needed", path)
 		}
 	}
 	return nil

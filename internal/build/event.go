@@ -21,6 +21,7 @@ const (
 	Output       Kind = "output"        // Step; Text: one line that a command wrote, without line end
 	Progress     Kind = "progress"      // Step; Text: what (expand, download, compress); Done, Total: bytes (Total 0: unknown)
 	Warning      Kind = "warning"       // Text
+	Rewritten    Kind = "rewritten"     // Step; Text: why an archive is not taken as a layer as it is
 	StepDone     Kind = "step-done"     // Step; Outcome; Added: bytes of the layer's blob (0: nothing changed); Elapsed
 	ImageDone    Kind = "image-done"    // Image
 	ImageFailed  Kind = "image-failed"  // Err

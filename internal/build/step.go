@@ -84,6 +84,9 @@ func (s *step) carryOut(ctx context.Context) (l image.Layer, err error) {
 
 // composeAll makes the layer of a step that runs nothing from the index of its base.
 func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l image.Layer, err error) {
+	if l, ok, err := s.passThrough(ctx); ok || err != nil {
+		return l, err
+	}
 	c := layer.NewComposer(base, s.n.epoch)
 	for i, a := range s.Ops {
 		if err := s.compose(ctx, c, a, s.ins[i]); err != nil {
@@ -292,16 +295,7 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (l image.Layer,
 	if err := errors.Join(err, z.Close()); err != nil {
 		return l, err
 	}
-	l.CreatedBy = createdBy(s.Step)
-	l.DiffID = digest.NewDigest(digest.SHA256, sum)
-	if l.Descriptor, err = blob.Commit(s.Compression.MediaType); err != nil {
-		return l, err
-	}
-	path, err := s.tocPath(l.DiffID)
-	if err != nil {
-		return l, err
-	}
-	return l, toc.Save(path)
+	return s.commitLayer(blob, s.Compression.MediaType, toc, digest.NewDigest(digest.SHA256, sum))
 }
 
 func contentSize(changes []layer.Change) int64 {

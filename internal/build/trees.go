@@ -107,7 +107,7 @@ type layerReader struct {
 
 func (r *layerReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if _, e := io.Copy(io.Discard, r.blob); e != nil {
 			err = e
 		}

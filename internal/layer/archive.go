@@ -82,7 +82,7 @@ func (a *Archive) scan(s *scanner) error {
 	var text int64
 	for {
 		h, err := s.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.drain()
 		}
 		if err != nil {

@@ -128,11 +128,10 @@ func CompressionByMediaType(mediaType string) (Compression, error) {
 // (backups on tape have them); anything else there is an error, and so is what is cut off.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
-	start, err := br.Peek(16)
-	if err != nil && err != io.EOF {
+	c, err := Sniff(br)
+	if err != nil {
 		return nil, Compression{}, err
 	}
-	c := sniff(start)
 	open := c.NewReader
 	if c.Name == "gzip" {
 		open = newPaddedGzipReader
@@ -142,6 +141,15 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 		return nil, Compression{}, fmt.Errorf("%s: %w", c.Name, noEOF(err))
 	}
 	return rc, c, nil
+}
+
+// Sniff tells how what r yields is compressed, by its first bytes, which r yields all the same.
+func Sniff(r *bufio.Reader) (Compression, error) {
+	start, err := r.Peek(16)
+	if err != nil && err != io.EOF {
+		return Compression{}, err
+	}
+	return sniff(start), nil
 }
 
 // sniff tells the compression by the first 16 bytes of the data. Short magics are checked together
@@ -179,7 +187,7 @@ func isBzip2Block(b []byte) bool {
 
 // noEOF makes an end where none should be an error that says so.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -217,7 +225,7 @@ func newPaddedGzipReader(r io.Reader) (io.ReadCloser, error) {
 func (p *paddedGzipReader) Read(b []byte) (int, error) {
 	for {
 		n, err := p.z.Read(b)
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return n, err
 		}
 		if err := p.nextMember(); n > 0 || err != nil {

@@ -71,7 +71,7 @@ func (x *extractor) start() error {
 	}
 	d := os.NewFile(uintptr(fd), ".")
 	defer d.Close()
-	if _, err = d.Readdirnames(1); err == io.EOF {
+	if _, err = d.Readdirnames(1); errors.Is(err, io.EOF) {
 		return x.newFolder(x.root, ".", impliedFolder("."))
 	}
 	return err
@@ -460,7 +460,7 @@ func (x *extractor) readlink(path string) (string, error) {
 	}
 	defer unix.Close(fd)
 	link, err := readlinkAt(fd, name)
-	if err == unix.EINVAL || err == unix.ENOENT { // no symlink
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) { // no symlink
 		return "", nil
 	}
 	return link, err

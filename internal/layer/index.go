@@ -47,13 +47,14 @@ func Index(ctx context.Context, tar io.Reader) (*TOC, digest.Digest, error) {
 type indexer struct {
 	*scanner
 	toc    tocBuilder
-	groups int // number of hard link groups so far
+	groups int                                // number of hard link groups so far
+	check  func(h *tar.Header, e Entry) error // of each entry before it is added; nil: none
 }
 
 func (ix *indexer) run() error {
 	for {
 		h, err := ix.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return ix.drain()
 		}
 		if err != nil {
@@ -73,6 +74,11 @@ func (ix *indexer) add(h *tar.Header) error {
 	e, err := entryFromHeader(h)
 	if err != nil {
 		return err
+	}
+	if ix.check != nil {
+		if err := ix.check(h, e); err != nil {
+			return err
+		}
 	}
 	if e.Path, err = ix.resolve(e.Path); err != nil {
 		return err

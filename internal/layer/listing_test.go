@@ -43,11 +43,11 @@ func listing(t testing.TB, changes []Change) string {
 	for _, ch := range changes {
 		name := ch.Path
 		dir, base := split(name)
-		switch {
-		case ch.Type == TypeWhiteout:
+		switch ch.Type {
+		case TypeWhiteout:
 			fmt.Fprintf(&b, "%s\n", join(dir, ".wh."+base))
 			continue
-		case ch.Type == TypeDir:
+		case TypeDir:
 			name += "/"
 		}
 		if ch.Parent {

@@ -171,7 +171,7 @@ func copyContent(ctx context.Context, w io.Writer, size int64, open Opener, buf 
 	}
 	if n == size {
 		switch _, err = io.ReadFull(r, buf[:1]); {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err

@@ -43,6 +43,8 @@ type scanner struct {
 	last   string // name of the entry before, for errors
 	holes  int64  // bytes of holes so far
 
+	labeled bool // there was the label of a volume, which next leaves out
+
 	globals map[string]string // PAX records that count for all that follows
 }
 
@@ -66,6 +68,7 @@ func (s *scanner) next() (*tar.Header, error) {
 		case tar.TypeXGlobalHeader:
 			s.addGlobals(h)
 		case gnuVolume:
+			s.labeled = true
 		default:
 			s.last = h.Name
 			return h, nil
@@ -76,9 +79,9 @@ func (s *scanner) next() (*tar.Header, error) {
 // headerError makes an error of reading a header one that says where it was.
 func (s *scanner) headerError(err error) error {
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return err
-	case s.start == 0 && (err == tar.ErrHeader || err == io.ErrUnexpectedEOF && s.in.count() < blockSize):
+	case s.start == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) && s.in.count() < blockSize):
 		return errNotTar
 	case s.last != "":
 		return fmt.Errorf("after %s: %w", s.last, err)

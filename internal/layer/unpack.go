@@ -59,7 +59,7 @@ func (x *extractor) tar(ctx context.Context, r io.Reader) error {
 	s := newScanner(ctx, r, defaultLimits)
 	for {
 		h, err := s.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.drain()
 		}
 		if err != nil {

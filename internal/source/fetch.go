@@ -186,7 +186,7 @@ type stalling struct {
 }
 
 func (s *stalling) Read(p []byte) (int, error) {
-	t := time.AfterFunc(fetchTimeout, func() { s.stop() })
+	t := time.AfterFunc(fetchTimeout, func() { _ = s.stop() }) // the read then fails, which is enough
 	defer t.Stop()
 	return s.r.Read(p)
 }

@@ -1,0 +1,135 @@
+package build
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+	"genoci/internal/source"
+	"genoci/internal/spec"
+)
+
+// passThrough takes the archive of a step as its layer, byte for byte, where the step does nothing but
+// expand it on nothing, and it is a sound layer (layer.Sound). The file is read once: in that pass it is
+// stored, hashed, decompressed, hashed again, checked and indexed. ok is false where the archive has to be put
+// into the layer entry by entry.
+func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err error) {
+	if len(s.Ops) != 1 || s.n.chainID() != "" {
+		return l, false, nil
+	}
+	op, isExpand := s.Ops[0].Op.(*spec.Expand)
+	if !isExpand || !wholeArchive(op) {
+		return l, false, nil
+	}
+	s.opStarted(s.Ops[0])
+	l, err = s.intake(ctx, s.ins[0].archive)
+	switch {
+	case err == nil:
+		return l, true, nil
+	case ctx.Err() != nil:
+		return l, false, ctx.Err()
+	}
+	// Whatever is wrong with the archive, the other way takes it or says it better.
+	s.report(Event{Kind: Rewritten, Target: s.n.String(), Step: s.Name(), Text: err.Error()})
+	return image.Layer{}, false, nil
+}
+
+// wholeArchive reports whether the op wants all of the archive as it is.
+func wholeArchive(op *spec.Expand) bool {
+	return clean(op.Dest) == "." && op.StripComponents == 0 && len(op.Include)+len(op.Exclude) == 0 && op.Chown == ""
+}
+
+// intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
+// the user did not ask for another compression; else its tar is compressed anew.
+func (s *step) intake(ctx context.Context, f source.File) (l image.Layer, err error) {
+	file, err := f.Open()
+	if err != nil {
+		return l, err
+	}
+	defer file.Close()
+	in := bufio.NewReaderSize(s.progress(ctx, s.n.String(), s.Name(), "expand", f.Size, file), 1<<20)
+	c, err := layer.Sniff(in)
+	if err != nil {
+		return l, err
+	}
+	blob, err := s.Layout.NewBlob()
+	if err != nil {
+		return l, err
+	}
+	defer blob.Close()
+	if s.keeps(c) {
+		return s.intakeAs(ctx, blob, c, in)
+	}
+	return s.intakeAnew(ctx, blob, c, in)
+}
+
+// keeps reports whether a layer may stay compressed as an archive is.
+func (s *step) keeps(c layer.Compression) bool {
+	if s.Recompress {
+		return c.Name == s.Compression.Name
+	}
+	return c.MediaType != "" && c.Name != "none"
+}
+
+// intakeAs stores the compressed bytes, and reads the tar in them.
+func (s *step) intakeAs(ctx context.Context, blob *layout.BlobWriter, c layer.Compression, in io.Reader) (l image.Layer, err error) {
+	stored := io.TeeReader(in, blob)
+	tar, err := c.NewReader(stored)
+	if err != nil {
+		return l, err
+	}
+	defer tar.Close()
+	ahead := layer.ReadAhead(tar)
+	defer ahead.Close()
+	toc, diffID, err := layer.Sound(ctx, ahead, s.SourceEpoch)
+	if err != nil {
+		return l, err
+	}
+	// The decompressor need not have read to the end of the file, where its digest is checked.
+	if _, err := io.Copy(io.Discard, stored); err != nil {
+		return l, err
+	}
+	return s.commitLayer(blob, c.MediaType, toc, diffID)
+}
+
+// intakeAnew stores the tar compressed as new layers are.
+func (s *step) intakeAnew(ctx context.Context, blob *layout.BlobWriter, c layer.Compression, in io.Reader) (l image.Layer, err error) {
+	tar, err := c.NewReader(in)
+	if err != nil {
+		return l, err
+	}
+	defer tar.Close()
+	z, err := s.Compression.NewWriter(blob)
+	if err != nil {
+		return l, err
+	}
+	ahead := layer.ReadAhead(tar)
+	defer ahead.Close()
+	toc, diffID, err := layer.Sound(ctx, io.TeeReader(ahead, struct{ io.Writer }{z}), s.SourceEpoch)
+	if err == nil {
+		_, err = io.Copy(io.Discard, in)
+	}
+	if err := errors.Join(err, z.Close()); err != nil {
+		return l, err
+	}
+	return s.commitLayer(blob, s.Compression.MediaType, toc, diffID)
+}
+
+// commitLayer moves a complete blob to its place, and its index into the cache.
+func (s *step) commitLayer(blob *layout.BlobWriter, mediaType string, toc *layer.TOC, diffID digest.Digest) (l image.Layer, err error) {
+	l = image.Layer{CreatedBy: createdBy(s.Step), DiffID: diffID}
+	if l.Descriptor, err = blob.Commit(mediaType); err != nil {
+		return l, err
+	}
+	path, err := s.tocPath(diffID)
+	if err != nil {
+		return l, err
+	}
+	return l, toc.Save(path)
+}

@@ -1,0 +1,139 @@
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ErrUnsound is wrapped by the error of Sound where a tar is no layer as it is; the text says why.
+var ErrUnsound = errors.New("no sound layer as it is")
+
+// Sound reads a tar that somebody made to be unpacked, and that may serve as the lowest layer of an image
+// as it is. It reads it to its end, and returns what Index does. An error that wraps ErrUnsound means that tools for images
+// would disagree about the tar, or that it holds what a layer of ours does not; its entries can then still
+// be put into a layer one by one (ReadArchive).
+//
+// A sound tar has an entry for each folder, but perhaps the root, before what is in it; has no path twice; names
+// paths plainly; has the target of a hard link before the link; holds files, folders, symlinks, devices and
+// fifos only, and no whiteouts; has only such extended attributes as KeepXattr keeps, in the form that
+// layers have them; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds); and ends as a tar does. These are the
+// cases in which containerd, moby, podman and umoci do the same.
+func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest, error) {
+	sum := sha256.New()
+	ix := indexer{scanner: newScanner(ctx, io.TeeReader(r, sum), defaultLimits)}
+	s := soundness{indexer: &ix, clamp: clamp}
+	ix.check = s.check
+	err := ix.run()
+	if err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return ix.toc.finish(), digest.NewDigest(digest.SHA256, sum), nil
+}
+
+// soundness checks each entry of a tar before the indexer takes it.
+type soundness struct {
+	*indexer
+	clamp *int64
+}
+
+func unsound(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnsound, fmt.Sprintf(format, args...))
+}
+
+func (s *soundness) check(h *tar.Header, e Entry) error {
+	switch n := s.toc.lookup(e.Path); {
+	case !plainName(h.Name, e.Path):
+		return unsound("the name is not a plain path")
+	case n != nil && !(e.Path == "." && n.Implied):
+		return unsound("the path comes twice")
+	case hasWhiteout(e.Path):
+		return unsound("the name is that of a whiteout")
+	case len(s.globals) > 0:
+		return unsound("a global header says owners or times")
+	case h.Mode&modeType == modeSocket:
+		return unsound("is a socket")
+	case e.Type == TypeChar && e.Major == 0 && e.Minor == 0:
+		return unsound("is the device 0:0, which overlay file systems take for a removed file")
+	case e.MTime < 0 || s.clamp != nil && e.MTime > *s.clamp:
+		return unsound("its time would have to be changed")
+	}
+	if err := s.checkFolder(e.Path); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeLink:
+		return s.checkLink(h.Linkname)
+	case tar.TypeReg, '\x00', tar.TypeDir, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	default:
+		return unsound("is of the type %q", h.Typeflag)
+	}
+	return checkRecords(h.PAXRecords)
+}
+
+// plainName reports whether a name in a tar is path itself, but for "./" before it and "/" behind it.
+func plainName(name, path string) bool {
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
+	return name == path || path == "." && name == ""
+}
+
+// checkFolder wants an entry for the folder that path is in. The root needs none, or one anywhere: many tars
+// are so, and tools for images make a root before anything else.
+func (s *soundness) checkFolder(path string) error {
+	dir, _ := split(path)
+	if dir == "." {
+		return nil
+	}
+	if n := s.toc.lookup(dir); n == nil || n.Type != TypeDir || n.Implied {
+		return unsound("there is no entry before it for the folder %s", dir)
+	}
+	return nil
+}
+
+func (s *soundness) checkLink(name string) error {
+	target, err := cleanPath(name)
+	if err != nil || !plainName(name, target) {
+		return unsound("it links to %q, not a plain path", name)
+	}
+	if n := s.toc.lookup(target); n == nil || n.Type == TypeDir {
+		return unsound("it links to %s, of which there is no entry before it", target)
+	}
+	return nil
+}
+
+// checkRecords wants no PAX record that tools for images pass over, and no attribute that our layers do not have.
+func checkRecords(records map[string]string) error {
+	for key := range records {
+		name, isXattr := strings.CutPrefix(key, paxXattr)
+		switch {
+		case isXattr && !KeepXattr(name):
+			return unsound("it has the extended attribute %s", name)
+		case strings.HasPrefix(key, libarchiveXattr), strings.HasPrefix(key, "SCHILY.acl."):
+			return unsound("it has the record %s, which tools for images do not read", key)
+		}
+	}
+	return nil
+}
+
+// end wants the two empty blocks at the end of a tar (POSIX.1-1988, ustar), and an entry in it.
+func (s *soundness) end() error {
+	if s.labeled {
+		return unsound("it has a volume label")
+	}
+	if s.in.count() < s.start+2*blockSize {
+		return unsound("it has no end")
+	}
+	if s.toc.lookup(".") == nil {
+		return unsound("it has no entry")
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// soundTar writes the headers as a tar. Files have their name as content.
+func soundTar(t *testing.T, headers []tar.Header, end bool) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	for _, h := range headers {
+		content := ""
+		if h.Typeflag == tar.TypeReg {
+			content = h.Name
+			h.Size = int64(len(content))
+		}
+		if h.ModTime.IsZero() && h.Typeflag != tar.TypeXGlobalHeader {
+			h.ModTime = time.Unix(1e9, 0)
+		}
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(tw, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tw.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if end {
+		buf.Write(make([]byte, 2*blockSize))
+	}
+	return buf.Bytes()
+}
+
+func TestSound(t *testing.T) {
+	dir := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+	file := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644} }
+	link := func(name, target string) tar.Header {
+		return tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target}
+	}
+	pax := func(key string) tar.Header {
+		h := file("x")
+		h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{key: "v"}
+		return h
+	}
+	clamp := int64(999)
+	for _, c := range []struct {
+		name    string
+		headers []tar.Header
+		clamp   *int64
+		noEnd   bool
+		want    string // "" is sound
+	}{
+		{name: "plain", headers: []tar.Header{dir("./"), dir("./a/"), file("./a/b"), link("./c", "./a/b"), {Name: "./l", Typeflag: tar.TypeSymlink, Linkname: "/a"}}},
+		{name: "without dots", headers: []tar.Header{dir("./"), dir("a"), file("a/b"), link("c", "a/b")}},
+		{name: "long names, attributes", headers: []tar.Header{dir("./"), dir(strings.Repeat("n", 200)), pax("SCHILY.xattr.user.x")}},
+		{name: "device", headers: []tar.Header{dir("./"), {Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}}},
+		{name: "no root", headers: []tar.Header{dir("a"), file("a/b")}},
+		{name: "root later", headers: []tar.Header{dir("a"), dir("./")}},
+		{name: "nothing", headers: nil, want: "it has no entry"},
+		{name: "twice", headers: []tar.Header{dir("./"), file("a"), file("./a")}, want: "./a: no sound layer as it is: the path comes twice"},
+		{name: "root twice", headers: []tar.Header{dir("./"), dir("./")}, want: "the path comes twice"},
+		{name: "folder twice", headers: []tar.Header{dir("./"), dir("a"), dir("a")}, want: "the path comes twice"},
+		{name: "folder missing", headers: []tar.Header{dir("./"), file("a/b")}, want: "there is no entry before it for the folder a"},
+		{name: "folder later", headers: []tar.Header{dir("./"), file("a/b"), dir("a")}, want: "there is no entry before it for the folder a"},
+		{name: "through a symlink", headers: []tar.Header{dir("./"), dir("a"), {Name: "l", Typeflag: tar.TypeSymlink, Linkname: "a"}, file("l/b")}, want: "there is no entry before it for the folder l"},
+		{name: "below a file", headers: []tar.Header{dir("./"), file("a"), file("a/b")}, want: "there is no entry before it for the folder a"},
+		{name: "absolute", headers: []tar.Header{dir("./"), file("/a")}, want: "the name is not a plain path"},
+		{name: "upwards", headers: []tar.Header{dir("./"), dir("a"), file("a/../b")}, want: "the name is not a plain path"},
+		{name: "two slashes", headers: []tar.Header{dir("./"), dir("a"), file("a//b")}, want: "the name is not a plain path"},
+		{name: "whiteout", headers: []tar.Header{dir("./"), file(".wh.a")}, want: "the name is that of a whiteout"},
+		{name: "below a whiteout", headers: []tar.Header{dir("./"), dir(".wh.a"), file(".wh.a/b")}, want: "the name is that of a whiteout"},
+		{name: "link before target", headers: []tar.Header{dir("./"), link("a", "b"), file("b")}, want: `it links to b, of which there is no entry before it`},
+		{name: "absolute target", headers: []tar.Header{dir("./"), file("b"), link("c", "/b")}, want: `it links to "/b", not a plain path`},
+		{name: "device of whiteouts", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeChar}}, want: "device 0:0"},
+		{name: "contiguous file", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeCont}}, want: `is of the type '7'`},
+		{name: "foreign attribute", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.trusted.x")}, want: "it has the extended attribute trusted.x"},
+		{name: "attribute of overlay", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.user.overlay.opaque")}, want: "it has the extended attribute user.overlay.opaque"},
+		{name: "attribute of bsdtar", headers: []tar.Header{dir("./"), pax("LIBARCHIVE.xattr.user.x")}, want: "LIBARCHIVE.xattr.user.x, which tools for images do not read"},
+		{name: "access control list", headers: []tar.Header{dir("./"), pax("SCHILY.acl.access")}, want: "SCHILY.acl.access, which tools for images do not read"},
+		{name: "global header", headers: []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"uid": "5"}}, dir("./")}, want: "a global header says owners or times"},
+		{name: "before 1970", headers: []tar.Header{dir("./"), {Name: "x", Typeflag: tar.TypeReg, ModTime: time.Unix(-1, 0), Format: tar.FormatPAX}}, want: "its time would have to be changed"},
+		{name: "after the clamp", headers: []tar.Header{dir("./")}, clamp: &clamp, want: "its time would have to be changed"},
+		{name: "no end", headers: []tar.Header{dir("./"), file("a")}, noEnd: true, want: "it has no end"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			data := soundTar(t, c.headers, !c.noEnd)
+			toc, id, err := Sound(context.Background(), bytes.NewReader(data), c.clamp)
+			if c.want != "" {
+				if err == nil || !errors.Is(err, ErrUnsound) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("error %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, wantID, err := Index(context.Background(), bytes.NewReader(data))
+			if err != nil || id != wantID || toc.Len() != want.Len() {
+				t.Errorf("%d entries, %s; Index: %d, %s, %v", toc.Len(), id, want.Len(), wantID, err)
+			}
+		})
+	}
+}
+
+// What GNU tar makes of a folder is sound in each of its formats.
+func TestSoundGNUTar(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"a": "A", "sub/" + strings.Repeat("deep/", 30) + "b": "B"} {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "sub/hard")); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"gnu", "posix", "ustar"} {
+		out, err := exec.Command("tar", "-c", "--format="+format, "-C", dir, ".").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Sound(context.Background(), bytes.NewReader(out), nil); err != nil {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	out, err := exec.Command("tar", "-c", "--label=volume", "-C", dir, ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Sound(context.Background(), bytes.NewReader(out), nil); err == nil || !strings.Contains(err.Error(), "volume label") {
+		t.Errorf("with a label: %v", err)
+	}
+}
+
+func TestReadAhead(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"plain": func(r io.Reader) io.Reader { return r }, "half": iotest.HalfReader, "data with err": iotest.DataErrReader,
+	} {
+		a := ReadAhead(wrap(bytes.NewReader(data)))
+		got, err := io.ReadAll(iotest.HalfReader(a))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	failure := errors.New("failure")
+	for _, err := range []error{failure, io.ErrUnexpectedEOF} {
+		a := ReadAhead(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(err)))
+		got, e := io.ReadAll(a)
+		if !errors.Is(e, err) || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, %v, want %v behind all", len(got), e, err)
+		}
+		a.Close()
+	}
+	a := ReadAhead(bytes.NewReader(data))
+	if _, err := io.ReadFull(a, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	a.Close()
+	if n, err := a.Read(make([]byte, 10)); err == nil {
+		t.Errorf("%d bytes after Close", n)
+	}
+}
