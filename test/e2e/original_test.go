@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -110,6 +111,27 @@ func TestOriginal(t *testing.T) {
 		}
 	})
 	t.Run("verify", func(t *testing.T) { w.Run(t, "verify") })
+}
+
+// A sound archive itself is the layer: nothing is compressed a second time.
+func TestArchiveIsLayer(t *testing.T) {
+	w := newWorkspace(t)
+	archive := program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS")
+	w.link("debian.tar.gz", archive)
+	w.write("genoci.yaml", "debian: {expand: debian.tar.gz}\n")
+	w.build()
+	want, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := w.layout.Image(t, "debian").Manifest.Layers[0]
+	got, err := os.ReadFile(filepath.Join(string(w.layout), "blobs", strings.Replace(layer.Digest, ":", "/", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the layer has %d bytes of its own, the archive %d", len(got), len(want))
+	}
 }
 
 // A .deb and an .rpm, into a Debian root filesystem with rpm in it.
