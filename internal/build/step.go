@@ -60,6 +60,7 @@ type step struct {
 	nodes nodes
 	n     *node
 	ins   []*input
+	begun spec.Op     // the op that was begun last
 	begin time.Time   // of its execution, by the clock of file systems
 	lent  string      // SHA-256 of the busybox that was lent
 	files []io.Closer // what the openers of changes read from
@@ -126,7 +127,12 @@ func (s *step) compose(ctx context.Context, c *layer.Composer, a spec.Action, in
 	return nil
 }
 
+// opStarted tells of an op, once, also where a second way of carrying it out is tried.
 func (s *step) opStarted(a spec.Action) {
+	if s.begun == a.Op {
+		return
+	}
+	s.begun = a.Op
 	s.report(Event{Kind: OpStarted, Target: s.n.String(), Step: s.Name(), Text: a.Op.String(), Pos: a.Pos})
 }
 

@@ -54,7 +54,7 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 	switch n := s.toc.lookup(e.Path); {
 	case !plainName(h.Name, e.Path):
 		return unsound("the name is not a plain path")
-	case n != nil && !(e.Path == "." && n.Implied):
+	case n != nil && (e.Path != "." || !n.Implied):
 		return unsound("the path comes twice")
 	case hasWhiteout(e.Path):
 		return unsound("the name is that of a whiteout")
