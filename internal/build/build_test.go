@@ -242,7 +242,7 @@ func TestTagsAndCache(t *testing.T) {
 		conf.Manifest.Annotations["org.opencontainers.image.base.digest"] != res.Images[1].Digest.String() {
 		t.Errorf("conf: %+v", conf.Manifest)
 	}
-	want2 := "./ 0755 0:0 315532800\nusr/ 0755 7:8 1000000000\nusr/bin/ 0755 7:8 1000000000\nusr/bin/app 0644 0:0 315532800 \"APP\"\n"
+	want2 := head + "usr/ 0755 7:8 1000000000\nusr/bin/ 0755 7:8 1000000000\nusr/bin/app 0644 0:0 315532800 \"APP\"\n"
 	if d := cmp.Diff(want2, w.list("app", 1)); d != "" {
 		t.Error(d)
 	}
@@ -367,7 +367,7 @@ func TestPureOps(t *testing.T) {
 		"src/one": "1", "src/two.o": "2", "src/sub/three": "3", "file": "F",
 	}
 	const base = "root: {expand: root.tgz}\n"
-	root := "./ 0755 0:0 315532800\n"
+	root := head
 	usrlib := "usr/ 0755 7:8 1000000000\nusr/lib/ 0755 7:8 1000000000\n"
 	for _, c := range []struct{ name, ops, want string }{
 		{"folder of an archive goes through a symlink of the base", "expand: lib.tgz", root + usrlib + "usr/lib/b 0644 7:8 1000000000 \"B\"\n"},
@@ -671,7 +671,7 @@ func TestPassThrough(t *testing.T) {
 	if got := w.image("t").Manifest.Layers[0]; got.Digest != digest.FromString(sound) || got.MediaType != "application/vnd.oci.image.layer.v1.tar+gzip" {
 		t.Errorf("layer %+v, want the archive itself", got)
 	}
-	if got := w.list("u", 0); got != head+"a 0644 7:8 1000000000 \"1\"\nd/ 0755 0:0 315532800\nd/f 0644 7:8 1000000000 \"2\"\nd/g 0644 7:8 1000000000 = d/f\n" {
+	if got := w.list("u", 0); got != fresh+"a 0644 7:8 1000000000 \"1\"\nd/ 0755 0:0 315532800\nd/f 0644 7:8 1000000000 \"2\"\nd/g 0644 7:8 1000000000 = d/f\n" {
 		t.Errorf("rewritten:\n%s", got)
 	}
 	i := slices.IndexFunc(w.events, func(e Event) bool { return e.Kind == Rewritten })
