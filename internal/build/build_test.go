@@ -687,6 +687,18 @@ func TestPassThrough(t *testing.T) {
 	if got := w.image("t"); got.Manifest.Layers[0].MediaType != "application/vnd.oci.image.layer.v1.tar+zstd" || got.Config.RootFS.DiffIDs[0] != diffID {
 		t.Errorf("with zstd: %+v", got)
 	}
+	if w.build("t: {expand: sound.tgz}\n"); w.outcomes() != "t cached" {
+		t.Errorf("with zstd again: %s", w.outcomes())
+	}
+	w.change = nil
+	w.build("t: {expand: sound.tgz}\nu: {expand: odd.tgz}\n")
+	if got := w.image("t").Manifest.Layers[0]; got.Digest != digest.FromString(sound) || w.outcomes() != "t cached, u cached" {
+		t.Errorf("without a wish again: %+v, %s", got, w.outcomes())
+	}
+	w.change = func(b *Builder) { b.Recompress = true }
+	if w.build("u: {expand: odd.tgz}\n"); w.outcomes() != "u cached" {
+		t.Errorf("the same compression by wish: %s", w.outcomes())
+	}
 	// What clamps times, filters or moves has to be rewritten.
 	w.change = func(b *Builder) { b.SourceEpoch = new(int64) }
 	w.build("t: {expand: sound.tgz}\n")

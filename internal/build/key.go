@@ -253,7 +253,7 @@ func (b *Builder) lookup(s *plan.Step, key cache.Key) (image.Layer, bool) {
 	if e.DiffID == "" {
 		return l, true
 	}
-	blob, ok := e.Blobs[b.Compression.ID]
+	blob, ok := e.Blobs[b.blobID(b.Recompress)]
 	if !ok {
 		return image.Layer{}, false
 	}
@@ -261,14 +261,26 @@ func (b *Builder) lookup(s *plan.Step, key cache.Key) (image.Layer, bool) {
 	return l, b.Layout != nil && b.Layout.Has(l.Descriptor)
 }
 
-// remember stores what a step of the key made.
-func (b *Builder) remember(key cache.Key, l image.Layer, lent string) error {
-	e := cache.Entry{DiffID: l.DiffID, Lent: lent}
+// remember stores what the step made. How an archive that was taken as it is came to be compressed depends on
+// Recompress; all other layers are the same with and without it.
+func (s *step) remember(key cache.Key, l image.Layer) error {
+	e := cache.Entry{DiffID: l.DiffID, Lent: s.lent}
 	if l.DiffID != "" {
-		d := l.Descriptor
-		e.Blobs = map[string]cache.Blob{b.Compression.ID: {MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}}
+		blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}
+		e.Blobs = map[string]cache.Blob{s.blobID(s.Recompress): blob}
+		if !s.taken {
+			e.Blobs[s.blobID(!s.Recompress)] = blob
+		}
 	}
-	return b.Cache.Put(key, e)
+	return s.Cache.Put(key, e)
+}
+
+// blobID is the name of a layer's blob in cache entries.
+func (b *Builder) blobID(recompress bool) string {
+	if recompress {
+		return b.Compression.ID
+	}
+	return "archives as they are, else " + b.Compression.ID
 }
 
 // createdBy is the text of a step in the image's history.

@@ -31,6 +31,7 @@ func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err err
 	l, err = s.intake(ctx, s.ins[0].archive)
 	switch {
 	case err == nil:
+		s.taken = true
 		return l, true, nil
 	case ctx.Err() != nil:
 		return l, false, ctx.Err()

@@ -42,7 +42,7 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 		done.Added = l.Descriptor.Size
 		n.added += l.Descriptor.Size
 		if !s.Hooked() {
-			if err := b.remember(key, l, st.lent); err != nil {
+			if err := st.remember(key, l); err != nil {
 				return b.stepError(n, s, err)
 			}
 		}
@@ -62,6 +62,7 @@ type step struct {
 	ins   []*input
 	begun spec.Op     // the op that was begun last
 	begin time.Time   // of its execution, by the clock of file systems
+	taken bool        // an archive was taken as the layer
 	lent  string      // SHA-256 of the busybox that was lent
 	files []io.Closer // what the openers of changes read from
 }
