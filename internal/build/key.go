@@ -54,11 +54,11 @@ func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error
 		}
 	case *spec.Install:
 		for _, name := range op.Files {
-			var f source.File
-			if f, err = b.src.File(ctx, name, ""); err != nil {
+			var found []source.File
+			if found, err = b.src.Files(ctx, name); err != nil {
 				break
 			}
-			in.files = append(in.files, f)
+			in.files = append(in.files, found...)
 		}
 	case *spec.Run:
 		in.script, err = b.hostScript(ctx, op)

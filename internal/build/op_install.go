@@ -32,11 +32,15 @@ var packageManagers = []packageManager{
 	{"apk", "apk add --no-cache \"$@\"", "rm -rf /var/cache/apk/*"},
 }
 
-// packageLogs are written by package managers with the time of day in them: they would make each
-// build another image, and are removed with what an install leaves behind.
+// packageLogs removes what package managers write with the time of day, or other things that differ from
+// build to build, in it. SQLite's shared memory of rpm's database is such; with an empty write-ahead log next to it, it
+// says nothing that the database does not (https://www.sqlite.org/wal.html).
 const packageLogs = "rm -rf /var/log/dpkg.log /var/log/apt/* /var/log/alternatives.log /var/log/bootstrap.log" +
 	" /var/log/dnf* /var/log/yum.log /var/log/hawkey.log /var/log/zypper.log /var/log/zypp /var/cache/ldconfig/aux-cache" +
-	" /var/cache/debconf/*-old /var/lib/dpkg/*-old"
+	" /var/cache/debconf/*-old /var/lib/dpkg/*-old\n" +
+	"for db in /root/.rpmdb /var/lib/rpm /usr/lib/sysimage/rpm; do\n" +
+	"  [ -s $db/rpmdb.sqlite-wal ] || rm -f $db/rpmdb.sqlite-wal $db/rpmdb.sqlite-shm\n" +
+	"done"
 
 // The magic bytes of package files: ar(5) for .deb, the lead of rpm's file format v3.
 var (

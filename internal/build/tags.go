@@ -17,12 +17,13 @@ func (b *Builder) moveTags(ctx context.Context, p *plan.Plan, nodes nodes, res *
 	tags := map[string][]string{}
 	err := b.Layout.Update(ctx, func(x *layout.Index) error {
 		clear(tags)
+		before := x.Tags()
 		for _, img := range p.Images {
 			n := nodes[img]
 			if n.result == nil || img.Target.BuildOnly {
 				continue
 			}
-			names := append([]string{img.Target.Name, datedTag(x.Tags(), img.Target.Name, date)}, img.Target.Tags...)
+			names := append([]string{img.Target.Name, datedTag(before, img.Target.Name, date)}, img.Target.Tags...)
 			for _, name := range names {
 				x.Set(name, n.img.Descriptor)
 			}

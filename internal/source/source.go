@@ -84,6 +84,25 @@ func (s *Source) File(ctx context.Context, name, checksum string) (File, error) 
 	return f, f.check(name, checksum)
 }
 
+// Files returns the regular files that a path, glob or URL names, digested: at least one.
+func (s *Source) Files(ctx context.Context, pattern string) ([]File, error) {
+	if IsURL(pattern) {
+		f, err := s.fetch(ctx, pattern, "")
+		return []File{f}, err
+	}
+	paths, err := s.Find(pattern)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, len(paths))
+	for i, p := range paths {
+		if files[i], err = s.local(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
 // local returns the regular file at the absolute path.
 func (s *Source) local(ctx context.Context, path string) (File, error) {
 	fi, err := os.Stat(path)

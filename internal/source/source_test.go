@@ -197,6 +197,20 @@ func TestFile(t *testing.T) {
 	}
 }
 
+func TestFiles(t *testing.T) {
+	s := newSource(t, map[string]string{"b.deb": "B", "a.deb": "A", "c.rpm": "C", "d.deb/": ""})
+	got, err := s.Files(context.Background(), "[ab].deb")
+	if err != nil || len(got) != 2 || got[0].Name != "a.deb" || got[1].Name != "b.deb" {
+		t.Errorf("files %v, %v", got, err)
+	}
+	if _, err := s.Files(context.Background(), "*.deb"); err == nil || !strings.Contains(err.Error(), "d.deb: is a folder") {
+		t.Errorf("with a folder: %v", err)
+	}
+	if _, err := s.Files(context.Background(), "*.apk"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no match: %v", err)
+	}
+}
+
 // Content that changes between digesting and use must never get into a build.
 func TestOpenNoticesChange(t *testing.T) {
 	s := newSource(t, map[string]string{"f": "content"})
