@@ -136,8 +136,10 @@ func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, di
 	}
 	defer tar.Close()
 
+	ahead := layer.ReadAhead(tar)
+	defer ahead.Close()
 	sum := diffID.Verifier()
-	err = layer.Unpack(ctx, dir, io.TeeReader(tar, sum), layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root})
+	err = layer.Unpack(ctx, dir, io.TeeReader(ahead, sum), layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/overlay"
@@ -334,6 +335,27 @@ b: {base: a, steps: [{run: 'busybox rm -r /data; busybox mkdir -p /data/new; ech
 				t.Errorf("%s: %s, and %s with another driver", img.Target, img.Digest, other)
 			}
 			digests[img.Target] = img.Digest.String()
+		}
+	})
+}
+
+// An image whose config lies about a layer cannot put another tree into the place of an honest one.
+func TestLyingDiffID(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		w.build(rootSpec + "honest: {copy: {content: honest, dest: /file}}\nliar: {copy: {content: liar, dest: /file}}\n")
+		honest, liar := w.image("honest"), w.image("liar")
+		liar.Config.RootFS.DiffIDs = honest.Config.RootFS.DiffIDs
+		manifest := check(w.layout.WriteImage(liar))(t)
+		err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("liar", manifest); return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.try("new: {base: liar, run: 'true'}\n"); err == nil || !strings.Contains(err.Error(), "as the config says") {
+			t.Errorf("error %v", err)
+		}
+		w.build("new: {base: honest, run: 'cp /file /copy'}\n")
+		if got := w.list("new", 1); !strings.Contains(got, "copy 0644 0:0 315532800 \"honest\"") {
+			t.Errorf("on the honest base:\n%s", got)
 		}
 	})
 }

@@ -44,13 +44,14 @@ func (b *Builder) ensureTree(ctx context.Context, n *node, diffIDs []digest.Dige
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, b.unpackLayer(ctx, n, drv, parent, name, descs[top])
+		return struct{}{}, b.unpackLayer(ctx, n, drv, parent, name, diffIDs[top], descs[top])
 	})
 	return name, err
 }
 
-// unpackLayer makes the snapshot name from parent and one layer.
-func (b *Builder) unpackLayer(ctx context.Context, n *node, drv snapshot.Driver, parent, name string, desc v1.Descriptor) error {
+// unpackLayer makes the snapshot name from parent and one layer. A layer whose content is not what the config of
+// its image says is refused: its snapshot would stand for another tree, in every later build.
+func (b *Builder) unpackLayer(ctx context.Context, n *node, drv snapshot.Driver, parent, name string, diffID digest.Digest, desc v1.Descriptor) error {
 	tree, err := drv.New(ctx, parent)
 	if err != nil {
 		return err
@@ -63,10 +64,18 @@ func (b *Builder) unpackLayer(ctx context.Context, n *node, drv snapshot.Driver,
 		return err
 	}
 	defer r.Close()
-	if err := layer.Unpack(ctx, tree.Dir(), r, b.unpackOptions()); err != nil {
-		return fmt.Errorf("unpack layer %s: %w", desc.Digest, err)
+	ahead := layer.ReadAhead(r)
+	defer ahead.Close()
+	sum := diffID.Verifier()
+	tar := io.TeeReader(ahead, sum)
+	err = layer.Unpack(ctx, tree.Dir(), tar, b.unpackOptions())
+	if err == nil {
+		_, err = io.Copy(io.Discard, tar) // to the end, where the digests are checked
 	}
-	if _, err := io.Copy(io.Discard, r); err != nil { // to the end, where the digest is checked
+	if err == nil && !sum.Verified() {
+		err = fmt.Errorf("its content is not %s as the config says", diffID)
+	}
+	if err != nil {
 		return fmt.Errorf("unpack layer %s: %w", desc.Digest, err)
 	}
 	return tree.Commit(ctx, name)
