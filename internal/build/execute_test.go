@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
@@ -358,4 +359,35 @@ func TestLyingDiffID(t *testing.T) {
 			t.Errorf("on the honest base:\n%s", got)
 		}
 	})
+}
+
+// A full disk is told once, and is no reason to try the archive in another way.
+func TestFullDisk(t *testing.T) {
+	if !sandbox.Inside() {
+		missing(t, "tmpfs", errors.New("no namespace"))
+	}
+	big := make([]byte, 3<<20)
+	for i := range big {
+		big[i] = byte(i * i >> 7 * i >> 3) // does not compress well
+	}
+	w := newWork(t, map[string]string{"big.tgz": archive("a=" + string(big))})
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		missing(t, "tmpfs", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, 0) })
+	w.layout = check(layout.Create(filepath.Join(dir, "oci")))(t)
+	for _, text := range []string{"t: {expand: big.tgz}\n", "t: {expand: big.tgz, copy: big.tgz /b}\n"} {
+		got := w.fails(text)
+		if strings.Count(got, "no space left on device") != 1 {
+			t.Errorf("error %s", got)
+		}
+		if slices.ContainsFunc(w.events, func(e Event) bool { return e.Kind == Rewritten }) {
+			t.Error("the archive was tried in another way")
+		}
+		if left := check(os.ReadDir(filepath.Join(dir, "oci/blobs")))(t); len(left) != 1 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+	w.layout.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 
 	"github.com/opencontainers/go-digest"
 
@@ -29,14 +30,17 @@ func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err err
 	}
 	s.opStarted(s.Ops[0])
 	l, err = s.intake(ctx, s.ins[0].archive)
+	var file *fs.PathError
 	switch {
 	case err == nil:
 		s.taken = true
 		return l, true, nil
 	case ctx.Err() != nil:
 		return l, false, ctx.Err()
+	case errors.As(err, &file): // reading the archive, or writing the layer
+		return l, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
 	}
-	// Whatever is wrong with the archive, the other way takes it or says it better.
+	// Whatever is wrong with what the archive holds, the other way takes it or says it better.
 	s.report(Event{Kind: Rewritten, Target: s.n.String(), Step: s.Name(), Text: err.Error()})
 	return image.Layer{}, false, nil
 }
@@ -116,7 +120,7 @@ func (s *step) intakeAnew(ctx context.Context, blob *layout.BlobWriter, c layer.
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
-	if err := errors.Join(err, z.Close()); err != nil {
+	if err := firstError(err, z.Close()); err != nil {
 		return l, err
 	}
 	return s.commitLayer(blob, s.Compression.MediaType, toc, diffID)

@@ -299,10 +299,18 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (l image.Layer,
 	sum := sha256.New()
 	out := s.counting("compress", contentSize(changes), io.MultiWriter(sum, struct{ io.Writer }{z}))
 	toc, err := layer.Pack(ctx, out, changes)
-	if err := errors.Join(err, z.Close()); err != nil {
+	if err := firstError(err, z.Close()); err != nil {
 		return l, err
 	}
 	return s.commitLayer(blob, s.Compression.MediaType, toc, digest.NewDigest(digest.SHA256, sum))
+}
+
+// firstError returns err, or else the error of closing what it came from: a writer that failed tells the same again.
+func firstError(err, closing error) error {
+	if err != nil {
+		return err
+	}
+	return closing
 }
 
 func contentSize(changes []layer.Change) int64 {
