@@ -13,8 +13,8 @@ eval "$exports"
 export GENOCI_BIN=$PWD/bin/genoci
 
 if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
-	user_require=overlay,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,examples,debian,deb,rpm,network
-	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,acl,mount,$user_require}
+	user_require=overlay,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,gzip,bzip2,xz,zstd,examples,debian,deb,rpm,network
+	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,acl,mount,buildah,$user_require}
 fi
 
 say "other systems and processors"

@@ -384,9 +384,8 @@ func TestDecompressOthers(t *testing.T) {
 		{"xz", "--check=sha256"}, {"xz", "--check=none"}, {"zstd", "-19"}, {"zstd", "--long=27"},
 	} {
 		t.Run(strings.Join(argv, " "), func(t *testing.T) {
-			if _, err := exec.LookPath(argv[0]); err != nil {
-				t.Skip(err)
-			}
+			_, err := exec.LookPath(argv[0])
+			require(t, argv[0], err == nil, argv[0]+" is not installed")
 			cmd := exec.Command(argv[0], append(argv[1:], "-c")...)
 			cmd.Stdin = bytes.NewReader(data)
 			packed, err := cmd.Output()
