@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -33,7 +34,7 @@ func (b *Builder) findBusybox() (*busybox, error) {
 	path, err := b.Busybox, error(nil)
 	if path == "" {
 		path, err = StaticBusybox()
-	} else {
+	} else if path, err = filepath.Abs(path); err == nil {
 		err = checkStatic(path)
 	}
 	if err != nil {

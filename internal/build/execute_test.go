@@ -391,3 +391,23 @@ func TestFullDisk(t *testing.T) {
 	}
 	w.layout.Close()
 }
+
+// SOURCE_DATE_EPOCH limits times in the tree as well as in the layer: a later step does not see them as changed.
+func TestClampedTree(t *testing.T) {
+	digests := map[string]bool{}
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		epoch, change := int64(1), w.change
+		w.change = func(b *Builder) { change(b); b.SourceEpoch = &epoch }
+		res := w.build(rootSpec + "one: {base: root, run: 'busybox touch -d 2001-01-01 /f'}\ntwo: {base: one, run: 'busybox touch /g; busybox chmod 600 /f; busybox chmod 644 /f'}\n")
+		if got := w.list("one", 1); !strings.Contains(got, "\nf 0644 0:0 1 ") {
+			t.Errorf("first layer:\n%s", got)
+		}
+		if got := w.list("two", 2); strings.Contains(got, "\nf ") || !strings.Contains(got, "g 0644 0:0 1 ") {
+			t.Errorf("second layer:\n%s", got)
+		}
+		digests[res.Images[2].Digest.String()] = true
+	})
+	if len(digests) > 1 {
+		t.Errorf("drivers disagree: %v", digests)
+	}
+}

@@ -224,6 +224,9 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 
 // live is the view of a tree in which something was run.
 func (s *step) live(tree snapshot.Tree, base layer.View) layer.View {
+	if s.RealTimes {
+		return layer.Dir(tree.Dir())
+	}
 	return &liveView{View: layer.Dir(tree.Dir()), base: base, begin: s.begin.Unix(), epoch: s.n.epoch}
 }
 
@@ -252,33 +255,18 @@ func (v *liveView) Lookup(path string) (layer.Entry, bool, error) {
 // diff finds what the step changed. The times that are the step's own become the epoch, in the tree
 // as well: what later steps see is the same whether the tree was kept or unpacked from the layer.
 func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged) ([]layer.Change, error) {
-	o := layer.DiffOptions{Since: s.begin, Epoch: s.n.epoch, Warn: func(path, what string) {
+	// SOURCE_DATE_EPOCH is a limit for all times (https://reproducible-builds.org/specs/source-date-epoch/).
+	o := layer.DiffOptions{Since: s.begin, Epoch: s.n.epoch, Clamp: s.SourceEpoch, Warn: func(path, what string) {
 		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: path + ": " + what})
 	}}
 	if t, ok := tree.(snapshot.Toucher); ok {
 		o.Touched = t.Touched(ctx)
 	}
+	o.Settle = true
 	if !s.RealTimes {
-		o.Start, o.End, o.Settle = s.begin, time.Now(), true
+		o.Start, o.End = s.begin, time.Now()
 	}
-	changes, err := layer.Diff(ctx, tree.Dir(), base, o)
-	if err == nil {
-		s.clamp(changes)
-	}
-	return changes, err
-}
-
-// clamp limits times to SOURCE_DATE_EPOCH where that is given
-// (https://reproducible-builds.org/specs/source-date-epoch/).
-func (s *step) clamp(changes []layer.Change) {
-	if s.SourceEpoch == nil {
-		return
-	}
-	for i := range changes {
-		if !changes[i].Parent {
-			changes[i].MTime = min(changes[i].MTime, *s.SourceEpoch)
-		}
-	}
+	return layer.Diff(ctx, tree.Dir(), base, o)
 }
 
 // pack writes changes as a blob of the layout, and its index into the cache. Without changes there is

@@ -35,7 +35,10 @@ type DiffOptions struct {
 	Start, End time.Time
 	Epoch      int64 // seconds since 1970
 
-	// Settle also sets the mtimes that Start, End and Epoch decide about in dir itself, so that the tree is then what
+	// Clamp, unless nil, is the latest mtime (seconds since 1970) that what differs from the base may have.
+	Clamp *int64
+
+	// Settle also sets the mtimes that Start, End, Epoch and Clamp decide about in dir itself, so that the tree is then what
 	// Unpack makes of base and changes. Without it a folder from which something was only made and
 	// removed again would keep the step's time, and be a change when it is next compared.
 	Settle bool
@@ -334,10 +337,13 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 		if inBase && base.Type == TypeDir && e.Type == TypeDir {
 			e.MTime = base.MTime
 		}
-		if w.options.Settle {
-			if err := setMTime(fd, name, e.MTime); err != nil {
-				return &fs.PathError{Op: "set time", Path: path, Err: err}
-			}
+	}
+	if c := w.options.Clamp; c != nil && e.MTime > *c && (!inBase || e.MTime != base.MTime) {
+		e.MTime = *c
+	}
+	if w.options.Settle && e.MTime != st.Mtime.Sec {
+		if err := setMTime(fd, name, e.MTime); err != nil {
+			return &fs.PathError{Op: "set time", Path: path, Err: err}
 		}
 	}
 	ch := Change{Entry: e}
