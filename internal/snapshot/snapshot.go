@@ -57,9 +57,9 @@ type Tree interface {
 	// Dir is the absolute path of the tree's root folder.
 	Dir() string
 
-	// Commit makes the tree a snapshot called name, durable when it returns. Where one of that name exists already,
-	// made by another build of the same content, this tree is dropped and nil returned. The tree cannot be used any more, and
-	// Dir is gone. Files that are open below Dir may be an error. After Close or Commit the error wraps fs.ErrClosed.
+	// Commit makes the tree a snapshot called name. From then on it survives the end of the process; after a power cut it is
+	// whole or gone. Where one of that name exists already, made by another build of the same content, this tree is dropped and
+	// nil returned. The tree cannot be used any more, and Dir is gone. Files that are open below Dir may be an error. After Close or Commit the error wraps fs.ErrClosed.
 	Commit(ctx context.Context, name string) error
 
 	// Close drops the tree if it was not committed, and releases mounts and locks. Further calls do nothing.

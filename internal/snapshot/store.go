@@ -19,10 +19,16 @@ import (
 // folder of an overlay does. A snapshot is a name for a part. There is no other record, so none can be out of date:
 //
 //	DIR/format            the driver and the id maps whose files these are
+//	DIR/boot              the start of the machine in which parts without the file "synced" were made
 //	DIR/lock              flock(2), held for moments while names and parts come and go
 //	DIR/snapshots/NAME    symlink to the snapshot's part; NAME with a "%" before it where it starts with "." or "%"
 //	DIR/parts/ID/         the driver's files, and
 //	DIR/parts/ID/lowers   the IDs of the parts that it stands on, top first; flock(2) is held by the process that uses the part
+//	DIR/parts/ID/synced   says that all of the part is on disk
+//
+// Nothing is written out when a snapshot is made, since it could be made again: whatever ends a process leaves what it wrote
+// to the kernel. Only when the machine itself was started anew, snapshots of which a part is not known to be on disk go. A store that opens marks
+// the parts that have been there for a while.
 //
 // A part is alive while a snapshot names it, while its lock is held, and while it is a lower of one that is alive.
 // All others are removed by the next OpenStore or Remove.
@@ -47,6 +53,9 @@ func OpenStore(dir, kind string) (*Store, error) {
 		return nil, err
 	}
 	err = s.checkFormat(kind)
+	if err == nil {
+		err = s.checkBoot()
+	}
 	var dead []*Part
 	if err == nil {
 		dead, err = s.condemn()
@@ -56,6 +65,7 @@ func OpenStore(dir, kind string) (*Store, error) {
 		return nil, err
 	}
 	_ = bury(dead)
+	go func() { _ = s.settle() }() // if it fails, or the process ends, the next one does it
 	return s, nil
 }
 
@@ -389,7 +399,7 @@ func (p *Part) writeLowers() error {
 	return err
 }
 
-// Commit makes the part the snapshot name, durable when it returns. Where one of that name exists already, the part
+// Commit makes the part the snapshot name. Where one of that name exists already, the part
 // stays without a name, and nil is returned. Otherwise prepare, unless it is nil, is called first; with it, all writes to the part are at an end.
 func (p *Part) Commit(ctx context.Context, name string, prepare func() error) error {
 	if p.held == nil {
@@ -407,13 +417,7 @@ func (p *Part) Commit(ctx context.Context, name string, prepare func() error) er
 			return err
 		}
 	}
-	if err := syncFileSystem(p.Dir()); err != nil {
-		return err
-	}
-	if err := p.linkAs(name, link); err != nil {
-		return err
-	}
-	return syncDir(p.store.snapshots())
+	return p.linkAs(name, link)
 }
 
 func (p *Part) linkAs(name, link string) error {

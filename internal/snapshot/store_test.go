@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -132,6 +133,32 @@ func TestStoreCrash(t *testing.T) {
 	openStore(t, s.dir)
 	for _, id := range []string{"EMPTY", "FULL"} {
 		wantExist(t, filepath.Join(s.parts(), id), false)
+	}
+}
+
+// TestStoreReboot: what was only in memory when the machine went down cannot be trusted; what settle has written out can.
+func TestStoreReboot(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	one := part(t, s, "", "f")
+	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	longAgo := time.Now().Add(-2 * settleAge)
+	must(t, os.Chtimes(filepath.Join(one.Dir(), "lowers"), longAgo, longAgo), s.settle())
+	two := part(t, s, "one", "f")
+	must(t, two.Commit(t.Context(), "two", nil), two.Close(), s.settle())
+	wantExist(t, s.synced(one.id), true)
+	wantExist(t, s.synced(two.id), false) // it is too new
+
+	openStore(t, s.dir)
+	if !s.Has("one") || !s.Has("two") {
+		t.Error("a snapshot is gone, though the machine was up all the time")
+	}
+	for _, boot := range []string{"another", ""} {
+		must(t, os.WriteFile(filepath.Join(s.dir, "boot"), []byte(boot), 0o600))
+		openStore(t, s.dir)
+		if !s.Has("one") || s.Has("two") {
+			t.Errorf("boot %q: one is there: %v, want true; two: %v, want false", boot, s.Has("one"), s.Has("two"))
+		}
+		wantExist(t, two.Dir(), false)
 	}
 }
 

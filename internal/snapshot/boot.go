@@ -1,0 +1,121 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// settleAge is how old a part is when its data is written out: the kernel has done so by itself by then (30 s, see
+// vm.dirty_expire_centisecs in Documentation/admin-guide/sysctl/vm.rst), so that it costs next to nothing.
+const settleAge = time.Minute
+
+// bootID returns what tells this start of the machine from all others (random(4)).
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
+// checkBoot drops, when the machine was started anew since the store was last opened, the snapshots of which a part may have been
+// in memory only. Nothing here has to be durable: a record that is lost is that of another start. The store's lock is held.
+func (s *Store) checkBoot() error {
+	id, err := bootID()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.dir, "boot")
+	switch have, err := os.ReadFile(path); {
+	case err == nil && string(have) == id:
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := s.dropUnsynced(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// dropUnsynced drops the names of snapshots of which a part is not marked as synced.
+func (s *Store) dropUnsynced() error {
+	names, err := os.ReadDir(s.snapshots())
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		link := filepath.Join(s.snapshots(), e.Name())
+		ids, err := s.stackBehind(link)
+		for _, id := range ids {
+			if err == nil {
+				_, err = os.Lstat(s.synced(id))
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = os.Remove(link)
+		}
+		if err != nil {
+			return fmt.Errorf("drop what a crash may have damaged: %w", err)
+		}
+	}
+	return nil
+}
+
+// synced is the file that marks a part all of which is on disk.
+func (s *Store) synced(id string) string { return filepath.Join(s.parts(), id, "synced") }
+
+// settle writes the parts of snapshots out that are older than settleAge, and marks them. It is no error that one
+// has gone meanwhile.
+func (s *Store) settle() error {
+	due, err := s.unsynced()
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	if err := syncFileSystem(s.dir); err != nil {
+		return err
+	}
+	for _, id := range due {
+		f, err := os.OpenFile(s.synced(id), os.O_WRONLY|os.O_CREATE, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_ = f.Close() // nothing was written
+	}
+	return nil
+}
+
+// unsynced returns the IDs of the parts with a name that settle is to mark.
+func (s *Store) unsynced() ([]string, error) {
+	names, err := os.ReadDir(s.snapshots())
+	if err != nil {
+		return nil, err
+	}
+	var due []string
+	for _, e := range names {
+		target, err := os.Readlink(filepath.Join(s.snapshots(), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		id := filepath.Base(target)
+		part, err := os.Lstat(filepath.Join(s.parts(), id, "lowers"))
+		if err != nil || time.Since(part.ModTime()) < settleAge {
+			continue // the newer the part, the likelier there is much to write
+		}
+		if _, err := os.Lstat(s.synced(id)); err != nil {
+			due = append(due, id)
+		}
+	}
+	return due, nil
+}
