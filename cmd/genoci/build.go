@@ -79,7 +79,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	fs.SortFlags = false
 	f.specFlags.add(fs)
 	driverVar(fs, &f.driver)
-	fs.Var(&f.jobs, "jobs", "images to build at once (default: one for each processor)")
+	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
 	choiceVar(fs, &f.progress, "progress", "how progress is shown on stderr", progressModes...)

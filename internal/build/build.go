@@ -40,7 +40,7 @@ type Builder struct {
 	// filesystem.
 	Driver func() (snapshot.Driver, error)
 
-	Jobs        int               // images built at once; 0: number of processors
+	Jobs        int               // images built at once; 0: four for each processor, since most of what steps run waits
 	NoCache     bool              // carry out every step
 	KeepGoing   bool              // after a failure, build and tag what does not depend on it
 	NoHooks     bool              // refuse plans with hooks
@@ -61,6 +61,7 @@ type Builder struct {
 	inputs  memo[spec.Op, *input]
 	tocs    memo[string, *layer.TOC]
 	trees   trees
+	packing chan struct{} // holds a token for each layer that is being compressed
 
 	lendOnce sync.Once
 	lend     func() (*busybox, error)
@@ -105,6 +106,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 		b.Now = time.Now
 	}
 	b.start = b.Now()
+	b.packing = make(chan struct{}, runtime.GOMAXPROCS(0))
 	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) { return b.Driver() })
 	state, err := b.Cache.Dir("inputs")
 	if err != nil {
@@ -136,7 +138,7 @@ func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Ou
 	executes := false
 	for _, img := range p.Images {
 		n := nodes[img]
-		known := n.dependencies(func(d *node) bool { return d.known })
+		known := n.allKnown()
 		if known {
 			if err := b.begin(ctx, n); err != nil {
 				return nil, false, err
@@ -160,6 +162,7 @@ func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Ou
 			if err := b.finish(n); err != nil {
 				return nil, false, err
 			}
+			n.early = n.img
 		}
 	}
 	return outcomes, executes, b.src.Stats.Save()
@@ -176,8 +179,8 @@ func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *pla
 		return false, err
 	}
 	l, hit := b.lookup(s, key)
-	if hit {
-		n.add(l)
+	if hit && l != nil {
+		n.layers = append(n.layers, l)
 	}
 	return hit, nil
 }
@@ -249,18 +252,24 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	return res, err
 }
 
-// buildAll builds all images, as many at once as Jobs says. Of those that could be begun, the first in
-// the plan is.
+// stage is what an image has come to: it is laid, or complete.
+type stage struct {
+	n        *node
+	complete bool
+	err      error
+}
+
+// buildAll builds all images, as many at once as Jobs says. Of those that could be begun, the one is that has the most
+// steps before it and what stands on it are done; of equal ones the first in the plan.
 func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	jobs := b.Jobs
 	if jobs <= 0 {
-		jobs = runtime.GOMAXPROCS(0)
+		jobs = 4 * runtime.GOMAXPROCS(0)
 	}
-	running, finished := 0, make(chan *node)
-	begin := func(img *plan.Image) (settled bool) {
-		n := nodes[img]
+	running, incomplete, stages := 0, 0, make(chan stage)
+	begin := func(n *node) (settled bool) {
 		ready, failed := n.ready()
 		switch {
 		case failed != nil:
@@ -270,35 +279,60 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			return false
 		}
 		running++
-		go func() {
-			n.err = b.buildImage(ctx, nodes, n)
-			finished <- n
-		}()
+		incomplete++
+		go b.buildImage(ctx, nodes, n, stages)
 		return true
 	}
-	waiting := slices.Clone(p.Images)
+	waiting := make([]*node, len(p.Images))
+	for i, img := range p.Images {
+		waiting[i] = nodes[img]
+	}
+	slices.SortStableFunc(waiting, func(a, b *node) int { return b.height - a.height })
 	for {
 		waiting = slices.DeleteFunc(waiting, begin)
-		if running == 0 {
+		if incomplete == 0 {
 			break
 		}
-		n := <-finished
-		running--
-		b.ended(n)
-		if n.err != nil && !b.KeepGoing {
+		s := <-stages
+		if s.complete {
+			incomplete--
+			b.ended(s.n)
+		} else {
+			running--
+			s.n.laid = s.err == nil
+		}
+		if s.err != nil && !b.KeepGoing {
 			cancel()
 		}
 	}
-	for _, img := range waiting {
-		b.skip(nodes[img], ctx.Err(), "")
+	for _, n := range waiting {
+		b.skip(n, ctx.Err(), "")
 	}
 	return nodes.failure(p)
+}
+
+// buildImage builds an image, and tells when it is laid, and when it is complete.
+func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node, stages chan<- stage) {
+	begin := time.Now()
+	n.err = b.lay(ctx, nodes, n)
+	if n.err != nil && n.below.failed() {
+		n.err = fmt.Errorf("%w: target %q", errSkipped, n.onto)
+	}
+	stages <- stage{n: n, err: n.err}
+	if n.err == nil {
+		n.err = b.finishImage(ctx, n, begin)
+	}
+	n.making.Wait()
+	close(n.complete)
+	stages <- stage{n, true, n.err}
 }
 
 // ended notes that an image was built, or could not be.
 func (b *Builder) ended(n *node) {
 	switch n.done = true; {
 	case n.err == nil:
+	case errors.Is(n.err, errSkipped):
+		b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: n.onto.String()})
 	case errors.Is(n.err, context.Canceled):
 		b.report(Event{Kind: ImageSkipped, Target: n.String()})
 	default:
@@ -309,6 +343,7 @@ func (b *Builder) ended(n *node) {
 // skip notes that an image is not built, because of another one or of an interruption.
 func (b *Builder) skip(n *node, err error, failed string) {
 	n.done, n.err = true, err
+	close(n.complete)
 	b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: failed})
 }
 

@@ -31,13 +31,14 @@ import (
 
 // work is a folder with inputs, a layout and a cache, in which specs are built.
 type work struct {
-	t      *testing.T
-	dir    string // of the spec and its inputs
-	layout *layout.Layout
-	cache  *cache.Cache
-	driver func() (snapshot.Driver, error)
-	change func(*Builder) // what is special about the next build
-	events []Event
+	t       *testing.T
+	dir     string // of the spec and its inputs
+	layout  *layout.Layout
+	cache   *cache.Cache
+	driver  func() (snapshot.Driver, error)
+	change  func(*Builder) // what is special about the next build
+	events  []Event
+	onEvent func(Event) // with compressing
 }
 
 // newWork makes the inputs from file names (those that end in / are folders) and contents.
@@ -588,6 +589,86 @@ func TestTwoBuildsAtOnce(t *testing.T) {
 	}
 	if p := w.verify(); len(p) > 0 {
 		t.Error(p)
+	}
+}
+
+// compressing makes the builder wait for start, or fail with its error, before it compresses a layer.
+func (w *work) compressing(start func() error) {
+	w.change = func(b *Builder) {
+		b.Compression = layer.Compressions[0]
+		b.Compression.NewWriter = func(out io.Writer) (io.WriteCloser, error) {
+			if err := start(); err != nil {
+				return nil, err
+			}
+			return layer.Compressions[0].NewWriter(out)
+		}
+		report := b.Report
+		b.Report = func(e Event) {
+			report(e)
+			if w.onEvent != nil {
+				w.onEvent(e)
+			}
+		}
+	}
+}
+
+// An image is begun when the tree of its base is there, though nobody has compressed that yet.
+func TestTreeBeforeBlob(t *testing.T) {
+	w := newWork(t, nil)
+	top := make(chan struct{})
+	w.onEvent = func(e Event) {
+		if e.Kind == OpStarted && e.Target == "c" {
+			close(top)
+		}
+	}
+	w.compressing(func() error {
+		select {
+		case <-top:
+			return nil
+		case <-time.After(10 * time.Second):
+			return errors.New("c was not begun")
+		}
+	})
+	res := w.build("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\nc: {base: b, copy: {content: C, dest: /c}}\n")
+	if len(res.Images) != 3 || len(w.image("c").Manifest.Layers) != 3 {
+		t.Errorf("built %v", res.Images)
+	}
+	if p := w.verify(); len(p) > 0 {
+		t.Error(p)
+	}
+}
+
+// A layer that cannot be stored is told once, for the image that it is of; what was begun on it is skipped.
+func TestBlobFails(t *testing.T) {
+	for _, keepGoing := range []bool{false, true} {
+		w := newWork(t, nil)
+		begun := make(chan struct{})
+		w.onEvent = func(e Event) {
+			if e.Kind == OpStarted && e.Target == "b" {
+				close(begun)
+			}
+		}
+		full := errors.New("no space left")
+		w.compressing(func() error {
+			<-begun
+			return full
+		})
+		change := w.change
+		w.change = func(b *Builder) {
+			change(b)
+			b.KeepGoing = keepGoing
+		}
+		_, err := w.try("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\n")
+		var step *StepError
+		if !errors.Is(err, full) || !errors.As(err, &step) || step.Target != "a" {
+			t.Errorf("keep going %v: %v", keepGoing, err)
+		}
+		if n := strings.Count(err.Error(), full.Error()); n != 1 {
+			t.Errorf("keep going %v: told %d times: %v", keepGoing, n, err)
+		}
+		if tags := check(w.layout.Tags())(t); len(tags) != 0 {
+			t.Errorf("keep going %v: tags %v", keepGoing, tags)
+		}
 	}
 }
 

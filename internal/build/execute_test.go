@@ -299,6 +299,9 @@ func carryOut(t *testing.T, w *work, text string, way func(*step, context.Contex
 		t.Fatal(err)
 	}
 	st := &step{Builder: b, nodes: ns, n: n, Step: s, ins: ins}
+	if st.key, err = b.key(ns, n, s, ins); err != nil {
+		t.Fatal(err)
+	}
 	id, err := way(st, t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -307,21 +310,27 @@ func carryOut(t *testing.T, w *work, text string, way func(*step, context.Contex
 }
 
 func (s *step) composeAllOf(ctx context.Context) (string, error) {
-	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	base, err := s.view(ctx, s.n.stack())
 	if err != nil {
 		return "", err
 	}
 	l, err := s.composeAll(ctx, base)
-	return string(l.DiffID), err
+	if l == nil {
+		return "", err
+	}
+	return string(l.DiffID), errors.Join(err, s.n.layers.wait(ctx), stack{l}.wait(ctx))
 }
 
 func (s *step) executeOf(ctx context.Context) (string, error) {
-	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	base, err := s.view(ctx, s.n.stack())
 	if err != nil {
 		return "", err
 	}
 	l, err := s.execute(ctx, base)
-	return string(l.DiffID), err
+	if l == nil {
+		return "", err
+	}
+	return string(l.DiffID), errors.Join(err, s.n.layers.wait(ctx), stack{l}.wait(ctx))
 }
 
 // All drivers give the same images.

@@ -137,7 +137,7 @@ type removeNode struct{ Remove []string }
 // key returns the key of a step whose parents are known.
 func (b *Builder) key(nodes nodes, n *node, s *plan.Step, ins []*input) (cache.Key, error) {
 	node := stepNode{
-		Semantics: semantics, Parent: n.chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
+		Semantics: semantics, Parent: n.stack().chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
 	}
 	if s.Executes() {
 		p := Platform()
@@ -169,7 +169,7 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 			if err != nil {
 				return nil, err
 			}
-			node.From, node.Src, node.Exclude = topChain(from.Config.RootFS.DiffIDs), op.Src, op.Exclude
+			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
 		case op.Content == nil:
 			node.Copy = b.digestMatches(in.matches)
 		}
@@ -240,39 +240,43 @@ func writeParts(h hash.Hash, parts ...string) {
 	}
 }
 
-// lookup returns the layer that a step of the key made before, if it is still in the layout.
-func (b *Builder) lookup(s *plan.Step, key cache.Key) (image.Layer, bool) {
+// lookup returns the layer that a step of the key made before, if it is still in the layout; nil where it changed nothing.
+func (b *Builder) lookup(s *plan.Step, key cache.Key) (*builtLayer, bool) {
 	if b.NoCache || s.Hooked() {
-		return image.Layer{}, false
+		return nil, false
 	}
 	e, err := b.Cache.Get(key)
 	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
-		return image.Layer{}, false
+		return nil, false
 	}
-	l := image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}
 	if e.DiffID == "" {
-		return l, true
+		return nil, true
 	}
 	blob, ok := e.Blobs[b.blobID(b.Recompress)]
 	if !ok {
-		return image.Layer{}, false
+		return nil, false
 	}
+	l := &builtLayer{Layer: image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}}
 	l.Descriptor = v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
 	return l, b.Layout != nil && b.Layout.Has(l.Descriptor)
 }
 
 // remember stores what the step made. How an archive that was taken as it is came to be compressed depends on
 // Recompress; all other layers are the same with and without it.
-func (s *step) remember(key cache.Key, l image.Layer) error {
-	e := cache.Entry{DiffID: l.DiffID, Lent: s.lent}
-	if l.DiffID != "" {
+func (s *step) remember(l *builtLayer) error {
+	if s.Hooked() {
+		return nil
+	}
+	e := cache.Entry{Lent: s.lent}
+	if l != nil {
+		e.DiffID = l.DiffID
 		blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}
 		e.Blobs = map[string]cache.Blob{s.blobID(s.Recompress): blob}
 		if !s.taken {
 			e.Blobs[s.blobID(!s.Recompress)] = blob
 		}
 	}
-	return s.Cache.Put(key, e)
+	return s.Cache.Put(s.key, e)
 }
 
 // blobID is the name of a layer's blob in cache entries.

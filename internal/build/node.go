@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/image"
@@ -17,27 +18,40 @@ import (
 // errSkipped marks images that were not built because another one failed.
 var errSkipped = errors.New("not built, it needs")
 
-// node is an image of the plan while it is built.
+// node is an image of the plan while it is built. It is laid when its steps are done and its tree can be built on; it is
+// complete when its blobs, config and manifest are in the layout.
 type node struct {
 	*plan.Image
-	file   string        // the spec, for messages
-	base   image.Image   // the zero Image for an empty base
-	layers []image.Layer // that the steps made so far
-	epoch  int64         // seconds since 1970
-	env    []string      // of the image, K=V
+	file   string      // the spec, for messages
+	base   image.Image // the zero Image for an empty base; while that is not complete, of the manifest only what is inherited
+	below  stack       // the layers of base
+	layers stack       // that the steps made so far
 
-	needs   []*node
-	hooksOn bool // pre hooks began
+	imported int64 // bytes of blobs that came from the layout of the base
 
-	// known (by Forecast), or done without err (by Build): img is complete.
-	known  bool
-	img    image.Image
+	epoch int64    // seconds since 1970
+	env   []string // of the image, K=V
+
+	onto    *node   // the image of the plan that it stands on, or nil
+	from    []*node // those that it copies from
+	hooksOn bool    // pre hooks began
+
+	making  sync.WaitGroup // of blobs
+	stoodOn bool           // other images of the plan stand on it
+	carries bool           // some of those run something, and need its tree
+
+	known  bool        // by Forecast: img is what Build would make
+	early  image.Image // since it is laid: what those that stand on it need of it; blobs may be missing
+	img    image.Image // since it is complete
 	result *ImageResult
-	added  int64
 	cached bool // no step was carried out
 
-	done bool // nothing more happens to it; set and read by buildAll alone
-	err  error
+	complete chan struct{} // closed when nothing more happens to it; then err may be read
+	err      error
+
+	// What buildAll knows of it.
+	laid, done bool
+	height     int
 }
 
 // nodes are all images of a plan.
@@ -46,16 +60,35 @@ type nodes map[*plan.Image]*node
 func newNodes(p *plan.Plan) nodes {
 	all := nodes{}
 	for _, img := range p.Images {
-		n := &node{Image: img, file: p.Spec.File, cached: true}
+		n := &node{Image: img, file: p.Spec.File, cached: true, complete: make(chan struct{})}
 		if img.Base.Image != nil {
-			n.needs = append(n.needs, all[img.Base.Image])
+			n.onto = all[img.Base.Image]
 		}
 		for _, from := range img.From {
-			n.needs = append(n.needs, all[from])
+			n.from = append(n.from, all[from])
 		}
 		all[img] = n
 	}
+	for _, img := range slices.Backward(p.Images) {
+		n := all[img]
+		n.height += len(img.Steps)
+		for _, d := range n.needs() {
+			d.height = max(d.height, n.height)
+		}
+		if n.onto != nil {
+			n.onto.stoodOn = true
+			n.onto.carries = n.onto.carries || n.carries || slices.ContainsFunc(img.Steps, (*plan.Step).Executes)
+		}
+	}
 	return all
+}
+
+// needs returns the images of the plan that have to come before n.
+func (n *node) needs() []*node {
+	if n.onto == nil {
+		return n.from
+	}
+	return append([]*node{n.onto}, n.from...)
 }
 
 // failure joins what failed by itself, in the order of the plan.
@@ -80,68 +113,32 @@ func (ns nodes) failure(p *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// dependencies reports whether ok holds for all that n needs.
-func (n *node) dependencies(ok func(*node) bool) bool {
-	for _, d := range n.needs {
-		if !ok(d) {
-			return false
-		}
-	}
-	return true
+// allKnown reports whether Forecast knows all that n needs.
+func (n *node) allKnown() bool {
+	return !slices.ContainsFunc(n.needs(), func(d *node) bool { return !d.known })
 }
 
-// ready reports whether all that n needs is built, and returns one that never will be.
-func (n *node) ready() (ready bool, failed *plan.Image) {
-	for _, d := range n.needs {
+// ready reports whether n can be begun, and returns one that it needs and that never will be built.
+func (n *node) ready() (ready bool, failed *node) {
+	for _, d := range n.needs() {
 		if d.done && d.err != nil {
-			return false, d.Image
+			return false, d
 		}
 	}
-	return n.dependencies(func(d *node) bool { return d.done }), nil
-}
-
-// add adds a layer that a step made; one without a DiffID is none.
-func (n *node) add(l image.Layer) {
-	if l.DiffID != "" {
-		n.layers = append(n.layers, l)
+	if n.onto != nil && !n.onto.laid {
+		return false, nil
 	}
+	return !slices.ContainsFunc(n.from, func(d *node) bool { return !d.done }), nil
 }
 
-// diffIDs returns those of the base and of the steps so far.
-func (n *node) diffIDs() []digest.Digest {
-	ids := append([]digest.Digest(nil), n.base.Config.RootFS.DiffIDs...)
-	for _, l := range n.layers {
-		ids = append(ids, l.DiffID)
-	}
-	return ids
-}
+// stack returns the layers of the base and of the steps so far.
+func (n *node) stack() stack { return append(n.below[:len(n.below):len(n.below)], n.layers...) }
 
-// blobs returns the descriptors of the layers that diffIDs names.
-func (n *node) blobs() []v1.Descriptor {
-	descs := append([]v1.Descriptor(nil), n.base.Manifest.Layers...)
-	for _, l := range n.layers {
-		descs = append(descs, l.Descriptor)
-	}
-	return descs
-}
-
-// chainID names the tree that the steps so far make; "" for an empty one.
-func (n *node) chainID() digest.Digest { return topChain(n.diffIDs()) }
-
-func topChain(diffIDs []digest.Digest) digest.Digest {
-	if len(diffIDs) == 0 {
-		return ""
-	}
-	ids := image.ChainIDs(diffIDs)
-	return ids[len(ids)-1]
-}
-
-// buildImage carries out all steps of an image, and writes its config and manifest.
-func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node) error {
+// lay carries out all steps of an image. Their blobs may be still to come.
+func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	begin := time.Now()
 	b.report(Event{Kind: ImageStarted, Target: n.String()})
 	if err := b.begin(ctx, n); err != nil {
 		return err
@@ -156,6 +153,22 @@ func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node) error {
 			return err
 		}
 	}
+	n.early = image.Extend(n.base, b.extension(n))
+	return nil
+}
+
+// finishImage waits for its base to be complete and for its own blobs, and writes its config and manifest.
+func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) error {
+	if n.onto != nil {
+		<-n.onto.complete
+		if n.onto.err != nil {
+			return fmt.Errorf("%w: target %q", errSkipped, n.onto)
+		}
+		n.base = n.onto.img
+	}
+	if err := n.layers.wait(ctx); err != nil {
+		return err
+	}
 	if err := b.finish(n); err != nil {
 		return err
 	}
@@ -164,8 +177,14 @@ func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node) error {
 		return fmt.Errorf("target %q: %w", n, err)
 	}
 	n.img.Descriptor = desc
+	added := n.imported
+	for _, l := range n.layers {
+		if l.added {
+			added += l.Descriptor.Size
+		}
+	}
 	n.result = &ImageResult{
-		Target: n.String(), Digest: desc.Digest, Size: size(n.img), Added: n.added,
+		Target: n.String(), Digest: desc.Digest, Size: size(n.img), Added: added,
 		Layers: len(n.img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly,
 		Elapsed: time.Since(begin),
 	}
@@ -187,7 +206,7 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 	var err error
 	switch n.Base.Kind {
 	case plan.Target:
-		n.base = n.needs[0].img
+		n.base, n.below = n.onto.early, n.onto.stack()
 	case plan.Tag:
 		n.base, err = b.Layout.Image(n.Base.Tag, Platform())
 	case plan.OCI:
@@ -195,6 +214,9 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 	}
 	if err != nil {
 		return b.baseError(n, err)
+	}
+	if n.Base.Kind != plan.Target {
+		n.below = stackOf(n.base)
 	}
 	if n.epoch, err = b.epochOf(ctx, n.Target); err != nil {
 		return b.targetError(n, err)
@@ -241,7 +263,7 @@ func (b *Builder) importBase(ctx context.Context, n *node) error {
 		if err := b.importBlob(ctx, n, from, desc); err != nil {
 			return err
 		}
-		n.added += desc.Size
+		n.imported += desc.Size
 	}
 	return nil
 }

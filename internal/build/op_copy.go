@@ -211,7 +211,7 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	if err != nil {
 		return nil, err
 	}
-	view, err := s.view(ctx, img.Config.RootFS.DiffIDs, img.Manifest.Layers)
+	view, err := s.view(ctx, stackOf(img))
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/source"
@@ -20,8 +19,8 @@ import (
 // expand it on nothing, and it is a sound layer (layer.Sound). The file is read once: in that pass it is
 // stored, hashed, decompressed, hashed again, checked and indexed. ok is false where the archive has to be put
 // into the layer entry by entry.
-func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err error) {
-	if len(s.Ops) != 1 || s.n.chainID() != "" {
+func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err error) {
+	if len(s.Ops) != 1 || len(s.n.stack()) > 0 {
 		return l, false, nil
 	}
 	op, isExpand := s.Ops[0].Op.(*spec.Expand)
@@ -29,11 +28,14 @@ func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err err
 		return l, false, nil
 	}
 	s.opStarted(s.Ops[0])
-	l, err = s.intake(ctx, s.ins[0].archive)
+	in, err := s.intake(ctx, s.ins[0].archive)
 	var file *fs.PathError
 	switch {
 	case err == nil:
 		s.taken = true
+		l = s.newLayer()
+		s.identify(l, in.diffID, in.toc)
+		s.settle(l, func() (*layout.BlobWriter, string, error) { return in.blob, in.mediaType, nil })
 		return l, true, nil
 	case ctx.Err() != nil:
 		return l, false, ctx.Err()
@@ -42,7 +44,7 @@ func (s *step) passThrough(ctx context.Context) (l image.Layer, ok bool, err err
 	}
 	// Whatever is wrong with what the archive holds, the other way takes it or says it better.
 	s.report(Event{Kind: Rewritten, Target: s.n.String(), Step: s.Name(), Text: err.Error()})
-	return image.Layer{}, false, nil
+	return nil, false, nil
 }
 
 // wholeArchive reports whether the op wants all of the archive as it is.
@@ -50,28 +52,41 @@ func wholeArchive(op *spec.Expand) bool {
 	return clean(op.Dest) == "." && op.StripComponents == 0 && len(op.Include)+len(op.Exclude) == 0 && op.Chown == ""
 }
 
+// taken is an archive that was taken as a layer.
+type taken struct {
+	blob      *layout.BlobWriter // complete
+	mediaType string
+	diffID    digest.Digest
+	toc       *layer.TOC
+}
+
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
 // the user did not ask for another compression; else its tar is compressed anew.
-func (s *step) intake(ctx context.Context, f source.File) (l image.Layer, err error) {
+func (s *step) intake(ctx context.Context, f source.File) (t taken, err error) {
 	file, err := f.Open()
 	if err != nil {
-		return l, err
+		return t, err
 	}
 	defer file.Close()
 	in := bufio.NewReaderSize(s.progress(ctx, s.n.String(), s.Name(), "expand", f.Size, file), 1<<20)
 	c, err := layer.Sniff(in)
 	if err != nil {
-		return l, err
+		return t, err
 	}
-	blob, err := s.Layout.NewBlob()
-	if err != nil {
-		return l, err
+	if t.blob, err = s.Layout.NewBlob(); err != nil {
+		return t, err
 	}
-	defer blob.Close()
 	if s.keeps(c) {
-		return s.intakeAs(ctx, blob, c, in)
+		t.mediaType = c.MediaType
+		t.toc, t.diffID, err = s.intakeAs(ctx, t.blob, c, in)
+	} else {
+		t.mediaType = s.Compression.MediaType
+		t.toc, t.diffID, err = s.intakeAnew(ctx, t.blob, c, in)
 	}
-	return s.intakeAnew(ctx, blob, c, in)
+	if err != nil {
+		t.blob.Close()
+	}
+	return t, err
 }
 
 // keeps reports whether a layer may stay compressed as an archive is.
@@ -83,36 +98,33 @@ func (s *step) keeps(c layer.Compression) bool {
 }
 
 // intakeAs stores the compressed bytes, and reads the tar in them.
-func (s *step) intakeAs(ctx context.Context, blob *layout.BlobWriter, c layer.Compression, in io.Reader) (l image.Layer, err error) {
+func (s *step) intakeAs(ctx context.Context, blob io.Writer, c layer.Compression, in io.Reader) (*layer.TOC, digest.Digest, error) {
 	stored := io.TeeReader(in, blob)
 	tar, err := c.NewReader(stored)
 	if err != nil {
-		return l, err
+		return nil, "", err
 	}
 	defer tar.Close()
 	ahead := layer.ReadAhead(tar)
 	defer ahead.Close()
 	toc, diffID, err := layer.Sound(ctx, ahead, s.SourceEpoch)
-	if err != nil {
-		return l, err
+	if err == nil {
+		// The decompressor need not have read to the end of the file, where its digest is checked.
+		_, err = io.Copy(io.Discard, stored)
 	}
-	// The decompressor need not have read to the end of the file, where its digest is checked.
-	if _, err := io.Copy(io.Discard, stored); err != nil {
-		return l, err
-	}
-	return s.commitLayer(blob, c.MediaType, toc, diffID)
+	return toc, diffID, err
 }
 
 // intakeAnew stores the tar compressed as new layers are.
-func (s *step) intakeAnew(ctx context.Context, blob *layout.BlobWriter, c layer.Compression, in io.Reader) (l image.Layer, err error) {
+func (s *step) intakeAnew(ctx context.Context, blob io.Writer, c layer.Compression, in io.Reader) (*layer.TOC, digest.Digest, error) {
 	tar, err := c.NewReader(in)
 	if err != nil {
-		return l, err
+		return nil, "", err
 	}
 	defer tar.Close()
 	z, err := s.Compression.NewWriter(blob)
 	if err != nil {
-		return l, err
+		return nil, "", err
 	}
 	ahead := layer.ReadAhead(tar)
 	defer ahead.Close()
@@ -120,21 +132,5 @@ func (s *step) intakeAnew(ctx context.Context, blob *layout.BlobWriter, c layer.
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
-	if err := firstError(err, z.Close()); err != nil {
-		return l, err
-	}
-	return s.commitLayer(blob, s.Compression.MediaType, toc, diffID)
-}
-
-// commitLayer moves a complete blob to its place, and its index into the cache.
-func (s *step) commitLayer(blob *layout.BlobWriter, mediaType string, toc *layer.TOC, diffID digest.Digest) (l image.Layer, err error) {
-	l = image.Layer{CreatedBy: createdBy(s.Step), DiffID: diffID}
-	if l.Descriptor, err = blob.Commit(mediaType); err != nil {
-		return l, err
-	}
-	path, err := s.tocPath(diffID)
-	if err != nil {
-		return l, err
-	}
-	return l, toc.Save(path)
+	return toc, diffID, firstError(err, z.Close())
 }

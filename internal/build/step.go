@@ -2,16 +2,14 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/image"
+	"genoci/internal/cache"
 	"genoci/internal/layer"
 	"genoci/internal/plan"
 	"genoci/internal/snapshot"
@@ -20,61 +18,71 @@ import (
 
 // buildStep adds the layer of a step to the node: the known one, or one that it makes.
 func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
-	begin := time.Now()
-	ins, err := b.resolve(ctx, n, s)
-	if err != nil {
+	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now()}
+	var err error
+	if st.ins, err = b.resolve(ctx, n, s); err != nil {
 		return err
 	}
-	key, err := b.key(nodes, n, s, ins)
-	if err != nil {
+	if st.key, err = b.key(nodes, n, s, st.ins); err != nil {
 		return err
 	}
-	l, hit := b.lookup(s, key)
-	done := Event{Kind: StepDone, Target: n.String(), Step: s.Name(), Outcome: Cached}
+	l, hit := b.lookup(s, st.key)
 	if !hit {
 		n.cached = false
-		done.Outcome = wayOf(s)
 		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s)})
-		st := &step{Builder: b, nodes: nodes, n: n, Step: s, ins: ins}
 		if l, err = st.carryOut(ctx); err != nil {
 			return err
 		}
-		done.Added = l.Descriptor.Size
-		n.added += l.Descriptor.Size
-		if !s.Hooked() {
-			if err := st.remember(key, l); err != nil {
+	}
+	if l == nil {
+		if !hit {
+			if err := st.remember(nil); err != nil {
 				return b.stepError(n, s, err)
 			}
 		}
+		st.done(hit, 0)
+		return nil
 	}
-	n.add(l)
-	done.Elapsed = time.Since(begin)
-	b.report(done)
+	if hit {
+		st.done(hit, 0)
+	}
+	n.layers = append(n.layers, l)
 	return nil
+}
+
+// done tells that the step is done, and how many bytes it added to the layout.
+func (s *step) done(hit bool, added int64) {
+	e := Event{Kind: StepDone, Target: s.n.String(), Step: s.Name(), Outcome: Cached, Added: added, Elapsed: time.Since(s.started)}
+	if !hit {
+		e.Outcome = wayOf(s.Step)
+	}
+	s.report(e)
 }
 
 // step is a step while it is carried out.
 type step struct {
 	*Builder
 	*plan.Step
-	nodes nodes
-	n     *node
-	ins   []*input
-	begun spec.Op     // the op that was begun last
-	begin time.Time   // of its execution, by the clock of file systems
-	taken bool        // an archive was taken as the layer
-	lent  string      // SHA-256 of the busybox that was lent
-	files []io.Closer // what the openers of changes read from
+	nodes   nodes
+	n       *node
+	ins     []*input
+	key     cache.Key
+	started time.Time
+	begun   spec.Op     // the op that was begun last
+	begin   time.Time   // of its execution, by the clock of file systems
+	taken   bool        // an archive was taken as the layer
+	lent    string      // SHA-256 of the busybox that was lent
+	files   []io.Closer // what the openers of changes read from
 }
 
-// carryOut makes the layer of the step.
-func (s *step) carryOut(ctx context.Context) (l image.Layer, err error) {
+// carryOut makes the layer of the step; nil where it changes nothing.
+func (s *step) carryOut(ctx context.Context) (l *builtLayer, err error) {
 	defer func() {
 		for _, f := range s.files {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	base, err := s.view(ctx, s.n.diffIDs(), s.n.blobs())
+	base, err := s.view(ctx, s.n.stack())
 	if err != nil {
 		return l, s.stepError(s.n, s.Step, err)
 	}
@@ -85,7 +93,7 @@ func (s *step) carryOut(ctx context.Context) (l image.Layer, err error) {
 }
 
 // composeAll makes the layer of a step that runs nothing from the index of its base.
-func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l image.Layer, err error) {
+func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLayer, err error) {
 	if l, ok, err := s.passThrough(ctx); ok || err != nil {
 		return l, err
 	}
@@ -138,7 +146,7 @@ func (s *step) opStarted(a spec.Action) {
 }
 
 // execute carries out the step in a tree of the driver.
-func (s *step) execute(ctx context.Context, base *layer.Merged) (l image.Layer, err error) {
+func (s *step) execute(ctx context.Context, base *layer.Merged) (l *builtLayer, err error) {
 	tree, err := s.newTree(ctx)
 	if err != nil {
 		return l, s.stepError(s.n, s.Step, err)
@@ -152,8 +160,8 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l image.Layer, 
 	if err == nil {
 		l, err = s.pack(ctx, changes)
 	}
-	if err == nil && l.DiffID != "" {
-		err = tree.Commit(ctx, string(topChain(append(s.n.diffIDs(), l.DiffID))))
+	if err == nil && l != nil {
+		err = tree.Commit(ctx, string(s.n.stack().on(l).chainID()))
 	}
 	if err != nil {
 		return l, s.stepError(s.n, s.Step, err)
@@ -163,7 +171,7 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l image.Layer, 
 
 // newTree makes a tree on what the steps before made.
 func (s *step) newTree(ctx context.Context) (snapshot.Tree, error) {
-	parent, err := s.ensureTree(ctx, s.n, s.n.diffIDs(), s.n.blobs())
+	parent, err := s.ensureTree(ctx, s.n, s.n.stack())
 	if err != nil {
 		return nil, err
 	}
@@ -269,44 +277,12 @@ func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged)
 	return layer.Diff(ctx, tree.Dir(), base, o)
 }
 
-// pack writes changes as a blob of the layout, and its index into the cache. Without changes there is
-// no layer, and the DiffID is "".
-func (s *step) pack(ctx context.Context, changes []layer.Change) (l image.Layer, err error) {
-	if len(changes) == 0 {
-		return l, nil
-	}
-	blob, err := s.Layout.NewBlob()
-	if err != nil {
-		return l, err
-	}
-	defer blob.Close()
-	z, err := s.Compression.NewWriter(blob)
-	if err != nil {
-		return l, err
-	}
-	sum := sha256.New()
-	out := s.counting("compress", contentSize(changes), io.MultiWriter(sum, struct{ io.Writer }{z}))
-	toc, err := layer.Pack(ctx, out, changes)
-	if err := firstError(err, z.Close()); err != nil {
-		return l, err
-	}
-	return s.commitLayer(blob, s.Compression.MediaType, toc, digest.NewDigest(digest.SHA256, sum))
-}
-
 // firstError returns err, or else the error of closing what it came from: a writer that failed tells the same again.
 func firstError(err, closing error) error {
 	if err != nil {
 		return err
 	}
 	return closing
-}
-
-func contentSize(changes []layer.Change) int64 {
-	var n int64
-	for _, c := range changes {
-		n += c.Size
-	}
-	return n
 }
 
 // coarseNow is the clock that file systems stamp files with: never ahead of a stamp to come

@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
@@ -28,23 +27,26 @@ func (t *trees) driver() (snapshot.Driver, error) { return t.open() }
 
 // ensureTree makes sure that the driver has a snapshot of the tree that the layers make, and returns
 // its name; "" for no layers.
-func (b *Builder) ensureTree(ctx context.Context, n *node, diffIDs []digest.Digest, descs []v1.Descriptor) (string, error) {
-	if len(diffIDs) == 0 {
+func (b *Builder) ensureTree(ctx context.Context, n *node, layers stack) (string, error) {
+	if len(layers) == 0 {
 		return "", nil
 	}
-	chain := image.ChainIDs(diffIDs)
-	name := string(chain[len(chain)-1])
+	name := string(layers.chainID())
 	_, err := b.trees.made.get(name, func() (struct{}, error) {
 		drv, err := b.trees.driver()
 		if err != nil || drv.Has(name) {
 			return struct{}{}, err
 		}
-		top := len(diffIDs) - 1
-		parent, err := b.ensureTree(ctx, n, diffIDs[:top], descs[:top])
+		top := len(layers) - 1
+		parent, err := b.ensureTree(ctx, n, layers[:top])
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, b.unpackLayer(ctx, n, drv, parent, name, diffIDs[top], descs[top])
+		desc, err := layers[top].wait(ctx)
+		if err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, b.unpackLayer(ctx, n, drv, parent, name, layers[top].DiffID, desc)
 	})
 	return name, err
 }
@@ -136,7 +138,8 @@ func (b *Builder) tocPath(diffID digest.Digest) (string, error) {
 }
 
 // toc returns the index of a layer, made from its blob where it is not known.
-func (b *Builder) toc(ctx context.Context, diffID digest.Digest, desc v1.Descriptor) (*layer.TOC, error) {
+func (b *Builder) toc(ctx context.Context, l *builtLayer) (*layer.TOC, error) {
+	diffID := l.DiffID
 	return b.tocs.get(string(diffID), func() (*layer.TOC, error) {
 		path, err := b.tocPath(diffID)
 		if err != nil {
@@ -146,6 +149,10 @@ func (b *Builder) toc(ctx context.Context, diffID digest.Digest, desc v1.Descrip
 			return t, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			b.report(Event{Kind: Warning, Text: fmt.Sprintf("%v; it is made anew", err)})
+		}
+		desc, err := l.wait(ctx)
+		if err != nil {
+			return nil, err
 		}
 		r, err := b.openLayer(desc, nil)
 		if err != nil {
@@ -163,11 +170,11 @@ func (b *Builder) toc(ctx context.Context, diffID digest.Digest, desc v1.Descrip
 	})
 }
 
-// view returns the tree that an image's layers make, as it can be looked up without being unpacked.
-func (b *Builder) view(ctx context.Context, diffIDs []digest.Digest, descs []v1.Descriptor) (*layer.Merged, error) {
-	tocs := make([]*layer.TOC, len(diffIDs))
-	for i := range diffIDs {
-		t, err := b.toc(ctx, diffIDs[i], descs[i])
+// view returns the tree that layers make, as it can be looked up without being unpacked.
+func (b *Builder) view(ctx context.Context, layers stack) (*layer.Merged, error) {
+	tocs := make([]*layer.TOC, len(layers))
+	for i, l := range layers {
+		t, err := b.toc(ctx, l)
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,124 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+)
+
+// pack makes a layer of changes; nil where there are none. It returns when the tar of the layer was made, and with that
+// its DiffID and index: whatever stands on the layer can go on. The tar is compressed and stored beside that.
+func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	var temp func() (*os.File, error)
+	if s.awaited() {
+		temp = s.Cache.Temp
+	}
+	tar := newSpool(temp)
+	l := s.newLayer()
+	s.settle(l, func() (*layout.BlobWriter, string, error) {
+		blob, err := s.compress(ctx, tar, contentSize(changes))
+		return blob, s.Compression.MediaType, errors.Join(err, tar.CloseRead(err))
+	})
+	sum := sha256.New()
+	toc, err := layer.Pack(ctx, io.MultiWriter(sum, tar), changes)
+	if err == nil {
+		s.identify(l, digest.NewDigest(digest.SHA256, sum), toc)
+	}
+	tar.CloseWrite(err)
+	if err != nil {
+		<-l.ready
+		return nil, err
+	}
+	return l, nil
+}
+
+func contentSize(changes []layer.Change) int64 {
+	var n int64
+	for _, c := range changes {
+		n += c.Size
+	}
+	return n
+}
+
+// compress writes a tar to a new blob, compressed. It waits until few others do so.
+func (s *step) compress(ctx context.Context, tar io.Reader, total int64) (*layout.BlobWriter, error) {
+	select {
+	case s.packing <- struct{}{}:
+		defer func() { <-s.packing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	blob, err := s.Layout.NewBlob()
+	if err != nil {
+		return nil, err
+	}
+	z, err := s.Compression.NewWriter(blob)
+	if err == nil {
+		in := s.progress(ctx, s.n.String(), s.Name(), "compress", total, tar)
+		_, err = copyBuffer(z, in)
+		err = firstError(err, z.Close())
+	}
+	if err != nil {
+		blob.Close()
+		return nil, err
+	}
+	return blob, nil
+}
+
+// newLayer returns a layer of the step that is still to be made.
+func (s *step) newLayer() *builtLayer {
+	return &builtLayer{Layer: image.Layer{CreatedBy: createdBy(s.Step)}, added: true, ready: make(chan struct{})}
+}
+
+// identify notes what the layer holds. It has to be called before its blob is complete.
+func (s *step) identify(l *builtLayer, diffID digest.Digest, toc *layer.TOC) {
+	l.DiffID, l.toc = diffID, toc
+	_, _ = s.tocs.get(string(diffID), func() (*layer.TOC, error) { return toc, nil })
+}
+
+// settle completes a layer beside what comes next: write makes its blob and says its media type. The blob is made durable and gets
+// its name, the index and the entry of the cache are stored, and l is ready.
+func (s *step) settle(l *builtLayer, write func() (*layout.BlobWriter, string, error)) {
+	s.n.making.Go(func() {
+		defer close(l.ready)
+		if err := s.store(l, write); err != nil {
+			l.err = s.stepError(s.n, s.Step, err)
+		}
+	})
+}
+
+func (s *step) store(l *builtLayer, write func() (*layout.BlobWriter, string, error)) error {
+	blob, mediaType, err := write()
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	if l.Descriptor, err = blob.Commit(mediaType); err != nil {
+		return err
+	}
+	path, err := s.tocPath(l.DiffID)
+	if err == nil {
+		err = l.toc.Save(path)
+	}
+	if err == nil {
+		err = s.remember(l)
+	}
+	if err == nil {
+		s.done(false, l.Descriptor.Size)
+	}
+	return err
+}
+
+// awaited reports whether something stands on the step's layer.
+func (s *step) awaited() bool { return s.n.stoodOn || s.Index < len(s.n.Steps)-1 }

@@ -1,0 +1,107 @@
+package build
+
+import (
+	"context"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+)
+
+// builtLayer is a layer of an image that is being built. What it holds is known from the start (DiffID); its blob may
+// come later, since a tree is of use before anybody has compressed it.
+type builtLayer struct {
+	image.Layer               // Descriptor: once ready is closed
+	added       bool          // this build made it
+	toc         *layer.TOC    // then its index
+	ready       chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
+	err         error
+}
+
+// wait returns the descriptor of the layer's blob, when that is in the layout.
+func (l *builtLayer) wait(ctx context.Context) (v1.Descriptor, error) {
+	if l.ready != nil {
+		select {
+		case <-l.ready:
+		case <-ctx.Done():
+			return v1.Descriptor{}, ctx.Err()
+		}
+	}
+	return l.Descriptor, l.err
+}
+
+// isReady reports whether wait would not wait.
+func (l *builtLayer) isReady() bool {
+	if l.ready == nil {
+		return true
+	}
+	select {
+	case <-l.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// stack is the layers that make a tree, lowest first.
+type stack []*builtLayer
+
+// stackOf returns the layers of an image that is complete.
+func stackOf(img image.Image) stack {
+	s := make(stack, len(img.Manifest.Layers))
+	for i, desc := range img.Manifest.Layers {
+		s[i] = &builtLayer{Layer: image.Layer{Descriptor: desc, DiffID: img.Config.RootFS.DiffIDs[i]}}
+	}
+	return s
+}
+
+// layers returns what image.Extend takes. Descriptors of blobs that are still to come are zero.
+func (s stack) layers() []image.Layer {
+	layers := make([]image.Layer, len(s))
+	for i, l := range s {
+		layers[i] = image.Layer{DiffID: l.DiffID, CreatedBy: l.CreatedBy}
+		if l.isReady() {
+			layers[i] = l.Layer
+		}
+	}
+	return layers
+}
+
+// wait waits for all blobs.
+func (s stack) wait(ctx context.Context) error {
+	for _, l := range s {
+		if _, err := l.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failed reports whether the blob of a layer could not be made.
+func (s stack) failed() bool {
+	return slices.ContainsFunc(s, func(l *builtLayer) bool { return l.isReady() && l.err != nil })
+}
+
+// chainID names the tree (image-spec, config.md, "Layer ChainID"); "" for an empty one.
+func (s stack) chainID() digest.Digest {
+	if len(s) == 0 {
+		return ""
+	}
+	ids := make([]digest.Digest, len(s))
+	for i, l := range s {
+		ids[i] = l.DiffID
+	}
+	ids = image.ChainIDs(ids)
+	return ids[len(ids)-1]
+}
+
+// on returns the stack with l on top; without l where the step that should have made it changed nothing.
+func (s stack) on(l *builtLayer) stack {
+	if l == nil {
+		return s
+	}
+	return append(s[:len(s):len(s)], l)
+}
