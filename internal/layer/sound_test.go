@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 )
 
@@ -146,39 +145,5 @@ func TestSoundGNUTar(t *testing.T) {
 	}
 	if _, _, err := Sound(context.Background(), bytes.NewReader(out), nil); err == nil || !strings.Contains(err.Error(), "volume label") {
 		t.Errorf("with a label: %v", err)
-	}
-}
-
-func TestReadAhead(t *testing.T) {
-	data := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
-	for name, wrap := range map[string]func(io.Reader) io.Reader{
-		"plain": func(r io.Reader) io.Reader { return r }, "half": iotest.HalfReader, "data with err": iotest.DataErrReader,
-	} {
-		a := ReadAhead(wrap(bytes.NewReader(data)))
-		got, err := io.ReadAll(iotest.HalfReader(a))
-		if err != nil || !bytes.Equal(got, data) {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
-		}
-		if err := a.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	failure := errors.New("failure")
-	for _, err := range []error{failure, io.ErrUnexpectedEOF} {
-		a := ReadAhead(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(err)))
-		got, e := io.ReadAll(a)
-		if !errors.Is(e, err) || !bytes.Equal(got, data) {
-			t.Errorf("%d bytes, %v, want %v behind all", len(got), e, err)
-		}
-		a.Close()
-	}
-	a := ReadAhead(bytes.NewReader(data))
-	if _, err := io.ReadFull(a, make([]byte, 10)); err != nil {
-		t.Fatal(err)
-	}
-	a.Close()
-	a.Close()
-	if n, err := a.Read(make([]byte, 10)); err == nil {
-		t.Errorf("%d bytes after Close", n)
 	}
 }
