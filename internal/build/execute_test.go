@@ -420,3 +420,46 @@ func TestClampedTree(t *testing.T) {
 		t.Errorf("drivers disagree: %v", digests)
 	}
 }
+
+// The tree that a step runs in was made in the pass that made the layer below: nobody has to read that again.
+func TestTreeOfOnePass(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		for name, root := range map[string]string{
+			"as it is": "root: {expand: ./root.tgz}\n",
+			"composed": "root: {expand: ./root.tgz, copy: {content: C, dest: /data/c}}\n",
+			"steps":    "root: {steps: [{expand: ./root.tgz, layer: true}, {copy: {content: D, dest: /data/d}}]}\n",
+		} {
+			lost := 0
+			w.onEvent = func(e Event) {
+				if e.Kind != ImageStarted || e.Target != "a" {
+					return
+				}
+				blobs := filepath.Join(w.layout.Dir(), "blobs")
+				err := filepath.WalkDir(blobs, func(path string, d os.DirEntry, err error) error {
+					if err != nil || d.IsDir() {
+						return err
+					}
+					lost++
+					return os.Truncate(path, 0)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			w.compressing(func() error { return nil })
+			compressing := w.change
+			w.change = func(b *Builder) {
+				compressing(b)
+				b.Rootless, b.NoCache = sandbox.Rootless(), true
+			}
+			w.build(root + "a: {base: root, run: 'busybox ls -R /data >/all'}\n")
+			if lost == 0 && name == "as it is" { // the others may come later
+				t.Errorf("%s: no blob was there to be lost", name)
+			}
+			if err := os.RemoveAll(w.layout.Dir()); err != nil {
+				t.Fatal(err)
+			}
+			w.layout = check(layout.Create(w.layout.Dir()))(t)
+		}
+	})
+}

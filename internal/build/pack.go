@@ -43,6 +43,21 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 	return l, nil
 }
 
+// packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs it.
+func (s *step) packAndPlant(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	tree := s.plant(ctx, func(ctx context.Context, dir string) error {
+		return layer.Apply(ctx, dir, changes, s.unpackOptions())
+	})
+	l, err := s.pack(ctx, changes)
+	if err != nil {
+		return nil, errors.Join(err, tree.drop())
+	}
+	return l, tree.commit(ctx, s.n.stack().on(l))
+}
+
 func contentSize(changes []layer.Change) int64 {
 	var n int64
 	for _, c := range changes {

@@ -36,6 +36,9 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 		l = s.newLayer()
 		s.identify(l, in.diffID, in.toc)
 		s.settle(l, func() (*layout.BlobWriter, string, error) { return in.blob, in.mediaType, nil })
+		if err := in.tree.commit(ctx, stack{l}); err != nil {
+			return nil, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
+		}
 		return l, true, nil
 	case ctx.Err() != nil:
 		return l, false, ctx.Err()
@@ -58,6 +61,7 @@ type taken struct {
 	mediaType string
 	diffID    digest.Digest
 	toc       *layer.TOC
+	tree      *planting
 }
 
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
@@ -78,15 +82,15 @@ func (s *step) intake(ctx context.Context, f source.File) (t taken, err error) {
 	}
 	if s.keeps(c) {
 		t.mediaType = c.MediaType
-		t.toc, t.diffID, err = s.intakeAs(ctx, t.blob, c, in)
+		err = s.intakeAs(ctx, &t, c, in)
 	} else {
 		t.mediaType = s.Compression.MediaType
-		t.toc, t.diffID, err = s.intakeAnew(ctx, t.blob, c, in)
+		err = s.intakeAnew(ctx, &t, c, in)
 	}
 	if err != nil {
-		t.blob.Close()
+		return taken{}, errors.Join(err, t.tree.drop(), t.blob.Close())
 	}
-	return t, err
+	return t, nil
 }
 
 // keeps reports whether a layer may stay compressed as an archive is.
@@ -98,39 +102,54 @@ func (s *step) keeps(c layer.Compression) bool {
 }
 
 // intakeAs stores the compressed bytes, and reads the tar in them.
-func (s *step) intakeAs(ctx context.Context, blob io.Writer, c layer.Compression, in io.Reader) (*layer.TOC, digest.Digest, error) {
-	stored := io.TeeReader(in, blob)
+func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
+	stored := io.TeeReader(in, t.blob)
 	tar, err := c.NewReader(stored)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	defer tar.Close()
-	ahead := layer.ReadAhead(tar)
-	defer ahead.Close()
-	toc, diffID, err := layer.Sound(ctx, ahead, s.SourceEpoch)
-	if err == nil {
-		// The decompressor need not have read to the end of the file, where its digest is checked.
-		_, err = io.Copy(io.Discard, stored)
+	if err := s.readTar(ctx, t, tar, io.Discard); err != nil {
+		return err
 	}
-	return toc, diffID, err
+	// The decompressor need not have read to the end of the file, where its digest is checked.
+	_, err = io.Copy(io.Discard, stored)
+	return err
 }
 
 // intakeAnew stores the tar compressed as new layers are.
-func (s *step) intakeAnew(ctx context.Context, blob io.Writer, c layer.Compression, in io.Reader) (*layer.TOC, digest.Digest, error) {
+func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
 	tar, err := c.NewReader(in)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
 	defer tar.Close()
-	z, err := s.Compression.NewWriter(blob)
+	z, err := s.Compression.NewWriter(t.blob)
 	if err != nil {
-		return nil, "", err
+		return err
 	}
-	ahead := layer.ReadAhead(tar)
-	defer ahead.Close()
-	toc, diffID, err := layer.Sound(ctx, io.TeeReader(ahead, struct{ io.Writer }{z}), s.SourceEpoch)
+	err = s.readTar(ctx, t, tar, z)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
 	}
-	return toc, diffID, firstError(err, z.Close())
+	return firstError(err, z.Close())
+}
+
+// readTar reads a tar to its end, and writes it to w. In that one pass it is checked and indexed, and unpacked where a later step needs a tree.
+func (s *step) readTar(ctx context.Context, t *taken, tar io.Reader, w io.Writer) (err error) {
+	sides := layer.Fork(tar, 2)
+	defer sides[0].Close()
+	t.tree = s.plant(ctx, func(ctx context.Context, dir string) error {
+		defer sides[1].Close()
+		return layer.Unpack(ctx, dir, sides[1], s.unpackOptions())
+	})
+	if t.tree == nil {
+		sides[1].Close()
+	}
+	t.toc, t.diffID, err = layer.Sound(ctx, io.TeeReader(sides[0], struct{ io.Writer }{w}), s.SourceEpoch)
+	if err != nil {
+		err = errors.Join(err, t.tree.drop()) // which ends the reading of tar
+		t.tree = nil
+	}
+	return err
 }

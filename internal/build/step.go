@@ -105,10 +105,10 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	}
 	changes, err := c.Changes()
 	if err == nil {
-		l, err = s.pack(ctx, changes)
+		l, err = s.packAndPlant(ctx, changes)
 	}
 	if err != nil {
-		return l, s.stepError(s.n, s.Step, err)
+		return nil, s.stepError(s.n, s.Step, err)
 	}
 	return l, nil
 }
@@ -164,7 +164,7 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l *builtLayer, 
 		err = tree.Commit(ctx, string(s.n.stack().on(l).chainID()))
 	}
 	if err != nil {
-		return l, s.stepError(s.n, s.Step, err)
+		return nil, s.stepError(s.n, s.Step, err)
 	}
 	return l, nil
 }

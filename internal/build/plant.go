@@ -1,0 +1,65 @@
+package build
+
+import (
+	"context"
+	"errors"
+
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+)
+
+// planting is a tree that is made beside its layer, of the same bytes, because a later step needs it. A nil one makes none.
+type planting struct {
+	tree   snapshot.Tree
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// plant begins a tree on what the steps before made, and lets fill put the layer of this step into it; nil where no
+// step will need the tree. A driver that does not work is for the step to tell that cannot do without.
+func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir string) error) *planting {
+	if !s.carries() || !sandbox.Inside() {
+		return nil
+	}
+	tree, err := s.newTree(ctx)
+	if err != nil {
+		return nil
+	}
+	p := &planting{tree: tree, done: make(chan error, 1)}
+	ctx, p.cancel = context.WithCancel(ctx)
+	go func() { p.done <- fill(ctx, tree.Dir()) }()
+	return p
+}
+
+// carries reports whether a later step runs something on the tree that this one makes.
+func (s *step) carries() bool {
+	for _, later := range s.n.Steps[s.Index+1:] {
+		if later.Executes() {
+			return true
+		}
+	}
+	return s.n.carries
+}
+
+// commit waits for the tree, and makes it the snapshot of the layers.
+func (p *planting) commit(ctx context.Context, layers stack) error {
+	if p == nil {
+		return nil
+	}
+	err := <-p.done
+	p.cancel()
+	if err == nil {
+		err = p.tree.Commit(ctx, string(layers.chainID()))
+	}
+	return errors.Join(err, p.tree.Close())
+}
+
+// drop drops the tree, when nothing is put into it any more.
+func (p *planting) drop() error {
+	if p == nil {
+		return nil
+	}
+	p.cancel()
+	<-p.done
+	return p.tree.Close()
+}
