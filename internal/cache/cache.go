@@ -170,12 +170,9 @@ type record struct {
 // Get returns the entry of the key. The error is ErrMiss where there is none, or where what is there
 // cannot be used.
 func (c *Cache) Get(k Key) (Entry, error) {
-	b, err := os.ReadFile(c.path(k))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Entry{}, ErrMiss
-	}
+	b, err := readFile(c.path(k))
 	if err != nil {
-		return Entry{}, fmt.Errorf("read cache: %w", err)
+		return Entry{}, err
 	}
 	var r record
 	if json.Unmarshal(b, &r) != nil || !bytes.Equal(r.Inputs, k.node) {

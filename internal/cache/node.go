@@ -1,0 +1,74 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// A key is a Merkle tree: its node names larger inputs, such as the list of a folder's files, by their SHA-256.
+// What stands behind such a name decides nothing. It is kept so that people can be told how two keys differ.
+
+// KeepNode keeps content, whose SHA-256 is sum, unless it is kept already.
+func (c *Cache) KeepNode(sum [32]byte, content []byte) error {
+	path := c.nodePath(sum)
+	if fi, err := os.Stat(path); err == nil && fi.Size() == int64(len(content)) {
+		now := time.Now()
+		return os.Chtimes(path, now, now) // what is in use is not the oldest
+	}
+	if err := WriteFile(path, content); err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	return nil
+}
+
+// Node returns the content whose SHA-256 is sum. The error is ErrMiss where it is not kept, or damaged.
+func (c *Cache) Node(sum [32]byte) ([]byte, error) {
+	b, err := readFile(c.nodePath(sum))
+	if err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(b) != sum {
+		return nil, ErrMiss
+	}
+	return b, nil
+}
+
+func (c *Cache) nodePath(sum [32]byte) string {
+	return filepath.Join(c.dir, nodesDir, hex.EncodeToString(sum[:]))
+}
+
+// Inputs returns the node that the key of the id (Key.String) was made of. The error is ErrMiss where there is
+// no entry of the key, or a damaged one.
+func (c *Cache) Inputs(id string) (json.RawMessage, error) {
+	b, err := readFile(c.path(Key{id: id}))
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if json.Unmarshal(b, &r) != nil {
+		return nil, ErrMiss
+	}
+	if sum := sha256.Sum256(r.Inputs); hex.EncodeToString(sum[:]) != id {
+		return nil, ErrMiss
+	}
+	return r.Inputs, nil
+}
+
+// readFile reads a file of the cache. The error is ErrMiss where it is not there.
+func readFile(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, ErrMiss
+	case err != nil:
+		return nil, fmt.Errorf("read cache: %w", err)
+	}
+	return b, nil
+}
