@@ -44,6 +44,7 @@ type Builder struct {
 	NoCache     bool              // carry out every step
 	KeepGoing   bool              // after a failure, build and tag what does not depend on it
 	NoHooks     bool              // refuse plans with hooks
+	Why         bool              // say why a step is not cached
 	RealTimes   bool              // keep the times of what steps make (--reproducible=false)
 	SourceEpoch *int64            // SOURCE_DATE_EPOCH, seconds since 1970
 	Compression layer.Compression // of new layers; zero: gzip
@@ -55,6 +56,7 @@ type Builder struct {
 
 	once    sync.Once
 	src     *source.Source
+	last    *cache.Last
 	start   time.Time
 	initErr error
 	mu      sync.Mutex // of report
@@ -121,6 +123,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 		return err
 	}
 	b.src = &source.Source{Dir: dir, Stats: stats, Downloads: state}
+	b.last = b.Cache.Last(filepath.Join(dir, filepath.Base(p.Spec.File)))
 	return nil
 }
 
@@ -179,8 +182,8 @@ func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *pla
 		return false, err
 	}
 	l, hit := b.lookup(s, key)
-	if hit && l != nil {
-		n.layers = append(n.layers, l)
+	if hit {
+		n.layers = n.layers.on(l)
 	}
 	return hit, nil
 }
@@ -233,7 +236,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 
 	nodes := newNodes(p)
 	err := b.buildAll(ctx, p, nodes)
-	if saveErr := b.src.Stats.Save(); saveErr != nil {
+	if saveErr := errors.Join(b.src.Stats.Save(), b.saveLast(p)); saveErr != nil {
 		b.report(Event{Kind: Warning, Text: saveErr.Error()})
 	}
 	res := &Result{}

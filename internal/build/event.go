@@ -16,7 +16,7 @@ type Kind string
 const (
 	BuildStarted Kind = "build-started" // Total: number of images
 	ImageStarted Kind = "image-started"
-	StepStarted  Kind = "step-started"  // Step; Outcome
+	StepStarted  Kind = "step-started"  // Step; Outcome; Text: why it is not cached, where the builder is to say
 	OpStarted    Kind = "op-started"    // Step; Text: the op in a line; Pos
 	Output       Kind = "output"        // Step; Text: one line that a command wrote, without line end
 	Progress     Kind = "progress"      // Step; Text: what (expand, download, compress); Done, Total: bytes (Total 0: unknown)

@@ -3,9 +3,8 @@ package build
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
+	"encoding/base64"
 	"fmt"
-	"hash"
 	"os"
 	"strings"
 
@@ -23,6 +22,7 @@ import (
 type input struct {
 	archive source.File    // Expand
 	matches []source.Match // Copy from the host
+	listed  [32]byte       // SHA-256 of their manifest
 	files   []source.File  // Install
 	script  *source.File   // Run of a script of the host
 }
@@ -51,6 +51,7 @@ func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error
 			in.matches, err = b.src.Match(ctx, op.Src, op.Exclude, func(path string) {
 				b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf("copy %s: sockets cannot be in an image, left out", path)})
 			})
+			in.listed = manifestSum(in.matches, b.RealTimes)
 		}
 	case *spec.Install:
 		for _, name := range op.Files {
@@ -91,7 +92,7 @@ type stepNode struct {
 	Clamp     *int64        `json:"clamp,omitempty"`
 	RealTimes bool          `json:"realTimes,omitempty"`
 	Platform  *v1.Platform  `json:"platform,omitempty"` // steps that run something only
-	Env       []string      `json:"env,omitempty"`
+	Env       []string      `json:"env,omitempty"`      // as envNode has it
 	Ops       []any         `json:"ops"`
 }
 
@@ -105,7 +106,7 @@ type expandNode struct {
 }
 
 type copyNode struct {
-	Copy    string        `json:",omitempty"` // digest of what the host has
+	Copy    string        `json:",omitempty"` // digest of the manifest of what the host has
 	Content *string       `json:",omitempty"`
 	From    digest.Digest `json:",omitempty"` // chain ID of the other image
 	Src     string        `json:",omitempty"` // in the other image
@@ -136,22 +137,30 @@ type removeNode struct{ Remove []string }
 
 // key returns the key of a step whose parents are known.
 func (b *Builder) key(nodes nodes, n *node, s *plan.Step, ins []*input) (cache.Key, error) {
-	node := stepNode{
+	node, err := b.stepNode(nodes, n, s, ins)
+	if err != nil {
+		return cache.Key{}, err
+	}
+	return cache.NewKey(node)
+}
+
+func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*stepNode, error) {
+	node := &stepNode{
 		Semantics: semantics, Parent: n.stack().chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
 	}
 	if s.Executes() {
 		p := Platform()
 		node.Platform = &p
-		node.Env = b.stepEnv(n, nil)
+		node.Env = envNode(b.stepEnv(n, nil))
 	}
 	for i, a := range s.Ops {
 		op, err := b.opNode(nodes, n, a.Op, ins[i])
 		if err != nil {
-			return cache.Key{}, b.opError(n, s, a, err, nil)
+			return nil, b.opError(n, s, a, err, nil)
 		}
 		node.Ops = append(node.Ops, op)
 	}
-	return cache.NewKey(node)
+	return node, nil
 }
 
 func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, error) {
@@ -171,7 +180,7 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 			}
 			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
 		case op.Content == nil:
-			node.Copy = b.digestMatches(in.matches)
+			node.Copy = fmt.Sprintf("sha256:%x", in.listed)
 		}
 		return node, nil
 	case *spec.Install:
@@ -183,7 +192,7 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 	case *spec.Run:
 		node := runNode{
 			Run: op.Script, Shell: op.Shell, Args: op.Args, Workdir: op.Workdir,
-			User: op.User, Env: pairs(op.Env), Network: op.Network,
+			User: op.User, Env: envNode(pairs(op.Env)), Network: op.Network,
 		}
 		if in.script != nil {
 			node.Script = in.script.String()
@@ -196,6 +205,17 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 	}
 }
 
+// envNode returns names with the digests of their values: a key is kept, and a value may be a secret.
+func envNode(env []string) []string {
+	out := make([]string, len(env))
+	for i, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		sum := sha256.Sum256([]byte(value))
+		out[i] = name + "=" + base64.RawStdEncoding.EncodeToString(sum[:])
+	}
+	return out
+}
+
 // fromImage returns the image that a copy reads: a target of the plan, or a tag of the layout.
 func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, error) {
 	for _, img := range n.From {
@@ -204,40 +224,6 @@ func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, err
 		}
 	}
 	return b.Layout.Image(name, Platform())
-}
-
-// digestMatches covers all of what a copy takes from the host: names, types, modes, content, links.
-func (b *Builder) digestMatches(matches []source.Match) string {
-	h := sha256.New()
-	inodes := map[string]int{}
-	for _, m := range matches {
-		writeParts(h, "match", m.Name)
-		for i, node := range m.Nodes {
-			first, seen := inodes[node.Inode]
-			if node.Inode == "" || !seen {
-				inodes[node.Inode], first = i, i
-			}
-			writeParts(h, node.Rel, node.Link, string(node.File.Digest[:]))
-			nums := []int64{int64(node.Mode), node.Size, int64(i - first)}
-			if b.RealTimes {
-				nums = append(nums, node.MTime)
-			}
-			for _, v := range nums {
-				_ = binary.Write(h, binary.LittleEndian, v) // a hash does not fail
-			}
-		}
-	}
-	return fmt.Sprintf("sha256:%x", h.Sum(nil))
-}
-
-// writeParts writes strings so that no two lists of them give the same bytes.
-func writeParts(h hash.Hash, parts ...string) {
-	for _, p := range parts {
-		var n [8]byte
-		binary.LittleEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		h.Write([]byte(p))
-	}
 }
 
 // lookup returns the layer that a step of the key made before, if it is still in the layout; nil where it changed nothing.
@@ -249,16 +235,20 @@ func (b *Builder) lookup(s *plan.Step, key cache.Key) (*builtLayer, bool) {
 	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
 		return nil, false
 	}
-	if e.DiffID == "" {
-		return nil, true
+	var l *builtLayer
+	if e.DiffID != "" {
+		blob, ok := e.Blobs[b.blobID(b.Recompress)]
+		if !ok {
+			return nil, false
+		}
+		l = &builtLayer{Layer: image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}}
+		l.Descriptor = v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
+		if b.Layout == nil || !b.Layout.Has(l.Descriptor) {
+			return nil, false
+		}
 	}
-	blob, ok := e.Blobs[b.blobID(b.Recompress)]
-	if !ok {
-		return nil, false
-	}
-	l := &builtLayer{Layer: image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}}
-	l.Descriptor = v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
-	return l, b.Layout != nil && b.Layout.Has(l.Descriptor)
+	b.last.Set(lastName(s), key)
+	return l, true
 }
 
 // remember stores what the step made. How an archive that was taken as it is came to be compressed depends on
@@ -276,15 +266,22 @@ func (s *step) remember(l *builtLayer) error {
 			e.Blobs[s.blobID(!s.Recompress)] = blob
 		}
 	}
-	return s.Cache.Put(s.key, e)
+	if err := s.Cache.Put(s.key, e); err != nil {
+		return err
+	}
+	s.last.Set(lastName(s.Step), s.key)
+	return s.keepInputs()
 }
+
+// asTheyAre begins the names of blobs for which sound archives are not compressed anew.
+const asTheyAre = "archives as they are, else "
 
 // blobID is the name of a layer's blob in cache entries.
 func (b *Builder) blobID(recompress bool) string {
 	if recompress {
 		return b.Compression.ID
 	}
-	return "archives as they are, else " + b.Compression.ID
+	return asTheyAre + b.Compression.ID
 }
 
 // createdBy is the text of a step in the image's history.

@@ -29,7 +29,7 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	l, hit := b.lookup(s, st.key)
 	if !hit {
 		n.cached = false
-		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s)})
+		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s), Text: b.why(nodes, n, s, st.ins)})
 		if l, err = st.carryOut(ctx); err != nil {
 			return err
 		}
