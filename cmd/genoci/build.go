@@ -45,6 +45,7 @@ type buildFlags struct {
 	driver    string
 	jobs      count
 	keepGoing bool
+	why       bool
 	progress  string
 	json      bool
 }
@@ -67,6 +68,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 		Example: `  genoci build                         all targets of genoci.yaml
   genoci build -f web.yaml api         one target, and what it stands on
   genoci build --arg VERSION=1.2       with a value for ${{VERSION}}
+  genoci build --why                   and say why a step is carried out again
   genoci build --layout /srv/images --compression zstd
   genoci build --progress json 2>events.json --json >result.json`,
 		ValidArgsFunction: completeTargets(&f.specFlags),
@@ -82,6 +84,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
+	fs.BoolVar(&f.why, "why", false, "say why a step is not taken from the cache")
 	choiceVar(fs, &f.progress, "progress", "how progress is shown on stderr", progressModes...)
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
 	return cmd
@@ -106,7 +109,7 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 		}
 	}
 	b.Report, b.Driver = report, driverOpener(f.driver, b.Cache, report)
-	b.Jobs, b.KeepGoing = int(f.jobs), f.keepGoing
+	b.Jobs, b.KeepGoing, b.Why = int(f.jobs), f.keepGoing, f.why
 	if err := enterFor(ctx, b, p); err != nil {
 		return nil, err
 	}

@@ -102,12 +102,17 @@ func printPlan(w io.Writer, p *plan.Plan, outcomes map[*plan.Step]build.Outcome)
 	for _, i := range p.Images {
 		fmt.Fprintf(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
-			label := string(outcomes[s])
-			for _, op := range stepOps(s) {
-				fmt.Fprintf(w, "  %-8s %s\n", label, op.Op)
-				label = ""
-			}
+			printStep(w, s, outcomes[s])
 		}
+	}
+}
+
+// printStep prints what runs in a step, after how it is carried out.
+func printStep(w io.Writer, s *plan.Step, outcome build.Outcome) {
+	label := string(outcome)
+	for _, op := range stepOps(s) {
+		fmt.Fprintf(w, "  %-8s %s\n", label, op.Op)
+		label = ""
 	}
 }
 

@@ -104,6 +104,9 @@ func warning(e build.Event) string {
 // rewrittenLine says why an archive costs more than another one would.
 func rewrittenLine(e build.Event) string { return "written anew, entry by entry: " + printable(e.Text) }
 
+// whyLine says why a step is carried out.
+func whyLine(e build.Event) string { return "why: " + printable(e.Text) }
+
 // doneLine says how an image ended.
 func doneLine(e build.Event) string {
 	img := e.Image

@@ -15,7 +15,7 @@ type jsonEvent struct {
 	Event   build.Kind    `json:"event"`             // as the constants of build.Kind, or "error": the last line of a build that failed
 	Target  string        `json:"target,omitempty"`  //
 	Step    string        `json:"step,omitempty"`    // TARGET, or TARGET#2 for the second of several layers
-	Text    string        `json:"text,omitempty"`    // op-started: the op; output: the line; progress: what; warning; image-skipped: the failed target
+	Text    string        `json:"text,omitempty"`    // op-started: the op; step-started: why (--why); output: the line; progress: what; warning; image-skipped: the failed target
 	File    string        `json:"file,omitempty"`    // of the spec, error only
 	Line    int           `json:"line,omitempty"`    // in the spec, from 1
 	Column  int           `json:"column,omitempty"`  //

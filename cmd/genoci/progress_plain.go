@@ -51,6 +51,10 @@ func (p *plainView) Report(e build.Event) {
 // plainLine returns the line that stands for an event other than output, "" for none.
 func plainLine(e build.Event) string {
 	switch e.Kind {
+	case build.StepStarted:
+		if e.Text != "" {
+			return e.Step + ": " + whyLine(e)
+		}
 	case build.OpStarted:
 		return e.Target + ": " + printable(e.Text)
 	case build.Warning:

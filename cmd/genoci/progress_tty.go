@@ -149,6 +149,10 @@ func (l *liveLines) take(e build.Event) []string {
 		l.started, l.total = e.Time, int(e.Total)
 	case build.ImageStarted:
 		l.image(e)
+	case build.StepStarted:
+		if e.Text != "" {
+			return []string{l.name(e.Step) + whyLine(e)}
+		}
 	case build.OpStarted:
 		r := l.image(e)
 		r.text, r.last, r.what = printable(e.Text), "", ""

@@ -61,6 +61,7 @@ It needs no daemon, no root, and no other program.
 		{groupBuild, newBuild()},
 		{groupBuild, newCheck()},
 		{groupBuild, newPlan()},
+		{groupBuild, newExplain()},
 		{groupLayout, newLs()},
 		{groupLayout, newInspect()},
 		{groupLayout, newTag()},

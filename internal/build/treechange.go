@@ -124,9 +124,9 @@ func whole(sign string, paths map[string]listed) []Reason {
 		}
 		end()
 		text := sign + name
-		change := Change{Field: paths[name].kind, New: name}
+		change := Change{Field: "type", New: paths[name].kind}
 		if sign == "- " {
-			change.Old, change.New = name, ""
+			change.Old, change.New = change.New, ""
 		}
 		if paths[name].kind == "folder" {
 			folder = name + "/"
