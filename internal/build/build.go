@@ -177,8 +177,8 @@ func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *pla
 	if err != nil {
 		return false, err
 	}
-	key, err := b.key(nodes, n, s, ins)
-	if err != nil {
+	key, unread, err := b.keyNow(ctx, nodes, n, s, ins)
+	if err != nil || unread {
 		return false, err
 	}
 	l, hit := b.lookup(s, key)

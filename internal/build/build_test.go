@@ -798,3 +798,31 @@ func TestPassThrough(t *testing.T) {
 		t.Error(p)
 	}
 }
+
+// An archive that was never expanded is not read before that; what it holds decides as soon as it was.
+func TestUnreadArchive(t *testing.T) {
+	w := newWork(t, map[string]string{"a.tgz": archive("a=1"), "b.tgz": archive("a=1")})
+	const text = "t: {expand: a.tgz}\n"
+	b, p := w.builder(text)
+	if _, _, err := b.Forecast(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	w.write("a.tgz", archive("a=2")) // nobody has seen the first content
+	check(b.Build(t.Context(), p))(t)
+	if w.outcomes() != "t compose" || !strings.Contains(w.list("t", 0), `"2"`) {
+		t.Errorf("%s\n%s", w.outcomes(), w.list("t", 0))
+	}
+	for _, c := range []struct{ text, archive, outcomes string }{
+		{text, archive("a=2"), "t cached"},
+		{text, archive("a=1"), "t compose"},
+		{text, archive("a=2"), "t cached"},
+		{"t: {expand: b.tgz}\n", archive("a=2"), "t compose"}, // the content is known, but nobody knows that before it is read
+		{"t: {expand: b.tgz}\n", archive("a=2"), "t cached"},
+	} {
+		name, _, _ := strings.Cut(c.text[len("t: {expand: "):], "}")
+		w.write(name, c.archive)
+		if w.build(c.text); w.outcomes() != c.outcomes {
+			t.Errorf("%s: %s, want %s", strings.TrimSpace(c.text), w.outcomes(), c.outcomes)
+		}
+	}
+}

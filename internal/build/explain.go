@@ -104,6 +104,9 @@ func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan
 	if err != nil {
 		return Explanation{}, err
 	}
+	if err := b.complete(ctx, n, s, ins); err != nil {
+		return Explanation{}, err
+	}
 	now, err := b.stepNode(nodes, n, s, ins)
 	if err != nil {
 		return Explanation{}, err

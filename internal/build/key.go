@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -31,13 +33,53 @@ type input struct {
 func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input, error) {
 	ins := make([]*input, len(s.Ops))
 	for i, a := range s.Ops {
-		in, err := b.inputs.get(a.Op, func() (*input, error) { return b.input(ctx, n, a.Op) })
+		in, err := b.inputs.get(a.Op, func() (*input, error) {
+			if op := passable(n, s); op != nil && !source.IsURL(op.Src) && op.Checksum == "" {
+				f, err := b.src.Peek(op.Src)
+				return &input{archive: f}, err
+			}
+			return b.input(ctx, n, a.Op)
+		})
 		if err != nil {
 			return nil, b.opError(n, s, a, err, nil)
 		}
 		ins[i] = in
 	}
 	return ins, nil
+}
+
+// complete finds out the digests that resolve left unknown.
+func (b *Builder) complete(ctx context.Context, n *node, s *plan.Step, ins []*input) error {
+	for i, in := range ins {
+		if !in.unread() {
+			continue
+		}
+		if err := b.src.Complete(ctx, &in.archive); err != nil {
+			return b.opError(n, s, s.Ops[i], err, nil)
+		}
+	}
+	return nil
+}
+
+// unread reports whether the digest of an archive is not known: carrying out the step tells it.
+func (in *input) unread() bool { return in.archive.Path != "" && !in.archive.Known() }
+
+// keyNow returns the key of a step, so far as it can be had without reading what only the step itself need read. unread
+// says that this is the key of all that is known but the content of an archive: nothing like the step was
+// ever carried out.
+func (b *Builder) keyNow(ctx context.Context, nodes nodes, n *node, s *plan.Step, ins []*input) (key cache.Key, unread bool, err error) {
+	key, err = b.key(nodes, n, s, ins)
+	if err != nil || !slices.ContainsFunc(ins, (*input).unread) {
+		return key, false, err
+	}
+	if _, err := b.Cache.Get(key); !b.Why && (b.NoCache || err != nil) {
+		return key, true, nil
+	}
+	if err := b.complete(ctx, n, s, ins); err != nil {
+		return key, false, err
+	}
+	key, err = b.key(nodes, n, s, ins)
+	return key, false, err
 }
 
 func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error) {
@@ -98,6 +140,7 @@ type stepNode struct {
 
 type expandNode struct {
 	Expand  string
+	Unread  string   `json:",omitempty"` // in place of Expand: the path, where the content is not known
 	Dest    string   `json:",omitempty"`
 	Strip   int      `json:",omitempty"`
 	Include []string `json:",omitempty"`
@@ -166,10 +209,14 @@ func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*s
 func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, error) {
 	switch op := op.(type) {
 	case *spec.Expand:
-		return expandNode{
+		node := expandNode{
 			Expand: in.archive.String(), Dest: op.Dest, Strip: op.StripComponents,
 			Include: op.Include, Exclude: op.Exclude, Chown: op.Chown,
-		}, nil
+		}
+		if in.unread() {
+			node.Expand, node.Unread = "", strconv.QuoteToASCII(in.archive.Path)
+		}
+		return node, nil
 	case *spec.Copy:
 		node := copyNode{Content: op.Content, Dest: op.Dest, Chown: op.Chown, Chmod: op.Chmod}
 		switch {

@@ -3,6 +3,7 @@ package build
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 
 	"genoci/internal/layer"
 	"genoci/internal/layout"
+	"genoci/internal/plan"
 	"genoci/internal/source"
 	"genoci/internal/spec"
 )
@@ -20,18 +22,19 @@ import (
 // stored, hashed, decompressed, hashed again, checked and indexed. ok is false where the archive has to be put
 // into the layer entry by entry.
 func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err error) {
-	if len(s.Ops) != 1 || len(s.n.stack()) > 0 {
-		return l, false, nil
-	}
-	op, isExpand := s.Ops[0].Op.(*spec.Expand)
-	if !isExpand || !wholeArchive(op) {
+	if passable(s.n, s.Step) == nil || len(s.n.stack()) > 0 {
 		return l, false, nil
 	}
 	s.opStarted(s.Ops[0])
-	in, err := s.intake(ctx, s.ins[0].archive)
+	in, err := s.intake(ctx, &s.ins[0].archive)
 	var file *fs.PathError
 	switch {
 	case err == nil:
+		if s.unread {
+			if err := s.learnKey(); err != nil {
+				return nil, false, errors.Join(err, in.drop())
+			}
+		}
 		s.taken = true
 		l = s.newLayer()
 		s.identify(l, in.diffID, in.toc)
@@ -50,6 +53,18 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 	return nil, false, nil
 }
 
+// passable returns the op of a step that does nothing but expand an archive as it is, on nothing; else nil.
+func passable(n *node, s *plan.Step) *spec.Expand {
+	if len(s.Ops) != 1 || n.Base.Kind != plan.Empty || s.Hooked() {
+		return nil
+	}
+	op, ok := s.Ops[0].Op.(*spec.Expand)
+	if !ok || !wholeArchive(op) {
+		return nil
+	}
+	return op
+}
+
 // wholeArchive reports whether the op wants all of the archive as it is.
 func wholeArchive(op *spec.Expand) bool {
 	return clean(op.Dest) == "." && op.StripComponents == 0 && len(op.Include)+len(op.Exclude) == 0 && op.Chown == ""
@@ -61,13 +76,14 @@ type taken struct {
 	mediaType string
 	diffID    digest.Digest
 	toc       *layer.TOC
+	sum       [32]byte // SHA-256 of the archive's bytes
 	tree      *planting
 }
 
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
 // the user did not ask for another compression; else its tar is compressed anew.
-func (s *step) intake(ctx context.Context, f source.File) (t taken, err error) {
-	file, err := f.Open()
+func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) {
+	file, err := s.src.Take(f)
 	if err != nil {
 		return t, err
 	}
@@ -87,11 +103,17 @@ func (s *step) intake(ctx context.Context, f source.File) (t taken, err error) {
 		t.mediaType = s.Compression.MediaType
 		err = s.intakeAnew(ctx, &t, c, in)
 	}
+	if err == nil {
+		err = file.Done(t.sum)
+	}
 	if err != nil {
-		return taken{}, errors.Join(err, t.tree.drop(), t.blob.Close())
+		return taken{}, errors.Join(err, t.drop())
 	}
 	return t, nil
 }
+
+// drop leaves nothing of what was taken.
+func (t *taken) drop() error { return errors.Join(t.tree.drop(), t.blob.Close()) }
 
 // keeps reports whether a layer may stay compressed as an archive is.
 func (s *step) keeps(c layer.Compression) bool {
@@ -112,13 +134,18 @@ func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, in i
 	if err := s.readTar(ctx, t, tar, io.Discard); err != nil {
 		return err
 	}
-	// The decompressor need not have read to the end of the file, where its digest is checked.
-	_, err = io.Copy(io.Discard, stored)
+	// The decompressor need not have read to the end of the file.
+	if _, err := io.Copy(io.Discard, stored); err != nil {
+		return err
+	}
+	t.sum, err = t.blob.Sum()
 	return err
 }
 
 // intakeAnew stores the tar compressed as new layers are.
 func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
+	sum := sha256.New()
+	in = io.TeeReader(in, sum)
 	tar, err := c.NewReader(in)
 	if err != nil {
 		return err
@@ -131,6 +158,7 @@ func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in
 	err = s.readTar(ctx, t, tar, z)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
+		sum.Sum(t.sum[:0])
 	}
 	return firstError(err, z.Close())
 }

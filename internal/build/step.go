@@ -23,10 +23,14 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	if st.ins, err = b.resolve(ctx, n, s); err != nil {
 		return err
 	}
-	if st.key, err = b.key(nodes, n, s, st.ins); err != nil {
+	if st.key, st.unread, err = b.keyNow(ctx, nodes, n, s, st.ins); err != nil {
 		return err
 	}
-	l, hit := b.lookup(s, st.key)
+	var l *builtLayer
+	hit := false
+	if !st.unread {
+		l, hit = b.lookup(s, st.key)
+	}
 	if !hit {
 		n.cached = false
 		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s), Text: b.why(nodes, n, s, st.ins)})
@@ -67,6 +71,7 @@ type step struct {
 	n       *node
 	ins     []*input
 	key     cache.Key
+	unread  bool // key is that of a step with an archive that is not read yet
 	started time.Time
 	begun   spec.Op     // the op that was begun last
 	begin   time.Time   // of its execution, by the clock of file systems
@@ -97,6 +102,14 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	if l, ok, err := s.passThrough(ctx); ok || err != nil {
 		return l, err
 	}
+	if s.unread {
+		if err := s.complete(ctx, s.n, s.Step, s.ins); err != nil {
+			return nil, err
+		}
+		if err := s.learnKey(); err != nil {
+			return nil, err
+		}
+	}
 	c := layer.NewComposer(base, s.n.epoch)
 	for i, a := range s.Ops {
 		if err := s.compose(ctx, c, a, s.ins[i]); err != nil {
@@ -111,6 +124,17 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 		return nil, s.stepError(s.n, s.Step, err)
 	}
 	return l, nil
+}
+
+// learnKey computes the key, now that all is known that it covers. That there was such a step is noted: the next
+// time the archive is read before it is decided whether to carry out the step.
+func (s *step) learnKey() (err error) {
+	if err := s.Cache.Put(s.key, cache.Entry{}); err != nil {
+		return s.stepError(s.n, s.Step, err)
+	}
+	s.unread = false
+	s.key, err = s.Builder.key(s.nodes, s.n, s.Step, s.ins)
+	return err
 }
 
 // compose applies an op that runs nothing.

@@ -136,6 +136,15 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Sum returns the SHA-256 of what was written so far.
+func (w *BlobWriter) Sum() (sum [32]byte, err error) {
+	if err := w.buf.Flush(); err != nil {
+		return sum, err
+	}
+	w.hash.Sum(sum[:0])
+	return sum, nil
+}
+
 // Commit syncs the blob and moves it to its place; the media type is copied into the descriptor. Where the blob is there already,
 // the new copy is dropped. The name of the blob is durable when the Update that makes a tag reach it returns.
 func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {

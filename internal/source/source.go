@@ -37,7 +37,7 @@ type File struct {
 	Name   string // last element of the path or URL
 	Path   string // absolute, on the host
 	Size   int64
-	Digest [32]byte // SHA-256
+	Digest [32]byte // SHA-256; zero where it is not known yet, see Peek
 }
 
 // Node is a file, folder or symlink that a copy reads.
@@ -84,6 +84,28 @@ func (s *Source) File(ctx context.Context, name, checksum string) (File, error) 
 	return f, f.check(name, checksum)
 }
 
+// Peek is File for a path of the host, without reading: where no earlier build noted the digest, it stays unknown. Complete reads
+// the file for it; Take learns it from whoever reads the file anyway.
+func (s *Source) Peek(name string) (File, error) {
+	path := s.Abs(name)
+	f, fi, err := find(path)
+	if err == nil {
+		f.Digest, _ = s.Stats.get(fi, time.Now())
+	}
+	return f, err
+}
+
+// Known reports whether the digest is known.
+func (f File) Known() bool { return f.Digest != [32]byte{} }
+
+// Complete finds out the digest of what Peek returned.
+func (s *Source) Complete(ctx context.Context, f *File) (err error) {
+	if !f.Known() {
+		*f, err = s.local(ctx, f.Path)
+	}
+	return err
+}
+
 // Files returns the regular files that a path, glob or URL names, digested: at least one.
 func (s *Source) Files(ctx context.Context, pattern string) ([]File, error) {
 	if IsURL(pattern) {
@@ -105,16 +127,23 @@ func (s *Source) Files(ctx context.Context, pattern string) ([]File, error) {
 
 // local returns the regular file at the absolute path.
 func (s *Source) local(ctx context.Context, path string) (File, error) {
+	f, fi, err := find(path)
+	if err == nil {
+		f.Digest, err = s.digest(ctx, path, fi)
+	}
+	return f, err
+}
+
+// find finds the regular file at the absolute path; its digest is left out.
+func find(path string) (File, fs.FileInfo, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
-		return File{}, err
+		return File{}, nil, err
 	}
 	if !fi.Mode().IsRegular() {
-		return File{}, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(fi.Mode()))}
+		return File{}, nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(fi.Mode()))}
 	}
-	f := File{Name: filepath.Base(path), Path: path, Size: fi.Size()}
-	f.Digest, err = s.digest(ctx, path, fi)
-	return f, err
+	return File{Name: filepath.Base(path), Path: path, Size: fi.Size()}, fi, nil
 }
 
 // digest returns the SHA-256 of the file at path, which fi describes.

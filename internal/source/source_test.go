@@ -404,3 +404,69 @@ func TestFetchCutOff(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// TestTake: the digest of a file comes from whoever reads it, unless the file changed meanwhile.
+func TestTake(t *testing.T) {
+	dir := t.TempDir()
+	stats, err := OpenStats(filepath.Join(dir, "stats"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Source{Dir: dir, Stats: stats}
+	path := filepath.Join(dir, "f")
+	sum := sha256.Sum256([]byte("content"))
+	take := func(between func()) (File, error) {
+		if err := os.WriteFile(path, []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		longAgo := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, longAgo, longAgo); err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.Peek("f")
+		if err != nil || f.Known() {
+			t.Fatalf("Peek: known %v, %v", f.Known(), err)
+		}
+		taking, err := s.Take(&f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taking.Close()
+		if _, err := io.Copy(io.Discard, taking); err != nil {
+			t.Fatal(err)
+		}
+		between()
+		err = taking.Done(sum)
+		return f, err
+	}
+	if f, err := take(func() {}); err != nil || f.Digest != sum {
+		t.Errorf("digest %x, %v", f.Digest, err)
+	}
+	for name, change := range map[string]func(){
+		"longer":   func() { appendTo(t, path) },
+		"new time": func() { _ = os.Chtimes(path, time.Now(), time.Now()) },
+	} {
+		if f, err := take(change); err == nil || f.Known() {
+			t.Errorf("%s: digest %x, %v", name, f.Digest, err)
+		}
+	}
+	f := File{Name: "f", Path: path, Size: 7, Digest: sha256.Sum256([]byte("another"))}
+	taking, err := s.Take(&f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taking.Close()
+	if err := taking.Done(sum); err == nil {
+		t.Error("content that is not what was known before was taken")
+	}
+}
+
+func appendTo(t *testing.T, path string) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("more")
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

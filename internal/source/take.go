@@ -1,0 +1,52 @@
+package source
+
+import (
+	"io/fs"
+	"os"
+	"time"
+)
+
+// Taking is one reading of a file by somebody who computes its digest on the way, so that it is not read twice.
+type Taking struct {
+	*os.File
+	s     *Source
+	f     *File
+	info  fs.FileInfo // when it was opened
+	begun time.Time
+}
+
+// Take opens f, to be read to its end. Close it in any case.
+func (s *Source) Take(f *File) (*Taking, error) {
+	t := &Taking{s: s, f: f, begun: time.Now()}
+	var err error
+	if t.File, err = os.Open(f.Path); err != nil {
+		return nil, err
+	}
+	if t.info, err = t.Stat(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// Done says that the file was read to its end, and what the SHA-256 of all bytes was. It is an error if that is not what was known
+// before; where nothing was known, if the file changed meanwhile. Else f knows the digest from now on, as do later builds.
+func (t *Taking) Done(sum [32]byte) error {
+	if t.f.Known() {
+		if sum != t.f.Digest {
+			return changed(t.f.Path)
+		}
+		return nil
+	}
+	now, err := t.Stat()
+	if err != nil {
+		return err
+	}
+	_, before := statOf(t.info)
+	if _, after := statOf(now); after != before {
+		return changed(t.f.Path)
+	}
+	t.f.Size, t.f.Digest = now.Size(), sum
+	t.s.Stats.put(t.info, sum, t.begun)
+	return nil
+}
