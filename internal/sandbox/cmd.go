@@ -2,17 +2,14 @@ package sandbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/moby/sys/user"
@@ -95,24 +92,18 @@ func (c *Cmd) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(c.Args) == 0 || !filepath.IsAbs(c.Root) {
+	texts := slices.Concat(c.Args, c.Env, []string{c.Dir})
+	if len(c.Args) == 0 || !filepath.IsAbs(c.Root) || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, "\x00") }) {
 		return fmt.Errorf("run %q in %q: %w", c.Args, c.Root, unix.EINVAL)
 	}
-	// The parent-death signal of the init process comes when the thread that started it ends.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-
-	p, err := c.startInit()
-	if err != nil {
-		return unsupported(err)
+	// The first call of its kind tries something in a child process, which is not to become one of the
+	// command's namespaces.
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Release()
 	}
-	// All that follows goes on while the init process starts.
-	job, points, err := c.prepare()
+	j, points, err := c.prepare()
 	if err == nil {
-		err = p.run(ctx, c, job)
-	}
-	if waitErr := p.wait(); err == nil {
-		err = waitErr
+		err = onThread(func() error { return j.run(ctx) })
 	}
 	if removeErr := points.remove(); err == nil {
 		err = removeErr
@@ -128,8 +119,8 @@ func unsupported(err error) error {
 	return err
 }
 
-// prepare makes the mount points that are missing, and says what the init process has to do. The
-// mount points are returned also along with an error.
+// prepare makes the mount points that are missing, and looks up what the command needs. The mount
+// points are returned also along with an error.
 func (c *Cmd) prepare() (*job, mountPoints, error) {
 	r, err := openRoot(c.Root)
 	if err != nil {
@@ -153,16 +144,12 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 		hostname = defaultHostname
 	}
 	return &job{
-		Root:     c.Root,
-		Args:     c.Args,
-		Env:      defaultEnv(c.Env, u.Home),
-		Dir:      path.Join("/", c.Dir),
-		User:     identity{UID: u.Uid, GID: u.Gid, Groups: u.Sgids},
-		Hostname: hostname,
-		Loopback: c.Network == NetworkNone,
-		Binds:    c.Binds,
-		Filter:   filter,
-		TTY:      c.TTY,
+		Cmd:      c,
+		env:      defaultEnv(c.Env, u.Home),
+		dir:      path.Join("/", c.Dir),
+		user:     identity{UID: u.Uid, GID: u.Gid, Groups: u.Sgids},
+		hostname: hostname,
+		filter:   filter,
 	}, points, nil
 }
 
@@ -226,128 +213,9 @@ func defaultEnv(env []string, home string) []string {
 	return env
 }
 
-// initProcess is the init process of a command, seen from Run.
-type initProcess struct {
-	cmd  *exec.Cmd
-	conn *os.File // to the init process; see job and report
-}
-
-// startInit starts the init process in new namespaces. It waits for its job.
-func (c *Cmd) startInit() (*initProcess, error) {
-	own, other, err := socketPair()
-	if err != nil {
-		return nil, err
-	}
-	defer other.Close()
-	program, err := self()
-	if err != nil {
-		own.Close()
-		return nil, err
-	}
-	cmd := &exec.Cmd{
-		Path:       fmt.Sprintf("/proc/self/fd/%d", program.Fd()),
-		Args:       []string{"genoci-init"},
-		Env:        []string{roleVariable(roleInit, 3)},
-		ExtraFiles: []*os.File{other},
-		Dir:        "/",
-		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-			Pdeathsig:  unix.SIGKILL,
-			Setsid:     true,
-		},
-	}
-	if c.Network == NetworkNone {
-		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
-	}
-	if !c.TTY {
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
-	}
-	if err := cmd.Start(); err != nil {
-		own.Close()
-		return nil, fmt.Errorf("start in new namespaces: %w", err)
-	}
-	return &initProcess{cmd: cmd, conn: own}, nil
-}
-
-// run hands over the job and waits for the report.
-func (p *initProcess) run(ctx context.Context, c *Cmd, j *job) error {
-	if err := json.NewEncoder(p.conn).Encode(j); err != nil {
-		return fmt.Errorf("start %s: %w", j.Args[0], err)
-	}
-	stop := context.AfterFunc(ctx, p.stop)
-	defer stop()
-	var in io.Reader = p.conn
-	if c.TTY {
-		term, rest, err := receiveTTY(p.conn)
-		if err != nil {
-			return err
-		}
-		if term != nil {
-			defer c.relay(term)()
-		}
-		in = rest
-	}
-	var r report
-	err := json.NewDecoder(in).Decode(&r)
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		return fmt.Errorf("run %s: the init process died", j.Args[0])
-	}
-	return r.err()
-}
-
-// stop ends the command, by force after a while. That fails only where it has ended already.
-func (p *initProcess) stop() {
-	_, _ = p.conn.Write([]byte{stopByte})
-	time.AfterFunc(grace, func() { _ = p.cmd.Process.Kill() })
-}
-
-// wait waits until the init process, and with it everything in its namespaces, is gone, and its
-// output is written. An init process that has no job yet ends.
-func (p *initProcess) wait() error {
-	p.conn.Close()
-	err := p.cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return nil // what matters is in the report
-	}
-	return err
-}
-
-// err returns the error of Run for what the init process reports.
-func (r report) err() error {
-	switch {
-	case r.Failure != "":
-		return setupError{r}
-	case r.Signal != 0:
-		return &ExitError{Code: r.Code, Signal: r.Signal}
-	case r.Code != 0:
-		return &ExitError{Code: r.Code}
-	}
-	return nil
-}
-
-// setupError is an error that came about in the init process.
-type setupError struct{ report }
-
-func (e setupError) Error() string { return e.Failure }
-
-func (e setupError) Unwrap() []error {
-	var errs []error
-	if e.Errno != 0 {
-		errs = append(errs, e.Errno)
-	}
-	if e.NotFound {
-		errs = append(errs, ErrNotFound)
-	}
-	return errs
-}
-
-// socketPair makes two connected sockets.
-func socketPair() (own, other *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// socketPair makes two connected sockets of that type.
+func socketPair(kind int) (own, other *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}

@@ -1,8 +1,7 @@
 package sandbox
 
 import (
-	"os"
-	"unsafe"
+	"encoding/binary"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,97 +43,61 @@ func capabilityMask() uint64 {
 	return mask
 }
 
-// confine gives the calling thread, and no other, the credentials of a command: its user and
-// groups, the default capabilities and the seccomp filter. The thread must be locked, and be of no
-// other use afterwards.
+// confine adds the calls by which a process takes on the credentials of a command: its user and
+// groups, the default capabilities and the seccomp filter.
 //
-// The filter comes while the thread has CAP_SYS_ADMIN: without that the kernel would ask for
+// The filter comes while the process has CAP_SYS_ADMIN: without that the kernel would ask for
 // no_new_privs, and no set-user-id program would work.
-func confine(who identity, filter []byte) error {
-	if err := setGroups(who.Groups); err != nil {
-		return os.NewSyscallError("setgroups", err)
+func (c *calls) confine(who identity, filter []byte) {
+	groups := make([]byte, 0, 4*len(who.Groups))
+	for _, g := range who.Groups {
+		groups = binary.NativeEndian.AppendUint32(groups, uint32(g))
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(who.GID), uintptr(who.GID), uintptr(who.GID)); errno != 0 {
-		return os.NewSyscallError("setresgid", errno)
-	}
+	c.add("setgroups", unix.SYS_SETGROUPS, uint64(len(who.Groups)), c.put(groups))
+	uid, gid := uint64(who.UID), uint64(who.GID)
+	c.add("setresgid", unix.SYS_SETRESGID, gid, gid, gid)
+	bounds := boundingSet()
 	keep := capabilityMask()
-	if err := boundCapabilities(keep); err != nil {
-		return os.NewSyscallError("prctl PR_CAPBSET_DROP", err)
-	}
-	if err := setFilter(filter); err != nil {
-		return os.NewSyscallError("seccomp", err)
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(who.UID), uintptr(who.UID), uintptr(who.UID)); errno != 0 {
-		return os.NewSyscallError("setresuid", errno)
-	}
-	if err := limitCapabilities(keep); err != nil {
-		return os.NewSyscallError("capset", err)
-	}
-	return nil
-}
-
-// setGroups is setgroups(2) for this thread alone; syscall.Setgroups is for all.
-func setGroups(groups []int) error {
-	gids := make([]uint32, len(groups)+1)
-	for i, g := range groups {
-		gids[i] = uint32(g)
-	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&gids[0])), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// boundCapabilities drops all but keep from the bounding set.
-func boundCapabilities(keep uint64) error {
-	last, err := lastCapability()
-	for c := uint(0); err == nil && c <= last; c++ {
-		if keep&(1<<c) == 0 {
-			err = unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
+	for n := range uint64(64) {
+		if bounds&^keep&(1<<n) != 0 {
+			c.add("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0)
 		}
 	}
-	return err
+	program := c.words(uint64(len(filter)/filterInstruction), c.put(filter)) // struct sock_fprog (linux/filter.h)
+	c.add("seccomp", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, program)
+	c.add("setresuid", unix.SYS_SETRESUID, uid, uid, uid)
+	// Executing the program gave root what was in the bounding set then; another user has lost all.
+	var permitted uint64
+	if who.UID == 0 {
+		permitted = bounds & keep
+	}
+	c.capset(permitted)
 }
 
-// lastCapability is the highest capability that the kernel knows.
-func lastCapability() (uint, error) {
-	// Capabilities have one bit of 64 each; the kernel refuses to read the one after the last.
-	for c := uint(unix.CAP_LAST_CAP); ; c++ {
-		if c == 64 {
-			return 63, nil
+// capset adds the call that sets the capabilities of the process, permitted and effective, and none
+// inheritable, and so none ambient (capset(2)).
+func (c *calls) capset(permitted uint64) {
+	header := make([]byte, 0, 8)
+	header = binary.NativeEndian.AppendUint32(header, unix.LINUX_CAPABILITY_VERSION_3)
+	header = binary.NativeEndian.AppendUint32(header, 0) // the process itself
+	var sets []byte
+	for _, half := range []uint32{uint32(permitted), uint32(permitted >> 32)} {
+		for _, set := range []uint32{half, half, 0} { // effective, permitted, inheritable
+			sets = binary.NativeEndian.AppendUint32(sets, set)
 		}
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0); err == unix.EINVAL {
-			return c - 1, nil
+	}
+	c.add("capset", unix.SYS_CAPSET, c.put(header), c.put(sets))
+}
+
+// boundingSet returns the capability bounding set of this thread, one bit for each capability.
+func boundingSet() uint64 {
+	var set uint64
+	for n := range uint(64) {
+		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+		if err != nil {
+			break // EINVAL: the kernel knows no more
 		}
+		set |= uint64(in) << n
 	}
-}
-
-// limitCapabilities leaves the thread those of its capabilities that are in keep, permitted and
-// effective, and none inheritable, and so none ambient.
-func limitCapabilities(keep uint64) error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData // the low and the high 32 capabilities
-	if err := unix.Capget(&hdr, &sets[0]); err != nil {
-		return err
-	}
-	for i := range sets {
-		sets[i].Permitted &= uint32(keep >> (32 * i))
-		sets[i].Effective = sets[i].Permitted
-		sets[i].Inheritable = 0
-	}
-	return unix.Capset(&hdr, &sets[0])
-}
-
-// setFilter installs a seccomp program for this thread.
-func setFilter(filter []byte) error {
-	prog := unix.SockFprog{
-		Len:    uint16(len(filter) / filterInstruction),
-		Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(filter))),
-	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+	return set
 }

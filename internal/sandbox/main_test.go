@@ -58,7 +58,7 @@ func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 
 // lacking skips the test because the machine lacks a feature, or fails it where GENOCI_REQUIRE
 // names the feature.
-func lacking(t *testing.T, feature string, reason any) {
+func lacking(t testing.TB, feature string, reason any) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
 		t.Fatalf("%s: %v", feature, reason)
@@ -74,7 +74,7 @@ var applets = []string{
 }
 
 // newRoot makes a root filesystem with a busybox. It has no mount points.
-func newRoot(t *testing.T) string {
+func newRoot(t testing.TB) string {
 	t.Helper()
 	if errEnter != nil {
 		lacking(t, "userns", errEnter)
@@ -102,14 +102,14 @@ func newRoot(t *testing.T) string {
 	return root
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func put(t *testing.T, root, name, text string, mode os.FileMode) {
+func put(t testing.TB, root, name, text string, mode os.FileMode) {
 	t.Helper()
 	file := filepath.Join(root, name)
 	must(t, os.WriteFile(file, []byte(text), mode))
@@ -123,7 +123,7 @@ type outcome struct {
 }
 
 // run runs c, after filling what it lacks.
-func run(t *testing.T, c Cmd) outcome {
+func run(t testing.TB, c Cmd) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if c.Stdout == nil {

@@ -24,7 +24,13 @@ func newFS(fstype string, attrs int, options ...option) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(fsfd)
-	for _, o := range append(options, option{"source", fstype}) {
+	return makeFS(fsfd, attrs, append(options, option{"source", fstype})...)
+}
+
+// makeFS is newFS for a context of fsopen(2).
+func makeFS(fsfd, attrs int, options ...option) (int, error) {
+	for _, o := range options {
+		var err error
 		if o.value == "" {
 			err = unix.FsconfigSetFlag(fsfd, o.key)
 		} else {
@@ -70,12 +76,22 @@ type stage struct {
 	dir     string // the root filesystem's path on the host
 	root    root   // the copy of it that is mounted over dir
 	private int    // a tmpfs mounted below root, so that nothing but descriptors leads to it
-	nodes   int    // the new /dev
+	nodes   int    // the new /dev; 0 before there is one
+	proc    int    // context of fsopen(2) of the command's proc; it is the caller's
+}
+
+// close closes the descriptors. The mounts stay.
+func (s *stage) close() {
+	s.root.close()
+	unix.Close(s.private)
+	if s.nodes > 0 {
+		unix.Close(s.nodes)
+	}
 }
 
 // newStage makes the whole mount namespace private, and mounts over dir first a tmpfs and then a
 // copy of dir.
-func newStage(dir string) (*stage, error) {
+func newStage(dir string, proc int) (*stage, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, &os.PathError{Op: "make private", Path: "/", Err: err}
 	}
@@ -88,12 +104,15 @@ func newStage(dir string) (*stage, error) {
 	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC,
 		option{"mode", "755"}, option{"size", "16m"})
 	if err != nil {
+		unix.Close(tree)
 		return nil, mountError(dir, err)
 	}
+	s := &stage{dir: dir, root: root{tree}, private: private, proc: proc}
 	if err := errors.Join(attach(private, unix.AT_FDCWD, dir), attach(tree, unix.AT_FDCWD, dir)); err != nil {
+		s.close()
 		return nil, mountError(dir, err)
 	}
-	return &stage{dir: dir, root: root{tree}, private: private}, nil
+	return s, nil
 }
 
 func mountError(name string, err error) error {
@@ -134,10 +153,13 @@ func (s *stage) setUp(hostname string, binds []Bind) error {
 	if err := s.mountDev(); err != nil {
 		return err
 	}
-	if err := s.mountKernel("/proc", "proc", maskedProc, readonlyProc); err != nil {
+	const inert = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	newProc := func(attrs int) (int, error) { return makeFS(s.proc, attrs, option{"source", "proc"}) }
+	if err := s.mountKernel("/proc", inert, newProc, maskedProc, readonlyProc); err != nil {
 		return err
 	}
-	if err := s.mountKernel("/sys", "sysfs", maskedSys, nil); err != nil {
+	newSys := func(attrs int) (int, error) { return newFS("sysfs", attrs) }
+	if err := s.mountKernel("/sys", inert|unix.MOUNT_ATTR_RDONLY, newSys, maskedSys, nil); err != nil {
 		return err
 	}
 	for _, b := range binds {
@@ -182,15 +204,11 @@ var (
 	maskedSys    = []string{"devices/virtual/powercap", "firmware"}
 )
 
-// mountKernel mounts a new proc or a new, read-only sysfs. The kernel refuses that in a user
-// namespace where the host's own is partly covered (proc), or where the network namespace is
+// mountKernel mounts a new proc or a new, read-only sysfs, made by newTree. The kernel refuses that in
+// a user namespace where the host's own is partly covered (proc), or where the network namespace is
 // another's (sysfs); the host's is bound then.
-func (s *stage) mountKernel(dir, fstype string, masked, readonly []string) error {
-	attrs := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	if fstype == "sysfs" {
-		attrs |= unix.MOUNT_ATTR_RDONLY
-	}
-	tree, err := newFS(fstype, attrs)
+func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int, error), masked, readonly []string) error {
+	tree, err := newTree(attrs)
 	if errors.Is(err, unix.EPERM) {
 		tree, err = clone(unix.AT_FDCWD, dir, uint64(attrs))
 	}

@@ -4,8 +4,8 @@
 // to run, and never changes a file of the root filesystem beyond the mount points that it makes and
 // removes again.
 //
-// The program starts itself again for both; Init, called first by main and by each TestMain, is
-// where those copies begin.
+// For the first, the program starts itself again; Init, called first by main and by each TestMain, is
+// where that copy begins.
 //
 // It needs Linux 5.12 (mount_setattr(2); openat2(2), open_tree(2) and move_mount(2) are older).
 package sandbox
@@ -34,15 +34,13 @@ const (
 	roleRoot  = "root"  // go on as the program, in the mount namespace that the descriptor (nsfs) names
 	roleUser  = "user"  // go on as the program, in a user namespace; the descriptor is a socket to its maker
 	roleProbe = "probe" // as roleUser, but only to see whether it can be done
-	roleInit  = "init"  // be the init process of a command; the descriptor is a socket to Run
 )
 
 // entered is set by Init, and by nothing else, in a copy that Enter started.
 var entered bool
 
-// Init turns the process into what Enter or Run started it for, if one of them did; as the init
-// process of a command it does then not return. Call it before anything else. In a process that was
-// started in the ordinary way it looks at one environment variable, no more.
+// Init turns the process into what Enter started it for, if it did. Call it before anything else. In
+// a process that was started in the ordinary way it looks at one environment variable, no more.
 func Init() {
 	value, ok := os.LookupEnv(roleEnv)
 	if !ok {
@@ -65,8 +63,6 @@ func Init() {
 	case roleProbe:
 		settle(fd)
 		os.Exit(0)
-	case roleInit:
-		os.Exit(runInit(fd))
 	}
 }
 

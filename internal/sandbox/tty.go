@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -11,48 +10,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTTY makes a terminal in the devpts of the command, sends the master side over conn, and
-// returns the other side, which belongs to the command's user as after login(1).
-func openTTY(conn *os.File, uid int) (uintptr, error) {
-	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(master)
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return 0, err
-	}
+// openTTY makes a terminal in the devpts of the command, and returns both sides; tty belongs to the
+// command's user, as after login(1).
+func (s *stage) openTTY(uid int) (master, tty *os.File, err error) {
 	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
-	tty, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
-	if errno != 0 {
-		return 0, errno
+	fd, err := unix.Openat(s.nodes, "pts/ptmx", flags, 0)
+	if err != nil {
+		return nil, nil, err
 	}
-	if err := unix.Fchown(int(tty), uid, -1); err != nil {
-		return 0, err
+	master = os.NewFile(uintptr(fd), "/dev/ptmx")
+	tty, err = peer(fd)
+	if err == nil {
+		err = unix.Fchown(int(tty.Fd()), uid, -1)
 	}
-	return tty, unix.Sendmsg(int(conn.Fd()), []byte{0}, unix.UnixRights(master), nil, 0)
+	if err != nil {
+		master.Close()
+		if tty != nil {
+			tty.Close()
+		}
+		return nil, nil, err
+	}
+	return master, tty, nil
 }
 
-// receiveTTY returns what openTTY sent. Where the init process failed before that, it returns no
-// terminal. What follows on the connection is to be read from the reader.
-func receiveTTY(conn *os.File) (*os.File, io.Reader, error) {
-	first, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := unix.Recvmsg(int(conn.Fd()), first, rights, unix.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("recvmsg", err)
+// peer unlocks and opens the other side of a terminal (ioctl_tty(2)).
+func peer(master int) (*os.File, error) {
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return nil, err
 	}
-	if oobn == 0 {
-		return nil, io.MultiReader(bytes.NewReader(first[:n]), conn), nil
+	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC
+	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
+	if errno != 0 {
+		return nil, errno
 	}
-	messages, err := unix.ParseSocketControlMessage(rights[:oobn])
-	if err != nil {
-		return nil, nil, os.NewSyscallError("recvmsg", err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil {
-		return nil, nil, os.NewSyscallError("recvmsg", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "/dev/ptmx"), conn, nil
+	return os.NewFile(fd, "/dev/tty"), nil
 }
 
 // relay joins the command's terminal with Stdin and Stdout. The function that it returns is to be

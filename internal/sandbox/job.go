@@ -1,0 +1,320 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// job is a command with all that was looked up for it.
+type job struct {
+	*Cmd
+	env      []string
+	dir      string
+	user     identity
+	hostname string
+	filter   []byte // seccomp program, in the form that the kernel reads
+}
+
+// onThread calls f on a thread of its own, which ends with it: f may do what it likes with the
+// thread's namespaces, root, working folder and umask.
+func onThread(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if unix.Gettid() != unix.Getpid() {
+			result <- f()
+			return
+		}
+		// The main thread cannot end, and is the one that /proc/self shows. While it waits here, it is
+		// not taken again.
+		err := onThread(f)
+		runtime.UnlockOSThread()
+		result <- err
+	}()
+	return <-result
+}
+
+// run runs the command. The thread, one of onThread, is in the command's namespaces meanwhile.
+func (j *job) run(ctx context.Context) error {
+	const own = "/proc/thread-self/ns/mnt"
+	back, err := unix.Open(own, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: own, Err: err}
+	}
+	defer unix.Close(back)
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+	if j.Network == NetworkNone {
+		flags |= unix.CLONE_NEWNET
+	}
+	if err := unix.Unshare(flags); err != nil {
+		return fmt.Errorf("make namespaces: %w", err)
+	}
+	err = j.runInside(ctx)
+	// The mounts go now, and not with the thread at some time after Run.
+	if backErr := unix.Setns(back, unix.CLONE_NEWNS); err == nil && backErr != nil {
+		err = os.NewSyscallError("setns", backErr)
+	}
+	return err
+}
+
+// runInside runs the command in the namespaces of the thread.
+func (j *job) runInside(ctx context.Context) error {
+	init, err := startInit()
+	if err != nil {
+		return err
+	}
+	defer init.end()
+	s, err := j.stage(init)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	p, err := j.start(s)
+	if err != nil {
+		return err
+	}
+	err = p.begin(j, s)
+	if err == nil {
+		p.await(ctx, init)
+	}
+	init.kill()
+	endErr := p.end()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return err
+	}
+	return endErr
+}
+
+// stage sets up what the command sees, but for the process itself.
+func (j *job) stage(init *initProcess) (*stage, error) {
+	unix.Umask(0)
+	if err := unix.Sethostname([]byte(j.hostname)); err != nil {
+		return nil, os.NewSyscallError("sethostname", err)
+	}
+	if j.Network == NetworkNone {
+		if err := loopbackUp(); err != nil {
+			return nil, fmt.Errorf("bring up lo: %w", err)
+		}
+	}
+	s, err := newStage(j.Root, init.proc)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setUp(j.hostname, j.Binds); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// process is the process that becomes the command.
+type process struct {
+	cmd   *exec.Cmd
+	calls *calls
+	conn  *os.File // at its other end, the process waits for the path to execute
+	relay func()   // ends the relay of the terminal, if there is one
+}
+
+// calls are what the process does, once it knows the path to execute. It takes on the command's
+// credentials only then, so that all before is done with those of this process.
+func (j *job) calls() *calls {
+	c := &calls{}
+	// Descriptors that came from whoever started the program must not reach the command.
+	c.add("close_range", unix.SYS_CLOSE_RANGE, callsFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	file := c.wait(callsFD, unix.PathMax)
+	c.add("chdir", unix.SYS_CHDIR, c.text(j.dir))
+	c.add("umask", unix.SYS_UMASK, 0o022)
+	for fd, std := range []any{j.Stdin, j.Stdout, j.Stderr} {
+		if _, given := std.(*os.File); std != nil && !given && !j.TTY { // a pipe that start makes
+			c.try("fchown", unix.SYS_FCHOWN, uint64(fd), uint64(j.user.UID), math.MaxUint32)
+		}
+	}
+	c.confine(j.user, j.filter)
+	c.add(execCall, unix.SYS_EXECVE, file, c.texts(j.Args), c.texts(j.env))
+	return c
+}
+
+// execCall is the call by which the process becomes the command.
+const execCall = "execve"
+
+// start starts the process.
+func (j *job) start(s *stage) (*process, error) {
+	p := &process{calls: j.calls(), relay: func() {}}
+	program, err := p.calls.program()
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	own, other, err := socketPair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return nil, err
+	}
+	defer other.Close()
+	p.conn = own
+	p.cmd = &exec.Cmd{
+		Path: procFD(program), Args: j.Args[:1], Env: []string{}, Dir: "/", ExtraFiles: []*os.File{other},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, // so that it has no hold of this process's terminal
+	}
+	if j.TTY {
+		err = p.startTTY(j, s)
+	} else {
+		err = p.startPlain(j, s)
+	}
+	if err != nil {
+		own.Close()
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	return p, nil
+}
+
+// startPlain starts the process with the files of the command.
+func (p *process) startPlain(j *job, s *stage) error {
+	fd, err := unix.Openat(s.nodes, "null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return mountError("/dev/null", err)
+	}
+	null := os.NewFile(uintptr(fd), os.DevNull)
+	defer null.Close()
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = j.Stdin, j.Stdout, j.Stderr
+	if j.Stdin == nil {
+		p.cmd.Stdin = null
+	}
+	if j.Stdout == nil {
+		p.cmd.Stdout = null
+	}
+	if j.Stderr == nil {
+		p.cmd.Stderr = null
+	}
+	// /dev/stdout has to open for a user other than the one who made the pipe, if it may be given
+	// away: one that came from outside of the user namespace may not.
+	for _, std := range []any{j.Stdin, j.Stdout, j.Stderr} {
+		var st unix.Stat_t
+		f, ok := std.(*os.File)
+		if ok && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO && int(st.Uid) != j.user.UID {
+			_ = unix.Fchown(int(f.Fd()), j.user.UID, -1)
+		}
+	}
+	return p.cmd.Start()
+}
+
+// startTTY starts the process with a terminal.
+func (p *process) startTTY(j *job, s *stage) error {
+	master, tty, err := s.openTTY(j.user.UID)
+	if err != nil {
+		return fmt.Errorf("open a terminal: %w", err)
+	}
+	defer tty.Close()
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = tty, tty, tty
+	p.cmd.SysProcAttr.Setctty = true
+	if err := p.cmd.Start(); err != nil {
+		master.Close()
+		return err
+	}
+	p.relay = j.relay(master)
+	return nil
+}
+
+// begin puts the process into its root, and lets it become the command.
+func (p *process) begin(j *job, s *stage) error {
+	if err := s.become(); err != nil {
+		return err
+	}
+	if err := s.root.enter(j.dir); err != nil {
+		return &os.PathError{Op: "chdir", Path: j.dir, Err: err}
+	}
+	program := j.Args[0] // with a slash, it is relative to the working folder
+	if !strings.Contains(program, "/") {
+		var err error
+		if program, err = s.root.lookPath(program, j.env); err != nil {
+			return err
+		}
+	}
+	if len(program) >= unix.PathMax {
+		return &os.PathError{Op: "exec", Path: program, Err: unix.ENAMETOOLONG}
+	}
+	if _, err := p.conn.Write(append([]byte(program), 0)); err != nil {
+		return fmt.Errorf("start %s: %w", program, err)
+	}
+	report := make([]byte, reportSize)
+	n, err := p.conn.Read(report)
+	if errors.Is(err, io.EOF) { // the command has no such file
+		return nil
+	}
+	if err == nil {
+		err = p.calls.failure(report[:n])
+	}
+	var call *os.SyscallError
+	switch {
+	case !errors.As(err, &call) || call.Syscall != execCall:
+		return fmt.Errorf("start %s: %w", program, err)
+	case unix.Access(program, unix.F_OK) != nil:
+		return notFound(program)
+	case errors.Is(err, unix.ENOENT):
+		// The program is there, so it is what it needs that is missing: the interpreter of a
+		// script, or the dynamic loader.
+		return fmt.Errorf("exec %s: its interpreter: %w", program, ErrNotFound)
+	}
+	return &os.PathError{Op: "exec", Path: program, Err: call.Err}
+}
+
+// await returns when the command has ended. It is still to be waited for.
+func (p *process) await(ctx context.Context, init *initProcess) {
+	var mu sync.Mutex
+	ended := false
+	kill := func(pid int, s unix.Signal) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !ended {
+			_ = unix.Kill(pid, s)
+		}
+	}
+	pid := p.cmd.Process.Pid
+	stop := context.AfterFunc(ctx, func() {
+		kill(-pid, unix.SIGTERM)
+		time.AfterFunc(grace, func() { kill(init.pid, unix.SIGKILL) })
+	})
+	defer stop()
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	ended = true
+}
+
+// end waits for the process and its output, and returns how it ended. The init process is killed.
+func (p *process) end() error {
+	p.conn.Close()
+	err := p.cmd.Wait()
+	p.relay()
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	switch {
+	case ok && status.Signaled():
+		return &ExitError{Code: 128 + int(status.Signal()), Signal: status.Signal()}
+	case ok && status.ExitStatus() != 0:
+		return &ExitError{Code: status.ExitStatus()}
+	}
+	return err
+}
+
+// enter makes dir the working folder, and makes it where it is missing.
+func (r root) enter(dir string) error {
+	if _, err := r.ensure(dir, true); err != nil {
+		return err
+	}
+	return unix.Chdir(dir)
+}
