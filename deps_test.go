@@ -39,6 +39,7 @@ var policy = map[string]rule{
 	"internal/spec":     {level: 1, imports: "go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
+	"internal/unxz":     {level: 1, tests: "github.com/ulikunitz/xz", anyOS: true},
 	"internal/snapshot": {level: 1, imports: "golang.org/x/sys"},
 	"internal/cache":    {level: 1, imports: "github.com/opencontainers/go-digest golang.org/x/sys"},
 	"internal/source":   {level: 1, imports: "internal/cache golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole
@@ -47,10 +48,11 @@ var policy = map[string]rule{
 		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
-	"internal/layer": {
+	"internal/layer": { // unxz: a compression of its table
 		level: 1,
-		imports: "github.com/klauspost/compress github.com/klauspost/pgzip github.com/ulikunitz/xz" +
+		imports: "internal/unxz github.com/klauspost/compress github.com/klauspost/pgzip" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
+		tests: "github.com/ulikunitz/xz",
 	},
 
 	"internal/plan":                  {level: 2, imports: "internal/spec", anyOS: true},

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	stdgzip "compress/gzip"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -361,6 +363,8 @@ func TestDecompressWindow(t *testing.T) {
 		t.Fatalf("block header % x", x[12:24])
 	}
 	x[12+4] = 40 // 4 GiB - 1
+	size := (int(x[12]) + 1) * 4
+	binary.LittleEndian.PutUint32(x[12+size-4:], crc32.ChecksumIEEE(x[12:12+size-4]))
 	if _, _, err := Decompress(bytes.NewReader(x)); err == nil || err.Error() != "xz: a window of 4096 MiB is more than the limit of 512 MiB" {
 		t.Errorf("xz: got %v", err)
 	}
