@@ -118,7 +118,8 @@ func (u *unpacker) rootfs(ctx context.Context, dir string) error {
 	return nil
 }
 
-// layer applies one layer to dir, and holds its bytes against both of its digests.
+// layer applies one layer to dir, and holds its bytes against both of its digests. Four things go on at once: reading and hashing what
+// is stored, decompressing it, hashing that, and unpacking it.
 func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, diffID digest.Digest) error {
 	blob, err := u.layout.Blob(desc.Digest)
 	if err != nil {
@@ -129,18 +130,22 @@ func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, di
 	if err != nil {
 		return err
 	}
-	stored := layout.Verified(blob, desc)
-	tar, err := compression.NewReader(stored)
+	stored := layer.ReadAhead(layout.Verified(blob, desc))
+	defer stored.Close()
+	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root}
+	if compression.Name == "none" && desc.Digest == diffID { // one and the same digest, which is checked at the end
+		return layer.Unpack(ctx, dir, stored, options)
+	}
+
+	decompressed, err := compression.NewReader(stored)
 	if err != nil {
 		return err
 	}
-	defer tar.Close()
-
-	ahead := layer.ReadAhead(tar)
-	defer ahead.Close()
+	defer decompressed.Close()
 	sum := diffID.Verifier()
-	err = layer.Unpack(ctx, dir, io.TeeReader(ahead, sum), layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root})
-	if err != nil {
+	tar := layer.TeeAhead(decompressed, sum)
+	defer tar.Close()
+	if err := layer.Unpack(ctx, dir, tar, options); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, stored); err != nil { // to its end, where the digest of the blob is checked

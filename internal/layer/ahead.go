@@ -35,6 +35,65 @@ func Fork(r io.Reader, n int) []io.ReadCloser {
 	return readers
 }
 
+// TeeAhead is ReadAhead that also writes to w all that r yields, in another goroutine, for hashing it. At the end that Read
+// tells w has got all; an error of w comes instead of that end. When it is closed earlier, or r fails, w may have got more or less than was read.
+func TeeAhead(r io.Reader, w io.Writer) io.ReadCloser {
+	sides := Fork(r, 2)
+	t := &teeAhead{ReadCloser: sides[0], written: make(chan error, 1)}
+	go func() {
+		_, err := io.Copy(teeWriter{t, w}, sides[1])
+		sides[1].Close()
+		t.written <- err
+		close(t.written)
+	}()
+	return t
+}
+
+type teeAhead struct {
+	io.ReadCloser
+	closed  atomic.Bool
+	written chan error // gets what writing ended with, once
+	err     error      // what that was
+}
+
+// Read implements io.Reader.
+func (t *teeAhead) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != io.EOF {
+		return n, err
+	}
+	if err, ok := <-t.written; ok {
+		t.err = err
+	}
+	if t.err != nil {
+		return n, t.err
+	}
+	return n, io.EOF
+}
+
+// Close implements io.Closer. It waits for both goroutines.
+func (t *teeAhead) Close() error {
+	t.closed.Store(true)
+	err := t.ReadCloser.Close()
+	for range t.written {
+		// Until it is closed.
+	}
+	return err
+}
+
+// teeWriter writes to w until the tee is closed.
+type teeWriter struct {
+	tee *teeAhead
+	w   io.Writer
+}
+
+func (t teeWriter) Write(p []byte) (int, error) {
+	if t.tee.closed.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	return t.w.Write(p)
+}
+
 // fork is what reads for its sides.
 type fork struct {
 	sides []*forkSide

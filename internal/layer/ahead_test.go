@@ -151,3 +151,43 @@ var errFull = errors.New("full")
 type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errFull }
+
+// What is written beside the reading is complete when the end is read.
+func TestTeeAhead(t *testing.T) {
+	data := random(2*aheadCount*aheadSize + 12345)
+	var beside bytes.Buffer
+	tee := TeeAhead(bytes.NewReader(data), struct{ io.Writer }{&beside})
+	got, err := io.ReadAll(tee)
+	if err != nil || !bytes.Equal(got, data) || !bytes.Equal(beside.Bytes(), data) {
+		t.Errorf("%d bytes, %d beside, %v", len(got), beside.Len(), err)
+	}
+	if n, err := tee.Read(make([]byte, 10)); n != 0 || err != io.EOF {
+		t.Errorf("behind the end: %d bytes, %v", n, err)
+	}
+	tee.Close()
+
+	tee = TeeAhead(bytes.NewReader(data), failingWriter{})
+	if got, err := io.ReadAll(tee); !errors.Is(err, errFull) || len(got) != len(data) {
+		t.Errorf("full: %d bytes, %v", len(got), err)
+	}
+	tee.Close()
+
+	failure := errors.New("failure")
+	tee = TeeAhead(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(failure)), io.Discard)
+	if got, err := io.ReadAll(tee); !errors.Is(err, failure) || len(got) != len(data) {
+		t.Errorf("r fails: %d bytes, %v", len(got), err)
+	}
+	tee.Close()
+
+	r := &lateReader{r: bytes.NewReader(data)}
+	tee = TeeAhead(r, io.Discard)
+	if _, err := io.CopyN(io.Discard, tee, 10); err != nil {
+		t.Error(err)
+	}
+	tee.Close()
+	tee.Close()
+	r.closed = true // a race with whoever reads r
+	if n, err := tee.Read(make([]byte, 10)); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("%d bytes after Close, %v", n, err)
+	}
+}

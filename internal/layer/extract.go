@@ -4,16 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// extract runs fill, which puts entries into the folder dir, and completes the folders.
+// extract runs fill, which puts entries into the folder dir, and completes the folders. fill ends early, with any error or none,
+// when x.failed says so.
 func extract(dir string, o UnpackOptions, fill func(*extractor) error) error {
 	root, err := openRoot(dir)
 	if err != nil {
@@ -21,46 +19,52 @@ func extract(dir string, o UnpackOptions, fill func(*extractor) error) error {
 	}
 	defer unix.Close(root)
 	x := &extractor{
-		root:    root,
-		options: o,
-		parent:  parentFolder{fd: -1},
-		folders: make(map[inode]*unpackedFolder),
-		ours:    make(map[string]bool),
-		buf:     make([]byte, bufferSize),
+		root:      root,
+		nodeMaker: nodeMaker{o},
+		folders:   make(map[inode]*unpackedFolder),
+		ours:      make(map[string]bool),
+		buf:       make([]byte, bufferSize),
 	}
-	defer x.leaveParent()
-	if err := x.start(); err != nil {
+	x.makers = newMakers(&x.nodeMaker)
+	defer x.leaveParents()
+	err = x.start()
+	if err == nil {
+		err = fill(x)
+	}
+	if madeErr := x.makers.close(); madeErr != nil {
+		err = madeErr // of an entry that came before that of err
+	}
+	if err != nil {
 		return err
 	}
-	if err := fill(x); err != nil {
-		return err
-	}
+	x.leaveParents()
 	return x.finish()
 }
 
-// extractor is the state of one Unpack or Apply.
+// extractor is the state of one Unpack or Apply. All is done by one goroutine, in the order of the entries, but for regular files
+// that are small and new: makers make those some time later. Whatever could find such a file there, or not there, waits for them first
+// (makers.settle): what replaces or removes something, links, and names that come again. A path that leads through
+// one is found to lead nowhere, and looked up once more then. All else can neither meet nor miss them.
 type extractor struct {
+	nodeMaker
 	root    int // descriptor of the folder
-	options UnpackOptions
-	parent  parentFolder
+	makers  *makers
+	parent  *openFolder // that the last entry went to, held; nil: none
+	open    openFolders
 	folders map[inode]*unpackedFolder
 	ours    map[string]bool // paths that this layer has put something at, and the folders on the way: its whiteouts spare them
 	buf     []byte
 }
 
-// parentFolder is the folder that the last entry went to, open.
-type parentFolder struct {
-	path     string
-	fd       int  // O_PATH; -1: none
-	inherits bool // files that are made in it get ACLs from it
-}
+// failed reports whether makers had an error, so that nothing more needs to be put.
+func (x *extractor) failed() bool { return x.makers.failed.Load() }
 
-// unpackedFolder is a folder that gets its metadata last: filling it changes its times, and may need permissions that it does not give.
-type unpackedFolder struct {
-	path  string
-	entry *Entry              // nil: the layer has none for it, and it goes back to what it was
-	mode  uint32              // without entry: the mode that it had
-	mtime unix.StatxTimestamp // and its time
+// fileContent is that of one regular file. It is read once, by one of the two methods.
+type fileContent interface {
+	// writeTo writes it to w.
+	writeTo(w io.Writer) error
+	// read puts it into b, which has the size that the entry says.
+	read(b []byte) error
 }
 
 // start makes an empty folder a new root.
@@ -71,8 +75,12 @@ func (x *extractor) start() error {
 	}
 	d := os.NewFile(uintptr(fd), ".")
 	defer d.Close()
-	if _, err = d.Readdirnames(1); errors.Is(err, io.EOF) {
-		return x.newFolder(x.root, ".", impliedFolder("."))
+	if _, err = d.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return err
+	}
+	f, err := x.newFolder(x.root, ".", impliedFolder("."), false, false)
+	if err == nil {
+		f.fresh = true
 	}
 	return err
 }
@@ -80,8 +88,9 @@ func (x *extractor) start() error {
 // impliedFolder is a folder that no layer has an entry for.
 func impliedFolder(path string) Entry { return Entry{Path: path, Type: TypeDir, Mode: 0o755} }
 
-// put puts an entry into the tree: another name of the file at target if that is given; content writes that of a regular file.
-func (x *extractor) put(e Entry, target string, content func(io.Writer) error) error {
+// put puts an entry into the tree: another name of the file at target if that is given; c is the content of a regular file.
+// said is what the archive calls the entry, for errors of makers.
+func (x *extractor) put(e Entry, target string, c fileContent, said string) error {
 	if e.Type == TypeWhiteout {
 		return x.hide(e.Path)
 	}
@@ -90,27 +99,48 @@ func (x *extractor) put(e Entry, target string, content func(io.Writer) error) e
 		if e.Type != TypeDir {
 			return unix.EISDIR
 		}
-		return x.newFolder(x.root, ".", e)
+		_, err := x.newFolder(x.root, ".", e, false, false)
+		return err
 	}
 	if err := x.enterParent(dir); err != nil {
 		return err
 	}
 	x.claim(e.Path)
+	again := x.parent.note(name)
+	if target == "" && !again && x.makers.takes(&e) {
+		if isNew, err := x.isNew(name); isNew || err != nil {
+			if err != nil {
+				return err
+			}
+			return x.makers.add(newFile{in: x.parent, name: name, entry: e, said: said}, c.read)
+		}
+	}
+	if target != "" || again {
+		x.makers.settle()
+	}
 	at := x.parent.fd
 	var err error
 	switch {
 	case target != "":
 		return x.link(at, name, target)
 	case e.Type == TypeDir:
-		return x.mkdir(at, name, e)
+		return x.mkdir(name, e)
 	case e.Type == TypeFile:
-		return x.file(at, name, e, content)
+		fd, err := x.createFile(name, &e)
+		if err != nil {
+			return err
+		}
+		return x.file(fd, x.parent, name, &e, c.writeTo)
 	case e.Type == TypeSymlink:
 		err = x.replace(at, name, func() error { return unix.Symlinkat(e.Link, at, name) })
 	case e.Type == TypeFIFO:
 		err = x.replace(at, name, func() error { return unix.Mknodat(at, name, unix.S_IFIFO|0o600, 0) })
 	case x.options.Placeholders:
-		return x.file(at, name, e, func(io.Writer) error { return nil })
+		fd, err := x.createFile(name, &e)
+		if err != nil {
+			return err
+		}
+		return x.placeholder(fd, x.parent, name, &e)
 	case !x.options.KeepOwner:
 		return x.remove(at, name)
 	default:
@@ -119,7 +149,28 @@ func (x *extractor) put(e Entry, target string, content func(io.Writer) error) e
 	if err != nil {
 		return err
 	}
-	return x.setMetadata(at, name, e, func() error { return chmodAt(at, name, e) })
+	return x.setMetadata(x.parent, name, &e, func() error { return chmodAt(at, name, &e) })
+}
+
+// createFile makes an empty file in the parent.
+func (x *extractor) createFile(name string, e *Entry) (fd int, err error) {
+	err = x.replace(x.parent.fd, name, func() (err error) {
+		fd, err = x.create(x.parent, name, e)
+		return err
+	})
+	return fd, err
+}
+
+// isNew reports whether nothing is at a name in the parent that was not noted before.
+func (x *extractor) isNew(name string) (bool, error) {
+	if x.parent.fresh {
+		return true, nil
+	}
+	_, err := statAt(x.parent.fd, name)
+	if errors.Is(err, unix.ENOENT) {
+		return true, nil
+	}
+	return false, err
 }
 
 func mknod(fd int, name string, e Entry) error {
@@ -149,8 +200,8 @@ func (x *extractor) replace(fd int, name string, create func() error) error {
 	return create()
 }
 
-// remove removes name from the folder fd. If that is a folder, or a symlink to one, it may have led to
-// the open parent: then this is looked up anew for the next entry.
+// remove removes name from the folder fd. If that is a folder, or a symlink to one, it may have led to folders that
+// are open: then these are looked up anew for the next entry.
 func (x *extractor) remove(fd int, name string) error {
 	st, err := statAt(fd, name)
 	if errors.Is(err, unix.ENOENT) {
@@ -160,53 +211,22 @@ func (x *extractor) remove(fd int, name string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		x.parent.path = ""
+		x.makers.settle()
+		x.open.flush()
 	}
 	return removeAt(fd, name)
 }
 
-// file makes a regular file, or the placeholder of a device.
-func (x *extractor) file(fd int, name string, e Entry, content func(io.Writer) error) error {
-	var f *os.File
-	err := x.replace(fd, name, func() error {
-		file, err := unix.Openat(fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-		if err == nil {
-			f = os.NewFile(uintptr(file), e.Path)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	err = x.fill(f, fd, name, e, content)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-// fill gives the new file f, called name in the folder fd, its content and metadata.
-func (x *extractor) fill(f *os.File, fd int, name string, e Entry, content func(io.Writer) error) error {
-	// Only Write of the file is shown, so that copies go through our large buffer.
-	if err := content(struct{ io.Writer }{f}); err != nil {
-		return err
-	}
-	if e.Type != TypeFile {
-		if err := unix.Fsetxattr(int(f.Fd()), nodeXattr, []byte(formatNode(e)), 0); err != nil {
-			return fmt.Errorf("setxattr %s: %w", nodeXattr, err)
-		}
-	}
-	return x.setMetadata(fd, name, e, func() error { return unix.Fchmod(int(f.Fd()), e.Mode) })
-}
-
-// mkdir makes a folder, or takes the one that is there.
-func (x *extractor) mkdir(fd int, name string, e Entry) error {
-	err := x.replace(fd, name, func() error {
-		err := unix.Mkdirat(fd, name, 0o700)
+// mkdir makes a folder in the parent, or takes the one that is there.
+func (x *extractor) mkdir(name string, e Entry) error {
+	at, made := x.parent.fd, false
+	err := x.replace(at, name, func() error {
+		err := unix.Mkdirat(at, name, 0o700)
+		made = err == nil
 		if err != unix.EEXIST {
 			return err
 		}
-		if st, statErr := statAt(fd, name); statErr != nil || !isDir(&st) {
+		if st, statErr := statAt(at, name); statErr != nil || !isDir(&st) {
 			return err
 		}
 		return nil
@@ -214,17 +234,8 @@ func (x *extractor) mkdir(fd int, name string, e Entry) error {
 	if err != nil {
 		return err
 	}
-	return x.newFolder(fd, name, e)
-}
-
-// newFolder notes the metadata that the folder is to have in the end.
-func (x *extractor) newFolder(fd int, name string, e Entry) error {
-	st, err := statAt(fd, name)
-	if err != nil {
-		return err
-	}
-	x.folders[inodeOf(&st)] = &unpackedFolder{path: e.Path, entry: &e}
-	return nil
+	_, err = x.newFolder(at, name, e, made, made && !x.parent.inherits)
+	return err
 }
 
 // link makes name in the folder fd another name of a file of this or a lower layer. Metadata is that of the first name.
@@ -257,6 +268,7 @@ func (x *extractor) linkAt(from int, target string, fd int, name string) error {
 
 // hide applies the whiteout of path: what lower layers have there goes. Like other entries it needs folders around it.
 func (x *extractor) hide(path string) error {
+	x.makers.settle()
 	dir, name := split(path)
 	if err := x.enterParent(dir); err != nil {
 		return err
@@ -274,6 +286,7 @@ func (x *extractor) hide(path string) error {
 
 // hideChildren removes what lower layers have in the folder at path.
 func (x *extractor) hideChildren(path string) error {
+	x.makers.settle()
 	if err := x.enterParent(path); err != nil {
 		return err
 	}
@@ -296,74 +309,14 @@ func (x *extractor) hideChildren(path string) error {
 	return nil
 }
 
-// setMetadata sets owner, extended attributes, mode and time of what is no folder, in the order in which one does not clear
-// or forbid another: a new owner clears capabilities and setuid, and user attributes want a writable file. chmod sets the mode.
-func (x *extractor) setMetadata(fd int, name string, e Entry, chmod func() error) error {
-	if x.options.KeepOwner {
-		if err := unix.Fchownat(fd, name, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("chown %d:%d: %w", e.UID, e.GID, err)
-		}
-	}
-	if err := x.setXattrs(fd, name, e, !x.parent.inherits); err != nil {
-		return err
-	}
-	if err := chmod(); err != nil {
-		return fmt.Errorf("chmod: %w", err)
-	}
-	t := unix.Timespec{Sec: e.MTime}
-	if err := unix.UtimesNanoAt(fd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("set time: %w", err)
-	}
-	return nil
-}
-
-// setXattrs gives name in the folder fd the extended attributes of its entry; clean says that it can have no others.
-func (x *extractor) setXattrs(fd int, name string, e Entry, clean bool) error {
-	path := procPath(fd, name)
-	if !clean {
-		have, _, err := xattrsAt(fd, name)
-		if err != nil {
-			return err
-		}
-		for attr := range have {
-			if _, keep := e.Xattrs[attr]; keep || !x.maySet(attr) {
-				continue
-			}
-			if err := unix.Lremovexattr(path, attr); err != nil {
-				return fmt.Errorf("removexattr %s: %w", attr, err)
-			}
-		}
-	}
-	for attr, value := range e.Xattrs {
-		if !KeepXattr(attr) || !x.maySet(attr) {
-			continue
-		}
-		if err := unix.Lsetxattr(path, attr, []byte(value), 0); err != nil {
-			return fmt.Errorf("setxattr %s: %w", attr, err)
-		}
-	}
-	return nil
-}
-
-// maySet reports whether the process is expected to be able to set the extended attribute.
-func (x *extractor) maySet(attr string) bool { return x.options.KeepOwner || !privilegedXattr(attr) }
-
-// chmodAt sets the mode of name in the folder fd. Symlinks have none of their own.
-func chmodAt(fd int, name string, e Entry) error {
-	if e.Type == TypeSymlink {
-		return nil
-	}
-	file, err := openBelow(fd, name, unix.O_PATH|unix.O_NOFOLLOW)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(file)
-	return chmodFD(file, e.Mode)
-}
-
 // enterParent opens the folder at path, which the next entry goes to, and makes it if it is missing.
 func (x *extractor) enterParent(path string) error {
 	err := x.enterExisting(path)
+	if err == nil {
+		return nil
+	}
+	x.makers.settle() // the path may lead through a file that was not there
+	err = x.enterExisting(path)
 	if errors.Is(err, unix.ENOENT) || !x.options.KeepOwner && errors.Is(err, unix.EACCES) {
 		if err := x.mkdirAll(path); err != nil {
 			return err
@@ -375,43 +328,35 @@ func (x *extractor) enterParent(path string) error {
 
 // enterExisting opens the folder at path.
 func (x *extractor) enterExisting(path string) error {
-	if x.parent.fd >= 0 && x.parent.path == path {
-		return nil
+	o := x.open.get(path)
+	if o == nil {
+		fd, err := openInside(x.root, path, unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		f, err := x.visit(fd, path)
+		if err != nil {
+			unix.Close(fd)
+			return err
+		}
+		o = &openFolder{unpackedFolder: f, fd: fd}
+		x.open.add(path, o)
 	}
-	x.leaveParent()
-	fd, err := openInside(x.root, path, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return err
+	o.hold()
+	if x.parent != nil {
+		x.parent.release()
 	}
-	x.parent = parentFolder{path: path, fd: fd}
-	if err := x.visit(fd, path); err != nil {
-		return err
-	}
-	n, err := unix.Lgetxattr(procPath(fd, "."), defaultACL, nil)
-	x.parent.inherits = err == nil && n > 0
+	x.parent = o
 	return nil
 }
 
-func (x *extractor) leaveParent() {
-	if x.parent.fd >= 0 {
-		unix.Close(x.parent.fd)
+// leaveParents closes all folders that are open for entries.
+func (x *extractor) leaveParents() {
+	if x.parent != nil {
+		x.parent.release()
+		x.parent = nil
 	}
-	x.parent = parentFolder{fd: -1}
-}
-
-// visit notes how the folder fd is before anything is changed in it, and makes sure that it can be.
-func (x *extractor) visit(fd int, path string) error {
-	st, err := statFD(fd)
-	if err != nil {
-		return err
-	}
-	if x.folders[inodeOf(&st)] == nil {
-		x.folders[inodeOf(&st)] = &unpackedFolder{path: path, mode: uint32(st.Mode) & 0o7777, mtime: st.Mtime}
-	}
-	if !x.options.KeepOwner {
-		makeAccessible(fd)
-	}
-	return nil
+	x.open.flush()
 }
 
 // mkdirAll makes the folder at path, of which some part is missing or cannot be entered. Links that lead
@@ -433,14 +378,16 @@ func (x *extractor) mkdirAll(path string) error {
 
 // mkdirImplied makes a folder in the folder at the canonical path dir, unless something is there.
 func (x *extractor) mkdirImplied(dir, name string) error {
-	fd, err := x.openVisited(dir)
+	fd, in, err := x.openVisited(dir)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	in.note(name)
 	switch err := unix.Mkdirat(fd, name, 0o700); err {
 	case nil:
-		return x.newFolder(fd, name, impliedFolder(join(dir, name)))
+		_, err = x.newFolder(fd, name, impliedFolder(join(dir, name)), true, !in.inherits)
+		return err
 	case unix.EEXIST:
 		return nil
 	default:
@@ -451,7 +398,7 @@ func (x *extractor) mkdirImplied(dir, name string) error {
 // readlink returns the text of the symlink at the canonical path, or "" where there is none.
 func (x *extractor) readlink(path string) (string, error) {
 	dir, name := split(path)
-	fd, err := x.openVisited(dir)
+	fd, _, err := x.openVisited(dir)
 	if missing(err) {
 		return "", nil
 	}
@@ -467,89 +414,15 @@ func (x *extractor) readlink(path string) (string, error) {
 }
 
 // openVisited opens the folder at the canonical path to change something in it.
-func (x *extractor) openVisited(path string) (int, error) {
+func (x *extractor) openVisited(path string) (int, *unpackedFolder, error) {
 	fd, err := openBelow(x.root, path, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return -1, err
+		return -1, nil, err
 	}
-	if err := x.visit(fd, path); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
-}
-
-// finish gives the folders their metadata, each before those around it.
-func (x *extractor) finish() error {
-	x.leaveParent()
-	ids := slices.SortedFunc(maps.Keys(x.folders), func(a, b inode) int {
-		return -Compare(x.folders[a].path, x.folders[b].path)
-	})
-	for _, id := range ids {
-		f := x.folders[id]
-		if err := x.finishFolder(id, f); err != nil {
-			return &fs.PathError{Op: "unpack", Path: f.path, Err: err}
-		}
-	}
-	return nil
-}
-
-// finishFolder gives a folder its metadata, or back those that it had. It may be gone by now.
-func (x *extractor) finishFolder(id inode, f *unpackedFolder) error {
-	fd, err := openInside(x.root, f.path, unix.O_PATH|unix.O_DIRECTORY)
-	if missing(err) {
-		return nil
-	}
+	f, err := x.visit(fd, path)
 	if err != nil {
-		return err
+		unix.Close(fd)
+		return -1, nil, err
 	}
-	defer unix.Close(fd)
-	st, err := statFD(fd)
-	switch {
-	case err != nil || inodeOf(&st) != id:
-		return err
-	case f.entry == nil:
-		return f.restore(fd, &st)
-	}
-	return x.setFolderMetadata(fd, *f.entry)
-}
-
-// restore gives the folder fd, which is now as st says, its mode and time back.
-func (f *unpackedFolder) restore(fd int, st *unix.Statx_t) error {
-	if uint32(st.Mode)&0o7777 != f.mode {
-		if err := chmodFD(fd, f.mode); err != nil {
-			return fmt.Errorf("chmod: %w", err)
-		}
-	}
-	if st.Mtime == f.mtime {
-		return nil
-	}
-	return setTimesFD(fd, unix.Timespec{Nsec: unix.UTIME_OMIT}, unix.Timespec{Sec: f.mtime.Sec, Nsec: int64(f.mtime.Nsec)})
-}
-
-// setFolderMetadata is setMetadata for the folder fd.
-func (x *extractor) setFolderMetadata(fd int, e Entry) error {
-	if x.options.KeepOwner {
-		if err := unix.Fchownat(fd, "", e.UID, e.GID, unix.AT_EMPTY_PATH); err != nil {
-			return fmt.Errorf("chown %d:%d: %w", e.UID, e.GID, err)
-		}
-	} else {
-		makeAccessible(fd)
-	}
-	if err := x.setXattrs(fd, ".", e, false); err != nil {
-		return err
-	}
-	if err := chmodFD(fd, e.Mode); err != nil {
-		return fmt.Errorf("chmod: %w", err)
-	}
-	t := unix.Timespec{Sec: e.MTime}
-	return setTimesFD(fd, t, t)
-}
-
-// setTimesFD sets the times of what the O_PATH descriptor fd stands for.
-func setTimesFD(fd int, atime, mtime unix.Timespec) error {
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(fd), []unix.Timespec{atime, mtime}, 0); err != nil {
-		return fmt.Errorf("set time: %w", err)
-	}
-	return nil
+	return fd, f, nil
 }

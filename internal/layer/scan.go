@@ -49,7 +49,12 @@ type scanner struct {
 }
 
 func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
-	in := &countingReader{r: bufio.NewReaderSize(contextReader{ctx, r}, 256<<10)}
+	switch r.(type) {
+	case *forkSide, *teeAhead: // have blocks of their own
+	default:
+		r = bufio.NewReaderSize(r, aheadSize)
+	}
+	in := &countingReader{r: contextReader{ctx, r}}
 	return &scanner{ctx: ctx, limits: l, in: in, tr: tar.NewReader(in), sum: sha256.New(), buf: make([]byte, 64<<10)}
 }
 
@@ -160,6 +165,9 @@ func (s *scanner) digest(also io.Writer) (sum [32]byte, err error) {
 	return [32]byte(s.sum.Sum(nil)), nil
 }
 
+// errHoles means that a tar grows without end.
+var errHoles = errors.New("more holes in sparse files than any real archive has")
+
 // copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero bytes.
 func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
 	start := s.in.count()
@@ -170,7 +178,7 @@ func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
 			return n, err
 		}
 		if holes := n - (s.in.count() - start); s.holes+holes > s.limits.holes {
-			return n, errors.New("more holes in sparse files than any real archive has")
+			return n, errHoles
 		}
 		switch {
 		case err == io.EOF:
@@ -182,6 +190,19 @@ func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
 			return n, s.ctx.Err()
 		}
 	}
+}
+
+// readContent is copyContent for a small entry whose size is that of b, and goes there.
+func (s *scanner) readContent(b []byte) error {
+	start := s.in.count()
+	if _, err := io.ReadFull(s.tr, b); err != nil {
+		return noEOF(err)
+	}
+	s.holes += max(0, int64(len(b))-(s.in.count()-start))
+	if s.holes > s.limits.holes {
+		return errHoles
+	}
+	return nil
 }
 
 // blockSize is the unit of a tar.

@@ -37,16 +37,19 @@ func Unpack(ctx context.Context, dir string, tar io.Reader, o UnpackOptions) err
 // Contents are opened one after the other, when earlier changes are in place already, so that none may be read from dir.
 func Apply(ctx context.Context, dir string, changes []Change, o UnpackOptions) error {
 	return extract(dir, o, func(x *extractor) error {
-		for _, ch := range changes {
+		for i := range changes {
+			if x.failed() {
+				return nil
+			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			content := func(w io.Writer) error { return copyContent(ctx, w, ch.Size, ch.Open, x.buf) }
+			ch := &changes[i]
 			target := ch.Group
 			if target == ch.Path {
 				target = ""
 			}
-			if err := x.put(ch.Entry, target, content); err != nil {
+			if err := x.put(ch.Entry, target, changeContent{ctx, ch, x.buf}, ch.Path); err != nil {
 				return &fs.PathError{Op: "unpack", Path: ch.Path, Err: err}
 			}
 		}
@@ -54,10 +57,32 @@ func Apply(ctx context.Context, dir string, changes []Change, o UnpackOptions) e
 	})
 }
 
+// changeContent is the content of a change, copied through buf.
+type changeContent struct {
+	ctx context.Context
+	ch  *Change
+	buf []byte
+}
+
+func (c changeContent) writeTo(w io.Writer) error {
+	return copyContent(c.ctx, w, c.ch.Size, c.ch.Open, c.buf)
+}
+
+func (c changeContent) read(b []byte) error { return c.writeTo(&sliceWriter{b}) }
+
+// sliceWriter fills a slice. There must be room for all that is written.
+type sliceWriter struct{ left []byte }
+
+func (s *sliceWriter) Write(p []byte) (int, error) {
+	n := copy(s.left, p)
+	s.left = s.left[n:]
+	return n, nil
+}
+
 // tar puts all entries of a tar.
 func (x *extractor) tar(ctx context.Context, r io.Reader) error {
 	s := newScanner(ctx, r, defaultLimits)
-	for {
+	for !x.failed() {
 		h, err := s.next()
 		if errors.Is(err, io.EOF) {
 			return s.drain()
@@ -65,21 +90,28 @@ func (x *extractor) tar(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("unpack: %w", err)
 		}
-		content := func(w io.Writer) error {
-			_, err := s.copyContent(w)
-			return err
-		}
-		if err := x.header(h, content); err != nil {
+		if err := x.header(h, tarContent{s}); err != nil {
 			return &fs.PathError{Op: "unpack", Path: h.Name, Err: err}
 		}
 		if len(x.ours) > s.limits.entries {
 			return fmt.Errorf("unpack: %w", errTooMuch)
 		}
 	}
+	return nil
 }
 
+// tarContent is the content of the entry that a scanner is at.
+type tarContent struct{ s *scanner }
+
+func (c tarContent) writeTo(w io.Writer) error {
+	_, err := c.s.copyContent(w)
+	return err
+}
+
+func (c tarContent) read(b []byte) error { return c.s.readContent(b) }
+
 // header puts the entry that h is the header of. What Index refuses is refused.
-func (x *extractor) header(h *tar.Header, content func(io.Writer) error) error {
+func (x *extractor) header(h *tar.Header, c fileContent) error {
 	e, err := entryFromHeader(h)
 	if err != nil {
 		return err
@@ -95,13 +127,13 @@ func (x *extractor) header(h *tar.Header, content func(io.Writer) error) error {
 	case strings.HasPrefix(name, whiteoutPrefix):
 		return x.whiteout(dir, name[len(whiteoutPrefix):])
 	case h.Typeflag != tar.TypeLink:
-		return x.put(e, "", content)
+		return x.put(e, "", c, h.Name)
 	}
 	target, err := cleanPath(h.Linkname)
 	if err != nil {
 		return fmt.Errorf("hard link: %w", err)
 	}
-	return x.put(e, target, nil)
+	return x.put(e, target, nil, h.Name)
 }
 
 func (x *extractor) whiteout(dir, name string) error {
