@@ -62,6 +62,7 @@ type Builder struct {
 	mu      sync.Mutex // of report
 	inputs  memo[spec.Op, *input]
 	tocs    memo[string, *layer.TOC]
+	running memo[string, *builtLayer] // steps that are or were carried out, by their keys
 	trees   trees
 	packing chan struct{} // holds a token for each layer that is being compressed
 

@@ -826,3 +826,20 @@ func TestUnreadArchive(t *testing.T) {
 		}
 	}
 }
+
+// A step that two targets have is carried out and compressed once, though they are built at the same time.
+func TestStepOfTwoTargets(t *testing.T) {
+	w := newWork(t, map[string]string{"f": strings.Repeat("f", 1<<20)})
+	compressed := 0
+	w.compressing(func() error {
+		compressed++
+		return nil
+	})
+	res := w.build("a: {copy: f /f}\nb: {copy: f /f, labels: {l: b}}\n")
+	if compressed != 1 || w.image("a").Manifest.Layers[0].Digest != w.image("b").Manifest.Layers[0].Digest {
+		t.Errorf("compressed %d times: %v and %v", compressed, w.image("a").Manifest.Layers, w.image("b").Manifest.Layers)
+	}
+	if added := min(res.Images[0].Added, res.Images[1].Added); added != 0 {
+		t.Errorf("both images added a layer of %d bytes", added)
+	}
+}

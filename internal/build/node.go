@@ -26,6 +26,7 @@ type node struct {
 	base   image.Image // the zero Image for an empty base; while that is not complete, of the manifest only what is inherited
 	below  stack       // the layers of base
 	layers stack       // that the steps made so far
+	made   stack       // those of them that were carried out for this image
 
 	imported int64 // bytes of blobs that came from the layout of the base
 
@@ -178,10 +179,8 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	}
 	n.img.Descriptor = desc
 	added := n.imported
-	for _, l := range n.layers {
-		if l.added {
-			added += l.Descriptor.Size
-		}
+	for _, l := range n.made {
+		added += l.Descriptor.Size
 	}
 	n.result = &ImageResult{
 		Target: n.String(), Digest: desc.Digest, Size: size(n.img), Added: added,

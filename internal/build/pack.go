@@ -93,7 +93,7 @@ func (s *step) compress(ctx context.Context, tar io.Reader, total int64) (*layou
 
 // newLayer returns a layer of the step that is still to be made.
 func (s *step) newLayer() *builtLayer {
-	return &builtLayer{Layer: image.Layer{CreatedBy: createdBy(s.Step)}, added: true, ready: make(chan struct{})}
+	return &builtLayer{Layer: image.Layer{CreatedBy: createdBy(s.Step)}, ready: make(chan struct{})}
 }
 
 // identify notes what the layer holds. It has to be called before its blob is complete.

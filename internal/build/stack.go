@@ -15,8 +15,7 @@ import (
 // come later, since a tree is of use before anybody has compressed it.
 type builtLayer struct {
 	image.Layer               // Descriptor: once ready is closed
-	added       bool          // this build made it
-	toc         *layer.TOC    // then its index
+	toc         *layer.TOC    // of a layer that this build made
 	ready       chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
 	err         error
 }

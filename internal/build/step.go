@@ -31,27 +31,49 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	if !st.unread {
 		l, hit = b.lookup(s, st.key)
 	}
-	if !hit {
-		n.cached = false
-		b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s), Text: b.why(nodes, n, s, st.ins)})
-		if l, err = st.carryOut(ctx); err != nil {
-			return err
-		}
-	}
-	if l == nil {
-		if !hit {
-			if err := st.remember(nil); err != nil {
-				return b.stepError(n, s, err)
-			}
-		}
-		st.done(hit, 0)
-		return nil
-	}
 	if hit {
 		st.done(hit, 0)
+		n.layers = n.layers.on(l)
+		return nil
 	}
-	n.layers = append(n.layers, l)
+	n.cached = false
+	b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s), Text: b.why(nodes, n, s, st.ins)})
+	l, shared, err := b.carryOutOnce(ctx, st)
+	if err != nil {
+		return err
+	}
+	n.layers = n.layers.on(l)
+	switch {
+	case shared:
+		st.done(true, 0)
+	case l != nil:
+		n.made = n.made.on(l)
+	default:
+		if err := st.remember(nil); err != nil {
+			return b.stepError(n, s, err)
+		}
+		st.done(false, 0)
+	}
 	return nil
+}
+
+// carryOutOnce carries a step out, unless another image has just done that or is about it: then its layer is shared.
+func (b *Builder) carryOutOnce(ctx context.Context, st *step) (l *builtLayer, shared bool, err error) {
+	if st.Hooked() {
+		l, err = st.carryOut(ctx)
+		return l, false, err
+	}
+	mine := false
+	key := st.key
+	l, err = b.running.get(key.String(), func() (*builtLayer, error) {
+		mine = true
+		return st.carryOut(ctx)
+	})
+	if err != nil && !mine && ctx.Err() == nil { // what became of the other is for that to tell
+		l, err = st.carryOut(ctx)
+		return l, false, err
+	}
+	return l, !mine, err
 }
 
 // done tells that the step is done, and how many bytes it added to the layout.
