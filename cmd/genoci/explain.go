@@ -63,7 +63,7 @@ func (f *explainFlags) run(ctx context.Context, w io.Writer, targets []string) e
 	if f.json {
 		return printJSON(w, newJSONExplanation(p, all))
 	}
-	printExplanation(w, p, all)
+	printExplanation(w, p, all, b.Archive)
 	return nil
 }
 
@@ -79,11 +79,11 @@ const maxReasons = 20
 //	           run make: line 1 changed
 //	             - make
 //	             + make -j4
-func printExplanation(w io.Writer, p *plan.Plan, all map[*plan.Step]build.Explanation) {
+func printExplanation(w io.Writer, p *plan.Plan, all map[*plan.Step]build.Explanation, archive archiveFunc) {
 	for _, i := range p.Images {
 		fmt.Fprintf(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
-			printStep(w, s, all[s].Outcome)
+			printStep(w, s, all[s].Outcome, archive)
 			printReasons(w, all[s].Reasons)
 		}
 	}

@@ -30,7 +30,9 @@ makes one layer) with all that runs in them, and how each step would be carried 
 
   cached   the layer is known from an earlier build
   compose  put together as an archive; needs no privileges
-  execute  run in a root filesystem`,
+  execute  run in a root filesystem
+
+Behind an expand stands whether the archive is taken as the layer as it is, or why it has to be rewritten.`,
 		Example: `  genoci plan
   genoci plan web
   genoci plan --json | jq '.images[].steps[].outcome'
@@ -61,28 +63,45 @@ func (f *planFlags) run(ctx context.Context, w io.Writer, targets []string) erro
 		printDot(w, p)
 		return nil
 	}
-	outcomes, err := f.forecast(ctx, p)
+	fc, err := f.forecast(ctx, p)
 	if err != nil {
 		return err
 	}
 	if f.json {
-		return printJSON(w, newJSONPlan(p, outcomes))
+		return printJSON(w, newJSONPlan(p, fc))
 	}
-	printPlan(w, p, outcomes)
+	printPlan(w, p, fc)
 	return nil
 }
 
+// forecast is what build would do.
+type forecast struct {
+	outcomes map[*plan.Step]build.Outcome
+	archive  archiveFunc
+}
+
+// archiveFunc is Builder.Archive.
+type archiveFunc func(*plan.Step, *spec.Expand) string
+
+// of says what becomes of the archive that an op expands; "" where it expands none.
+func (f archiveFunc) of(s *plan.Step, a spec.Action) string {
+	if op, ok := a.Op.(*spec.Expand); ok {
+		return f(s, op)
+	}
+	return ""
+}
+
 // forecast says how build would carry out each step of p.
-func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]build.Outcome, error) {
+func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (forecast, error) {
 	b, err := f.builder(f.layout)
 	if err != nil {
-		return nil, err
+		return forecast{}, err
 	}
 	if b.Layout != nil {
 		defer b.Layout.Close()
 	}
 	outcomes, _, err := b.Forecast(ctx, p)
-	return outcomes, err
+	return forecast{outcomes, b.Archive}, err
 }
 
 // stepOps returns all that runs in s, hooks too, in order.
@@ -98,20 +117,24 @@ func stepOps(s *plan.Step) []spec.Action {
 	return ops
 }
 
-func printPlan(w io.Writer, p *plan.Plan, outcomes map[*plan.Step]build.Outcome) {
+func printPlan(w io.Writer, p *plan.Plan, f forecast) {
 	for _, i := range p.Images {
 		fmt.Fprintf(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
-			printStep(w, s, outcomes[s])
+			printStep(w, s, f.outcomes[s], f.archive)
 		}
 	}
 }
 
 // printStep prints what runs in a step, after how it is carried out.
-func printStep(w io.Writer, s *plan.Step, outcome build.Outcome) {
+func printStep(w io.Writer, s *plan.Step, outcome build.Outcome, archive archiveFunc) {
 	label := string(outcome)
 	for _, op := range stepOps(s) {
-		fmt.Fprintf(w, "  %-8s %s\n", label, op.Op)
+		how := archive.of(s, op)
+		if how != "" {
+			how = " (" + how + ")"
+		}
+		fmt.Fprintf(w, "  %-8s %s%s\n", label, op.Op, how)
 		label = ""
 	}
 }
@@ -152,13 +175,14 @@ type jsonPlanStep struct {
 }
 
 type jsonPlanOp struct {
-	Text   string   `json:"text"`             // the op in a line
-	Inputs []string `json:"inputs,omitempty"` // what it reads: paths, globs, URLs
-	Line   int      `json:"line"`
-	Column int      `json:"column"`
+	Text    string   `json:"text"`              // the op in a line
+	Inputs  []string `json:"inputs,omitempty"`  // what it reads: paths, globs, URLs
+	Archive string   `json:"archive,omitempty"` // what becomes of the archive of an expand
+	Line    int      `json:"line"`
+	Column  int      `json:"column"`
 }
 
-func newJSONPlan(p *plan.Plan, outcomes map[*plan.Step]build.Outcome) jsonPlan {
+func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 	out := jsonPlan{File: p.Spec.File, Images: []jsonPlanImage{}}
 	for _, i := range p.Images {
 		img := jsonPlanImage{
@@ -168,9 +192,9 @@ func newJSONPlan(p *plan.Plan, outcomes map[*plan.Step]build.Outcome) jsonPlan {
 			img.From = append(img.From, from.String())
 		}
 		for _, s := range i.Steps {
-			step := jsonPlanStep{Name: s.Name(), Outcome: outcomes[s]}
+			step := jsonPlanStep{Name: s.Name(), Outcome: f.outcomes[s]}
 			for _, op := range stepOps(s) {
-				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), op.Op.Inputs(), op.Pos.Line, op.Pos.Col})
+				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), op.Op.Inputs(), f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
 			}
 			img.Steps = append(img.Steps, step)
 		}

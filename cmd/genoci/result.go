@@ -31,8 +31,15 @@ type jsonImage struct {
 	Layers    int           `json:"layers"`
 	Cached    bool          `json:"cached"`              // nothing had to be carried out
 	BuildOnly bool          `json:"buildOnly,omitempty"` // it has no tag
+	Archives  []jsonArchive `json:"archives,omitempty"`  // that this build expanded
 	Tags      []string      `json:"tags,omitempty"`      // that name it now; in the result only
 	Seconds   float64       `json:"seconds"`
+}
+
+// jsonArchive is an archive that was expanded.
+type jsonArchive struct {
+	Op  string `json:"op"`  // in a line
+	How string `json:"how"` // "taken as it is", or "rewritten: " with the reason
 }
 
 // jsonFailure is an error in a result or an event.
@@ -49,9 +56,13 @@ type jsonFailure struct {
 }
 
 func newJSONImage(i build.ImageResult) jsonImage {
+	var archives []jsonArchive
+	for _, a := range i.Archives {
+		archives = append(archives, jsonArchive(a))
+	}
 	return jsonImage{
 		Target: i.Target, Digest: i.Digest, Size: i.Size, Added: i.Added, Layers: i.Layers, Cached: i.Cached,
-		BuildOnly: i.BuildOnly, Tags: i.Tags, Seconds: i.Elapsed.Seconds(),
+		BuildOnly: i.BuildOnly, Archives: archives, Tags: i.Tags, Seconds: i.Elapsed.Seconds(),
 	}
 }
 
@@ -123,6 +134,11 @@ func printSummary(w io.Writer, res *build.Result) {
 		rows = append(rows, []string{i.Target, short(i.Digest), size(i.Added), how, duration(i.Elapsed), tags})
 	}
 	table(w, rows)
+	for _, i := range res.Images {
+		for _, a := range i.Archives {
+			fmt.Fprintf(w, "%s: %s: %s\n", i.Target, printable(a.Op), printable(a.How))
+		}
+	}
 }
 
 // printUses prints how other programs take the last image of the result that has a tag.

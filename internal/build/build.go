@@ -54,17 +54,18 @@ type Builder struct {
 	Now         func() time.Time  // clock of dated tags and of "created: now"; nil: time.Now
 	Report      func(Event)       // called from several goroutines, one at a time; nil: dropped
 
-	once    sync.Once
-	src     *source.Source
-	last    *cache.Last
-	start   time.Time
-	initErr error
-	mu      sync.Mutex // of report
-	inputs  memo[spec.Op, *input]
-	tocs    memo[string, *layer.TOC]
-	running memo[string, *builtLayer] // steps that are or were carried out, by their keys
-	trees   trees
-	packing chan struct{} // holds a token for each layer that is being compressed
+	once     sync.Once
+	src      *source.Source
+	last     *cache.Last
+	start    time.Time
+	initErr  error
+	mu       sync.Mutex // of report and archives
+	inputs   memo[spec.Op, *input]
+	archives map[*plan.Step]string // what became of the archives of passable steps
+	tocs     memo[string, *layer.TOC]
+	running  memo[string, *builtLayer] // steps that are or were carried out, by their keys
+	trees    trees
+	packing  chan struct{} // holds a token for each layer that is being compressed
 
 	lendOnce sync.Once
 	lend     func() (*busybox, error)

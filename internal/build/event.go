@@ -55,8 +55,15 @@ type ImageResult struct {
 	Layers    int
 	Cached    bool // no step was carried out
 	BuildOnly bool
-	Tags      []string // that now name it, NAME first, then NAME-DATE_N; set in Result, not in events
+	Archives  []Archive // that were expanded in this build
+	Tags      []string  // that now name it, NAME first, then NAME-DATE_N; set in Result, not in events
 	Elapsed   time.Duration
+}
+
+// Archive is an archive that was expanded.
+type Archive struct {
+	Op  string // in a line
+	How string // as Builder.Archive says it
 }
 
 // Result is what Build made.

@@ -34,7 +34,7 @@ func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input,
 	ins := make([]*input, len(s.Ops))
 	for i, a := range s.Ops {
 		in, err := b.inputs.get(a.Op, func() (*input, error) {
-			if op := passable(n, s); op != nil && !source.IsURL(op.Src) && op.Checksum == "" {
+			if op, ok := passable(s); ok && !source.IsURL(op.Src) && op.Checksum == "" {
 				f, err := b.src.Peek(op.Src)
 				return &input{archive: f}, err
 			}
@@ -295,6 +295,9 @@ func (b *Builder) lookup(s *plan.Step, key cache.Key) (*builtLayer, bool) {
 		}
 	}
 	b.last.Set(lastName(s), key)
+	if e.Archive != "" {
+		b.noteArchive(s, e.Archive)
+	}
 	return l, true
 }
 
@@ -305,6 +308,9 @@ func (s *step) remember(l *builtLayer) error {
 		return nil
 	}
 	e := cache.Entry{Lent: s.lent}
+	if op, ok := passable(s.Step); ok {
+		e.Archive = s.Archive(s.Step, op)
+	}
 	if l != nil {
 		e.DiffID = l.DiffID
 		blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}

@@ -37,6 +37,8 @@ type node struct {
 	from    []*node // those that it copies from
 	hooksOn bool    // pre hooks began
 
+	archives []Archive
+
 	making  sync.WaitGroup // of blobs
 	stoodOn bool           // other images of the plan stand on it
 	carries bool           // some of those run something, and need its tree
@@ -184,7 +186,7 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	}
 	n.result = &ImageResult{
 		Target: n.String(), Digest: desc.Digest, Size: size(n.img), Added: added,
-		Layers: len(n.img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly,
+		Layers: len(n.img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly, Archives: n.archives,
 		Elapsed: time.Since(begin),
 	}
 	b.report(Event{Kind: ImageDone, Target: n.String(), Image: n.result, Elapsed: n.result.Elapsed})

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -22,7 +23,7 @@ import (
 // stored, hashed, decompressed, hashed again, checked and indexed. ok is false where the archive has to be put
 // into the layer entry by entry.
 func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err error) {
-	if passable(s.n, s.Step) == nil || len(s.n.stack()) > 0 {
+	if _, ok := passable(s.Step); !ok {
 		return l, false, nil
 	}
 	s.opStarted(s.Ops[0])
@@ -36,6 +37,7 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 			}
 		}
 		s.taken = true
+		s.noteArchive(s.Step, asIs)
 		l = s.newLayer()
 		s.identify(l, in.diffID, in.toc)
 		s.settle(l, func() (*layout.BlobWriter, string, error) { return in.blob, in.mediaType, nil })
@@ -49,26 +51,66 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 		return l, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
 	}
 	// Whatever is wrong with what the archive holds, the other way takes it or says it better.
+	s.noteArchive(s.Step, rewritten(err.Error()))
 	s.report(Event{Kind: Rewritten, Target: s.n.String(), Step: s.Name(), Text: err.Error()})
 	return nil, false, nil
 }
 
-// passable returns the op of a step that does nothing but expand an archive as it is, on nothing; else nil.
-func passable(n *node, s *plan.Step) *spec.Expand {
-	if len(s.Ops) != 1 || n.Base.Kind != plan.Empty || s.Hooked() {
-		return nil
+// passable returns the op of a step that does nothing but expand an archive as it is, on nothing.
+func passable(s *plan.Step) (*spec.Expand, bool) {
+	if len(s.Ops) != 1 {
+		return nil, false
 	}
 	op, ok := s.Ops[0].Op.(*spec.Expand)
-	if !ok || !wholeArchive(op) {
-		return nil
-	}
-	return op
+	return op, ok && unpassable(s, op) == ""
 }
 
-// wholeArchive reports whether the op wants all of the archive as it is.
-func wholeArchive(op *spec.Expand) bool {
-	return clean(op.Dest) == "." && op.StripComponents == 0 && len(op.Include)+len(op.Exclude) == 0 && op.Chown == ""
+// unpassable says why an archive cannot be the layer of its step as it is, whatever it holds; "" where it can.
+func unpassable(s *plan.Step, op *spec.Expand) string {
+	switch {
+	case s.Image.Base.Kind != plan.Empty || s.Index > 0:
+		return "it goes on something"
+	case s.Hooked():
+		return "hooks run with it"
+	case len(s.Ops) != 1:
+		return "the layer holds more than it"
+	case clean(op.Dest) != ".":
+		return "dest moves it"
+	case op.StripComponents != 0:
+		return "strip_components"
+	case len(op.Include)+len(op.Exclude) != 0:
+		return "include and exclude leave something out"
+	case op.Chown != "":
+		return "chown"
+	}
+	return ""
 }
+
+// asIs is what an Archive is told as whose bytes are the layer.
+const asIs = "taken as it is"
+
+// Archive says in words what becomes of the archive that op expands: that it is "taken as it is", with a condition where that is not
+// known, or "rewritten: " with the reason. It is for after Forecast.
+func (b *Builder) Archive(s *plan.Step, op *spec.Expand) string {
+	if why := unpassable(s, op); why != "" {
+		return rewritten(why)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return cmp.Or(b.archives[s], asIs+" if it is a sound layer")
+}
+
+// noteArchive notes what became of the archive of a passable step.
+func (b *Builder) noteArchive(s *plan.Step, how string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.archives == nil {
+		b.archives = map[*plan.Step]string{}
+	}
+	b.archives[s] = how
+}
+
+func rewritten(why string) string { return "rewritten: " + why }
 
 // taken is an archive that was taken as a layer.
 type taken struct {

@@ -43,6 +43,11 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 		return err
 	}
 	n.layers = n.layers.on(l)
+	for _, a := range s.Ops {
+		if op, ok := a.Op.(*spec.Expand); ok && !shared {
+			n.archives = append(n.archives, Archive{Op: op.String(), How: st.Archive(s, op)})
+		}
+	}
 	switch {
 	case shared:
 		st.done(true, 0)

@@ -152,6 +152,8 @@ type Entry struct {
 	Blobs map[string]Blob `json:"blobs,omitempty"`
 	// Lent is the SHA-256 of the busybox that was lent to the step, "" for none.
 	Lent string `json:"lent,omitempty"`
+	// Archive says what became of an archive that might have been the layer as it is; "" for other steps.
+	Archive string `json:"archive,omitempty"`
 }
 
 // Blob describes the compressed layer.
