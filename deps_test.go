@@ -50,7 +50,7 @@ var policy = map[string]rule{
 	"internal/sandbox/internal/gensyscalls": {level: 1},
 	"internal/layer": { // unxz: a compression of its table
 		level: 1,
-		imports: "internal/unxz github.com/klauspost/compress github.com/klauspost/pgzip" +
+		imports: "internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},

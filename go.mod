@@ -6,7 +6,6 @@ require (
 	github.com/creack/pty v1.1.24
 	github.com/google/go-cmp v0.7.0
 	github.com/klauspost/compress v1.20.3
-	github.com/klauspost/pgzip v1.3.0
 	github.com/moby/profiles/seccomp v0.2.4
 	github.com/moby/sys/user v0.5.0
 	github.com/opencontainers/go-digest v1.0.0

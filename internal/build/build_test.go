@@ -596,11 +596,11 @@ func TestTwoBuildsAtOnce(t *testing.T) {
 func (w *work) compressing(start func() error) {
 	w.change = func(b *Builder) {
 		b.Compression = layer.Compressions[0]
-		b.Compression.NewWriter = func(out io.Writer) (io.WriteCloser, error) {
+		b.Compression.NewWriter = func(out io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 			if err := start(); err != nil {
 				return nil, err
 			}
-			return layer.Compressions[0].NewWriter(out)
+			return layer.Compressions[0].NewWriter(out, taps...)
 		}
 		report := b.Report
 		b.Report = func(e Event) {
@@ -658,7 +658,7 @@ func TestBlobFails(t *testing.T) {
 			change(b)
 			b.KeepGoing = keepGoing
 		}
-		_, err := w.try("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\n")
+		_, err := w.try("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\nc: {base: b, labels: {l: c}}\n")
 		var step *StepError
 		if !errors.Is(err, full) || !errors.As(err, &step) || step.Target != "a" {
 			t.Errorf("keep going %v: %v", keepGoing, err)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"os"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,20 +13,37 @@ import (
 	"genoci/internal/layout"
 )
 
-// pack makes a layer of changes; nil where there are none. It returns when the tar of the layer was made, and with that
-// its DiffID and index: whatever stands on the layer can go on. The tar is compressed and stored beside that.
+// pack makes a layer of changes; nil where there are none. Where something stands on the layer, it returns as soon as the tar of
+// the layer was made, and with that its DiffID and index; the tar is then compressed beside what comes next.
 func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
-	if len(changes) == 0 {
+	switch {
+	case len(changes) == 0:
 		return nil, nil
+	case s.awaited():
+		return s.packAhead(ctx, changes)
 	}
-	var temp func() (*os.File, error)
-	if s.awaited() {
-		temp = s.Cache.Temp
+	l, sum := s.newLayer(), sha256.New()
+	blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
+		toc, err := layer.Pack(ctx, z, changes)
+		l.toc = toc
+		return err
+	}, sum)
+	if err != nil {
+		return nil, err
 	}
-	tar := newSpool(temp)
-	l := s.newLayer()
+	s.identify(l, digest.NewDigest(digest.SHA256, sum), l.toc)
+	s.settle(l, func() (*layout.BlobWriter, string, error) { return blob, s.Compression.MediaType, nil })
+	return l, nil
+}
+
+// packAhead does not wait for the compression.
+func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
+	tar, l := newSpool(s.Cache.Temp), s.newLayer()
 	s.settle(l, func() (*layout.BlobWriter, string, error) {
-		blob, err := s.compress(ctx, tar, contentSize(changes))
+		blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
+			_, err := copyBuffer(z, tar)
+			return err
+		})
 		return blob, s.Compression.MediaType, errors.Join(err, tar.CloseRead(err))
 	})
 	sum := sha256.New()
@@ -66,8 +82,8 @@ func contentSize(changes []layer.Change) int64 {
 	return n
 }
 
-// compress writes a tar to a new blob, compressed. It waits until few others do so.
-func (s *step) compress(ctx context.Context, tar io.Reader, total int64) (*layout.BlobWriter, error) {
+// compress makes a blob of the tar that write writes, about total bytes of it, and also writes that to others. It waits until few others do so.
+func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) error, others ...io.Writer) (*layout.BlobWriter, error) {
 	select {
 	case s.packing <- struct{}{}:
 		defer func() { <-s.packing }()
@@ -78,11 +94,9 @@ func (s *step) compress(ctx context.Context, tar io.Reader, total int64) (*layou
 	if err != nil {
 		return nil, err
 	}
-	z, err := s.Compression.NewWriter(blob)
+	z, err := s.Compression.NewWriter(blob, append(others, s.counting("compress", total, io.Discard))...)
 	if err == nil {
-		in := s.progress(ctx, s.n.String(), s.Name(), "compress", total, tar)
-		_, err = copyBuffer(z, in)
-		err = firstError(err, z.Close())
+		err = firstError(write(z), z.Close())
 	}
 	if err != nil {
 		blob.Close()

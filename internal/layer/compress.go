@@ -8,13 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -26,19 +23,20 @@ type Compression struct {
 
 	// NewReader decompresses r, which it may read further than the compressed data goes. Closing it does not close r.
 	NewReader func(r io.Reader) (io.ReadCloser, error)
-	// NewWriter compresses to w; the same bytes for any sizes of writes and any number of cores.
+	// NewWriter compresses to w, on all cores; the same bytes for any sizes of writes and any number of cores. Each of taps gets
+	// what is written, in order, in another goroutine; it has all when Close has returned.
 	// nil where genoci only reads this compression. Close flushes and does not close w; it has to be called in any case.
-	NewWriter func(w io.Writer) (io.WriteCloser, error)
+	NewWriter func(w io.Writer, taps ...io.Writer) (io.WriteCloser, error)
 	// ID changes whenever the bytes that NewWriter makes may change (name, library version, level, block size).
 	ID string
 }
 
 // What decides about the bytes that the writers make. Any change of these must show in Compression.ID.
 const (
-	pgzipVersion    = "v1.3.0"  // of github.com/klauspost/pgzip
 	compressVersion = "v1.20.3" // of github.com/klauspost/compress, which both writers use
-	gzipLevel       = 6
+	gzipLevel       = 5         // of klauspost/compress/flate; docs/compression.md says why
 	gzipBlock       = 1 << 20
+	zstdBlock       = 4 << 20
 )
 
 // maxWindow is the most memory that a zstd or xz stream may ask for as its window: the archive tools'
@@ -53,7 +51,7 @@ var Compressions = []Compression{
 		Magic:     []byte{0x1f, 0x8b, 0x08}, // RFC 1952, section 2.3.1; 8 is deflate
 		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
 		NewWriter: newGzipWriter,
-		ID:        "gzip level 6 block 1MiB pgzip " + pgzipVersion + " compress " + compressVersion,
+		ID:        "gzip level 5 block 1MiB stored 1 compress " + compressVersion,
 	},
 	{
 		Name:      "zstd",
@@ -61,14 +59,16 @@ var Compressions = []Compression{
 		Magic:     []byte{0x28, 0xb5, 0x2f, 0xfd}, // RFC 8878, section 3.1.1
 		NewReader: newZstdReader,
 		NewWriter: newZstdWriter,
-		ID:        "zstd level default compress " + compressVersion,
+		ID:        "zstd level default block 4MiB compress " + compressVersion,
 	},
 	{
 		Name:      "none",
 		MediaType: ocispec.MediaTypeImageLayer,
 		NewReader: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(r), nil },
-		NewWriter: func(w io.Writer) (io.WriteCloser, error) { return nopWriteCloser{w}, nil },
-		ID:        "none",
+		NewWriter: func(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
+			return newBlockWriter(w, blockCoding{size: 1 << 20}, taps...), nil
+		},
+		ID: "none",
 	},
 	{
 		Name:      "xz",
@@ -193,19 +193,6 @@ func noEOF(err error) error {
 	return err
 }
 
-// newGzipWriter compresses in parallel, in blocks of gzipBlock. The header has neither name nor time.
-func newGzipWriter(w io.Writer) (io.WriteCloser, error) {
-	z, err := pgzip.NewWriterLevel(w, gzipLevel)
-	if err != nil {
-		return nil, err
-	}
-	z.ModTime = time.Unix(0, 0) // the zero time.Time would be written as some time in 2042
-	if err := z.SetConcurrency(gzipBlock, runtime.GOMAXPROCS(0)); err != nil {
-		return nil, err
-	}
-	return z, nil
-}
-
 // paddedGzipReader reads gzip members up to the end or to zero bytes.
 type paddedGzipReader struct {
 	src *bufio.Reader
@@ -274,19 +261,23 @@ func newZstdReader(r io.Reader) (io.ReadCloser, error) {
 	return d.IOReadCloser(), nil
 }
 
-// newZstdWriter hides the encoder's ReadFrom, whose output depends on how much its source gives at a time.
-func newZstdWriter(w io.Writer) (io.WriteCloser, error) {
-	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault))
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Writer
-		io.Closer
-	}{enc, enc}, nil
+// newZstdWriter compresses in parallel, in frames that do not refer to each other.
+func newZstdWriter(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
+	return newBlockWriter(w, blockCoding{size: zstdBlock, newCoder: newZstdCoder}, taps...), nil
 }
 
-// nopWriteCloser is the writer of "none".
-type nopWriteCloser struct{ io.Writer }
+// zstdCoder makes a frame of each block.
+type zstdCoder struct{ enc *zstd.Encoder }
 
-func (nopWriteCloser) Close() error { return nil }
+func newZstdCoder() (blockCoder, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
+	return zstdCoder{enc}, err
+}
+
+// code implements blockCoder. A stream of nothing is one empty frame.
+func (c zstdCoder) code(dst []byte, b *codedBlock) ([]byte, error) {
+	if len(b.data()) == 0 && !b.first {
+		return dst, nil
+	}
+	return c.enc.EncodeAll(b.data(), dst), nil
+}

@@ -111,7 +111,7 @@ func checkDecompress(t *testing.T, r io.Reader, name string, want []byte) {
 
 // Trap Z1: neither the sizes of writes, nor a source's sizes of reads, nor the number of cores show in the bytes.
 func TestWritersAreDeterministic(t *testing.T) {
-	data := sample(3*gzipBlock + 12345)
+	data := mixed(5*gzipBlock + 12345)
 	feeds := map[string]func(w io.Writer) error{
 		"one write": func(w io.Writer) error { _, err := w.Write(data); return err },
 		"odd writes": func(w io.Writer) error {
@@ -191,7 +191,7 @@ func TestCompressionIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, version := range map[string]string{"github.com/klauspost/pgzip": pgzipVersion, "github.com/klauspost/compress": compressVersion} {
+	for path, version := range map[string]string{"github.com/klauspost/compress": compressVersion} {
 		if !regexp.MustCompile(regexp.QuoteMeta(path+" "+version) + `\b`).Match(mod) {
 			t.Errorf("go.mod does not have %s %s: the constant has to follow", path, version)
 		}
@@ -203,8 +203,11 @@ func TestCompressionIDs(t *testing.T) {
 		}
 		seen[c.ID] = true
 	}
-	if !strings.Contains(Compressions[0].ID, "level 6 block 1MiB") || gzipLevel != 6 || gzipBlock != 1<<20 {
+	if !strings.Contains(Compressions[0].ID, "level 5 block 1MiB") || gzipLevel != 5 || gzipBlock != 1<<20 {
 		t.Errorf("%q is not what the gzip writer does", Compressions[0].ID)
+	}
+	if !strings.Contains(Compressions[1].ID, "block 4MiB") || zstdBlock != 4<<20 {
+		t.Errorf("%q is not what the zstd writer does", Compressions[1].ID)
 	}
 }
 
