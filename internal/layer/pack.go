@@ -1,41 +1,27 @@
 package layer
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"slices"
-	"time"
 )
 
 // Pack writes changes as a layer's uncompressed tar to w, and returns its TOC. Changes must be in canonical order: by
 // Compare, but a folder's whiteouts stand right behind it. Bytes depend on the changes alone: PAX
 // format, whole seconds, no user names, no access times, numeric owners (image-spec, layer.md).
 // Content that no longer has the size or the digest that its entry says is an error ("changed while it was read").
+//
+// Small files are opened, read and digested by several goroutines, some files before it is their turn; they have ended when Pack returns.
 func Pack(ctx context.Context, w io.Writer, changes []Change) (*TOC, error) {
-	out := &counter{w: w}
-	p := &packer{
-		tar:     tar.NewWriter(out),
-		written: out,
-		hash:    sha256.New(),
-		buf:     make([]byte, bufferSize),
-		packed:  make(map[string]packedFile),
+	p := newPacker(w)
+	if err := p.all(ctx, changes); err != nil {
+		return nil, err
 	}
-	for i, ch := range changes {
-		if i > 0 && compareChanges(changes[i-1], ch) >= 0 {
-			return nil, &fs.PathError{Op: "pack", Path: ch.Path, Err: fmt.Errorf("out of order after %s", changes[i-1].Path)}
-		}
-		if err := p.add(ctx, ch); err != nil {
-			return nil, &fs.PathError{Op: "pack", Path: ch.Path, Err: err}
-		}
-	}
-	if err := p.tar.Close(); err != nil {
+	if err := p.write(make([]byte, 2*tarBlock)); err != nil {
 		return nil, err
 	}
 	return p.toc.finish(), nil
@@ -67,12 +53,11 @@ func whiteoutBeside(ch Change, path string) bool {
 
 // packer is the state of one Pack.
 type packer struct {
-	tar     *tar.Writer
-	written *counter
-	toc     tocBuilder
-	hash    hash.Hash
-	buf     []byte
-	packed  map[string]packedFile // what the further names of hard link groups refer to
+	w      io.Writer
+	room   func() []byte // for content on its way to w
+	size   int64         // of what was written
+	toc    tocBuilder
+	packed map[string]packedFile // what the further names of hard link groups refer to
 }
 
 // packedFile is where the content of a hard link group is, and its digest.
@@ -81,76 +66,191 @@ type packedFile struct {
 	offset int64
 }
 
-// add writes one entry and its content.
-func (p *packer) add(ctx context.Context, ch Change) error {
-	if err := ctx.Err(); err != nil {
-		return err
+func newPacker(w io.Writer) *packer {
+	p := &packer{w: w, packed: make(map[string]packedFile)}
+	if direct, ok := w.(*blockWriter); ok {
+		p.room = direct.room
+	} else {
+		buf := make([]byte, 0, bufferSize)
+		p.room = func() []byte { return buf }
 	}
-	if ch.Opaque {
-		return errors.New("opaque folders are written as whiteouts")
-	}
-	if hasWhiteout(ch.Path) {
-		return errReserved
-	}
-	e := canonical(ch.Entry)
-	e.Group = ch.Group
-	first, linked := p.packed[e.Group]
-	if e.Group != "" && e.Group != e.Path && !linked {
-		return fmt.Errorf("hard link to %s, which the layer does not have", e.Group)
-	}
-	if err := p.tar.WriteHeader(headerOf(e)); err != nil {
-		return err
-	}
-	switch {
-	case linked:
-		e.Digest = first.digest
-		p.toc.add(e, first.offset)
-		return nil
-	case e.Type != TypeFile:
-		p.toc.add(e, 0)
-	default:
-		offset := p.written.n
-		body, err := p.copy(ctx, &e, ch.Open)
-		if err != nil {
+	return p
+}
+
+// all writes all entries.
+func (p *packer) all(ctx context.Context, changes []Change) error {
+	ahead := newBatchReader(ctx, changes)
+	defer ahead.close()
+	for b := ahead.next(); b != nil; b = ahead.next() {
+		if err := p.batch(ctx, b); err != nil {
 			return err
 		}
-		p.toc.add(e, offset)
-		first = packedFile{e.Digest, offset}
-		if body != nil {
-			p.toc.keep(e.Path, body)
-		}
-	}
-	if e.Group != "" {
-		p.packed[e.Path] = first
+		ahead.release(b)
 	}
 	return nil
 }
 
-// copy writes the content of a regular file, checks it, and completes the entry's digest. It returns the content of files in Kept.
-func (p *packer) copy(ctx context.Context, e *Entry, open Opener) (body []byte, err error) {
-	keep := e.Size <= maxKept && slices.Contains(Kept, e.Path)
-	kept := bytes.NewBuffer([]byte{})
-	p.hash.Reset()
-	dst := io.MultiWriter(p.tar, p.hash)
-	if keep {
-		dst = io.MultiWriter(dst, kept)
+// batch writes the entries of a batch, and the large file behind it.
+func (p *packer) batch(ctx context.Context, b *batch) error {
+	start := p.size
+	for i := range b.entries {
+		e := &b.entries[i]
+		if err := p.add(&e.Entry, start+e.offset); err != nil {
+			return packError(e.Path, err)
+		}
+		if e.body != nil {
+			p.toc.keep(e.Path, e.body)
+		}
 	}
-	if err := copyContent(ctx, dst, e.Size, open, p.buf); err != nil {
-		return nil, err
+	if b.err != nil {
+		return b.err
 	}
-	digest := [32]byte(p.hash.Sum(nil))
-	if e.Digest != ([32]byte{}) && e.Digest != digest {
-		return nil, errChanged
+	if err := p.write(b.data); err != nil || !b.large {
+		return err
 	}
-	e.Digest = digest
-	if keep {
-		body = kept.Bytes()
+	if err := p.stream(ctx, b.list[b.end]); err != nil {
+		return packError(b.list[b.end].Path, err)
 	}
-	return body, nil
+	return nil
+}
+
+// packError is an error that concerns one entry.
+func packError(path string, err error) error {
+	return &fs.PathError{Op: "pack", Path: path, Err: err}
+}
+
+// add puts an entry whose header and content are written, or about to be, into the TOC. Its content is at offset.
+func (p *packer) add(e *Entry, offset int64) error {
+	if e.Type != TypeFile {
+		offset = 0
+	}
+	if isLink(e) {
+		first, ok := p.packed[e.Group]
+		if !ok {
+			return fmt.Errorf("hard link to %s, which the layer does not have", e.Group)
+		}
+		e.Digest, offset = first.digest, first.offset
+	} else if e.Group != "" {
+		p.packed[e.Path] = packedFile{e.Digest, offset}
+	}
+	p.toc.add(*e, offset)
+	return nil
+}
+
+// stream writes a large file. What is read goes through no other memory than the writer's, where that offers it.
+func (p *packer) stream(ctx context.Context, ch Change) error {
+	e, err := checkedEntry(ch)
+	if err != nil {
+		return err
+	}
+	header, err := appendHeader(nil, e)
+	if err != nil {
+		return err
+	}
+	if err := p.write(header); err != nil {
+		return err
+	}
+	offset := p.size
+	if e.Digest, err = p.content(ctx, ch); err != nil {
+		return err
+	}
+	if err := p.write(make([]byte, padding(e.Size))); err != nil {
+		return err
+	}
+	return p.add(&e, offset)
+}
+
+// content writes the content of a file, and returns its digest.
+func (p *packer) content(ctx context.Context, ch Change) (digest [32]byte, err error) {
+	if ch.Open == nil {
+		return digest, errNoContent
+	}
+	r, err := ch.Open()
+	if err != nil {
+		return digest, err
+	}
+	defer r.Close()
+	sum := sha256.New()
+	for left := ch.Size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return digest, err
+		}
+		buf := p.room()
+		buf = buf[:min(int64(cap(buf)), left, bufferSize)]
+		n, rerr := r.Read(buf)
+		left -= int64(n)
+		sum.Write(buf[:n])
+		if err := p.write(buf[:n]); err != nil {
+			return digest, err
+		}
+		if err := short(rerr, left); err != nil {
+			return digest, err
+		}
+	}
+	if err := atEnd(r); err != nil {
+		return digest, err
+	}
+	sum.Sum(digest[:0])
+	return digest, sameDigest(ch.Digest, digest)
+}
+
+func (p *packer) write(b []byte) error {
+	n, err := p.w.Write(b)
+	p.size += int64(n)
+	return err
+}
+
+// checkedEntry returns the entry of a change as it stands in the layer.
+func checkedEntry(ch Change) (Entry, error) {
+	if ch.Opaque {
+		return Entry{}, errors.New("opaque folders are written as whiteouts")
+	}
+	if hasWhiteout(ch.Path) {
+		return Entry{}, errReserved
+	}
+	e := canonical(ch.Entry)
+	e.Group = ch.Group
+	return e, nil
 }
 
 // errChanged means that content is no longer what it was when it was looked at.
 var errChanged = errors.New("changed while it was read")
+
+// sameDigest makes sure that content has the digest that it should have, if that is known.
+func sameDigest(want, got [32]byte) error {
+	if want != ([32]byte{}) && want != got {
+		return errChanged
+	}
+	return nil
+}
+
+// short judges the error of a read after which left bytes of a file are still to come.
+func short(err error, left int64) error {
+	switch {
+	case !errors.Is(err, io.EOF):
+		return err
+	case left > 0:
+		return errChanged
+	default:
+		return nil
+	}
+}
+
+// atEnd makes sure that nothing of a file is left.
+func atEnd(r io.Reader) error {
+	var more [1]byte
+	switch _, err := io.ReadFull(r, more[:]); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return errChanged
+	}
+}
+
+// padding is how many zero bytes follow size bytes of content.
+func padding(size int64) int { return int(-size & (tarBlock - 1)) }
 
 // copyContent copies the content of a file, which must have size bytes, through buf to w.
 func copyContent(ctx context.Context, w io.Writer, size int64, open Opener, buf []byte) error {
@@ -190,44 +290,6 @@ func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
 	return n, err
-}
-
-// whiteoutPrefix marks removed names (image-spec, layer.md).
-const whiteoutPrefix = ".wh."
-
-// headerOf returns the tar header of an entry. It is filled in by hand: tar.FileInfoHeader would look up user names on
-// the host and take access times, and the bytes have to depend on the entry alone.
-// Names of a hard link group after its first are links to that. They repeat the metadata, as tools that
-// unpack them set owner and mode anew, which clears capabilities that do not follow.
-func headerOf(e Entry) *tar.Header {
-	h := &tar.Header{Format: tar.FormatPAX, ModTime: time.Unix(e.MTime, 0), Name: e.Path}
-	if e.Type == TypeWhiteout {
-		dir, name := split(e.Path)
-		h.Typeflag, h.Name, h.ModTime = tar.TypeReg, join(dir, whiteoutPrefix+name), time.Unix(0, 0)
-		return h
-	}
-	h.Typeflag, h.Mode, h.Uid, h.Gid = byte(e.Type), int64(e.Mode), e.UID, e.GID
-	for name, value := range e.Xattrs {
-		if h.PAXRecords == nil {
-			h.PAXRecords = make(map[string]string, len(e.Xattrs))
-		}
-		h.PAXRecords[paxXattr+name] = value
-	}
-	if e.Group != "" && e.Group != e.Path {
-		h.Typeflag, h.Linkname = tar.TypeLink, e.Group
-		return h
-	}
-	switch e.Type {
-	case TypeFile:
-		h.Size = e.Size
-	case TypeDir:
-		h.Name += "/"
-	case TypeSymlink:
-		h.Linkname = e.Link
-	case TypeChar, TypeBlock:
-		h.Devmajor, h.Devminor = int64(e.Major), int64(e.Minor)
-	}
-	return h
 }
 
 // split cuts a canonical path into its folder and its name; "." has the folder "." itself.

@@ -12,8 +12,10 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 )
@@ -178,6 +180,156 @@ func TestPackErrors(t *testing.T) {
 	if _, err := Pack(ctx, io.Discard, []Change{dir("a")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
+}
+
+// manyChanges fill several batches, with large files among the small, of random sizes.
+func manyChanges(seed uint64) []Change {
+	r := rand.New(rand.NewPCG(seed, 0))
+	changes := []Change{{Entry: Entry{Path: ".", Type: TypeDir, Mode: 0o755}}}
+	sizes := []int{0, 1, 511, 512, 513, 5000, 100_000, largeFile - 1, largeFile, largeFile + 1, batchSize, 3*largeFile + 77}
+	for i := range 300 {
+		size := sizes[r.IntN(6)]
+		if r.IntN(20) == 0 {
+			size = sizes[r.IntN(len(sizes))]
+		}
+		f := file(fmt.Sprintf("f%04d", i), string(noise(uint64(i), size)))
+		if r.IntN(10) == 0 {
+			f.Group = f.Path
+			link := f
+			link.Path, link.Open = f.Path+"-link", nil
+			changes = append(changes, link)
+		}
+		if size > 0 && r.IntN(3) == 0 {
+			f.Digest = sha256.Sum256(noise(uint64(i), size))
+		}
+		changes = append(changes, f)
+	}
+	Sort(changes)
+	return changes
+}
+
+// The bytes and the TOC are those that archive/tar and Index make, through whatever writer, and goroutines end.
+func TestPackMany(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
+	for seed := range uint64(5) {
+		changes := manyChanges(seed)
+		var want bytes.Buffer
+		tw := tar.NewWriter(&want)
+		for _, ch := range changes {
+			e := canonical(ch.Entry)
+			e.Group = ch.Group
+			must(t, tw.WriteHeader(headerOf(e)))
+			if ch.Open != nil {
+				must(t, copyContent(context.Background(), tw, ch.Size, ch.Open, make([]byte, 1000)))
+			}
+		}
+		must(t, tw.Close())
+		packed, toc := mustPack(t, changes)
+		if !bytes.Equal(packed, want.Bytes()) {
+			t.Fatalf("seed %d: %d bytes, archive/tar makes %d others", seed, len(packed), want.Len())
+		}
+		indexed, _, err := Index(context.Background(), bytes.NewReader(packed))
+		must(t, err)
+		if !bytes.Equal(toc.data, indexed.data) {
+			t.Errorf("seed %d: the TOC is not that of the tar", seed)
+		}
+		for _, c := range Compressions {
+			if c.NewWriter == nil {
+				continue
+			}
+			var out, tap bytes.Buffer
+			w, err := c.NewWriter(&out, &tap)
+			must(t, err)
+			toc, err := Pack(context.Background(), w, changes)
+			must(t, errors.Join(err, w.Close()))
+			if !bytes.Equal(tap.Bytes(), packed) || !bytes.Equal(toc.data, indexed.data) {
+				t.Errorf("seed %d, %s: packed into a compressor it is something else", seed, c.Name)
+			}
+			checkDecompress(t, &out, c.Name, packed)
+		}
+	}
+	noGoroutines(t, goroutines)
+}
+
+// The error that is told is that of the first change that has one, and what was read ahead is closed.
+func TestPackManyErrors(t *testing.T) {
+	var open atomic.Int64
+	counted := func(ch *Change) {
+		content := ch.Open
+		ch.Open = func() (io.ReadCloser, error) {
+			r, err := content()
+			open.Add(1)
+			return closing{r, func() { open.Add(-1) }}, err
+		}
+	}
+	for seed := range uint64(6) {
+		goroutines := runtime.NumGoroutine()
+		changes := manyChanges(seed % 3)
+		r := rand.New(rand.NewPCG(seed, 1))
+		first := len(changes)
+		for range 1 + r.IntN(4) {
+			at := r.IntN(len(changes))
+			if ch := &changes[at]; ch.Open != nil {
+				ch.Size++
+				first = min(first, at)
+			}
+		}
+		if first == len(changes) {
+			continue
+		}
+		for i := range changes {
+			if changes[i].Open != nil {
+				counted(&changes[i])
+			}
+		}
+		_, err := Pack(context.Background(), io.Discard, changes)
+		if want := "pack " + changes[first].Path + ": changed while it was read"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if n := open.Load(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+		noGoroutines(t, goroutines)
+	}
+}
+
+// Where the writer fails or the context ends, Pack does, and leaves nothing behind.
+func TestPackStops(t *testing.T) {
+	changes := manyChanges(1)
+	goroutines := runtime.NumGoroutine()
+	full := errors.New("disk full")
+	for _, after := range []int{0, 700_000, 3_000_000} {
+		ctx, cancel := context.WithCancel(context.Background())
+		n := 0
+		stopping := func(err func() error) io.Writer {
+			n = 0
+			return writerFunc(func(p []byte) (int, error) {
+				if n += len(p); n > after {
+					return len(p), err()
+				}
+				return len(p), nil
+			})
+		}
+		if _, err := Pack(ctx, stopping(func() error { return full }), changes); !errors.Is(err, full) {
+			t.Errorf("full after %d bytes: %v", after, err)
+		}
+		if _, err := Pack(ctx, stopping(func() error { cancel(); return nil }), changes); !errors.Is(err, context.Canceled) {
+			t.Errorf("canceled after %d bytes: %v", after, err)
+		}
+		cancel()
+	}
+	noGoroutines(t, goroutines)
+}
+
+// closing calls a function when it is closed.
+type closing struct {
+	io.ReadCloser
+	closed func()
+}
+
+func (c closing) Close() error {
+	c.closed()
+	return c.ReadCloser.Close()
 }
 
 // A sorted list stays in order whichever order it had before.
