@@ -24,21 +24,34 @@ func (b *block) begin(h header) {
 
 // step decodes a chunk, and returns what it gives, which is valid up to the next step. io.EOF is the end of the block.
 func (b *block) step(r source) ([]byte, error) {
-	n, err := b.next(r)
+	n, err := b.open(r)
 	if err != nil {
 		return nil, err
 	}
-	b.total += int64(n)
-	if b.uncompressed >= 0 && b.total > b.uncompressed {
-		return nil, errSize
-	}
 	b.makeRoom(n, b.uncompressed)
-	if err := b.decode(r); err != nil {
+	if err := b.take(r, n); err != nil {
 		return nil, err
 	}
-	data := b.buf[b.out-n : b.out]
-	b.sum.Write(data)
-	return data, nil
+	return b.buf[b.out-n : b.out], nil
+}
+
+// open reads the header of a chunk, and returns what size it decompresses to.
+func (b *block) open(r source) (int, error) {
+	n, err := b.next(r)
+	b.total += int64(n)
+	if err == nil && b.uncompressed >= 0 && b.total > b.uncompressed {
+		err = errSize
+	}
+	return n, err
+}
+
+// take decodes the chunk that was opened, of n bytes.
+func (b *block) take(r source, n int) error {
+	if err := b.decode(r); err != nil {
+		return err
+	}
+	b.sum.Write(b.buf[b.out-n : b.out])
+	return nil
 }
 
 // verify compares what was decoded with the block's check.
@@ -49,12 +62,14 @@ func (b *block) verify(sum []byte) error {
 	return nil
 }
 
-// flight is a block that is decoded by a goroutine, from memory to memory.
+// flight is a block that is decoded by a goroutine. It needs little more memory than the block takes decompressed: what is
+// compressed lies at the end of buf, and what is decompressed grows towards it.
 type flight struct {
 	block
-	content []byte // compressed
-	want    []byte // the block's check
-	given   int    // bytes that were read
+	rest  *bytes.Reader // what is left of the compressed data
+	moved bool          // it does not lie in buf any more
+	want  []byte        // the block's check
+	given int           // bytes that were read
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -63,38 +78,42 @@ type flight struct {
 	stop    bool
 }
 
+// margin is how much larger than the block buf is. An encoder makes a chunk no larger than it is uncompressed, but
+// for its header; compressed data for which the margin is too small is moved out of the way.
+func margin(uncompressed int64) int64 { return 64<<10 + uncompressed>>13 }
+
 // read reads a block whose header is h, and says how large it is, from c.
 func (f *flight) read(c *container, h header) (err error) {
 	f.changed.L = &f.mu
-	f.given, f.decoded, f.end = 0, 0, nil
-	f.content = sized(f.content, int(h.packed))
-	if _, err := io.ReadFull(c, f.content); err != nil {
+	f.given, f.moved, f.decoded, f.end = 0, false, 0, nil
+	size := int(h.uncompressed + margin(h.uncompressed))
+	if len(f.buf) < size {
+		f.buf = make([]byte, size)
+	}
+	packed := f.buf[len(f.buf)-int(h.packed):]
+	if _, err := io.ReadFull(c, packed); err != nil {
 		return noEOF(err)
 	}
 	if f.want, err = c.endBlock(h, h.uncompressed); err != nil {
 		return err
 	}
-	f.buf = sized(f.buf, int(h.uncompressed)+wordSize)
+	f.rest = bytes.NewReader(packed)
 	f.begin(h)
 	return nil
 }
 
-// sized returns n bytes, those of b if it is large enough.
-func sized(b []byte, n int) []byte {
-	if cap(b) < n {
-		return make([]byte, n)
-	}
-	return b[:n]
-}
-
 // run decodes.
 func (f *flight) run() {
-	r := bytes.NewReader(f.content)
 	for err := error(nil); err == nil; {
-		_, err = f.step(r)
+		var n int
+		n, err = f.open(f.rest)
+		if err == nil {
+			f.keepClear(n)
+			err = f.take(f.rest, n)
+		}
 		switch err {
 		case io.EOF:
-			err = f.landed(r)
+			err = f.landed()
 		case io.ErrUnexpectedEOF: // not of what is read from
 			err = errSize
 		}
@@ -102,9 +121,22 @@ func (f *flight) run() {
 	}
 }
 
+// keepClear moves the compressed data, if the chunk that was opened, of n bytes, is going to overwrite what is behind it.
+func (f *flight) keepClear(n int) {
+	chunk := f.now.packed
+	if chunk == 0 {
+		chunk = n
+	}
+	if f.moved || f.out+n+wordSize <= len(f.buf)-(f.rest.Len()-chunk) {
+		return
+	}
+	f.rest.Reset(bytes.Clone(f.buf[len(f.buf)-f.rest.Len():]))
+	f.moved = true
+}
+
 // landed checks the block at its end, and returns io.EOF if all is well.
-func (f *flight) landed(r *bytes.Reader) error {
-	if r.Len() > 0 || f.total != f.uncompressed {
+func (f *flight) landed() error {
+	if f.rest.Len() > 0 || f.total != f.uncompressed {
 		return errSize
 	}
 	if err := f.verify(f.want); err != nil {

@@ -10,7 +10,7 @@ import (
 
 // What is decoded in parallel. xz -6 makes blocks of 24 MiB.
 const (
-	maxFlight  = 40 << 20 // bytes of a block, compressed and not
+	maxFlight  = 32 << 20 // bytes of a block, decompressed
 	maxFlights = 8        // blocks at once
 )
 
@@ -109,7 +109,8 @@ func (x *Reader) launch() {
 // canFly reports whether the next block can be decoded beside others.
 func (x *Reader) canFly() bool {
 	h := x.head
-	return x.atOnce > 1 && h.packed >= 0 && h.uncompressed >= 0 && h.packed <= maxFlight && h.uncompressed <= maxFlight-h.packed
+	return x.atOnce > 1 && h.packed >= 0 && h.uncompressed >= 0 &&
+		h.uncompressed <= maxFlight && h.packed <= h.uncompressed+margin(h.uncompressed)
 }
 
 // beginSerial begins with the next block.

@@ -89,7 +89,7 @@ func checkRead(t *testing.T, packed, want []byte) {
 }
 
 func TestRead(t *testing.T) {
-	data := text(3 << 20)
+	data, zeros := text(1_000_000), make([]byte, 5<<20)
 	noise := make([]byte, 300_000)
 	for i, r := 0, rand.New(rand.NewPCG(3, 4)); i < len(noise); i++ {
 		noise[i] = byte(r.Uint32())
@@ -100,13 +100,13 @@ func TestRead(t *testing.T) {
 	}{
 		"nothing":          {nil, xz.WriterConfig{}},
 		"one byte":         {[]byte("x"), xz.WriterConfig{}},
-		"zeros":            {make([]byte, 5<<20), xz.WriterConfig{}},
+		"zeros":            {zeros, xz.WriterConfig{}},
 		"noise":            {noise, xz.WriterConfig{}},
 		"CRC32":            {data[:100_000], xz.WriterConfig{CheckSum: xz.CRC32}},
 		"SHA-256":          {data[:100_000], xz.WriterConfig{CheckSum: xz.SHA256}},
 		"no check":         {data[:100_000], xz.WriterConfig{NoCheckSum: true}},
 		"blocks":           {data[:1_000_000], xz.WriterConfig{BlockSize: 99_999}},
-		"small dictionary": {data, xz.WriterConfig{DictCap: 4096}},
+		"small dictionary": {slices.Concat(data[:300_000], zeros, data), xz.WriterConfig{DictCap: 4096}},
 		"lc 4":             {data[:300_000], xz.WriterConfig{Properties: &other.Properties{LC: 4}}},
 		"lp 4, pb 4":       {data[:300_000], xz.WriterConfig{Properties: &other.Properties{LP: 4, PB: 4}}},
 		"lc 1, lp 2, pb 1": {data[:300_000], xz.WriterConfig{Properties: &other.Properties{LC: 1, LP: 2, PB: 1}}},
@@ -147,6 +147,36 @@ func TestReadXz(t *testing.T) {
 			checkRead(t, packed, data)
 		})
 	}
+}
+
+// What a block decompresses to overtakes its compressed data, where that lies in the same memory.
+func TestReadOvertaking(t *testing.T) {
+	want := make([]byte, 2<<20)
+	packed := packLZMA2(t, want, other.Writer2Config{DictCap: 4096})
+	packed = packed[:len(packed)-1]
+	for i := range 100_000 {
+		packed = append(packed, controlPlain, 0, 0, byte(i)) // a chunk of one byte
+		want = append(want, byte(i))
+	}
+	file := partsOf(append(packed, controlEnd), want).file()
+	checkRead(t, slices.Concat(file, file), slices.Concat(want, want))
+}
+
+// packLZMA2 makes LZMA2 in the way that c says.
+func packLZMA2(t testing.TB, data []byte, c other.Writer2Config) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := c.NewWriter2(&buf)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
 }
 
 // parts are an xz file with one block, taken apart. Lengths, paddings and checksums of headers are added by file.
@@ -353,18 +383,7 @@ func TestClose(t *testing.T) {
 func FuzzLZMA2(f *testing.F) {
 	for _, c := range []other.Writer2Config{{}, {DictCap: 4096, Properties: &other.Properties{LC: 1, LP: 3, PB: 4}}} {
 		for _, data := range [][]byte{text(2000), text(100), make([]byte, 1000), nil} {
-			var buf bytes.Buffer
-			w, err := c.NewWriter2(&buf)
-			if err == nil {
-				_, err = w.Write(data)
-			}
-			if err == nil {
-				err = w.Close()
-			}
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(buf.Bytes())
+			f.Add(packLZMA2(f, data, c))
 		}
 	}
 	f.Add(hello().content)
