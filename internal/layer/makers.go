@@ -9,21 +9,21 @@ import (
 
 // What makers are given at a time. The buffers of all batches are most of the memory that unpacking needs, whatever the layer.
 const (
-	batchSize  = 512 << 10 // bytes of content, and so of the largest file that makers make
-	batchFiles = 64
-	batchCount = 16
-	maxMakers  = 8
+	fileBatchSize = 512 << 10 // bytes of content, and so of the largest file that makers make
+	batchFiles    = 64
+	batchCount    = 16
+	maxMakers     = 8
 )
 
 // makers make small regular files, of which the content is in memory, while the extractor goes on with what comes
 // behind them. All methods but work and fail are for the extractor's goroutine.
 type makers struct {
 	nodes *nodeMaker
-	now   *batch // the one that is being filled; nil: none
-	made  int    // batches that there are
-	given int    // batches that were handed over
-	empty chan *batch
-	full  chan *batch
+	now   *fileBatch // the one that is being filled; nil: none
+	made  int        // batches that there are
+	given int        // batches that were handed over
+	empty chan *fileBatch
+	full  chan *fileBatch
 
 	running sync.WaitGroup // the goroutines
 	pending sync.WaitGroup // batches that were handed over and are not done
@@ -34,8 +34,8 @@ type makers struct {
 	number int        // of its batch
 }
 
-// batch is some files that a maker makes one after the other.
-type batch struct {
+// fileBatch is some files that a maker makes one after the other.
+type fileBatch struct {
 	number int // in the archive's order
 	buf    []byte
 	used   int // bytes of buf
@@ -53,16 +53,16 @@ type newFile struct {
 
 // newMakers starts no goroutine yet: most layers of a build are small.
 func newMakers(n *nodeMaker) *makers {
-	return &makers{nodes: n, empty: make(chan *batch, batchCount), full: make(chan *batch, batchCount)}
+	return &makers{nodes: n, empty: make(chan *fileBatch, batchCount), full: make(chan *fileBatch, batchCount)}
 }
 
 // takes reports whether makers make what e is.
-func (m *makers) takes(e *Entry) bool { return e.Type == TypeFile && e.Size <= batchSize }
+func (m *makers) takes(e *Entry) bool { return e.Type == TypeFile && e.Size <= fileBatchSize }
 
-// add has a file of at most batchSize bytes made, at the latest when settle returns. read, which gives its content, is called at once.
+// add has a file of at most fileBatchSize bytes made, at the latest when settle returns. read, which gives its content, is called at once.
 func (m *makers) add(f newFile, read func([]byte) error) error {
 	size := int(f.entry.Size)
-	if m.now != nil && (m.now.used+size > batchSize || len(m.now.files) == batchFiles) {
+	if m.now != nil && (m.now.used+size > fileBatchSize || len(m.now.files) == batchFiles) {
 		m.flush()
 	}
 	if m.now == nil {
@@ -80,7 +80,7 @@ func (m *makers) add(f newFile, read func([]byte) error) error {
 }
 
 // emptyBatch waits for a batch when there are as many as may be.
-func (m *makers) emptyBatch() *batch {
+func (m *makers) emptyBatch() *fileBatch {
 	select {
 	case b := <-m.empty:
 		return b
@@ -93,7 +93,7 @@ func (m *makers) emptyBatch() *batch {
 		m.running.Go(m.work)
 	}
 	m.made++
-	return &batch{buf: make([]byte, batchSize), files: make([]newFile, 0, batchFiles)}
+	return &fileBatch{buf: make([]byte, fileBatchSize), files: make([]newFile, 0, batchFiles)}
 }
 
 // flush hands over the files that were added.
