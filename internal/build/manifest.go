@@ -76,7 +76,7 @@ func (m *manifestWriter) node(match int, n *source.Node) {
 		}
 		b = m.mode(append(b, "f "...), modeBits(n.Mode), n)
 		b = append(strconv.AppendInt(b, n.Size, 10), ' ')
-		b = append(hex.AppendEncode(b, n.File.Digest[:]), ' ')
+		b = append(hex.AppendEncode(b, n.Digest[:]), ' ')
 	}
 	m.line(append(appendName(b, n.Rel), '\n'))
 }

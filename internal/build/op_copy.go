@@ -67,14 +67,14 @@ func hostMatches(found []source.Match) []match {
 	matches := make([]match, len(found))
 	for i, m := range found {
 		matches[i] = match{name: m.Name, items: make([]item, len(m.Nodes))}
-		for j, n := range m.Nodes {
-			matches[i].items[j] = hostItem(n)
+		for j := range m.Nodes {
+			matches[i].items[j] = hostItem(&m.Nodes[j])
 		}
 	}
 	return matches
 }
 
-func hostItem(n source.Node) item {
+func hostItem(n *source.Node) item {
 	it := item{inode: n.Inode, Change: layer.Change{Entry: layer.Entry{
 		Path: n.Rel, Mode: modeBits(n.Mode), Size: n.Size, Link: n.Link, MTime: n.MTime,
 	}}}
@@ -86,9 +86,9 @@ func hostItem(n source.Node) item {
 	case fs.ModeNamedPipe:
 		it.Type = layer.TypeFIFO
 	default:
-		it.Type, it.Digest = layer.TypeFile, n.File.Digest
+		it.Type, it.Digest = layer.TypeFile, n.Digest
 		if n.Size > 0 {
-			it.Open = n.File.Open
+			it.Open = n.Open
 		}
 	}
 	return it

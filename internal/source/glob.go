@@ -23,13 +23,29 @@ func MatchPath(pattern, p string) bool {
 
 // MatchAny reports whether p, or a folder above it, matches one of the patterns: the rule of include
 // and exclude lists. A pattern without a slash matches the last element at any depth.
-func MatchAny(patterns []string, p string) bool {
-	for _, pattern := range patterns {
-		pat := elems(pattern)
+func MatchAny(patterns []string, p string) bool { return newGlobs(patterns).match(p) }
+
+// globs are patterns of include and exclude lists, taken to pieces.
+type globs [][]string
+
+func newGlobs(patterns []string) globs {
+	g := make(globs, len(patterns))
+	for i, pattern := range patterns {
+		g[i] = elems(pattern)
 		if !strings.Contains(strings.TrimSuffix(pattern, "/"), "/") {
-			pat = append([]string{"**"}, pat...)
+			g[i] = append([]string{"**"}, g[i]...)
 		}
-		e := elems(p)
+	}
+	return g
+}
+
+// match is MatchAny.
+func (g globs) match(p string) bool {
+	if len(g) == 0 {
+		return false
+	}
+	e := elems(p)
+	for _, pat := range g {
 		for n := len(e); n > 0; n-- {
 			if matchElems(pat, e[:n]) {
 				return true

@@ -12,14 +12,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // Source reads inputs. All fields but Report are needed.
@@ -30,6 +30,8 @@ type Source struct {
 
 	// Report is told how much of a download is done, in bytes (total 0: unknown). nil: nobody is.
 	Report func(url string, done, total int64)
+
+	buffers sync.Pool // of *[]byte, readSize long
 }
 
 // File is a regular file with known content.
@@ -42,14 +44,21 @@ type File struct {
 
 // Node is a file, folder or symlink that a copy reads.
 type Node struct {
-	Rel   string      // slash-separated path below the match; "." is the match itself
-	Path  string      // absolute, on the host
-	Mode  fs.FileMode // type and permissions, with setuid, setgid and sticky
-	Size  int64       // regular files
-	Link  string      // text of a symlink
-	MTime int64       // seconds since 1970
-	Inode string      // what names of one file (hard links) have in common; "" where there is one name
-	File  File        // regular files
+	Rel    string      // slash-separated path below the match; "." is the match itself
+	Path   string      // absolute, on the host
+	Mode   fs.FileMode // type and permissions, with setuid, setgid and sticky
+	Size   int64       // regular files
+	Link   string      // text of a symlink
+	MTime  int64       // seconds since 1970
+	Inode  string      // what names of one file (hard links) have in common; "" where there is one name
+	Digest [32]byte    // SHA-256; regular files
+
+	stat *unix.Stat_t // regular files whose digest is not known yet
+}
+
+// Open opens a regular file for reading, as File.Open does.
+func (n *Node) Open() (io.ReadCloser, error) {
+	return File{Name: path.Base(n.Path), Path: n.Path, Size: n.Size, Digest: n.Digest}.Open()
 }
 
 // Match is one path that a pattern of a copy names.
@@ -88,9 +97,9 @@ func (s *Source) File(ctx context.Context, name, checksum string) (File, error) 
 // the file for it; Take learns it from whoever reads the file anyway.
 func (s *Source) Peek(name string) (File, error) {
 	path := s.Abs(name)
-	f, fi, err := find(path)
+	f, st, err := find(path)
 	if err == nil {
-		f.Digest, _ = s.Stats.get(fi, time.Now())
+		f.Digest, _ = s.Stats.get(st, day(time.Now()))
 	}
 	return f, err
 }
@@ -127,47 +136,28 @@ func (s *Source) Files(ctx context.Context, pattern string) ([]File, error) {
 
 // local returns the regular file at the absolute path.
 func (s *Source) local(ctx context.Context, path string) (File, error) {
-	f, fi, err := find(path)
-	if err == nil {
-		f.Digest, err = s.digest(ctx, path, fi)
+	f, st, err := find(path)
+	if err != nil {
+		return f, err
 	}
+	if sum, ok := s.Stats.get(st, day(time.Now())); ok {
+		f.Digest = sum
+		return f, nil
+	}
+	f.Digest, err = s.digest(ctx, path, 0, st)
 	return f, err
 }
 
 // find finds the regular file at the absolute path; its digest is left out.
-func find(path string) (File, fs.FileInfo, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return File{}, nil, err
+func find(path string) (File, *unix.Stat_t, error) {
+	st := &unix.Stat_t{}
+	if err := ignoringEINTR(func() error { return unix.Stat(path, st) }); err != nil {
+		return File{}, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if !fi.Mode().IsRegular() {
-		return File{}, nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(fi.Mode()))}
+	if mode := fileMode(st.Mode); !mode.IsRegular() {
+		return File{}, nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(mode))}
 	}
-	return File{Name: filepath.Base(path), Path: path, Size: fi.Size()}, fi, nil
-}
-
-// digest returns the SHA-256 of the file at path, which fi describes.
-func (s *Source) digest(ctx context.Context, path string, fi fs.FileInfo) (sum [32]byte, err error) {
-	now := time.Now()
-	if sum, ok := s.Stats.get(fi, now); ok {
-		return sum, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return sum, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, &ctxReader{ctx, f})
-	if err != nil {
-		return sum, err
-	}
-	if n != fi.Size() {
-		return sum, changed(path)
-	}
-	h.Sum(sum[:0])
-	s.Stats.put(fi, sum, now)
-	return sum, nil
+	return File{Name: filepath.Base(path), Path: path, Size: st.Size}, st, nil
 }
 
 // Open opens the file for reading. Content that is not what was digested gives an error, at its end
@@ -199,13 +189,12 @@ func (s *Source) Match(ctx context.Context, pattern string, exclude []string, sk
 	if err != nil {
 		return nil, err
 	}
+	w := newWalk(ctx, s.Stats, exclude)
 	matches := make([]Match, len(paths))
 	for i, p := range paths {
-		m, err := s.tree(p, exclude, skipped)
-		if err != nil {
+		if matches[i], err = w.match(p, skipped); err != nil {
 			return nil, err
 		}
-		matches[i] = m
 	}
 	return matches, s.digestAll(ctx, matches)
 }
@@ -266,95 +255,6 @@ func (s *Source) glob(pattern string) ([]string, error) {
 	return found, nil
 }
 
-// tree lists the file or folder at path.
-func (s *Source) tree(path string, exclude []string, skipped func(string)) (Match, error) {
-	m := Match{Name: filepath.Base(path)}
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return m, err
-	}
-	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(real, p)
-		if err != nil {
-			return err
-		}
-		rel = filepath.ToSlash(rel)
-		if rel != "." && MatchAny(exclude, rel) {
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		n, err := node(p, rel, d)
-		if err != nil {
-			return err
-		}
-		if n.Mode&fs.ModeSocket != 0 {
-			skipped(p)
-			return nil
-		}
-		m.Nodes = append(m.Nodes, n)
-		return nil
-	})
-	return m, err
-}
-
-// node describes the file at the absolute path p.
-func node(p, rel string, d fs.DirEntry) (Node, error) {
-	fi, err := d.Info()
-	if err != nil {
-		return Node{}, err
-	}
-	n := Node{Rel: rel, Path: p, Mode: fi.Mode(), MTime: fi.ModTime().Unix()}
-	switch fi.Mode().Type() {
-	case 0:
-		st := fi.Sys().(*syscall.Stat_t)
-		n.Size = fi.Size()
-		n.File = File{Name: fi.Name(), Path: p, Size: fi.Size()}
-		if st.Nlink > 1 {
-			n.Inode = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
-		}
-	case fs.ModeSymlink:
-		n.Link, err = os.Readlink(p)
-	case fs.ModeDir, fs.ModeNamedPipe, fs.ModeSocket:
-	default:
-		err = &fs.PathError{Op: "copy", Path: p, Err: fmt.Errorf("is %s", kind(fi.Mode()))}
-	}
-	return n, err
-}
-
-// digestAll digests the regular files of all matches, several at once.
-func (s *Source) digestAll(ctx context.Context, matches []Match) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for _, m := range matches {
-		for i := range m.Nodes {
-			n := &m.Nodes[i]
-			if !n.Mode.IsRegular() {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				break
-			}
-			g.Go(func() error {
-				fi, err := os.Lstat(n.Path)
-				if err != nil {
-					return err
-				}
-				if !fi.Mode().IsRegular() || fi.Size() != n.Size {
-					return changed(n.Path)
-				}
-				n.File.Digest, err = s.digest(ctx, n.Path, fi)
-				return err
-			})
-		}
-	}
-	return g.Wait()
-}
-
 // kind names the type of a file for messages.
 func kind(m fs.FileMode) string {
 	switch {
@@ -396,16 +296,3 @@ func (v *verified) Read(p []byte) (int, error) {
 }
 
 func (v *verified) Close() error { return v.f.Close() }
-
-// ctxReader fails once its context has ended.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}

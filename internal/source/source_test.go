@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestMatchPath(t *testing.T) {
@@ -99,7 +100,7 @@ func dump(ms []Match) string {
 		for _, n := range m.Nodes {
 			fmt.Fprintf(&b, "  %s %v", n.Rel, n.Mode.Type())
 			if n.Mode.IsRegular() {
-				fmt.Fprintf(&b, " %d %x", n.Size, n.File.Digest[:4])
+				fmt.Fprintf(&b, " %d %x", n.Size, n.Digest[:4])
 			}
 			if n.Link != "" {
 				fmt.Fprintf(&b, " -> %s", n.Link)
@@ -238,13 +239,13 @@ func TestOpenNoticesChange(t *testing.T) {
 }
 
 // statOnce describes the file at path as it is now.
-func statOnce(t *testing.T, path string) fs.FileInfo {
+func statOnce(t *testing.T, path string) *unix.Stat_t {
 	t.Helper()
-	fi, err := os.Stat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
 		t.Fatal(err)
 	}
-	return fi
+	return &st
 }
 
 func TestStats(t *testing.T) {
@@ -260,7 +261,7 @@ func TestStats(t *testing.T) {
 	}
 
 	s.put(fi, sum, time.Now())
-	if _, ok := s.get(fi, time.Now()); ok {
+	if _, ok := s.get(fi, day(time.Now())); ok {
 		t.Error("a file that was just written is remembered")
 	}
 	later := time.Now().Add(time.Hour)
@@ -278,11 +279,11 @@ func TestStats(t *testing.T) {
 	if s, err = OpenStats(state); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok := s.get(fi, later); !ok || got != sum {
+	if got, ok := s.get(fi, day(later)); !ok || got != sum {
 		t.Errorf("after Save: %x, %v", got, ok)
 	}
 	for i := range 500 {
-		if got, ok := s.get(statOnce(t, filepath.Join(dir, fmt.Sprint(i))), later); !ok || got != sha256.Sum256([]byte{byte(i)}) {
+		if got, ok := s.get(statOnce(t, filepath.Join(dir, fmt.Sprint(i))), day(later)); !ok || got != sha256.Sum256([]byte{byte(i)}) {
 			t.Fatalf("file %d: %x, %v", i, got, ok)
 		}
 	}
@@ -291,10 +292,10 @@ func TestStats(t *testing.T) {
 	if err := os.WriteFile(p, []byte("2"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chtimes(p, fi.ModTime(), fi.ModTime()); err != nil {
+	if err := os.Chtimes(p, time.Unix(fi.Mtim.Unix()), time.Unix(fi.Mtim.Unix())); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := s.get(statOnce(t, p), later); ok {
+	if _, ok := s.get(statOnce(t, p), day(later)); ok {
 		t.Error("a changed file has its old digest")
 	}
 }
@@ -306,7 +307,8 @@ func TestStatsDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := OpenStats(state)
-	s.put(statOnce(t, p), sha256.Sum256([]byte("1")), time.Now().Add(time.Hour))
+	st, later := statOnce(t, p), time.Now().Add(time.Hour)
+	s.put(st, sha256.Sum256([]byte("1")), later)
 	if err := s.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -318,10 +320,64 @@ func TestStatsDamaged(t *testing.T) {
 		damaged := append([]byte(nil), whole...)
 		damaged[i] ^= 1
 		for _, b := range [][]byte{damaged, whole[:i]} {
-			if statsRecords(b) != nil && len(statsRecords(b)) != 0 {
-				t.Fatalf("byte %d of %d damaged or missing: records are taken", i, len(whole))
+			s := &Stats{old: statsRecords(b)}
+			if _, ok := s.get(st, day(later)); ok {
+				t.Fatalf("byte %d of %d damaged or missing: the record is taken", i, len(whole))
 			}
 		}
+	}
+}
+
+// What is learned is merged with what was there; what is damaged, or was not asked for in a long time, goes.
+func TestStatsMerge(t *testing.T) {
+	file := func(ino uint64) *unix.Stat_t { return &unix.Stat_t{Dev: 1, Ino: ino, Size: int64(ino)} }
+	sum := func(i uint64) [32]byte { return [32]byte{byte(i), byte(i >> 8)} }
+	path := filepath.Join(t.TempDir(), "stats")
+	open := func() *Stats {
+		t.Helper()
+		s, err := OpenStats(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	now := time.Now()
+	s := open()
+	for i := uint64(10); i < 1000; i += 2 {
+		s.put(file(i), sum(i), now)
+	}
+	s.put(file(500), sum(500), now.Add(-2*keepDays*24*time.Hour))
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(statsMagic)+45*statsRecord] ^= 0xff // of file 100, which now seems to be far behind
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	s = open()
+	for _, i := range []uint64{1, 11, 300, 5000} {
+		s.put(file(i), sum(i+1), now)
+	}
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	for i := range uint64(6000) {
+		want, known := sum(i), i >= 10 && i < 1000 && i%2 == 0 && i != 100 && i != 500
+		if i == 1 || i == 11 || i == 300 || i == 5000 {
+			want, known = sum(i+1), true
+		}
+		if got, ok := s.get(file(i), day(now)); ok != known || known && got != want {
+			t.Fatalf("file %d: %x, %v; want it known: %v", i, got, ok, known)
+		}
+	}
+	if got, ok := s.get(&unix.Stat_t{Dev: 1, Ino: 300, Size: 300, Ctim: unix.Timespec{Nsec: 1}}, day(now)); ok {
+		t.Errorf("of a changed file: %x", got)
 	}
 }
 

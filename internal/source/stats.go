@@ -10,10 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"sort"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
 )
@@ -24,11 +25,15 @@ import (
 // A file is known by device, inode, size, mtime and ctime. The ctime cannot be set by programs, so
 // that only a changed clock could deceive it. A file that was changed less than racyAge before it was
 // read is not remembered: a second change within the clock's granularity would not show.
+//
+// The file of digests is mapped, and each record has a checksum of its own: of many files, those that a build does
+// not ask for cost nothing.
 type Stats struct {
-	path string
-	old  []byte // sorted records, as in the file
-	mu   sync.Mutex
-	new  map[statKey]stat
+	path    string
+	old     []byte      // sorted records, as in the file
+	learned atomic.Bool // new has records
+	mu      sync.Mutex
+	new     map[statKey]stat
 }
 
 type statKey struct{ dev, ino uint64 }
@@ -40,20 +45,21 @@ type stat struct {
 }
 
 const (
-	statsMagic  = "genoci stats 1\n"
-	statsHeader = len(statsMagic) + 4 // then the CRC-32C of the records
-	statsRecord = 8 + 8 + 8 + 8 + 8 + 4 + 32
-	racyAge     = 2 * time.Second // the coarsest clocks of file systems in use (FAT) count in 2 s
-	keepDays    = 60              // how long a digest is kept after its last use
+	statsMagic  = "genoci stats 2\n" // then records
+	statsData   = 8 + 8 + 8 + 8 + 8 + 4 + 32
+	statsRecord = statsData + 4         // CRC-32C
+	racyAge     = 2 * time.Second       // the coarsest clocks of file systems in use (FAT) count in 2 s
+	keepDays    = 60                    // how long a digest is kept after its last use
+	maxStats    = 1 << 30 / statsRecord // records
 )
 
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-// OpenStats reads the digests in the file at path. Without a file, or with one that is damaged, it
+// OpenStats maps the digests in the file at path. Without a file, or with one of another version, it
 // starts with none.
 func OpenStats(path string) (*Stats, error) {
 	s := &Stats{path: path, new: map[statKey]stat{}}
-	b, err := os.ReadFile(path)
+	b, err := mapFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read digests of inputs: %w", err)
 	}
@@ -61,60 +67,88 @@ func OpenStats(path string) (*Stats, error) {
 	return s, nil
 }
 
-// statsRecords returns the records of a whole and undamaged file, else nil.
+// statsRecords returns the records of a file; none where it is of another version.
 func statsRecords(b []byte) []byte {
-	if len(b) < statsHeader || (len(b)-statsHeader)%statsRecord != 0 || !bytes.HasPrefix(b, []byte(statsMagic)) {
+	rec, ok := bytes.CutPrefix(b, []byte(statsMagic))
+	if !ok {
 		return nil
 	}
-	rec := b[statsHeader:]
-	if binary.LittleEndian.Uint32(b[len(statsMagic):]) != crc32.Checksum(rec, castagnoli()) {
-		return nil
-	}
-	return rec
+	return rec[:len(rec)/statsRecord*statsRecord]
 }
 
-// get returns the digest of the file that fi describes.
-func (s *Stats) get(fi fs.FileInfo, now time.Time) (sum [32]byte, ok bool) {
-	k, want := statOf(fi)
-	s.mu.Lock()
-	st, ok := s.new[k]
-	s.mu.Unlock()
-	fresh := ok
-	if !ok {
-		st, ok = s.find(k)
+// mapFile maps the file at path for as long as the process lives. It is never written to, only replaced.
+func mapFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	if !ok || st.size != want.size || st.mtime != want.mtime || st.ctime != want.ctime {
-		return sum, false
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || fi.Size() == 0 {
+		return nil, err
 	}
-	if today := day(now); !fresh && st.day+keepDays/2 < today {
-		st.day = today
+	b, err := unix.Mmap(int(f.Fd()), 0, int(min(fi.Size(), maxStats*statsRecord)), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, &fs.PathError{Op: "map", Path: path, Err: err}
+	}
+	return b, nil
+}
+
+// get returns the digest of the file that st describes. today is the day of now.
+func (s *Stats) get(st *unix.Stat_t, today uint32) (sum [32]byte, ok bool) {
+	k, want := statOf(st)
+	var known stat
+	fresh := false
+	if s.learned.Load() {
 		s.mu.Lock()
-		s.new[k] = st
+		known, fresh = s.new[k]
 		s.mu.Unlock()
 	}
-	return st.sum, true
+	if !fresh {
+		known, ok = s.find(k)
+	}
+	if !fresh && !ok || known.size != want.size || known.mtime != want.mtime || known.ctime != want.ctime {
+		return sum, false
+	}
+	if !fresh && known.day+keepDays/2 < today {
+		known.day = today
+		s.learn(k, known)
+	}
+	return known.sum, true
 }
 
-// put remembers the digest of the file that fi described before it was read, at now.
-func (s *Stats) put(fi fs.FileInfo, sum [32]byte, now time.Time) {
-	k, st := statOf(fi)
-	if now.UnixNano()-max(st.mtime, st.ctime) < int64(racyAge) {
+// put remembers the digest of the file that st described before it was read, at now.
+func (s *Stats) put(st *unix.Stat_t, sum [32]byte, now time.Time) {
+	k, known := statOf(st)
+	if now.UnixNano()-max(known.mtime, known.ctime) < int64(racyAge) {
 		return
 	}
-	st.day, st.sum = day(now), sum
-	s.mu.Lock()
-	s.new[k] = st
-	s.mu.Unlock()
+	known.day, known.sum = day(now), sum
+	s.learn(k, known)
 }
 
-// find looks a file up in the records that were read.
+func (s *Stats) learn(k statKey, st stat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.new[k] = st
+	s.learned.Store(true)
+}
+
+// find looks a file up in the records that were there. A damaged record is none.
 func (s *Stats) find(k statKey) (stat, bool) {
-	n := len(s.old) / statsRecord
-	i := sort.Search(n, func(i int) bool { return cmpKeys(recordKey(s.old[i*statsRecord:]), k) >= 0 })
-	if i == n || recordKey(s.old[i*statsRecord:]) != k {
-		return stat{}, false
+	low, high := 0, len(s.old)/statsRecord
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		switch rec := s.old[mid*statsRecord:]; cmpKeys(recordKey(rec), k) {
+		case -1:
+			low = mid + 1
+		case 1:
+			high = mid
+		default:
+			return decodeStat(rec)
+		}
 	}
-	return decodeStat(s.old[i*statsRecord:]), true
+	return stat{}, false
 }
 
 // Save writes what was learned. Without anything new it does nothing.
@@ -124,40 +158,55 @@ func (s *Stats) Save() error {
 	if len(s.new) == 0 {
 		return nil
 	}
-	today := day(time.Now())
-	for i := 0; i < len(s.old); i += statsRecord {
-		k, st := recordKey(s.old[i:]), decodeStat(s.old[i:])
-		if _, ok := s.new[k]; !ok && st.day+keepDays >= today {
-			s.new[k] = st
-		}
+	b := s.merge(day(time.Now()))
+	if err := cache.WriteFile(s.path, b); err != nil {
+		return fmt.Errorf("write digests of inputs: %w", err)
 	}
+	s.old, s.new = b[len(statsMagic):], map[statKey]stat{}
+	s.learned.Store(false)
+	return nil
+}
+
+// merge returns the new content of the file: what was learned, and of what was there all that is sound and was
+// used of late.
+func (s *Stats) merge(today uint32) []byte {
 	keys := make([]statKey, 0, len(s.new))
 	for k := range s.new {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, cmpKeys)
-	b := make([]byte, statsHeader, statsHeader+len(keys)*statsRecord)
-	copy(b, statsMagic)
+	b := make([]byte, 0, len(statsMagic)+len(s.old)+len(keys)*statsRecord)
+	b = append(b, statsMagic...)
+	for old := s.old; len(old) > 0; old = old[statsRecord:] {
+		st, ok := decodeStat(old)
+		if !ok || st.day+keepDays < today {
+			continue
+		}
+		k := recordKey(old)
+		for ; len(keys) > 0 && cmpKeys(keys[0], k) < 0; keys = keys[1:] {
+			b = appendRecord(b, keys[0], s.new[keys[0]])
+		}
+		if len(keys) == 0 || keys[0] != k {
+			b = append(b, old[:statsRecord]...)
+		}
+	}
 	for _, k := range keys {
 		b = appendRecord(b, k, s.new[k])
 	}
-	binary.LittleEndian.PutUint32(b[len(statsMagic):], crc32.Checksum(b[statsHeader:], castagnoli()))
-	if err := cache.WriteFile(s.path, b); err != nil {
-		return fmt.Errorf("write digests of inputs: %w", err)
-	}
-	s.old, s.new = b[statsHeader:], map[statKey]stat{}
-	return nil
+	return b
 }
 
 func appendRecord(b []byte, k statKey, st stat) []byte {
 	le := binary.LittleEndian
+	start := len(b)
 	b = le.AppendUint64(b, k.dev)
 	b = le.AppendUint64(b, k.ino)
 	b = le.AppendUint64(b, uint64(st.size))
 	b = le.AppendUint64(b, uint64(st.mtime))
 	b = le.AppendUint64(b, uint64(st.ctime))
 	b = le.AppendUint32(b, st.day)
-	return append(b, st.sum[:]...)
+	b = append(b, st.sum[:]...)
+	return le.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
 }
 
 func recordKey(b []byte) statKey {
@@ -165,7 +214,8 @@ func recordKey(b []byte) statKey {
 	return statKey{dev: le.Uint64(b), ino: le.Uint64(b[8:])}
 }
 
-func decodeStat(b []byte) stat {
+// decodeStat returns what the record at the start of b says, and whether it is sound.
+func decodeStat(b []byte) (stat, bool) {
 	le := binary.LittleEndian
 	return stat{
 		size:  int64(le.Uint64(b[16:])),
@@ -173,17 +223,15 @@ func decodeStat(b []byte) stat {
 		ctime: int64(le.Uint64(b[32:])),
 		day:   le.Uint32(b[40:]),
 		sum:   [32]byte(b[44:76]),
-	}
+	}, le.Uint32(b[statsData:]) == crc32.Checksum(b[:statsData], castagnoli())
 }
 
 func cmpKeys(a, b statKey) int {
 	return cmp.Or(cmp.Compare(a.dev, b.dev), cmp.Compare(a.ino, b.ino))
 }
 
-func statOf(fi fs.FileInfo) (statKey, stat) {
-	st := fi.Sys().(*syscall.Stat_t)
-	return statKey{dev: uint64(st.Dev), ino: st.Ino},
-		stat{size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
+func statOf(st *unix.Stat_t) (statKey, stat) {
+	return statKey{dev: uint64(st.Dev), ino: st.Ino}, stat{size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano()}
 }
 
 func day(t time.Time) uint32 { return uint32(t.Unix() / (24 * 60 * 60)) }

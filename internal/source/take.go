@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Taking is one reading of a file by somebody who computes its digest on the way, so that it is not read twice.
@@ -11,7 +13,7 @@ type Taking struct {
 	*os.File
 	s     *Source
 	f     *File
-	info  fs.FileInfo // when it was opened
+	info  *unix.Stat_t // when it was opened
 	begun time.Time
 }
 
@@ -22,7 +24,7 @@ func (s *Source) Take(f *File) (*Taking, error) {
 	if t.File, err = os.Open(f.Path); err != nil {
 		return nil, err
 	}
-	if t.info, err = t.Stat(); err != nil {
+	if t.info, err = statFile(t.File); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -38,7 +40,7 @@ func (t *Taking) Done(sum [32]byte) error {
 		}
 		return nil
 	}
-	now, err := t.Stat()
+	now, err := statFile(t.File)
 	if err != nil {
 		return err
 	}
@@ -46,7 +48,16 @@ func (t *Taking) Done(sum [32]byte) error {
 	if _, after := statOf(now); after != before {
 		return changed(t.f.Path)
 	}
-	t.f.Size, t.f.Digest = now.Size(), sum
+	t.f.Size, t.f.Digest = now.Size, sum
 	t.s.Stats.put(t.info, sum, t.begun)
 	return nil
+}
+
+// statFile describes an open file.
+func statFile(f *os.File) (*unix.Stat_t, error) {
+	st := &unix.Stat_t{}
+	if err := ignoringEINTR(func() error { return unix.Fstat(int(f.Fd()), st) }); err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return st, nil
 }

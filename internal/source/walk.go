@@ -1,0 +1,320 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// walk lists folders, several at once. For each file there is one system call, a stat relative to its folder; what that says is
+// looked up in Stats at once.
+type walk struct {
+	ctx     context.Context
+	stats   *Stats
+	today   uint32
+	exclude globs
+	free    chan struct{} // takes as many as may list folders at once
+	buffers sync.Pool     // of *[]byte, for readNames
+}
+
+func newWalk(ctx context.Context, stats *Stats, exclude []string) *walk {
+	return &walk{
+		ctx: ctx, stats: stats, today: day(time.Now()), exclude: newGlobs(exclude),
+		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
+		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
+	}
+}
+
+// listing is a folder that was listed: what is in it, sorted, up to the first error.
+type listing struct {
+	nodes []Node
+	below []*listing // of the folders among nodes, in their order
+	err   error
+}
+
+// match lists the file or folder at path, which may be a symlink to it.
+func (w *walk) match(path string, skipped func(string)) (Match, error) {
+	m := Match{Name: filepath.Base(path)}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return m, err
+	}
+	top, err := w.node(unix.AT_FDCWD, real, real, ".")
+	if err != nil {
+		return m, err
+	}
+	root := &listing{nodes: []Node{top}}
+	if top.Mode.IsDir() {
+		content := &listing{}
+		root.below = []*listing{content}
+		var wg sync.WaitGroup
+		w.list(&wg, content, real, "")
+		wg.Wait()
+	}
+	m.Nodes = make([]Node, 0, root.count())
+	m.Nodes, err = root.flatten(m.Nodes, skipped)
+	return m, err
+}
+
+// count returns how many nodes are in the listing and below.
+func (l *listing) count() int {
+	n := len(l.nodes)
+	for _, b := range l.below {
+		n += b.count()
+	}
+	return n
+}
+
+// flatten appends all nodes, a folder before its content, without sockets. The error is the first in this order.
+func (l *listing) flatten(all []Node, skipped func(string)) ([]Node, error) {
+	below := l.below
+	for i := range l.nodes {
+		n := &l.nodes[i]
+		if n.Mode&fs.ModeSocket != 0 {
+			skipped(n.Path)
+			continue
+		}
+		all = append(all, *n)
+		if n.Mode.IsDir() {
+			var err error
+			if all, err = below[0].flatten(all, skipped); err != nil {
+				return nil, err
+			}
+			below = below[1:]
+		}
+	}
+	return all, l.err
+}
+
+// list fills l with the content of the folder at path, and of all below it; rel is its path below the match, with a slash at its end
+// unless it is the match itself. What wg waits for is still filled when list returns.
+func (w *walk) list(wg *sync.WaitGroup, l *listing, path, rel string) {
+	if l.err = w.ctx.Err(); l.err != nil {
+		return
+	}
+	if l.err = w.read(l, path, rel); l.err != nil && len(l.nodes) == 0 {
+		return
+	}
+	for i := range l.nodes {
+		if l.nodes[i].Mode.IsDir() {
+			l.below = append(l.below, &listing{})
+		}
+	}
+	below := l.below
+	for i := range l.nodes {
+		n := &l.nodes[i]
+		if !n.Mode.IsDir() {
+			continue
+		}
+		sub := below[0]
+		below = below[1:]
+		select {
+		case w.free <- struct{}{}:
+			wg.Go(func() {
+				w.list(wg, sub, n.Path, n.Rel+"/")
+				<-w.free
+			})
+		default:
+			w.list(wg, sub, n.Path, n.Rel+"/")
+		}
+	}
+}
+
+// read fills l.nodes with what is in the folder itself.
+func (w *walk) read(l *listing, path, rel string) error {
+	fd, err := open(unix.AT_FDCWD, path, unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	names, err := w.readNames(fd)
+	if err != nil {
+		return &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	paths := joinAll(path, names)
+	root := len(strings.TrimSuffix(path, "/")) + 1 - len(rel) // where names below the match begin
+	l.nodes = make([]Node, 0, len(names))
+	for i, name := range names {
+		if w.exclude.match(paths[i][root:]) {
+			continue
+		}
+		n, err := w.node(fd, name, paths[i], paths[i][root:])
+		if err != nil {
+			return err
+		}
+		l.nodes = append(l.nodes, n)
+	}
+	return nil
+}
+
+// node describes the file that is called name in the folder fd. path is its absolute path, rel that below the match.
+func (w *walk) node(fd int, name, path, rel string) (Node, error) {
+	var st unix.Stat_t
+	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return Node{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	n := Node{Rel: rel, Path: path, Mode: fileMode(st.Mode), MTime: st.Mtim.Sec}
+	var err error
+	switch n.Mode.Type() {
+	case 0:
+		n.Size = st.Size
+		if st.Nlink > 1 {
+			n.Inode = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+		}
+		var known bool
+		if n.Digest, known = w.stats.get(&st, w.today); !known {
+			unknown := st
+			n.stat = &unknown
+		}
+	case fs.ModeSymlink:
+		n.Link, err = readLink(fd, name, path)
+	case fs.ModeDir, fs.ModeNamedPipe, fs.ModeSocket:
+	default:
+		err = &fs.PathError{Op: "copy", Path: path, Err: fmt.Errorf("is %s", kind(n.Mode))}
+	}
+	return n, err
+}
+
+// readLink returns the text of a symlink.
+func readLink(fd int, name, path string) (string, error) {
+	for size := 256; ; size *= 2 {
+		b := make([]byte, size)
+		var n int
+		err := ignoringEINTR(func() (err error) {
+			n, err = unix.Readlinkat(fd, name, b)
+			return err
+		})
+		if err != nil {
+			return "", &fs.PathError{Op: "readlink", Path: path, Err: err}
+		}
+		if n < size {
+			return string(b[:n]), nil
+		}
+	}
+}
+
+// open opens a file or folder for reading. A fifo does not wait.
+func open(dir int, path string, flags int) (fd int, err error) {
+	err = ignoringEINTR(func() (err error) {
+		fd, err = unix.Openat(dir, path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|flags, 0)
+		return err
+	})
+	return fd, err
+}
+
+// ignoringEINTR repeats a system call that a signal interrupted.
+func ignoringEINTR(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// The fields of a linux_dirent64 (getdents64(2)).
+const (
+	direntLen  = 16 // uint16
+	direntName = 19 // ended by a zero byte
+)
+
+// readNames returns the names in the folder fd, sorted by their bytes, without "." and "..".
+func (w *walk) readNames(fd int) ([]string, error) {
+	buf := w.buffers.Get().(*[]byte)
+	defer w.buffers.Put(buf)
+	var all []byte // names, each ended by a zero byte
+	count := 0
+	for {
+		var n int
+		err := ignoringEINTR(func() (err error) {
+			n, err = unix.Getdents(fd, *buf)
+			return err
+		})
+		if err != nil || n <= 0 {
+			return splitNames(all, count), err
+		}
+		for b := (*buf)[:n]; len(b) > direntName; {
+			size := int(binary.NativeEndian.Uint16(b[direntLen:]))
+			name := b[direntName:size]
+			name = name[:bytes.IndexByte(name, 0)+1]
+			if s := string(name); s != ".\x00" && s != "..\x00" {
+				all = append(all, name...)
+				count++
+			}
+			b = b[size:]
+		}
+	}
+}
+
+// splitNames returns the sorted names in b.
+func splitNames(b []byte, count int) []string {
+	names := make([]string, 0, count)
+	for s := string(b); s != ""; {
+		name, rest, _ := strings.Cut(s, "\x00")
+		names = append(names, name)
+		s = rest
+	}
+	slices.Sort(names)
+	return names
+}
+
+// joinAll returns the paths of names in a folder. They share their memory.
+func joinAll(dir string, names []string) []string {
+	prefix := strings.TrimSuffix(dir, "/") + "/"
+	size := 0
+	for _, name := range names {
+		size += len(prefix) + len(name)
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, name := range names {
+		b.WriteString(prefix)
+		b.WriteString(name)
+	}
+	all := b.String()
+	paths := make([]string, len(names))
+	for i, name := range names {
+		n := len(prefix) + len(name)
+		paths[i], all = all[:n], all[n:]
+	}
+	return paths
+}
+
+// fileMode returns a mode of stat(2) as package fs has it.
+func fileMode(mode uint32) fs.FileMode {
+	m := fs.FileMode(mode & 0o777)
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		m |= fs.ModeDir
+	case unix.S_IFLNK:
+		m |= fs.ModeSymlink
+	case unix.S_IFIFO:
+		m |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		m |= fs.ModeSocket
+	case unix.S_IFBLK:
+		m |= fs.ModeDevice
+	case unix.S_IFCHR:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	}
+	if mode&unix.S_ISUID != 0 {
+		m |= fs.ModeSetuid
+	}
+	if mode&unix.S_ISGID != 0 {
+		m |= fs.ModeSetgid
+	}
+	if mode&unix.S_ISVTX != 0 {
+		m |= fs.ModeSticky
+	}
+	return m
+}

@@ -1,0 +1,225 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// walkDir lists a folder by means of the standard library, a line a node.
+func walkDir(t *testing.T, root string, exclude []string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		if rel != "." && MatchAny(exclude, rel) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&out, "%q %v %d", rel, fi.Mode(), fi.ModTime().Unix())
+		switch {
+		case fi.Mode().IsRegular():
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&out, " %d %.4x", len(b), sha256.Sum256(b))
+		case fi.Mode()&fs.ModeSymlink != 0:
+			link, err := os.Readlink(p)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&out, " -> %q", link)
+		}
+		out.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// nodes lists a match in the same way.
+func nodes(m Match) string {
+	var out strings.Builder
+	for _, n := range m.Nodes {
+		fmt.Fprintf(&out, "%q %v %d", n.Rel, n.Mode, n.MTime)
+		switch {
+		case n.Mode.IsRegular():
+			fmt.Fprintf(&out, " %d %.4x", n.Size, n.Digest)
+		case n.Mode&fs.ModeSymlink != 0:
+			fmt.Fprintf(&out, " -> %q", n.Link)
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+// grow fills a folder with things of all sorts.
+func grow(t *testing.T, r *rand.Rand, dir string, depth int) {
+	t.Helper()
+	names := []string{"a", "a.txt", "a-b", "a b", "B", "é", "\xff\xfe", "-", "~", "line\nend", "tab\t", strings.Repeat("n", 255), "x.o", "keep"}
+	for _, name := range names {
+		p := filepath.Join(dir, name)
+		var err error
+		switch k := r.IntN(12); {
+		case k < 4 && depth > 0:
+			if err = os.Mkdir(p, 0o700|fs.FileMode(r.IntN(64))); err == nil {
+				grow(t, r, p, depth-1)
+			}
+		case k < 9:
+			size := r.IntN(3) * r.IntN(1000)
+			if r.IntN(40) == 0 {
+				size = readSize * r.IntN(3)
+			}
+			if err = os.WriteFile(p, []byte(strings.Repeat("x", size)), 0o600); err == nil {
+				err = os.Chmod(p, fs.FileMode(0o400|r.IntN(128))|fs.FileMode(r.IntN(2))*fs.ModeSetuid)
+			}
+		case k < 10:
+			err = os.Symlink(strings.Repeat("../", r.IntN(200))+"a", p)
+		case k < 11:
+			err = unix.Mkfifo(p, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A walk finds what the standard library finds, in its order.
+func TestWalkIsLikeWalkDir(t *testing.T) {
+	for seed := range uint64(3) {
+		s := newSource(t, map[string]string{"root/": ""})
+		grow(t, rand.New(rand.NewPCG(seed, 0)), filepath.Join(s.Dir, "root"), 3)
+		for _, exclude := range [][]string{nil, {"*.o", "a/B", "keep"}} {
+			for _, pattern := range []string{"root", "root/"} {
+				ms, err := s.Match(context.Background(), pattern, exclude, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := walkDir(t, filepath.Join(s.Dir, "root"), exclude)
+				if d := cmp.Diff(want, nodes(ms[0])); d != "" {
+					t.Fatalf("seed %d, exclude %q: %s", seed, exclude, d)
+				}
+			}
+		}
+	}
+}
+
+// Digests that are known are not made again, and changed files are seen.
+func TestWalkTakesKnownDigests(t *testing.T) {
+	s := newSource(t, map[string]string{"d/f": "old", "d/g": "other"})
+	old := time.Now().Add(-time.Hour)
+	match := func() Match {
+		t.Helper()
+		ms, err := s.Match(context.Background(), "d", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ms[0]
+	}
+	before := match()
+	st := statOnce(t, filepath.Join(s.Dir, "d/f"))
+	s.Stats.put(st, [32]byte{1, 2, 3}, time.Now().Add(time.Hour)) // as nobody would digest it
+	if got := match().Nodes[1].Digest; got != [32]byte{1, 2, 3} {
+		t.Errorf("a known digest was made again: %x", got)
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir, "d/f"), []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(s.Dir, "d/f"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	after := match()
+	if after.Nodes[1].Digest != sha256.Sum256([]byte("new")) || after.Nodes[2].Digest != before.Nodes[2].Digest {
+		t.Errorf("after a change: %x, %x", after.Nodes[1].Digest, after.Nodes[2].Digest)
+	}
+}
+
+func TestWalkFails(t *testing.T) {
+	s := newSource(t, map[string]string{"d/a": "a", "d/sub/z": "z"})
+	if err := unix.Mknod(filepath.Join(s.Dir, "d/sub/dev"), unix.S_IFCHR|0o600, 0); err == nil {
+		if _, err := s.Match(context.Background(), "d", nil, nil); err == nil || !strings.HasSuffix(err.Error(), "d/sub/dev: is a device") {
+			t.Errorf("a device: %v", err)
+		}
+		if _, err := s.Match(context.Background(), "d", []string{"dev"}, nil); err != nil {
+			t.Errorf("a device that is excluded: %v", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := s.Match(ctx, "d", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+	if _, err := s.Match(context.Background(), "none", nil, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing there: %v", err)
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	dir := b.TempDir()
+	for i := range 10000 {
+		p := filepath.Join(dir, "many", fmt.Sprintf("d%03d", i/100), fmt.Sprintf("f%03d", i%100))
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(p), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, known := range []bool{false, true} {
+		b.Run(fmt.Sprintf("10000 files, known=%v", known), func(b *testing.B) {
+			stats, err := OpenStats(filepath.Join(b.TempDir(), "stats"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			s := &Source{Dir: dir, Stats: stats}
+			if known {
+				for i := range 10000 {
+					var st unix.Stat_t
+					if err := unix.Stat(filepath.Join(dir, "many", fmt.Sprintf("d%03d", i/100), fmt.Sprintf("f%03d", i%100)), &st); err != nil {
+						b.Fatal(err)
+					}
+					stats.put(&st, [32]byte{}, time.Now().Add(time.Hour))
+				}
+				if err := stats.Save(); err != nil {
+					b.Fatal(err)
+				}
+				if stats, err = OpenStats(stats.path); err != nil {
+					b.Fatal(err)
+				}
+				s.Stats = stats
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Match(context.Background(), "many", nil, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
