@@ -843,3 +843,43 @@ func TestStepOfTwoTargets(t *testing.T) {
 		t.Errorf("both images added a layer of %d bytes", added)
 	}
 }
+
+// Files that were never copied are read once, when they are; their digests are then those of the bytes that came into the layer.
+func TestUnreadCopy(t *testing.T) {
+	w := newWork(t, map[string]string{"d/a": "A", "d/b": "B", "d/e": "", "d/sub/c": "C", "x": "X"})
+	if err := os.Link(filepath.Join(w.dir, "d/a"), filepath.Join(w.dir, "d/a2")); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-time.Hour)
+	old := func() {
+		for _, name := range []string{"d/a", "d/b", "d/e", "d/sub/c", "x"} {
+			if err := os.Chtimes(filepath.Join(w.dir, name), long, long); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	old()
+	for _, c := range []struct{ text, change, outcomes string }{
+		{"t: {copy: d /d}\n", "", "t compose"},
+		{"t: {copy: d /d}\n", "", "t cached"},
+		{"t: {copy: d /d}\n", "d/b", "t compose"},
+		{"t: {copy: d /d}\n", "", "t cached"},
+		// Not all that is copied comes into the layer.
+		{"t: {steps: [{copy: d /d}, {copy: x /d/b}, {remove: /d/sub}]}\n", "", "t compose"},
+		{"t: {steps: [{copy: d /d}, {copy: x /d/b}, {remove: /d/sub}]}\n", "", "t cached"},
+		{"t: {steps: [{copy: d /d}, {copy: x /d/b}, {remove: /d/sub}]}\n", "d/sub/c", "t compose"},
+		{"t: {steps: [{copy: d /d}, {remove: /d}]}\n", "", "t compose"},
+		{"t: {steps: [{copy: d /d}, {remove: /d}]}\n", "", "t cached"},
+		{"t: {steps: [{copy: d /d}, {remove: /d}]}\n", "d/a", "t compose"},
+		{"b: {copy: d /d}\nt: {base: b, copy: d /d}\n", "", "b compose, t compose"}, // the base has all of it
+		{"b: {copy: d /d}\nt: {base: b, copy: d /d}\n", "", "b cached, t cached"},
+	} {
+		if c.change != "" {
+			w.write(c.change, c.change)
+			old()
+		}
+		if w.build(c.text); w.outcomes() != c.outcomes {
+			t.Errorf("%safter a change of %q: %s, want %s", c.text, c.change, w.outcomes(), c.outcomes)
+		}
+	}
+}

@@ -31,6 +31,9 @@ func (w *work) pretend(text string) {
 				ins, err = b.resolve(w.t.Context(), n, s)
 			}
 			if err == nil {
+				err = b.complete(w.t.Context(), n, s, ins)
+			}
+			if err == nil {
 				key, err = b.key(nodes, n, s, ins)
 			}
 			if err == nil {

@@ -24,7 +24,8 @@ import (
 type input struct {
 	archive source.File    // Expand
 	matches []source.Match // Copy from the host
-	listed  [32]byte       // SHA-256 of their manifest
+	open    bool           // not all of their digests are known
+	listed  [32]byte       // SHA-256 of their manifest; where open is false
 	files   []source.File  // Install
 	script  *source.File   // Run of a script of the host
 }
@@ -51,28 +52,46 @@ func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input,
 // complete finds out the digests that resolve left unknown.
 func (b *Builder) complete(ctx context.Context, n *node, s *plan.Step, ins []*input) error {
 	for i, in := range ins {
-		if !in.unread() {
-			continue
+		var err error
+		switch {
+		case in.open:
+			if err = b.src.Digest(ctx, in.matches); err == nil {
+				in.open, in.listed = false, manifestSum(in.matches, b.RealTimes)
+			}
+		case in.unread():
+			err = b.src.Complete(ctx, &in.archive)
 		}
-		if err := b.src.Complete(ctx, &in.archive); err != nil {
+		if err != nil {
 			return b.opError(n, s, s.Ops[i], err, nil)
 		}
 	}
 	return nil
 }
 
-// unread reports whether the digest of an archive is not known: carrying out the step tells it.
-func (in *input) unread() bool { return in.archive.Path != "" && !in.archive.Known() }
+// known reports whether the digests of all files are known.
+func known(matches []source.Match) bool {
+	for _, m := range matches {
+		for i := range m.Nodes {
+			if !m.Nodes[i].Known() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// unread reports whether a digest is not known: carrying out the step tells it.
+func (in *input) unread() bool { return in.open || in.archive.Path != "" && !in.archive.Known() }
 
 // keyNow returns the key of a step, so far as it can be had without reading what only the step itself need read. unread
-// says that this is the key of all that is known but the content of an archive: nothing like the step was
-// ever carried out.
+// says that this is the key of all that is known but the content of an archive or of files that are copied: nothing like the step was
+// ever carried out. Steps that run something read everything first, since they do not see the bytes pass.
 func (b *Builder) keyNow(ctx context.Context, nodes nodes, n *node, s *plan.Step, ins []*input) (key cache.Key, unread bool, err error) {
 	key, err = b.key(nodes, n, s, ins)
 	if err != nil || !slices.ContainsFunc(ins, (*input).unread) {
 		return key, false, err
 	}
-	if _, err := b.Cache.Get(key); !b.Why && (b.NoCache || err != nil) {
+	if _, err := b.Cache.Get(key); !s.Executes() && !b.Why && (b.NoCache || err != nil) {
 		return key, true, nil
 	}
 	if err := b.complete(ctx, n, s, ins); err != nil {
@@ -90,10 +109,13 @@ func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error
 		in.archive, err = b.src.File(ctx, op.Src, op.Checksum)
 	case *spec.Copy:
 		if op.From == "" && op.Content == nil {
-			in.matches, err = b.src.Match(ctx, op.Src, op.Exclude, func(path string) {
+			in.matches, err = b.src.List(ctx, op.Src, op.Exclude, func(path string) {
 				b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf("copy %s: sockets cannot be in an image, left out", path)})
 			})
-			in.listed = manifestSum(in.matches, b.RealTimes)
+			in.open = !known(in.matches)
+			if !in.open {
+				in.listed = manifestSum(in.matches, b.RealTimes)
+			}
 		}
 	case *spec.Install:
 		for _, name := range op.Files {
@@ -150,6 +172,7 @@ type expandNode struct {
 
 type copyNode struct {
 	Copy    string        `json:",omitempty"` // digest of the manifest of what the host has
+	Unread  string        `json:",omitempty"` // in place of Copy: the path, where not all content is known
 	Content *string       `json:",omitempty"`
 	From    digest.Digest `json:",omitempty"` // chain ID of the other image
 	Src     string        `json:",omitempty"` // in the other image
@@ -227,7 +250,11 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 			}
 			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
 		case op.Content == nil:
-			node.Copy = fmt.Sprintf("sha256:%x", in.listed)
+			if in.open {
+				node.Unread = strconv.QuoteToASCII(b.src.Abs(op.Src))
+			} else {
+				node.Copy = fmt.Sprintf("sha256:%x", in.listed)
+			}
 		}
 		return node, nil
 	case *spec.Install:

@@ -31,7 +31,9 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 	if err != nil {
 		return nil, err
 	}
-	s.identify(l, digest.NewDigest(digest.SHA256, sum), l.toc)
+	if err := s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), l.toc); err != nil {
+		return nil, errors.Join(err, blob.Close())
+	}
 	s.settle(l, func() (*layout.BlobWriter, string, error) { return blob, s.Compression.MediaType, nil })
 	return l, nil
 }
@@ -49,7 +51,7 @@ func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLay
 	sum := sha256.New()
 	toc, err := layer.Pack(ctx, io.MultiWriter(sum, tar), changes)
 	if err == nil {
-		s.identify(l, digest.NewDigest(digest.SHA256, sum), toc)
+		err = s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), toc)
 	}
 	tar.CloseWrite(err)
 	if err != nil {
@@ -110,10 +112,14 @@ func (s *step) newLayer() *builtLayer {
 	return &builtLayer{Layer: image.Layer{CreatedBy: createdBy(s.Step)}, ready: make(chan struct{})}
 }
 
-// identify notes what the layer holds. It has to be called before its blob is complete.
-func (s *step) identify(l *builtLayer, diffID digest.Digest, toc *layer.TOC) {
+// identify notes what the layer holds, and completes the key of the step. It has to be called before the blob is complete.
+func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest, toc *layer.TOC) error {
 	l.DiffID, l.toc = diffID, toc
 	_, _ = s.tocs.get(string(diffID), func() (*layer.TOC, error) { return toc, nil })
+	if !s.unread {
+		return nil
+	}
+	return s.learnKey(ctx, toc)
 }
 
 // settle completes a layer beside what comes next: write makes its blob and says its media type. The blob is made durable and gets

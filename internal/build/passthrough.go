@@ -31,15 +31,12 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 	var file *fs.PathError
 	switch {
 	case err == nil:
-		if s.unread {
-			if err := s.learnKey(); err != nil {
-				return nil, false, errors.Join(err, in.drop())
-			}
+		l = s.newLayer()
+		if err := s.identify(ctx, l, in.diffID, in.toc); err != nil {
+			return nil, false, errors.Join(err, in.drop())
 		}
 		s.taken = true
 		s.noteArchive(s.Step, asIs)
-		l = s.newLayer()
-		s.identify(l, in.diffID, in.toc)
 		s.settle(l, func() (*layout.BlobWriter, string, error) { return in.blob, in.mediaType, nil })
 		if err := in.tree.commit(ctx, stack{l}); err != nil {
 			return nil, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)

@@ -13,6 +13,7 @@ import (
 	"genoci/internal/layer"
 	"genoci/internal/plan"
 	"genoci/internal/snapshot"
+	"genoci/internal/source"
 	"genoci/internal/spec"
 )
 
@@ -54,6 +55,11 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	case l != nil:
 		n.made = n.made.on(l)
 	default:
+		if st.unread {
+			if err := st.learnKey(ctx, nil); err != nil {
+				return err
+			}
+		}
 		if err := st.remember(nil); err != nil {
 			return b.stepError(n, s, err)
 		}
@@ -100,10 +106,11 @@ type step struct {
 	key     cache.Key
 	unread  bool // key is that of a step with an archive that is not read yet
 	started time.Time
-	begun   spec.Op     // the op that was begun last
-	begin   time.Time   // of its execution, by the clock of file systems
-	taken   bool        // an archive was taken as the layer
-	lent    string      // SHA-256 of the busybox that was lent
+	begun   spec.Op   // the op that was begun last
+	begin   time.Time // of its execution, by the clock of file systems
+	taken   bool      // an archive was taken as the layer
+	lent    string    // SHA-256 of the busybox that was lent
+	copied  []copied
 	files   []io.Closer // what the openers of changes read from
 }
 
@@ -129,11 +136,8 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	if l, ok, err := s.passThrough(ctx); ok || err != nil {
 		return l, err
 	}
-	if s.unread {
-		if err := s.complete(ctx, s.n, s.Step, s.ins); err != nil {
-			return nil, err
-		}
-		if err := s.learnKey(); err != nil {
+	if s.unread && s.ins[0].archive.Path != "" { // it could not be taken as it is
+		if err := s.learnKey(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -153,15 +157,33 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	return l, nil
 }
 
-// learnKey computes the key, now that all is known that it covers. That there was such a step is noted: the next
-// time the archive is read before it is decided whether to carry out the step.
-func (s *step) learnKey() (err error) {
+// learnKey computes the key of a step that was begun without it. What was copied is known by the index of the layer, but
+// for what did not come into it; that is read now. That there was such a step is noted: the next time its inputs are
+// read before it is decided whether to carry it out.
+func (s *step) learnKey(ctx context.Context, toc *layer.TOC) (err error) {
+	for _, c := range s.copied {
+		if toc == nil {
+			break
+		}
+		if e, _, ok := toc.Lookup(c.dest); ok && e.Type == layer.TypeFile && e.Size == c.file.Size {
+			s.src.Learn(c.file, e.Digest)
+		}
+	}
+	if err := s.complete(ctx, s.n, s.Step, s.ins); err != nil {
+		return err
+	}
 	if err := s.Cache.Put(s.key, cache.Entry{}); err != nil {
 		return s.stepError(s.n, s.Step, err)
 	}
 	s.unread = false
 	s.key, err = s.Builder.key(s.nodes, s.n, s.Step, s.ins)
 	return err
+}
+
+// copied is a file of the host whose digest is not known, and where the step put it.
+type copied struct {
+	file *source.Node
+	dest string
 }
 
 // compose applies an op that runs nothing.

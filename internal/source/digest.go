@@ -68,6 +68,7 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 	buf := s.buffer()
 	defer s.buffers.Put(buf)
 	h := sha256.New()
+	_, was := statOf(st)
 	for left := st.Size; ; {
 		if err := ctx.Err(); err != nil {
 			return sum, err
@@ -88,6 +89,13 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 		if left == 0 && n < len(*buf) {
 			break
 		}
+	}
+	var after unix.Stat_t
+	if err := ignoringEINTR(func() error { return unix.Fstat(fd, &after) }); err != nil {
+		return sum, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if _, is := statOf(&after); is != was {
+		return sum, changed(path)
 	}
 	h.Sum(sum[:0])
 	s.Stats.put(st, sum, now)

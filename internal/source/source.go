@@ -32,6 +32,8 @@ type Source struct {
 	Report func(url string, done, total int64)
 
 	buffers sync.Pool // of *[]byte, readSize long
+	once    sync.Once
+	begun   time.Time // when the first files were listed
 }
 
 // File is a regular file with known content.
@@ -51,13 +53,20 @@ type Node struct {
 	Link   string      // text of a symlink
 	MTime  int64       // seconds since 1970
 	Inode  string      // what names of one file (hard links) have in common; "" where there is one name
-	Digest [32]byte    // SHA-256; regular files
+	Digest [32]byte    // SHA-256; regular files. Zero where it is not known yet, see List
 
 	stat *unix.Stat_t // regular files whose digest is not known yet
 }
 
-// Open opens a regular file for reading, as File.Open does.
+// Known reports whether the digest of a regular file is known; it is for everything else.
+func (n *Node) Known() bool { return n.stat == nil }
+
+// Open opens a regular file for reading, as File.Open does. Where the digest is not known, a file that is not as it was when it was
+// listed gives the error.
 func (n *Node) Open() (io.ReadCloser, error) {
+	if n.stat != nil {
+		return openUnchanged(n.Path, n.stat)
+	}
 	return File{Name: path.Base(n.Path), Path: n.Path, Size: n.Size, Digest: n.Digest}.Open()
 }
 
@@ -180,15 +189,16 @@ func (f File) check(name, checksum string) error {
 	return nil
 }
 
-// Match returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
+// List returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
 // there is followed), or all matches of a glob, sorted. What exclude matches, below each match, is
 // left out, as are sockets, which skipped is told of. No match at all is an error wrapping
-// fs.ErrNotExist.
-func (s *Source) Match(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
+// fs.ErrNotExist. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
+func (s *Source) List(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
 	paths, err := s.Find(pattern)
 	if err != nil {
 		return nil, err
 	}
+	s.start()
 	w := newWalk(ctx, s.Stats, exclude)
 	matches := make([]Match, len(paths))
 	for i, p := range paths {
@@ -196,7 +206,24 @@ func (s *Source) Match(ctx context.Context, pattern string, exclude []string, sk
 			return nil, err
 		}
 	}
-	return matches, s.digestAll(ctx, matches)
+	return matches, nil
+}
+
+// Digest finds out the digests of all matches that are not known, by reading the files.
+func (s *Source) Digest(ctx context.Context, matches []Match) error { return s.digestAll(ctx, matches) }
+
+// Learn notes the digest of a file that somebody has read by Open, to its end and without an error.
+func (s *Source) Learn(n *Node, sum [32]byte) {
+	if n.stat != nil {
+		s.Stats.put(n.stat, sum, s.start())
+		n.Digest, n.stat = sum, nil
+	}
+}
+
+// start returns when the first files were listed.
+func (s *Source) start() time.Time {
+	s.once.Do(func() { s.begun = time.Now() })
+	return s.begun
 }
 
 // Find returns the absolute paths that a path or glob of a spec names, sorted: at least one. A path that

@@ -131,7 +131,7 @@ func TestMatch(t *testing.T) {
 		{"**/y.*", "", "y.conf:\n  . ---------- 1 a1fce436\ny.o:\n  . ---------- 1 65c74c15\n"},
 		{"odd[1]", "", "odd[1]:\n  . ---------- 3 " + fmt.Sprintf("%.4x", sha256.Sum256([]byte("odd"))) + "\n"},
 	} {
-		ms, err := s.Match(context.Background(), c.pattern, []string{c.exclude}, nil)
+		ms, err := match(s, context.Background(), c.pattern, []string{c.exclude}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", c.pattern, err)
 		}
@@ -146,7 +146,7 @@ func TestMatch(t *testing.T) {
 		}
 	}
 	for _, pattern := range []string{"nothing", "*.none", "dir/[*"} {
-		if _, err := s.Match(context.Background(), pattern, nil, nil); err == nil {
+		if _, err := match(s, context.Background(), pattern, nil, nil); err == nil {
 			t.Errorf("%s: no error", pattern)
 		}
 	}
@@ -167,7 +167,7 @@ func TestMatchSkipsSocketsKeepsHardLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	var skipped []string
-	ms, err := s.Match(context.Background(), "d", nil, func(p string) { skipped = append(skipped, p) })
+	ms, err := match(s, context.Background(), "d", nil, func(p string) { skipped = append(skipped, p) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -525,4 +525,13 @@ func appendTo(t *testing.T, path string) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// match lists what a copy reads, with all digests.
+func match(s *Source, ctx context.Context, pattern string, exclude []string, skipped func(string)) ([]Match, error) {
+	matches, err := s.List(ctx, pattern, exclude, skipped)
+	if err != nil {
+		return nil, err
+	}
+	return matches, s.Digest(ctx, matches)
 }

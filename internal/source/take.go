@@ -1,6 +1,7 @@
 package source
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -40,17 +41,54 @@ func (t *Taking) Done(sum [32]byte) error {
 		}
 		return nil
 	}
-	now, err := statFile(t.File)
+	if err := unchanged(t.File, t.info); err != nil {
+		return err
+	}
+	t.f.Size, t.f.Digest = t.info.Size, sum
+	t.s.Stats.put(t.info, sum, t.begun)
+	return nil
+}
+
+// unchanged returns an error if an open file is not, or not any more, what was.
+func unchanged(f *os.File, was *unix.Stat_t) error {
+	now, err := statFile(f)
 	if err != nil {
 		return err
 	}
-	_, before := statOf(t.info)
-	if _, after := statOf(now); after != before {
-		return changed(t.f.Path)
+	wasKey, before := statOf(was)
+	if key, is := statOf(now); key != wasKey || is != before {
+		return changed(f.Name())
 	}
-	t.f.Size, t.f.Digest = now.Size, sum
-	t.s.Stats.put(t.info, sum, t.begun)
 	return nil
+}
+
+// unchangedReader reads a file, and gives an error instead of its end if that changed meanwhile.
+type unchangedReader struct {
+	*os.File
+	was *unix.Stat_t
+}
+
+// openUnchanged opens the file at path if it is what was.
+func openUnchanged(path string, was *unix.Stat_t) (io.ReadCloser, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unchanged(f, was); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return unchangedReader{f, was}, nil
+}
+
+func (r unchangedReader) Read(p []byte) (int, error) {
+	n, err := r.File.Read(p)
+	if err == io.EOF {
+		if changed := unchanged(r.File, r.was); changed != nil {
+			err = changed
+		}
+	}
+	return n, err
 }
 
 // statFile describes an open file.
