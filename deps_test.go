@@ -38,6 +38,7 @@ type rule struct {
 var policy = map[string]rule{
 	"internal/spec":     {level: 1, imports: "go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
+	"internal/gunzip":   {level: 1, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
 	"internal/unxz":     {level: 1, tests: "github.com/ulikunitz/xz", anyOS: true},
 	"internal/snapshot": {level: 1, imports: "golang.org/x/sys"},
