@@ -49,9 +49,9 @@ var policy = map[string]rule{
 		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
-	"internal/layer": { // unxz: a compression of its table
+	"internal/layer": { // gunzip and unxz: compressions of its table
 		level: 1,
-		imports: "internal/unxz github.com/klauspost/compress" +
+		imports: "internal/gunzip internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},

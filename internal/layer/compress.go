@@ -10,9 +10,10 @@ import (
 	"io"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/gunzip"
 )
 
 // Compression is one way of compressing layers or archives.
@@ -49,7 +50,7 @@ var Compressions = []Compression{
 		Name:      "gzip",
 		MediaType: ocispec.MediaTypeImageLayerGzip,
 		Magic:     []byte{0x1f, 0x8b, 0x08}, // RFC 1952, section 2.3.1; 8 is deflate
-		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) },
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gunzip.NewReader(r) },
 		NewWriter: newGzipWriter,
 		ID:        "gzip level 5 block 1MiB stored 1 compress " + compressVersion,
 	},
@@ -134,7 +135,7 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	}
 	open := c.NewReader
 	if c.Name == "gzip" {
-		open = newPaddedGzipReader
+		open = func(r io.Reader) (io.ReadCloser, error) { return gunzip.NewPaddedReader(r) }
 	}
 	rc, err := open(br)
 	if err != nil {
@@ -192,65 +193,6 @@ func noEOF(err error) error {
 	}
 	return err
 }
-
-// paddedGzipReader reads gzip members up to the end or to zero bytes.
-type paddedGzipReader struct {
-	src *bufio.Reader
-	z   *gzip.Reader
-}
-
-func newPaddedGzipReader(r io.Reader) (io.ReadCloser, error) {
-	src := bufio.NewReader(r)
-	z, err := gzip.NewReader(src)
-	if err != nil {
-		return nil, err
-	}
-	z.Multistream(false)
-	return &paddedGzipReader{src, z}, nil
-}
-
-func (p *paddedGzipReader) Read(b []byte) (int, error) {
-	for {
-		n, err := p.z.Read(b)
-		if !errors.Is(err, io.EOF) {
-			return n, err
-		}
-		if err := p.nextMember(); n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-// nextMember goes on to the next member; io.EOF when there is none.
-func (p *paddedGzipReader) nextMember() error {
-	next, err := p.src.Peek(1)
-	switch {
-	case err != nil:
-		return err
-	case next[0] != 0x1f:
-		return p.skipPadding()
-	}
-	if err := p.z.Reset(p.src); err != nil {
-		return fmt.Errorf("after the end of the gzip stream: %w", noEOF(err))
-	}
-	p.z.Multistream(false)
-	return nil
-}
-
-// skipPadding reads zero bytes up to the end, and returns io.EOF.
-func (p *paddedGzipReader) skipPadding() error {
-	for {
-		c, err := p.src.ReadByte()
-		switch {
-		case err != nil:
-			return err
-		case c != 0:
-			return errors.New("garbage after the end of the gzip stream")
-		}
-	}
-}
-
-func (p *paddedGzipReader) Close() error { return p.z.Close() }
 
 func newZstdReader(r io.Reader) (io.ReadCloser, error) {
 	// The decoder holds short sources of known length in memory at once, which bufio hides from it.
