@@ -131,11 +131,11 @@ func TestReadXz(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	data := text(1_500_000)
+	data := text(700_000)
 	for _, options := range []string{
-		"-0", "-6", "-9e", "-T2 --block-size=200KiB", "-T2 -C sha256 --block-size=50KiB", "-T1 --block-size=200KiB", "-C none", "-C crc32",
+		"-0", "-6e", "-T2 --block-size=200KiB", "-T2 -C sha256 --block-size=50KiB", "-T1 --block-size=200KiB", "-C none", "-C crc32",
 		"-T1 --block-list=200KiB,4KiB,100KiB", "-T2 -0 --block-size=64KiB", "--lzma2=preset=6,lc=0,lp=3,pb=0,dict=64KiB",
-		"--lzma2=preset=6,mf=hc3,mode=fast,nice=2,dict=4KiB", "--lzma2=preset=9,nice=273,pb=4,lc=4",
+		"--lzma2=preset=6,mf=hc3,mode=fast,nice=2,dict=4KiB", "--lzma2=preset=6,nice=273,pb=4,lc=4",
 	} {
 		t.Run(options, func(t *testing.T) {
 			cmd := exec.Command("xz", append(strings.Fields(options), "-c")...)
@@ -402,14 +402,22 @@ func FuzzLZMA2(f *testing.F) {
 		if err == nil {
 			return
 		}
-		want, wantErr := readOther(packed[:len(packed)-r.Len()], dictSize)
-		if (err == io.EOF) != (wantErr == nil) || err == io.EOF && !bytes.Equal(got, want) {
-			t.Fatalf("%d bytes, %v; ulikunitz/xz: %d bytes, %v", len(got), err, len(want), wantErr)
-		}
-		if err != io.EOF || len(got) == 0 {
+		packed = packed[:len(packed)-r.Len()]
+		want, wantErr := readOther(packed, dictSize)
+		if err != io.EOF {
+			// It takes an end within a header or a chunk for the end of the sequence.
+			if opened := b.total > int64(len(got)); opened && err == errData && wantErr == nil && int64(len(want)) == b.total {
+				t.Fatalf("%v; ulikunitz/xz decodes all %d bytes", err, len(want))
+			}
 			return
 		}
-		p := partsOf(packed[:len(packed)-r.Len()], got)
+		if wantErr != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%d bytes; ulikunitz/xz: %d bytes, %v", len(got), len(want), wantErr)
+		}
+		if len(got) == 0 {
+			return
+		}
+		p := partsOf(packed, got)
 		checkRead(t, slices.Concat(p.file(), p.file(), p.file()), slices.Concat(got, got, got))
 	})
 }
