@@ -658,7 +658,7 @@ func TestBlobFails(t *testing.T) {
 			change(b)
 			b.KeepGoing = keepGoing
 		}
-		_, err := w.try("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\nc: {base: b, labels: {l: c}}\n")
+		_, err := w.try("a: {copy: {content: A, dest: /a}}\nb: {base: a, copy: {content: B, dest: /b}}\n")
 		var step *StepError
 		if !errors.Is(err, full) || !errors.As(err, &step) || step.Target != "a" {
 			t.Errorf("keep going %v: %v", keepGoing, err)

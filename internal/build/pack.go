@@ -29,6 +29,7 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 		return err
 	}, sum)
 	if err != nil {
+		_ = s.n.below.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
 		return nil, err
 	}
 	if err := s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), l.toc); err != nil {
@@ -43,22 +44,36 @@ func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLay
 	tar, l := newSpool(s.Cache.Temp), s.newLayer()
 	s.settle(l, func() (*layout.BlobWriter, string, error) {
 		blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
-			_, err := copyBuffer(z, tar)
+			_, err := io.Copy(z, tar) // into the blocks of the compressor
 			return err
 		})
 		return blob, s.Compression.MediaType, errors.Join(err, tar.CloseRead(err))
 	})
-	sum := sha256.New()
-	toc, err := layer.Pack(ctx, io.MultiWriter(sum, tar), changes)
-	if err == nil {
-		err = s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), toc)
-	}
+	err := s.makeTar(ctx, l, tar, changes)
 	tar.CloseWrite(err)
 	if err != nil {
 		<-l.ready
 		return nil, err
 	}
 	return l, nil
+}
+
+// makeTar writes the tar of a layer, hashed beside that, and notes what it holds.
+func (s *step) makeTar(ctx context.Context, l *builtLayer, tar io.Writer, changes []layer.Change) error {
+	none, err := layer.CompressionByName("none")
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	w, err := none.NewWriter(tar, sum)
+	if err != nil {
+		return err
+	}
+	toc, err := layer.Pack(ctx, w, changes)
+	if err := firstError(err, w.Close()); err != nil {
+		return err
+	}
+	return s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), toc)
 }
 
 // packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs it.

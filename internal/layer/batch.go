@@ -101,7 +101,7 @@ func (r *batchReader) cut() *batch {
 		}
 		size += tarBlock
 	}
-	b.data = slices.Grow(b.data, max(size, batchSize))
+	b.data = slices.Grow(b.data, size)
 	r.begin = b.end
 	if b.large {
 		r.begin++

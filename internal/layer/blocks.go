@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"io"
 	"runtime"
 	"sync"
@@ -15,6 +16,9 @@ type blockCoding struct {
 	newCoder func() (blockCoder, error) // nil: blocks are written as they are
 	trailer  func(size int64) []byte    // what stands behind the last block of size bytes in all; nil for nothing
 }
+
+// maxCoders is how many goroutines of a blockWriter compress, at most: each takes memory for two blocks, and there may be a blockWriter for each core.
+const maxCoders = 16
 
 // blockCoder compresses one block after another. Each goroutine has its own.
 type blockCoder interface {
@@ -71,16 +75,39 @@ func (w *blockWriter) Write(p []byte) (int, error) {
 		if &part[0] != &rest[0] {
 			copy(part, rest)
 		}
-		w.now.buf = w.now.buf[:len(w.now.buf)+len(part)]
 		rest = rest[len(part):]
-		if len(w.now.data()) < w.blockCoding.size {
-			continue
-		}
-		if err := w.next(); err != nil {
+		if err := w.filled(len(part)); err != nil {
 			return len(p) - len(rest), err
 		}
 	}
 	return len(p), nil
+}
+
+// ReadFrom implements io.ReaderFrom: io.Copy reads into the blocks.
+func (w *blockWriter) ReadFrom(r io.Reader) (n int64, err error) {
+	for {
+		part := w.room()
+		m, rerr := r.Read(part[:cap(part)])
+		n += int64(m)
+		if err := w.filled(m); err != nil {
+			return n, err
+		}
+		switch {
+		case errors.Is(rerr, io.EOF):
+			return n, nil
+		case rerr != nil:
+			return n, rerr
+		}
+	}
+}
+
+// filled says that n bytes more are in the block that is filled, and passes it on if it is full.
+func (w *blockWriter) filled(n int) error {
+	w.now.buf = w.now.buf[:len(w.now.buf)+n]
+	if len(w.now.data()) < w.blockCoding.size {
+		return nil
+	}
+	return w.next()
 }
 
 // room returns an empty buffer with room for at least a byte. What is put there and written right then is not copied.
@@ -147,7 +174,7 @@ func (w *blockWriter) pass(b *codedBlock) {
 
 // start starts the goroutines: one for each core, one for the taps, one for writing.
 func (w *blockWriter) start() error {
-	procs := runtime.GOMAXPROCS(0)
+	procs := min(runtime.GOMAXPROCS(0), maxCoders)
 	var coders []blockCoder
 	for len(coders) < procs && w.newCoder != nil {
 		c, err := w.newCoder()
@@ -156,7 +183,7 @@ func (w *blockWriter) start() error {
 		}
 		coders = append(coders, c)
 	}
-	most := 2*procs + 2
+	most := procs + 4 // one is filled, one is written, two wait
 	w.free, w.order = make(chan *codedBlock, most), make(chan *codedBlock, most)
 	w.work, w.tapped = make(chan *codedBlock, most), make(chan *codedBlock, most)
 	for _, c := range coders {
