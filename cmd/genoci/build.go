@@ -157,7 +157,7 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	}, nil
 }
 
-// enterFor brings the process into a namespace of its own if b needs one to build p. The program then starts anew in it. What is known to fail
+// enterFor brings the process into a namespace of its own if b needs one to build p. The program may start anew in it. What is known to fail
 // is told before anything is built; not so with KeepGoing, since then the others are to be built.
 func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan) error {
 	if sandbox.Inside() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -194,6 +195,30 @@ func (c *calls) program() (*os.File, error) {
 		return nil, fmt.Errorf("write a program: %w", err)
 	}
 	return f, nil
+}
+
+// startBare starts the process without standard files, under that name, and returns the socket at
+// whose other end callsFD is.
+func (c *calls) startBare(name string, sys *syscall.SysProcAttr) (pid int, conn *os.File, err error) {
+	program, err := c.program()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer program.Close()
+	conn, other, err := socketPair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer other.Close()
+	const none = ^uintptr(0)
+	pid, err = syscall.ForkExec(procFD(program), []string{name}, &syscall.ProcAttr{
+		Dir: "/", Files: []uintptr{none, none, none, other.Fd()}, Sys: sys,
+	})
+	if err != nil {
+		conn.Close()
+		return 0, nil, err
+	}
+	return pid, conn, nil
 }
 
 // procFD is the path by which a process opens, or executes, a file that it has open.

@@ -460,8 +460,9 @@ func TestOwnProgram(t *testing.T) {
 			t.Errorf("%s: got %v, %q", program, out.err, out.stdout+out.stderr)
 		}
 	}
-	program, err := initProgram()
+	program, err := initCalls().program()
 	must(t, err)
+	defer program.Close()
 	again, err := os.OpenFile(procFD(program), os.O_RDWR, 0)
 	must(t, err)
 	defer again.Close()

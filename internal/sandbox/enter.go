@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,20 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter returns nil when the process already is in a mount namespace of genoci's own. Otherwise it
-// starts the program again, with the same arguments, environment, standard files and terminal, in
-// such a namespace, whose mounts no other process sees. It returns an error only where no such
-// namespace can be had; the error says what the machine lacks and how to mend it, and wraps
-// ErrUnsupported.
+// Enter returns nil when the process is in a mount namespace of genoci's own, whose mounts no other
+// process sees. It returns an error only where no such namespace can be had; the error says what
+// the machine lacks and how to mend it, and wraps ErrUnsupported.
 //
-// For root, also in a container, the program takes the place of this process. For others it runs as
-// a child of it, in a user namespace where it is root and has the caller's whole ranges of
-// subordinate ids (subuid(5)). Enter then passes signals on to it, waits, and exits as it did: with
-// its exit status, or killed by the same signal. When this process is killed, so is the child. It
-// keeps the caller's supplementary groups, so that it can reach what the caller can.
+// For root, also in a container, the process moves there. Where that cannot be, and for others,
+// Enter does not return: it starts the program again, with the same arguments, environment,
+// standard files and terminal.
 //
-// The program begins anew: call Enter before anything is read from standard input or a pipe, and
-// before anything is written.
+// For others than root that is a child of this process, in a user namespace where it is root and
+// has the caller's whole ranges of subordinate ids (subuid(5)). Enter then passes signals on to it,
+// waits, and exits as it did: with its exit status, or killed by the same signal. When this process
+// is killed, so is the child. It keeps the caller's supplementary groups, so that it can reach what
+// the caller can.
+//
+// The program may begin anew: call Enter before anything is read from standard input or a pipe, and
+// before anything is written. It may have to leave the working folder for a moment: nothing else
+// may need that meanwhile.
 func Enter() error {
 	switch {
 	case entered:
@@ -39,17 +43,94 @@ func Enter() error {
 	}
 }
 
-// enterAsRoot executes the program in place of this process, in a new mount namespace.
+// enterAsRoot moves the process into a new mount namespace. Where it cannot take all of its threads
+// there, it executes the program in its place.
 func enterAsRoot() error {
-	// Only this thread moves; it is the one that is left by execve(2). It is of no use for anything
-	// else even if that fails.
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return noMountNamespace(err)
-	}
-	if err := receiveMounts(); err != nil {
+	dir, dirErr := os.Getwd()
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return noMountNamespace(err)
+		}
+		if err := receiveMounts(); err != nil {
+			return err
+		}
+		if err := cmp.Or(dirErr, moveThreads(dir)); err != nil {
+			return execAgain()
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
+	entered = true
+	return os.Chdir(dir)
+}
+
+// standpoint returns where the root and the working folder of this thread are.
+func standpoint() (at [2]spot, err error) {
+	for i, name := range []string{"/", "."} {
+		var st unix.Statx_t
+		const mask = unix.STATX_INO | unix.STATX_MNT_ID
+		if err := unix.Statx(unix.AT_FDCWD, name, 0, mask, &st); err != nil {
+			return at, &os.PathError{Op: "statx", Path: name, Err: err}
+		}
+		at[i] = spot{st.Mnt_id, st.Ino}
+	}
+	return at, nil
+}
+
+// spot is a folder in a mount.
+type spot struct{ mount, inode uint64 }
+
+// moveThreads brings all threads to the mount namespace that this one has made; their working folder
+// is then the root. It fails, with no other thread moved, where the process has another root
+// than the namespace, as in a chroot, or dir is no path to its working folder.
+func moveThreads(dir string) error {
+	before, err := standpoint()
+	if err != nil {
+		return err
+	}
+	// A thread that shares its root and working folder with others may not join a mount namespace, but
+	// it may join two kinds of namespaces of a process at once (setns(2)): a process is needed.
+	var c calls
+	c.wait(callsFD, 1)
+	pidfd := -1
+	pid, conn, err := c.startBare("genoci-enter", &syscall.SysProcAttr{PidFD: &pidfd})
+	if err != nil {
+		return err
+	}
+	defer reap(pid)
+	defer conn.Close() // which ends it
+	defer unix.Close(pidfd)
+	const kinds = unix.CLONE_NEWNS | unix.CLONE_NEWUTS
+	var after [2]spot
+	err = onThread(func() error { // to see where it would lead
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return os.NewSyscallError("unshare", err)
+		}
+		if err := unix.Setns(pidfd, kinds); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
+		if err := unix.Chdir(dir); err != nil {
+			return &os.PathError{Op: "chdir", Path: dir, Err: err}
+		}
+		after, err = standpoint()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if before != after {
+		return errors.New("another root or working folder")
+	}
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETNS, uintptr(pidfd), kinds, 0); errno != 0 {
+		return os.NewSyscallError("setns", errno)
+	}
+	return nil
+}
+
+// execAgain executes the program in place of this process, in the mount namespace of this thread.
+func execAgain() error {
 	ns, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/thread-self/ns/mnt", Err: err}

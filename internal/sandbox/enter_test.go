@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
@@ -27,6 +29,10 @@ func helpEnter() int {
 			fmt.Println(err)
 			return 98
 		}
+	}
+	dir, _ := os.Getwd()
+	if os.Args[1] == "threads" {
+		startThreads()
 	}
 	signals := make(chan os.Signal, 1)
 	if entered { // signals to the outer process are for Enter
@@ -43,6 +49,11 @@ func helpEnter() int {
 	switch os.Args[1] {
 	case "exit", "twice":
 		return 7
+	case "list":
+		names, _ := filepath.Glob("/mnt/chroot*")
+		fmt.Println(strings.Join(names, " "))
+	case "threads":
+		return helpThreads(dir)
 	case "kill":
 		unix.Kill(os.Getpid(), unix.SIGTERM)
 		select {}
@@ -118,6 +129,105 @@ func TestEnterAsUser(t *testing.T) {
 	if _, state := enter(t, as, "kill"); state.Sys().(syscall.WaitStatus).Signal() != unix.SIGTERM {
 		t.Errorf("got %v, want SIGTERM", state)
 	}
+}
+
+// TestEnterThreads: all threads move, also those that are just being started, and the working folder
+// stays.
+func TestEnterThreads(t *testing.T) {
+	if errEnter != nil {
+		lacking(t, "userns", errEnter)
+	}
+	for range 20 {
+		cmd := helper(t, "enter", "threads")
+		cmd.Dir = t.TempDir()
+		out, err := cmd.Output()
+		if err != nil || strings.Count(string(out), "\n") != 1 {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+}
+
+// startThreads goes on starting threads for a while, and returns before.
+func startThreads() {
+	for range 8 {
+		go func() {
+			for range 20 {
+				go func() { // each sleeps in a thread of its own
+					runtime.LockOSThread()
+					_ = unix.Nanosleep(&unix.Timespec{Sec: 1}, nil)
+				}()
+				time.Sleep(100 * time.Microsecond)
+			}
+		}()
+	}
+	time.Sleep(time.Millisecond)
+}
+
+// helpThreads compares the namespaces and working folders of all threads with its own. One that only
+// was there for Enter may take a while to end.
+func helpThreads(dir string) int {
+	here, err := os.Getwd()
+	if err != nil || here != dir {
+		fmt.Printf("in %s, not %s: %v\n", here, dir, err)
+	}
+	own, _ := os.Readlink("/proc/self/ns/mnt")
+	var elsewhere []string
+	for range 100 {
+		tasks, err := filepath.Glob("/proc/self/task/*")
+		if err != nil || len(tasks) < 2 {
+			fmt.Println(tasks, err)
+		}
+		elsewhere = nil
+		for _, task := range tasks {
+			ns, err := os.Readlink(filepath.Join(task, "ns/mnt"))
+			cwd, cwdErr := os.Readlink(filepath.Join(task, "cwd"))
+			if err == nil && cwdErr == nil && (ns != own || cwd != dir) { // it has not ended
+				elsewhere = append(elsewhere, fmt.Sprint(task, " is in ", ns, " and ", cwd, "\n"))
+			}
+		}
+		if len(elsewhere) == 0 {
+			return 0
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Print(elsewhere)
+	return 0
+}
+
+// TestEnterChroot: a process with another root than its namespace keeps it.
+func TestEnterChroot(t *testing.T) {
+	if errEnter != nil {
+		lacking(t, "userns", errEnter)
+	}
+	cmd := helper(t, "chroot", t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	out, err := cmd.Output()
+	if lines := strings.Split(string(out), "\n"); err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "inside=true ") || lines[1] != "/mnt/chroot" {
+		t.Errorf("got %s, %v", out, err)
+	}
+}
+
+// helpChroot enters with a copy of the root as its root, in which /mnt is another one.
+func helpChroot() int {
+	root := os.Args[1]
+	err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("/", root, "", unix.MS_REC|unix.MS_BIND, ""),
+		unix.Mount("none", root+"/mnt", "tmpfs", 0, ""),
+		os.Mkdir(root+"/mnt/chroot", 0o755))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	cmd := exec.Command("/proc/self/exe", "list")
+	cmd.Env = append(os.Environ(), helperEnv+"=enter")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	cmd.Dir = "/"
+	if err := cmd.Run(); err != nil {
+		fmt.Println(err)
+	}
+	return 0
 }
 
 // TestEnterPassesSignals: a signal to the outer process gets to the inner one.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -42,31 +41,14 @@ func initCalls() *calls {
 	return c
 }
 
-var initProgram = sync.OnceValues(func() (*os.File, error) { return initCalls().program() })
-
 // startInit starts the init process in the namespaces of this thread. It is killed when the thread
 // ends.
 func startInit() (*initProcess, error) {
-	program, err := initProgram()
+	pid, conn, err := initCalls().startBare("genoci-init", &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL})
 	if err != nil {
-		return nil, err
-	}
-	own, other, err := socketPair(unix.SOCK_SEQPACKET)
-	if err != nil {
-		return nil, err
-	}
-	defer other.Close()
-	const none = ^uintptr(0)
-	pid, err := syscall.ForkExec(procFD(program), []string{"genoci-init"}, &syscall.ProcAttr{
-		Dir:   "/",
-		Files: []uintptr{none, none, none, other.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
-	})
-	if err != nil {
-		own.Close()
 		return nil, fmt.Errorf("start in new namespaces: %w", err)
 	}
-	p := &initProcess{pid: pid, conn: own, proc: -1}
+	p := &initProcess{pid: pid, conn: conn, proc: -1}
 	if p.proc, err = p.receive(); err != nil {
 		p.end()
 		return nil, fmt.Errorf("start in new namespaces: %w", err)
@@ -103,13 +85,18 @@ func (p *initProcess) kill() { _ = unix.Kill(p.pid, unix.SIGKILL) }
 // end kills the process, and waits until it is gone.
 func (p *initProcess) end() {
 	p.kill()
-	for {
-		if _, err := unix.Wait4(p.pid, nil, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	reap(p.pid)
 	unix.Close(p.proc)
 	p.conn.Close()
+}
+
+// reap waits for a child.
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // loopbackUp brings up the loopback device of the thread's network namespace (netdevice(7)).

@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 // helpers are what tests do in processes of their own.
 var helpers = map[string]func() int{
 	"enter":    helpEnter,
+	"chroot":   helpChroot,
 	"run":      helpRun,
 	"leaks":    helpLeaks,
 	"maskproc": helpMaskProc,

@@ -36,7 +36,7 @@ const (
 	roleProbe = "probe" // as roleUser, but only to see whether it can be done
 )
 
-// entered is set by Init, and by nothing else, in a copy that Enter started.
+// entered is set by Enter, or by Init in a copy that Enter started.
 var entered bool
 
 // Init turns the process into what Enter started it for, if it did. Call it before anything else. In
