@@ -142,6 +142,30 @@ func TestTouched(t *testing.T) {
 	}
 }
 
+// TestMayHaveLinks: a whiteout is no file, though the kernel makes all of them links of one.
+func TestMayHaveLinks(t *testing.T) {
+	d := openDriver(t, t.TempDir())
+	commit(t, d, "", "base", makes(t, "a file\n b file\n c/d file"))
+	tree := newTree(t, d, "base").(*mounted)
+	at := func(name string) string { return filepath.Join(tree.Dir(), name) }
+	expect := func(want bool) {
+		t.Helper()
+		if links, err := mayHaveLinks(tree.diff()); links != want || err != nil {
+			t.Errorf("got %v, %v, want %v", links, err, want)
+		}
+	}
+	must(t, os.Remove(at("a")), os.Remove(at("b")), os.WriteFile(at("c/d"), nil, 0o644))
+	expect(false)
+	must(t, os.Link(at("c/d"), at("e")))
+	expect(true)
+	must(t, os.Remove(at("e")))
+	expect(false)
+	for i := range 1000 {
+		must(t, os.WriteFile(at(fmt.Sprint("c/", i)), nil, 0o644))
+	}
+	expect(true)
+}
+
 // TestOptions: nothing is left to the kernel's defaults (traps O1, O2).
 func TestOptions(t *testing.T) {
 	d := openDriver(t, t.TempDir())
@@ -353,6 +377,32 @@ func TestOnOverlay(t *testing.T) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not say %q:\n%v", part, err)
 		}
+	}
+}
+
+// TestProbeOnce: what worked is not tried again, until the machine starts anew or the file system is another.
+func TestProbeOnce(t *testing.T) {
+	d := openDriver(t, t.TempDir())
+	commit(t, d, "", "base", makes(t, "f file"))
+	dir := filepath.Join(newTree(t, d, "base").Dir(), "dir") // a try would fail here
+	must(t, os.Mkdir(dir, 0o700))
+	now, err := circumstances(dir)
+	must(t, err)
+	for _, test := range []struct {
+		note  string
+		tried bool
+	}{{now, false}, {"", true}, {now[:len(now)-1], true}, {"boot another\n" + now[strings.Index(now, "device"):], true}} {
+		must(t, os.WriteFile(filepath.Join(dir, "probed"), []byte(test.note), 0o600))
+		if _, err := open(dir); errors.Is(err, snapshot.ErrUnsupported) != test.tried || err != nil && !test.tried {
+			t.Errorf("%q: %v, want a try: %v", test.note, err, test.tried)
+		}
+	}
+	dir = t.TempDir()
+	openDriver(t, dir)
+	now, err = circumstances(dir)
+	must(t, err)
+	if note, err := os.ReadFile(filepath.Join(dir, "probed")); err != nil || string(note) != now {
+		t.Errorf("noted: %q, %v, want %q", note, err, now)
 	}
 }
 

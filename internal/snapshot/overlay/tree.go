@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"genoci/internal/snapshot"
 )
 
@@ -91,13 +93,17 @@ func (t *mounted) unmount(by func(path string) error) error {
 
 // Touched implements snapshot.Toucher: it yields what the upper folder has.
 //
-// It mounts the tree anew. A mount gives a file that it copied up the inode number that it had before, but a hard link that
-// was then made of it another one, wherever the kernel cannot note down where the file came from, as in user namespaces.
+// It mounts the tree anew if there may be hard links in it. A mount gives a file that it copied up the inode number that it
+// had before, but a hard link that was then made of it another one, wherever the kernel cannot note down where the file came
+// from, as in user namespaces.
 func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := t.unmount(snapshot.Unmount)
-		if err == nil {
-			err = t.mount()
+		links, err := mayHaveLinks(t.diff())
+		if err == nil && links {
+			err = t.unmount(snapshot.Unmount)
+			if err == nil {
+				err = t.mount()
+			}
 		}
 		if err == nil {
 			err = t.walk(ctx, yield)
@@ -106,6 +112,29 @@ func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 			yield("", err)
 		}
 	}
+}
+
+// mayHaveLinks reports whether a file in the folder has more than one name. Of a large folder it does not look at
+// everything, but says yes: to mount anew takes no longer than to look at so much.
+func mayHaveLinks(dir string) (bool, error) {
+	const large = 1000
+	seen, links := 0, false
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(name, &st); err != nil {
+			return &fs.PathError{Op: "lstat", Path: name, Err: err}
+		}
+		seen++
+		whiteout := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 // the kernel makes them links of one
+		if links = st.Nlink > 1 && !whiteout || seen == large; links {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return links, err
 }
 
 func (t *mounted) walk(ctx context.Context, yield func(string, error) bool) error {
