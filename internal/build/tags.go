@@ -17,13 +17,13 @@ func (b *Builder) moveTags(ctx context.Context, p *plan.Plan, nodes nodes, res *
 	tags := map[string][]string{}
 	err := b.Layout.Update(ctx, func(x *layout.Index) error {
 		clear(tags)
-		before := x.Tags()
+		highest := highestDated(x.Tags(), date)
 		for _, img := range p.Images {
 			n := nodes[img]
 			if n.result == nil || img.Target.BuildOnly {
 				continue
 			}
-			names := append([]string{img.Target.Name, datedTag(before, img.Target.Name, date)}, img.Target.Tags...)
+			names := append([]string{img.Target.Name, datedTag(highest, img.Target.Name, date)}, img.Target.Tags...)
 			for _, name := range names {
 				x.Set(name, n.img.Descriptor)
 			}
@@ -41,15 +41,22 @@ func (b *Builder) moveTags(ctx context.Context, p *plan.Plan, nodes nodes, res *
 }
 
 // datedTag returns NAME-DATE_N, N being one more than the highest that stands there.
-func datedTag(tags []layout.Tag, name, date string) string {
-	prefix := name + "-" + date + "_"
-	highest := 0
+func datedTag(highest map[string]int, name, date string) string {
+	return name + "-" + date + "_" + strconv.Itoa(highest[name]+1)
+}
+
+// highestDated returns the highest N of the tags NAME-DATE_N, by name.
+func highestDated(tags []layout.Tag, date string) map[string]int {
+	highest := map[string]int{}
 	for _, t := range tags {
-		if rest, ok := strings.CutPrefix(t.Name, prefix); ok {
-			if n, err := strconv.Atoi(rest); err == nil && strconv.Itoa(n) == rest {
-				highest = max(highest, n)
-			}
+		at := strings.LastIndexByte(t.Name, '_')
+		if at < 0 {
+			continue
+		}
+		name, ok := strings.CutSuffix(t.Name[:at], "-"+date)
+		if n, err := strconv.Atoi(t.Name[at+1:]); ok && err == nil && strconv.Itoa(n) == t.Name[at+1:] {
+			highest[name] = max(highest[name], n)
 		}
 	}
-	return prefix + strconv.Itoa(highest+1)
+	return highest
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -138,7 +139,7 @@ func unmarshalBoth(data []byte, a, b any) error {
 
 // matches reports how data differs from what d says of it.
 func matches(data []byte, d v1.Descriptor) error {
-	if err := d.Digest.Validate(); err != nil {
+	if err := CheckDigest(d.Digest); err != nil {
 		return fmt.Errorf("digest %q: %w", d.Digest, err)
 	}
 	if int64(len(data)) != d.Size {
@@ -159,7 +160,7 @@ func check(m v1.Manifest, c Config) error {
 		return fmt.Errorf("config: rootfs.type is %q, not %q", c.RootFS.Type, "layers")
 	}
 	for i, d := range c.RootFS.DiffIDs {
-		if err := d.Validate(); err != nil {
+		if err := CheckDigest(d); err != nil {
 			return fmt.Errorf("config: rootfs.diff_ids[%d]: %q: %w", i, d, err)
 		}
 	}
@@ -202,11 +203,25 @@ func checkDescriptor(d v1.Descriptor) error {
 	if d.MediaType == "" {
 		return errors.New("mediaType is missing")
 	}
-	if err := d.Digest.Validate(); err != nil && !errors.Is(err, digest.ErrDigestUnsupported) {
+	if err := CheckDigest(d.Digest); err != nil && !errors.Is(err, digest.ErrDigestUnsupported) {
 		return fmt.Errorf("digest %q: %w", d.Digest, err)
 	}
 	if d.Size < 0 {
 		return fmt.Errorf("size is %d", d.Size)
+	}
+	return nil
+}
+
+// CheckDigest is d.Validate, without its regular expressions for a SHA-256 that is well formed: a build looks at thousands.
+func CheckDigest(d digest.Digest) error {
+	hex, ok := strings.CutPrefix(string(d), "sha256:")
+	if !ok || len(hex) != 64 {
+		return d.Validate()
+	}
+	for i := range len(hex) {
+		if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return d.Validate()
+		}
 	}
 	return nil
 }

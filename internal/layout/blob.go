@@ -12,11 +12,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/image"
 )
 
 // blobPath returns where a blob lies. The digest must be valid: a foreign file may say anything.
 func (l *Layout) blobPath(d digest.Digest) (string, error) {
-	if err := d.Validate(); err != nil {
+	if err := image.CheckDigest(d); err != nil {
 		return "", fmt.Errorf("blob %q: %w", d, err)
 	}
 	return l.path(v1.ImageBlobsDir, d.Algorithm().String(), d.Encoded()), nil
@@ -55,7 +57,7 @@ func (l *Layout) Has(desc v1.Descriptor) bool {
 // Verified returns a reader of r that gives an error instead of EOF where size or digest are not as desc says.
 // It reads at most one byte more than the size.
 func Verified(r io.Reader, desc v1.Descriptor) io.Reader {
-	if err := desc.Digest.Validate(); err != nil {
+	if err := image.CheckDigest(desc.Digest); err != nil {
 		return &verified{err: fmt.Errorf("blob %q: %w", desc.Digest, err)}
 	}
 	return &verified{r: r, desc: desc, left: desc.Size, hash: desc.Digest.Algorithm().Hash()}
@@ -168,6 +170,7 @@ func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return v1.Descriptor{}, err
 	}
+	w.l.wrote.Store(true)
 	f := w.f
 	w.f = nil
 	return desc, f.Close()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
@@ -46,6 +47,10 @@ func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
 	if err != nil {
 		return err
 	}
+	before := map[digest.Digest]bool{}
+	for _, e := range x.entries {
+		before[e.desc.Digest] = true
+	}
 	if err := edit(x); err != nil || !x.changed {
 		return err
 	}
@@ -53,8 +58,11 @@ func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
 	if err != nil {
 		return err
 	}
-	if err := l.syncBlobs(); err != nil {
-		return err
+	// The names of blobs that the index reached before were made durable then, unless they had to be made again.
+	if l.wrote.Load() || slices.ContainsFunc(x.entries, func(e entry) bool { return !before[e.desc.Digest] }) {
+		if err := l.syncBlobs(); err != nil {
+			return err
+		}
 	}
 	return replaceFile(l.path(v1.ImageIndexFile), data)
 }
@@ -87,6 +95,9 @@ type Index struct {
 	members []member // of the object, in the order of the file
 	entries []entry
 	changed bool
+
+	places map[string]int // of the first entry of each name; nil: to be made
+	twice  bool           // a name has several entries
 }
 
 // member is a name of a JSON object with its value. That of "manifests" is made of Index.entries.
@@ -127,13 +138,34 @@ func (x *Index) Set(name string, desc v1.Descriptor) {
 	if err != nil {
 		panic(err) // a descriptor holds nothing that has no JSON form
 	}
-	at := slices.IndexFunc(x.entries, func(e entry) bool { return e.name() == name })
-	if at < 0 {
-		at = len(x.entries)
-	}
-	x.Remove(name)
-	x.entries = slices.Insert(x.entries, at, entry{raw, desc})
 	x.changed = true
+	x.place()
+	at, ok := x.places[name]
+	switch {
+	case !ok:
+		x.places[name] = len(x.entries)
+		x.entries = append(x.entries, entry{raw, desc})
+	case x.twice:
+		x.Remove(name)
+		x.entries = slices.Insert(x.entries, at, entry{raw, desc})
+	default:
+		x.entries[at] = entry{raw, desc}
+	}
+}
+
+// place finds the entries of all names, unless their places are known.
+func (x *Index) place() {
+	if x.places != nil {
+		return
+	}
+	x.places, x.twice = make(map[string]int, len(x.entries)), false
+	for i, e := range x.entries {
+		if _, ok := x.places[e.name()]; !ok {
+			x.places[e.name()] = i
+		} else if e.name() != "" {
+			x.twice = true
+		}
+	}
 }
 
 // Remove removes the entries of the name and reports whether there were any.
@@ -141,11 +173,20 @@ func (x *Index) Remove(name string) bool {
 	before := len(x.entries)
 	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return e.name() == name })
 	removed := len(x.entries) < before
+	x.places = nil
 	x.changed = x.changed || removed
 	return removed
 }
 
 func parseIndex(data []byte) (*Index, error) {
+	if x, ok := parsePlain(data); ok {
+		return x, nil
+	}
+	return parseAny(data)
+}
+
+// parseAny parses an index.json of any form.
+func parseAny(data []byte) (*Index, error) {
 	if _, err := image.ParseIndex(data); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -85,7 +86,7 @@ func TestSetAndRemove(t *testing.T) {
 				x.Set(name, old)
 			}
 			x.entries[2] = x.entries[0] // a second entry of a name
-			x.changed = false
+			x.changed, x.places = false, nil
 			if !test.edit(x) || x.changed != test.changed {
 				t.Errorf("changed: %t, want %t", x.changed, test.changed)
 			}
@@ -157,6 +158,9 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if x, ok := parsePlain(data); ok {
+			same(t, data, x)
+		}
 		before := foreign(t, x)
 		x.Set("genoci-fuzz", desc)
 		encoded, err := x.encode()
@@ -183,6 +187,102 @@ func FuzzIndex(f *testing.F) {
 			t.Error("the tag cannot be removed")
 		}
 	})
+}
+
+// same compares an index that was parsed in the short way with what the long way makes of it.
+func same(t *testing.T, data []byte, x *Index) {
+	t.Helper()
+	want, err := parseAny(data)
+	if err != nil {
+		t.Fatalf("taken, but it is wrong: %v\n%s", err, data)
+	}
+	if d := cmp.Diff(want.Tags(), x.Tags()); d != "" {
+		t.Errorf("tags of\n%s\n%s", data, d)
+	}
+	for i, e := range want.entries {
+		if string(e.raw) != string(x.entries[i].raw) || !cmp.Equal(e.desc, x.entries[i].desc) {
+			t.Errorf("entry %d of %s: %s, want %s", i, data, x.entries[i].raw, e.raw)
+		}
+	}
+	wantText, _ := want.encode()
+	text, _ := x.encode()
+	if string(text) != string(wantText) {
+		t.Errorf("%s becomes %s", data, text)
+	}
+}
+
+// What genoci writes is read in the short way; what is only like it, in the long way.
+func TestParsePlain(t *testing.T) {
+	sum := digest.FromString("x").String()
+	one := `{"mediaType":"a/b","digest":"` + sum + `","size":12,"annotations":{"org.opencontainers.image.ref.name":"web","k":"v"}}`
+	index := func(entries string) string {
+		return `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[` + entries + `]}`
+	}
+	for text, plain := range map[string]bool{
+		index(""):              true,
+		index(one):             true,
+		index(one + "," + one): true,
+		index(`{"mediaType":"a/b","digest":"` + sum + `","size":0}`): true,
+		index(strings.Replace(one, "12", "999999999999999999", 1)):   true,
+		index(one) + "\n": false,
+		index(one + ","):  false,
+		index("," + one):  false,
+		index(one) + "x":  false,
+		index(one)[:100]:  false,
+		strings.Replace(index(one), ":2", ":3", 1):                                       false,
+		index(strings.Replace(one, "12", "012", 1)):                                      false,
+		index(strings.Replace(one, "12", "1.5", 1)):                                      false,
+		index(strings.Replace(one, "12", "-1", 1)):                                       false,
+		index(strings.Replace(one, "12", "99999999999999999999", 1)):                     false,
+		index(strings.Replace(one, "a/b", "", 1)):                                        false,
+		index(strings.Replace(one, "web", `w\"b`, 1)):                                    false,
+		index(strings.Replace(one, "web", "w\u00e4b", 1)):                                false,
+		index(strings.Replace(one, "web", "w\xffb", 1)):                                  false,
+		index(strings.Replace(one, "sha256:", "sha256:z", 1)):                            false,
+		index(strings.Replace(one, `"size"`, `"Size"`, 1)):                               false,
+		index(strings.Replace(one, `,"annotations"`, `,"platform":{},"annotations"`, 1)): false,
+		index(strings.Replace(one, `{"org`, `{"a":{},"org`, 1)):                          false,
+		index(`{"mediaType":"a/b","digest":"` + sum + `","size":1,"annotations":{}}`):    false,
+	} {
+		x, ok := parsePlain([]byte(text))
+		if ok != plain {
+			t.Errorf("%s: taken: %v, want %v", text, ok, plain)
+		}
+		if ok {
+			same(t, []byte(text), x)
+		}
+	}
+
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "a")
+	err := l.Update(t.Context(), func(x *Index) error {
+		x.Set("b", x.Tags()[0].Descriptor)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := readFile(t, l.path("index.json"))
+	x, ok := parsePlain([]byte(text))
+	if !ok || len(x.Tags()) != 2 {
+		t.Errorf("not taken: %s", text)
+	}
+}
+
+// Setting many tags costs each of them the same.
+func BenchmarkSet(b *testing.B) {
+	for _, n := range []int{100, 10000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			desc := v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1}
+			for b.Loop() {
+				x := &Index{}
+				for i := range n {
+					x.Set(strconv.Itoa(i), desc)
+					x.Set(strconv.Itoa(i), desc)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/tag")
+		})
+	}
 }
 
 // foreign returns the text of all entries and fields of x but those of the tag that FuzzIndex sets.

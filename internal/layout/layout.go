@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,8 @@ var (
 
 // Layout is an open OCI layout. All methods may be called concurrently, also by several processes.
 type Layout struct {
-	dir string
+	dir   string
+	wrote atomic.Bool // a blob
 
 	mu     sync.Mutex
 	use    *os.File // the folder blobs, locked, while Use holds

@@ -1,0 +1,124 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+)
+
+// parsePlain parses an index.json that has exactly the form that Index.encode gives it, with entries as Index.Set makes them. It is
+// the common one, and each build reads it, with all the tags of earlier builds. ok is false for any other form, right or wrong.
+func parsePlain(data []byte) (x *Index, ok bool) {
+	p := plainText(data)
+	if !p.skip(`{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[`) {
+		return nil, false
+	}
+	x = &Index{members: []member{
+		{"schemaVersion", json.RawMessage("2")},
+		{"mediaType", json.RawMessage(`"` + v1.MediaTypeImageIndex + `"`)},
+		{name: "manifests"},
+	}}
+	for more := !p.skip("]}"); more; {
+		start := p
+		desc, ok := p.descriptor()
+		if !ok {
+			return nil, false
+		}
+		x.entries = append(x.entries, entry{start[:len(start)-len(p)], desc})
+		if more = p.skip(","); !more && !p.skip("]}") {
+			return nil, false
+		}
+	}
+	return x, len(p) == 0
+}
+
+// plainText is JSON without blanks, of which the front is taken.
+type plainText []byte
+
+// skip takes text, and reports whether it is there.
+func (p *plainText) skip(text string) bool {
+	if len(*p) < len(text) || string((*p)[:len(text)]) != text {
+		return false
+	}
+	*p = (*p)[len(text):]
+	return true
+}
+
+// quoted takes a string that stands for itself.
+func (p *plainText) quoted() (string, bool) {
+	if !p.skip(`"`) {
+		return "", false
+	}
+	end := bytes.IndexByte(*p, '"')
+	if end < 0 {
+		return "", false
+	}
+	s := string((*p)[:end])
+	*p = (*p)[end+1:]
+	return s, strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) < 0
+}
+
+// number takes a number of a size.
+func (p *plainText) number() (n int64, ok bool) {
+	digits := 0
+	for digits < len(*p) && (*p)[digits] >= '0' && (*p)[digits] <= '9' {
+		if n > (math.MaxInt64-9)/10 {
+			return 0, false
+		}
+		n = n*10 + int64((*p)[digits]-'0')
+		digits++
+	}
+	ok = digits == 1 || digits > 1 && (*p)[0] != '0'
+	*p = (*p)[digits:]
+	return n, ok
+}
+
+// descriptor takes an entry.
+func (p *plainText) descriptor() (desc v1.Descriptor, ok bool) {
+	if !p.skip(`{"mediaType":`) {
+		return desc, false
+	}
+	if desc.MediaType, ok = p.quoted(); !ok || desc.MediaType == "" || !p.skip(`,"digest":`) {
+		return desc, false
+	}
+	sum, ok := p.quoted()
+	desc.Digest = digest.Digest(sum)
+	if !ok || image.CheckDigest(desc.Digest) != nil || !p.skip(`,"size":`) {
+		return desc, false
+	}
+	if desc.Size, ok = p.number(); !ok {
+		return desc, false
+	}
+	if p.skip(`,"annotations":{`) {
+		if desc.Annotations, ok = p.pairs(); !ok {
+			return desc, false
+		}
+	}
+	return desc, p.skip("}")
+}
+
+// pairs takes the strings of a map up to its brace: one or more.
+func (p *plainText) pairs() (map[string]string, bool) {
+	m := map[string]string{}
+	for {
+		name, ok := p.quoted()
+		if !ok || !p.skip(":") {
+			return nil, false
+		}
+		if m[name], ok = p.quoted(); !ok {
+			return nil, false
+		}
+		if p.skip("}") {
+			return m, true
+		}
+		if !p.skip(",") {
+			return nil, false
+		}
+	}
+}
