@@ -1,0 +1,42 @@
+#!/bin/bash
+# run.sh: builds what the benchmarks need, and runs the parts that are named (scenarios, trace, growth; nothing: only writes the docs).
+#
+#	bench/run.sh scenarios,trace
+#
+# It takes these variables, all of which may be empty:
+#
+#	RUNS       how often each tool does each scenario (3); peers that take more than 12 seconds do it once
+#	SCENARIOS  scenarios by the beginning of their names, separated by commas: "S3,S4 bb"
+#	PEERS      tools beside genoci and the limits, separated by commas: "buildah,umoci raw"
+#	CORPUS     folder of the inputs, which are made there when missing (/var/cache/genoci-bench)
+#	DISK       folder for the file of the disk that is measured on, which takes up to 28 GB while it runs (/var/tmp)
+#	MERGE      1: results of chosen scenarios go into the docs too, among those that are there
+#
+# With SCENARIOS, PEERS or RUNS, results are only printed, unless MERGE is 1.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+parts=${1:-}
+corpus=${CORPUS:-${GENOCI_BENCH_CORPUS:-/var/cache/genoci-bench}}
+choice=(-scenarios "${SCENARIOS:-}" -peers "${PEERS:-}")
+
+go build -trimpath -buildvcs=false -o bin/bench .
+if [ -n "$parts" ]; then
+	case ,${PEERS:-buildkit}, in
+	*,[Bb]uild[Kk]it,*)
+		if [[ $parts == *scenarios* ]]; then
+			version=$(go list -m -f '{{.Version}}' github.com/moby/buildkit)
+			nice -n 10 go build -trimpath -ldflags="-s -w -X github.com/moby/buildkit/version.Version=$version" -o bin/ \
+				github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ||
+				echo "bench: BuildKit cannot be built; it counts as failed" >&2
+		fi
+		;;
+	esac
+	read -ra inputs <<<"$(bin/bench -inputs "${choice[@]}")"
+	./prepare.sh "$corpus" "${inputs[@]}" bb deb
+fi
+
+output=(-results results.json -docs ../docs)
+if [ -n "$parts" ] && [ -n "${SCENARIOS:-}${PEERS:-}${RUNS:-}" ] && [ "${MERGE:-}" != 1 ]; then output=(); fi
+exec bin/bench -parts "$parts" -programs "$(cd .. && pwd)/bin:$PWD/bin" -corpus "$corpus" -disk "${DISK:-/var/tmp}" \
+	-runs "${RUNS:-3}" "${choice[@]}" "${output[@]}"
