@@ -31,8 +31,13 @@ race: ## all tests under the race detector (needs a C compiler)
 fuzz: ## each fuzz target for FUZZTIME
 	test/fuzz.sh $(FUZZTIME)
 
-bench: ## benchmarks COUNT times into bench/new.txt, compared with bench/old.txt
-	mkdir -p bench
+bench: bin/genoci ## genoci and its peers side by side, into docs/benchmarks.md; as root. bench/run.sh lists RUNS, SCENARIOS, PEERS, CORPUS
+	bench/run.sh scenarios,trace
+
+bench-growth: bin/genoci ## how cost grows with sizes, into docs/benchmarks.md; as root
+	bench/run.sh growth
+
+bench-go: ## Go benchmarks COUNT times into bench/new.txt, compared with bench/old.txt
 	go test -run='^$$' -bench=. -benchmem -count=$(COUNT) ./... | tee bench/new.txt
 	$(TOOL) benchstat $(wildcard bench/old.txt) bench/new.txt
 
@@ -50,10 +55,10 @@ cover: ## statement coverage of all tests
 	go tool cover -func=cover.out | tail -n 1
 
 clean: ## what make made here; test inputs stay (see test/prepare.sh)
-	rm -rf bin cover.out bench/new.txt
+	rm -rf bin bench/bin cover.out bench/new.txt
 
 help: ## this list
-	@grep -E '^[a-z/]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z/-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 FORCE:
-.PHONY: FORCE demo test check lint race fuzz bench golden judge repro cover clean help
+.PHONY: FORCE demo test check lint race fuzz bench bench-growth bench-go golden judge repro cover clean help

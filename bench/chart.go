@@ -47,7 +47,7 @@ func (p *picture) bar(x, y, width, height float64, class string) {
 func (p *picture) end() string { return p.String() + "</svg>\n" }
 
 func escape(text string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "`", "").Replace(text)
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
 // axis maps values to a length, by their logarithms.
@@ -84,11 +84,11 @@ func around(values []float64, start, length float64) axis {
 
 // chart draws genoci, the fastest peer and the limit in each scenario.
 func chart(verdicts []verdict) string {
-	const width, left, right, top, row = 860, 350, 150, 58, 42
+	const width, left, right, top, row = 800, 270, 150, 58, 42
 	var shown []verdict
 	var times []float64
 	for _, v := range verdicts {
-		if v.plot && v.Own > 0 {
+		if v.chart != "" && v.Own > 0 {
 			shown = append(shown, v)
 			for _, t := range []float64{v.Own, v.Best, v.Limit} {
 				if t > 0 {
@@ -117,9 +117,9 @@ func chart(verdicts []verdict) string {
 	for i, v := range shown {
 		y := float64(top + row*i)
 		p.text(10, y+12, "", "start", v.id)
-		p.text(80, y+12, "small", "start", shorten(v.text, 46))
+		p.text(80, y+12, "small", "start", v.chart)
 		p.bar(left, y, max(x.at(v.Own)-left, 2), 14, "own")
-		p.text(x.at(v.Own)+6, y+11, "", "start", seconds(v.Own))
+		p.text(max(x.at(v.Own), x.at(v.Limit))+6, y+11, "", "start", seconds(v.Own))
 		if v.Best > 0 {
 			p.bar(left, y+16, max(x.at(v.Best)-left, 2), 14, "peer")
 			p.text(x.at(v.Best)+6, y+27, "small", "start", fmt.Sprintf("%s (%s), %.1f ×", seconds(v.Best), v.BestName, v.Ahead))
@@ -137,12 +137,4 @@ func tick(power float64) string {
 		return fmt.Sprintf("%.4g ms", power*1000)
 	}
 	return fmt.Sprintf("%.4g s", power)
-}
-
-// shorten cuts a text to n characters.
-func shorten(text string, n int) string {
-	if runes := []rune(strings.ReplaceAll(text, "`", "")); len(runes) > n {
-		return string(runes[:n-1]) + "…"
-	}
-	return text
 }

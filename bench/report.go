@@ -107,7 +107,7 @@ func (r *report) judge(sc scenario, o outcome) verdict {
 		case took == 0:
 		case res.Kind == product:
 			v.Own = took
-		case res.Kind == peer && (v.Best == 0 || took < v.Best):
+		case res.Kind == peer && !res.Part && (v.Best == 0 || took < v.Best):
 			v.Best, v.BestName = took, res.Tool
 		case res.Tool == sc.atMost.tool:
 			v.Limit = took
@@ -164,6 +164,9 @@ func (v verdict) Lead() string {
 	if v.Best == 0 || v.Own == 0 {
 		return "–"
 	}
+	if v.Target == 0 {
+		return fmt.Sprintf("%.1f ×", v.Ahead)
+	}
 	return fmt.Sprintf("%.1f × of %g × %s", v.Ahead, v.Target, mark(v.Ahead >= v.Target))
 }
 
@@ -182,6 +185,21 @@ func (v verdict) BestPeer() string {
 	}
 	return v.BestName + " " + seconds(v.Best)
 }
+
+// Name and About are the tool's.
+func (t *tool) Name() string { return t.name }
+
+// About says what it is, in a line.
+func (t *tool) About() string { return t.about }
+
+// Title, Unit and About are the curve's.
+func (c curve) Title() string { return c.title }
+
+// Unit is what sizes count.
+func (c curve) Unit() string { return c.unit }
+
+// About says how the time is to grow.
+func (c curve) About() string { return c.about }
 
 func mark(ok bool) string {
 	if ok {
@@ -256,15 +274,14 @@ func (r *report) PeakMemory() (peak struct {
 	return peak
 }
 
-// Date is the day of the newest outcome.
-func (r *report) Date() string {
-	var newest time.Time
-	for _, o := range r.Outcomes {
-		if o.Time.After(newest) {
-			newest = o.Time
-		}
+// Dates says when the scenarios were begun: the first one, and the last.
+func (r *report) Dates() string {
+	if len(r.Outcomes) == 0 {
+		return "no day yet"
 	}
-	return newest.Format(time.DateOnly)
+	byTime := func(a, b outcome) int { return a.Time.Compare(b.Time) }
+	first, last := slices.MinFunc(r.Outcomes, byTime).Time, slices.MaxFunc(r.Outcomes, byTime).Time
+	return first.Format("2006-01-02 15:04") + " to " + last.Format("2006-01-02 15:04 UTC")
 }
 
 //go:embed benchmarks.md.tmpl
@@ -280,7 +297,7 @@ func (r *report) table(w io.Writer) error { return r.execute(w, tableTemplate) }
 func (r *report) docs(folder string) error {
 	pictures := map[string]string{"benchmarks.svg": chart(r.verdicts())}
 	for _, g := range r.Growth {
-		pictures["growth-"+g.Name+".svg"] = plot(g.curve(), g)
+		pictures["growth-"+g.Name+".svg"] = plot(g.Curve(), g)
 	}
 	for name, text := range pictures {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
@@ -304,6 +321,7 @@ func (r *report) execute(w io.Writer, text string) error {
 		"verdicts":  r.verdicts,
 		"tools":     tools,
 		"seconds":   seconds,
+		"grouped":   grouped,
 		"megabytes": megabytes,
 		"mark":      mark,
 		"maxMemory": func() int64 { return maxMemory },
@@ -315,8 +333,8 @@ func (r *report) execute(w io.Writer, text string) error {
 	return t.Execute(w, r)
 }
 
-// curve returns what a growth was measured for.
-func (g growth) curve() curve {
+// Curve returns what a growth was measured for.
+func (g growth) Curve() curve {
 	all := curves()
 	return all[slices.IndexFunc(all, func(c curve) bool { return c.name == g.Name })]
 }

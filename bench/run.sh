@@ -15,6 +15,7 @@
 # With SCENARIOS, PEERS or RUNS, results are only printed, unless MERGE is 1.
 set -euo pipefail
 cd "$(dirname "$0")"
+export CGO_ENABLED=0
 
 parts=${1:-}
 corpus=${CORPUS:-${GENOCI_BENCH_CORPUS:-/var/cache/genoci-bench}}
@@ -26,7 +27,7 @@ if [ -n "$parts" ]; then
 	*,[Bb]uild[Kk]it,*)
 		if [[ $parts == *scenarios* ]]; then
 			version=$(go list -m -f '{{.Version}}' github.com/moby/buildkit)
-			nice -n 10 go build -trimpath -ldflags="-s -w -X github.com/moby/buildkit/version.Version=$version" -o bin/ \
+			nice -n 10 go build -ldflags="-s -w -X github.com/moby/buildkit/version.Version=$version" -o bin/ \
 				github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl ||
 				echo "bench: BuildKit cannot be built; it counts as failed" >&2
 		fi

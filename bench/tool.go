@@ -65,6 +65,7 @@ type work struct {
 	check check    // whether timed did its work; after the first run only
 	clean []string // not timed, after each run
 	note  string   // what is not as the scenario has it
+	part  bool     // it is so much less that the result is shown, but not compared
 }
 
 // check looks at the result of a job.
@@ -98,7 +99,7 @@ func (p *place) path(elem ...string) string {
 }
 
 // interpreted are the characters that make a line one for the shell.
-const interpreted = "|&;<>()$`\\\"'*?[]#~=%\n"
+const interpreted = "|&;<>()$`\\\"'*?[]#~\n"
 
 // command returns the process that runs a line in the place.
 func (p *place) command(ctx context.Context, line string) *exec.Cmd {

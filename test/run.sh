@@ -44,5 +44,8 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 		./cmd/... ./examples ./test/e2e
 fi
 
+say "the benchmark suite, on tiny inputs"
+(cd bench && go vet ./... && go test -count=1 ./...)
+
 say "other implementations as judges"
 (cd test/oracle && go test -count=1 ./...)
