@@ -26,7 +26,7 @@ func buildah() *tool {
 				timed: []string{
 					"buildah from --name $in scratch",
 					"buildah add -q $in $corpus/$in.tar.gz /",
-					"buildah commit -q $in oci:oci:$in",
+					"buildah commit -q -D=false $in oci:oci:$in",
 				},
 				check: imageHolds("oci", "$in", "$corpus/$in.tar.gz"),
 			},
@@ -34,7 +34,7 @@ func buildah() *tool {
 				timed: []string{
 					"buildah from --name $in scratch",
 					"buildah add -q $in $corpus/$in.tar.zst /",
-					"buildah commit -q $in oci:oci:$in",
+					"buildah commit -q -D=false $in oci:oci:$in",
 				},
 				check: imageHolds("oci", "$in", "$corpus/$in.tar.gz"),
 			},
@@ -52,7 +52,7 @@ func buildah() *tool {
 				timed: []string{
 					"buildah from --name run-$n --pull-never localhost/base",
 					`buildah run run-$n -- /bin/sh -c "echo $n > /file"`,
-					"buildah commit -q run-$n oci:oci:app",
+					"buildah commit -q -D=false run-$n oci:oci:app",
 				},
 				check: imageHas("oci", "app", "file"),
 				clean: []string{"buildah rm run-$n"},
@@ -73,7 +73,7 @@ func buildah() *tool {
 				timed: []string{`for i in $(seq 8); do (
 	buildah from --name p$n-$i --pull-never localhost/base
 	buildah run p$n-$i -- /bin/sh -c "sleep 0.5; dd if=/dev/urandom of=/data bs=1M count=10"
-	buildah commit -q p$n-$i oci:oci$i:p
+	buildah commit -q -D=false p$n-$i oci:oci$i:p
 ) & done; wait`},
 				check: imageHas("oci8", "p", "data"),
 				clean: []string{"buildah rm -a"},
@@ -99,7 +99,7 @@ func buildah() *tool {
 				timed: []string{
 					"buildah from --name copied scratch",
 					"buildah copy -q copied $corpus/$in /$in",
-					"buildah commit -q copied oci:oci:copied",
+					"buildah commit -q -D=false copied oci:oci:copied",
 				},
 				check: imageHas("oci", "copied", "$in"),
 			},

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// style is what all pictures have in common: no background, and colours that can be read on light and dark pages.
+// style is what all pictures have in common: no background, and colours of middling lightness, which can be read on white and on black. A
+// media query would go by the reader's system, which need not be as the page is.
 const style = `<style>
-text { font: 12px -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
-.small { font-size: 11px; fill: #57606a }
+text { font: 12px -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #717a85 }
+.small { font-size: 11px }
 .head { font-size: 14px; font-weight: 600 }
-.own { fill: #1a7f37 } .peer { fill: #8c959f } .limit { stroke: #cf222e; stroke-width: 2 }
-.grid { stroke: #d0d7de; stroke-width: 1 } .ideal { stroke: #8c959f; stroke-width: 1.5; stroke-dasharray: 5 4; fill: none }
-.line { stroke: #1a7f37; stroke-width: 2; fill: none }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .small { fill: #9198a1 } .own { fill: #3fb950 } .peer { fill: #656c76 } .limit { stroke: #ff7b72 }
-.grid { stroke: #30363d } .ideal { stroke: #9198a1 } .line { stroke: #3fb950 }
-}
+.own { fill: #2da44e }
+.peer { fill: #8c959f }
+.limit { stroke: #e5534b; stroke-width: 2 }
+.grid { stroke: #8c959f; stroke-opacity: 0.3 }
+.ideal { stroke: #8c959f; stroke-width: 1.5; stroke-dasharray: 5 4; fill: none }
+.line { stroke: #2da44e; stroke-width: 2; fill: none }
 </style>
 `
 

@@ -7,7 +7,7 @@ import (
 
 // plot draws how a time grows, on logarithmic axes, with the line that it should follow.
 func plot(c curve, g growth) string {
-	const width, height, left, right, top, bottom = 640, 360, 70, 24, 44, 46
+	const width, height, left, right, top, bottom = 640, 360, 70, 44, 44, 46
 	p := newPicture(width, height, c.title)
 	p.text(10, 22, "head", "start", c.title)
 	if len(g.Points) == 0 {
