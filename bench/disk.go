@@ -37,6 +37,7 @@ func enter() (int, error) {
 		}
 	}()
 	err := cmd.Wait()
+	removeCgroups()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
@@ -44,7 +45,18 @@ func enter() (int, error) {
 	return 0, err
 }
 
-// privateMounts makes mounts stay in the namespace, and shows it its own processes.
+// removeCgroups removes the control groups that BuildKit leaves, unless a process is in them.
+func removeCgroups() {
+	for _, pattern := range []string{"/sys/fs/cgroup/buildkit/*", "/sys/fs/cgroup/buildkit", "/sys/fs/cgroup/*/buildkit/*", "/sys/fs/cgroup/*/buildkit"} {
+		names, _ := filepath.Glob(pattern)
+		for _, name := range names {
+			_ = unix.Rmdir(name)
+		}
+	}
+}
+
+// privateMounts makes mounts stay in the namespace, and shows it its own processes. What tools keep for the whole machine, however they are told to
+// work in a place, is kept in memory.
 func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -52,7 +64,15 @@ func privateMounts() error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	return nil
+	for _, name := range []string{"/run", "/var/lib/containers"} {
+		if err := os.MkdirAll(name, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", name, "tmpfs", 0, "mode=0755"); err != nil {
+			return fmt.Errorf("mount %s: %w", name, err)
+		}
+	}
+	return os.Mkdir("/run/lock", 0o755)
 }
 
 // mountPoint is where the disk is mounted, in the program's own namespace only. It is short, since paths of sockets are limited.
