@@ -3,7 +3,7 @@
 // of its own, so that what the judges stand on stays out of genoci's.
 //
 // The layouts named by GENOCI_ORACLE_LAYOUT (a list as in PATH) are judged; without it, those made here: chains of layers
-// that are made to be hard, and images that the program bin/genoci (or GENOCI_BIN) builds.
+// that are made to be hard, images that the program bin/genoci (or GENOCI_BIN) builds, and random trees in all ways that it has to make a layer.
 package oracle
 
 import (
@@ -51,6 +51,9 @@ func layouts(t *testing.T) []judged {
 	}
 	if bin, err := binary(); err == nil {
 		all = append(all, built(t, bin))
+		if os.Getuid() == 0 {
+			all = append(all, sameWays(t, bin, 100), sameWays(t, bin, 101))
+		}
 	}
 	if len(all) == 0 {
 		program.Lack(t, "genoci", "there is no bin/genoci to build images, and only root can make other layouts")
