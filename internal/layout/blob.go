@@ -125,7 +125,28 @@ func (l *Layout) NewBlob() (*BlobWriter, error) {
 		return nil, err
 	}
 	h := digest.Canonical.Hash()
-	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(f, h), 128<<10)}, nil
+	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(&earlyWriter{f: f}, h), 128<<10)}, nil
+}
+
+// earlyBytes is after how many bytes the disk is told to begin.
+const earlyBytes = 8 << 20
+
+// earlyWriter writes to a file that will be synced: the disk writes while there is more to come.
+type earlyWriter struct {
+	f        *os.File
+	size     int64
+	underWay int64 // what the disk was told to write
+}
+
+func (w *earlyWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.size += int64(n)
+	if more := w.size - w.underWay; more >= earlyBytes {
+		// Where that fails, the sync at the end will tell.
+		_ = unix.SyncFileRange(int(w.f.Fd()), w.underWay, more, unix.SYNC_FILE_RANGE_WRITE)
+		w.underWay = w.size
+	}
+	return n, err
 }
 
 // Write implements io.Writer.
