@@ -284,9 +284,8 @@ func (x *extractor) hide(path string) error {
 	return x.hideChildren(path)
 }
 
-// hideChildren removes what lower layers have in the folder at path.
+// hideChildren removes what lower layers have in the folder at path. What makers are about to put there is the layer's own.
 func (x *extractor) hideChildren(path string) error {
-	x.makers.settle()
 	if err := x.enterParent(path); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func Unpack(ctx context.Context, dir string, tar io.Reader, o UnpackOptions) err
 }
 
 // Apply puts changes, sorted as Pack wants them, into the folder dir: the same as Unpack of Pack's tar.
-// Contents are opened one after the other, when earlier changes are in place already, so that none may be read from dir.
+// Contents are opened one after the other, when earlier changes may be in place already, so that none may be read from dir.
 func Apply(ctx context.Context, dir string, changes []Change, o UnpackOptions) error {
 	return extract(dir, o, func(x *extractor) error {
 		for i := range changes {
