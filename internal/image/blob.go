@@ -34,7 +34,7 @@ func Marshal(img Image) (config, manifest []byte, desc v1.Descriptor, err error)
 	if c.Architecture == "" || c.OS == "" {
 		return nil, nil, desc, errors.New("config: architecture and os must be set")
 	}
-	if config, err = encode(c); err != nil {
+	if config, err = encode(&c); err != nil {
 		return nil, nil, desc, fmt.Errorf("config: %w", err)
 	}
 	mediaType := m.Config.MediaType

@@ -53,7 +53,9 @@ func (x *execution) fields() []field {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (c Config) MarshalJSON() ([]byte, error) { return encodeObject(c.fields(), c.Unknown) }
+func (c Config) MarshalJSON() ([]byte, error) { return c.encode() }
+
+func (c *Config) encode() ([]byte, error) { return encodeObject(c.fields(), c.Unknown) }
 
 // UnmarshalJSON implements json.Unmarshaler. Errors name the field.
 func (c *Config) UnmarshalJSON(data []byte) (err error) {
@@ -97,7 +99,7 @@ func encodeObject(fields []field, unknown map[string]json.RawMessage) ([]byte, e
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
 		fields = append(fields, field{name, unknown[name], true})
 	}
-	var b bytes.Buffer
+	b := []byte{'{'}
 	for _, f := range fields {
 		value, err := encode(f.value)
 		if err != nil {
@@ -110,14 +112,12 @@ func encodeObject(fields []field, unknown map[string]json.RawMessage) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		if b.Len() > 0 {
-			b.WriteByte(',')
+		if len(b) > 1 {
+			b = append(b, ',')
 		}
-		b.Write(name)
-		b.WriteByte(':')
-		b.Write(value)
+		b = append(append(append(b, name...), ':'), value...)
 	}
-	return slices.Concat([]byte{'{'}, b.Bytes(), []byte{'}'}), nil
+	return append(b, '}'), nil
 }
 
 // isEmpty reports whether a JSON value says no more than a missing field does.
@@ -129,8 +129,21 @@ func isEmpty(value []byte) bool {
 	return false
 }
 
-// encode is json.Marshal without the escapes that only HTML needs, so that commands in histories stay readable.
+// encode is json.Marshal without the escapes that only HTML needs, so that commands in histories stay readable. What package json
+// would do with a long way round, it does by itself: our own objects, which json would read again, and short and empty values.
 func encode(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case *Config:
+		return v.encode()
+	case *execution:
+		return v.MarshalJSON()
+	case *string:
+		return encode(*v)
+	case string:
+		if isPlain(v) {
+			return slices.Concat([]byte{'"'}, []byte(v), []byte{'"'}), nil
+		}
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -138,6 +151,16 @@ func encode(v any) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// isPlain reports whether a string consists of printable ASCII characters that JSON writes as they are.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Unmarshal is json.Unmarshal with errors that speak of the JSON and not of Go's types.
