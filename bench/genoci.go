@@ -41,6 +41,7 @@ func genoci() *tool {
 				setup: []string{"genoci build -f run.yaml --arg n=first"},
 				timed: []string{"genoci build -f parallel.yaml --jobs 8 --arg n=$n"},
 				check: imageHas("oci", "p8", "data"),
+				note:  "`--jobs 8`",
 			},
 			expandRunAgain: {after: expandRun, timed: []string{"genoci build -f expand-run.yaml"}, check: imageHas("oci", "app", "file")},
 			chainAgain: {

@@ -80,8 +80,8 @@ func folderHolds(folder, archive string) check {
 
 // sameFiles returns an error unless the regular files of an archive are all in files.
 func sameFiles(files map[string]int64, archive string) error {
-	wanted := map[string]int64{}
-	if err := readLayer(archive, wanted); err != nil {
+	wanted, err := archiveFiles(archive)
+	if err != nil {
 		return err
 	}
 	for name, size := range wanted {
@@ -90,6 +90,25 @@ func sameFiles(files map[string]int64, archive string) error {
 		}
 	}
 	return nil
+}
+
+// archiveFiles returns the names that an archive has, with their sizes. It keeps them in a file beside the archive, since a large one takes
+// long to read, and a list in memory would make each process that is started look as large (see quiet).
+func archiveFiles(archive string) (map[string]int64, error) {
+	list := archive + ".files"
+	files := map[string]int64{}
+	err := readJSON(list, &files)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return files, err
+	}
+	if err := readLayer(archive, files); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(files)
+	if err != nil {
+		return nil, err
+	}
+	return files, os.WriteFile(list, data, 0o644)
 }
 
 // read returns the text of a file of the place, less blanks at its ends.

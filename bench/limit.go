@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,11 +43,11 @@ func decodeAndHash(name string, decode func(io.Reader) (io.Reader, error)) error
 	compressed, plain := newHasher(), newHasher()
 	defer compressed.sum()
 	defer plain.sum()
-	r, err := decode(io.TeeReader(f, compressed))
+	r, err := decode(bufio.NewReaderSize(io.TeeReader(f, compressed), blockSize))
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(plain, struct{ io.Reader }{r}, make([]byte, blockSize))
+	_, err = io.Copy(plain, r)
 	return err
 }
 
