@@ -37,7 +37,7 @@ func TestSuite(t *testing.T) {
 	}
 	for _, o := range r.Outcomes {
 		for _, res := range o.Results {
-			if res.Failed != "" || len(res.Samples) != s.runs {
+			if res.Failed != "" || len(res.Samples) == 0 {
 				t.Errorf("%s, %s: %d results; %s", o.ID, res.Tool, len(res.Samples), res.Failed)
 			}
 		}

@@ -39,9 +39,8 @@ func genoci() *tool {
 			parallel: {
 				after: expand,
 				setup: []string{"genoci build -f run.yaml --arg n=first"},
-				timed: []string{"genoci build -f parallel.yaml --jobs 8 --arg n=$n"},
+				timed: []string{"genoci build -f parallel.yaml --arg n=$n"},
 				check: imageHas("oci", "p8", "data"),
-				note:  "`--jobs 8`",
 			},
 			expandRunAgain: {after: expandRun, timed: []string{"genoci build -f expand-run.yaml"}, check: imageHas("oci", "app", "file")},
 			chainAgain: {

@@ -30,7 +30,7 @@ type options struct {
 	disk      string  // folder that the disk's file is in
 	size      int64   // of the disk, GB; 0: none is made, and folder disk is measured on
 	runs      int     // of each tool in each scenario
-	slow      float64 // seconds: peers that take longer run once
+	slow      float64 // seconds: tools that take longer run once
 	scenarios string  // ids, or beginnings of them, separated by commas; all when empty
 	peers     string  // names of tools beside genoci and the limits, separated by commas; all when empty
 	parts     string  // scenarios, trace, growth, or several of them
@@ -81,9 +81,9 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.programs, "programs", "", "`folders` of programs, as in PATH")
 	flags.StringVar(&o.corpus, "corpus", "", "`folder` of the inputs")
 	flags.StringVar(&o.disk, "disk", "/var/tmp", "`folder` for the file of the disk that is measured on")
-	flags.Int64Var(&o.size, "size", 28, "size of the disk, `GB`")
+	flags.Int64Var(&o.size, "size", 36, "size of the disk, `GB`")
 	flags.IntVar(&o.runs, "runs", 3, "how often each tool does each scenario")
-	flags.Float64Var(&o.slow, "slow", 12, "`seconds` beyond which a peer does a scenario only once")
+	flags.Float64Var(&o.slow, "slow", 10, "`seconds` beyond which a tool, but for genoci and the limits, does a scenario only once")
 	flags.StringVar(&o.scenarios, "scenarios", "", "`ids` of scenarios, or beginnings of them, separated by commas (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`names` of tools beside genoci and the limits, separated by commas (default all)")
 	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth (default: nothing, docs are written anew)")

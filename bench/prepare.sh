@@ -9,7 +9,7 @@
 #	bb          bb.tar.gz: static busybox and its links
 #	deb         deb.tar.gz, deb.tar.zst: a minimal Debian root filesystem, 170 MB unpacked
 #	big         big.tar.gz: a large one with compilers and runtimes, 2.2 GB in 100,000 files
-#	many        20,000 small files of half-compressible text, the same ones everywhere
+#	many        20,000 small files of half-compressible text
 #	rand1g.bin  1 GiB that cannot be compressed
 #
 # Delete FOLDER to have them made again.

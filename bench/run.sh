@@ -5,11 +5,12 @@
 #
 # It takes these variables, all of which may be empty:
 #
-#	RUNS       how often each tool does each scenario (3); peers that take more than 12 seconds do it once
+#	RUNS       how often each tool does each scenario (3); peers that take more than 10 seconds do it once, and what takes
+#	           less than half a second is done three times as often
 #	SCENARIOS  scenarios by the beginning of their names, separated by commas: "S3,S4 bb"
 #	PEERS      tools beside genoci and the limits, separated by commas: "buildah,umoci raw"
 #	CORPUS     folder of the inputs, which are made there when missing (/var/cache/genoci-bench)
-#	DISK       folder for the file of the disk that is measured on, which takes up to 28 GB while it runs (/var/tmp)
+#	DISK       folder for the file of the disk that is measured on, which takes up to 30 GB while it runs (/var/tmp)
 #	MERGE      1: results of chosen scenarios go into the docs too, among those that are there
 #
 # With SCENARIOS, PEERS or RUNS, results are only printed, unless MERGE is 1.
