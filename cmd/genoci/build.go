@@ -110,6 +110,12 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 	}
 	b.Report, b.Driver = report, driverOpener(f.driver, b.Cache, report)
 	b.Jobs, b.KeepGoing, b.Why = int(f.jobs), f.keepGoing, f.why
+	if b.Layout != nil {
+		// From before the first look, so that what is found stays.
+		if err := b.Layout.Use(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := enterFor(ctx, b, p); err != nil {
 		return nil, err
 	}

@@ -125,13 +125,15 @@ func table(w io.Writer, rows [][]string) {
 			width[i] = max(width[i], len([]rune(cell)))
 		}
 	}
+	var all strings.Builder
 	for _, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
 			fmt.Fprintf(&b, "%-*s  ", width[i], cell)
 		}
-		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
+		all.WriteString(strings.TrimRight(b.String(), " ") + "\n")
 	}
+	fmt.Fprint(w, all.String())
 }
 
 // printJSON writes v, indented.

@@ -15,13 +15,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
+	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -63,6 +63,7 @@ type Builder struct {
 	inputs   memo[spec.Op, *input]
 	archives map[*plan.Step]string // what became of the archives of passable steps
 	tocs     memo[string, *layer.TOC]
+	found    sync.Map                  // cache.Entry by key: steps that are cached
 	running  memo[string, *builtLayer] // steps that are or were carried out, by their keys
 	trees    trees
 	packing  chan struct{} // holds a token for each layer that is being compressed
@@ -164,10 +165,8 @@ func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Ou
 			executes = executes || s.Executes()
 		}
 		if n.known = known; known {
-			if err := b.finish(n); err != nil {
-				return nil, false, err
-			}
-			n.early = n.img
+			n.early = image.Extend(n.base, b.extension(n))
+			n.img = n.early
 		}
 	}
 	return outcomes, executes, b.src.Stats.Save()
@@ -227,6 +226,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err := b.checkHooks(p); err != nil {
 		return nil, err
 	}
+	if !b.Layout.Used() {
+		b.found.Clear() // blobs may have been collected since Forecast found them
+	}
 	if err := b.Layout.Use(ctx); err != nil {
 		return nil, err
 	}
@@ -264,8 +266,7 @@ type stage struct {
 	err      error
 }
 
-// buildAll builds all images, as many at once as Jobs says. Of those that could be begun, the one is that has the most
-// steps before it and what stands on it are done; of equal ones the first in the plan.
+// buildAll builds all images, as many at once as Jobs says, in the order of the queue.
 func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -274,27 +275,21 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 		jobs = 4 * runtime.GOMAXPROCS(0)
 	}
 	running, incomplete, stages := 0, 0, make(chan stage)
-	begin := func(n *node) (settled bool) {
-		ready, failed := n.ready()
-		switch {
-		case failed != nil:
-			b.skip(n, fmt.Errorf("%w: target %q", errSkipped, failed), failed.String())
-			return true
-		case !ready || running == jobs || ctx.Err() != nil:
-			return false
-		}
-		running++
-		incomplete++
-		go b.buildImage(ctx, nodes, n, stages)
-		return true
-	}
-	waiting := make([]*node, len(p.Images))
-	for i, img := range p.Images {
-		waiting[i] = nodes[img]
-	}
-	slices.SortStableFunc(waiting, func(a, b *node) int { return b.height - a.height })
+	q := newQueue(p, nodes)
 	for {
-		waiting = slices.DeleteFunc(waiting, begin)
+		for running < jobs && ctx.Err() == nil {
+			n := q.next()
+			if n == nil {
+				break
+			}
+			running++
+			incomplete++
+			go b.buildImage(ctx, nodes, n, stages)
+		}
+		for n, failed := range q.failures() {
+			b.skip(n, fmt.Errorf("%w: target %q", errSkipped, failed), failed.String())
+			q.changed(n)
+		}
 		if incomplete == 0 {
 			break
 		}
@@ -306,11 +301,12 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			running--
 			s.n.laid = s.err == nil
 		}
+		q.changed(s.n)
 		if s.err != nil && !b.KeepGoing {
 			cancel()
 		}
 	}
-	for _, n := range waiting {
+	for _, n := range q.left() {
 		b.skip(n, ctx.Err(), "")
 	}
 	return nodes.failure(p)

@@ -727,8 +727,8 @@ func TestCopyFromForeignLayer(t *testing.T) {
 			img := image.Extend(image.Image{}, image.Extension{
 				Layers: []image.Layer{{Descriptor: desc, DiffID: desc.Digest}}, Platform: Platform(),
 			})
-			manifest := check(w.layout.WriteImage(img))(t)
-			err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("foreign", manifest); return nil })
+			img = check(w.layout.WriteImage(img))(t)
+			err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("foreign", img.Descriptor); return nil })
 			if err != nil {
 				t.Fatal(err)
 			}

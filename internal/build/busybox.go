@@ -16,7 +16,7 @@ import (
 // busybox is a static busybox of the host, which is lent to images without a shell.
 type busybox struct {
 	file    source.File
-	applets []string
+	applets func() ([]string, error) // what it can do; asked once
 }
 
 // StaticBusybox returns the path of a static busybox on the PATH of the host. The error says that there is
@@ -29,7 +29,7 @@ func StaticBusybox() (string, error) {
 	return path, checkStatic(path)
 }
 
-// findBusybox finds the busybox that the user named, or a static one on the PATH, and what it can do.
+// findBusybox finds the busybox that the user named, or a static one on the PATH.
 func (b *Builder) findBusybox() (*busybox, error) {
 	path, err := b.Busybox, error(nil)
 	if path == "" {
@@ -45,11 +45,13 @@ func (b *Builder) findBusybox() (*busybox, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := exec.CommandContext(ctx, f.Path, "--list").Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s --list: %w", f.Path, err)
-	}
-	return &busybox{file: f, applets: strings.Fields(string(list))}, nil
+	return &busybox{file: f, applets: sync.OnceValues(func() ([]string, error) {
+		list, err := exec.CommandContext(ctx, f.Path, "--list").Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s --list: %w", f.Path, err)
+		}
+		return strings.Fields(string(list)), nil
+	})}, nil
 }
 
 // busybox returns the busybox to lend, looked for once.

@@ -355,8 +355,8 @@ func TestLyingDiffID(t *testing.T) {
 		w.build(rootSpec + "honest: {copy: {content: honest, dest: /file}}\nliar: {copy: {content: liar, dest: /file}}\n")
 		honest, liar := w.image("honest"), w.image("liar")
 		liar.Config.RootFS.DiffIDs = honest.Config.RootFS.DiffIDs
-		manifest := check(w.layout.WriteImage(liar))(t)
-		err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("liar", manifest); return nil })
+		liar = check(w.layout.WriteImage(liar))(t)
+		err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("liar", liar.Descriptor); return nil })
 		if err != nil {
 			t.Fatal(err)
 		}

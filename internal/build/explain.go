@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"genoci/internal/cache"
+	"genoci/internal/image"
 	"genoci/internal/plan"
 	"genoci/internal/source"
 	"genoci/internal/spec"
@@ -90,10 +91,8 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 			n.known = n.known && e.Outcome == Cached
 		}
 		// Where a step is not cached, this is no image that will ever be; yet its environment is what the next one inherits.
-		if err := b.finish(n); err != nil {
-			return nil, err
-		}
-		n.early = n.img
+		n.early = image.Extend(n.base, b.extension(n))
+		n.img = n.early
 	}
 	return all, b.src.Stats.Save()
 }
@@ -264,7 +263,7 @@ func (b *Builder) unusable(e cache.Entry) Reason {
 	if e.Lent != "" && e.Lent != b.busyboxDigest() {
 		return Reason{Kind: ReasonBusybox, Text: "the busybox that was lent changed", Changes: []Change{{"busybox", e.Lent, b.busyboxDigest()}}}
 	}
-	if _, ok := e.Blobs[b.blobID(b.Recompress)]; e.DiffID != "" && !ok {
+	if e.DiffID != "" && b.blobOf(e).Digest == "" {
 		old, now := compressionNames(slices.Sorted(maps.Keys(e.Blobs))), compressionNames([]string{b.blobID(b.Recompress)})
 		return Reason{Kind: ReasonCompression, Text: arrow("compression changed: ", old, now), Changes: []Change{{"compression", old, now}}}
 	}

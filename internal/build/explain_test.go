@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/internal/cache"
+	"genoci/internal/image"
 	"genoci/internal/layer"
 )
 
@@ -41,10 +42,7 @@ func (w *work) pretend(text string) {
 				err = st.remember(nil)
 			}
 		}
-		if err == nil {
-			err = b.finish(n)
-			n.early = n.img
-		}
+		n.early = image.Extend(n.base, b.extension(n))
 	}
 	if err == nil {
 		err = b.saveLast(p)

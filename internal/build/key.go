@@ -305,27 +305,41 @@ func (b *Builder) lookup(s *plan.Step, key cache.Key) (*builtLayer, bool) {
 	if b.NoCache || s.Hooked() {
 		return nil, false
 	}
-	e, err := b.Cache.Get(key)
-	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
+	e, ok := b.find(key)
+	if !ok {
 		return nil, false
-	}
-	var l *builtLayer
-	if e.DiffID != "" {
-		blob, ok := e.Blobs[b.blobID(b.Recompress)]
-		if !ok {
-			return nil, false
-		}
-		l = &builtLayer{Layer: image.Layer{DiffID: e.DiffID, CreatedBy: createdBy(s)}}
-		l.Descriptor = v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
-		if b.Layout == nil || !b.Layout.Has(l.Descriptor) {
-			return nil, false
-		}
 	}
 	b.last.Set(lastName(s), key)
 	if e.Archive != "" {
 		b.noteArchive(s, e.Archive)
 	}
-	return l, true
+	if e.DiffID == "" {
+		return nil, true
+	}
+	return &builtLayer{Layer: image.Layer{Descriptor: b.blobOf(e), DiffID: e.DiffID, CreatedBy: createdBy(s)}}, true
+}
+
+// find returns the entry of the key if it can be used, and its layer's blob is there. What Forecast found so, Build does not look
+// for again.
+func (b *Builder) find(key cache.Key) (cache.Entry, bool) {
+	if e, ok := b.found.Load(key.String()); ok {
+		return e.(cache.Entry), true
+	}
+	e, err := b.Cache.Get(key)
+	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
+		return e, false
+	}
+	if e.DiffID != "" && (b.blobOf(e).Digest == "" || b.Layout == nil || !b.Layout.Has(b.blobOf(e))) {
+		return e, false
+	}
+	b.found.Store(key.String(), e)
+	return e, true
+}
+
+// blobOf returns the descriptor of the blob that serves this build; zero where the entry has none.
+func (b *Builder) blobOf(e cache.Entry) v1.Descriptor {
+	blob := e.Blobs[b.blobID(b.Recompress)]
+	return v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
 }
 
 // remember stores what the step made. How an archive that was taken as it is came to be compressed depends on

@@ -53,8 +53,9 @@ type node struct {
 	err      error
 
 	// What buildAll knows of it.
-	laid, done bool
-	height     int
+	laid, done    bool
+	queued, begun bool
+	height, rank  int
 }
 
 // nodes are all images of a plan.
@@ -172,21 +173,18 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	if err := n.layers.wait(ctx); err != nil {
 		return err
 	}
-	if err := b.finish(n); err != nil {
-		return err
-	}
-	desc, err := b.Layout.WriteImage(n.img)
+	img, err := b.Layout.WriteImage(image.Extend(n.base, b.extension(n)))
 	if err != nil {
 		return fmt.Errorf("target %q: %w", n, err)
 	}
-	n.img.Descriptor = desc
+	n.img = img
 	added := n.imported
 	for _, l := range n.made {
 		added += l.Descriptor.Size
 	}
 	n.result = &ImageResult{
-		Target: n.String(), Digest: desc.Digest, Size: size(n.img), Added: added,
-		Layers: len(n.img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly, Archives: n.archives,
+		Target: n.String(), Digest: img.Descriptor.Digest, Size: size(img), Added: added,
+		Layers: len(img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly, Archives: n.archives,
 		Elapsed: time.Since(begin),
 	}
 	b.report(Event{Kind: ImageDone, Target: n.String(), Image: n.result, Elapsed: n.result.Elapsed})
@@ -223,17 +221,6 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 		return b.targetError(n, err)
 	}
 	n.env = imageEnv(n)
-	return nil
-}
-
-// finish makes the complete image from what the steps made.
-func (b *Builder) finish(n *node) error {
-	n.img = image.Extend(n.base, b.extension(n))
-	_, _, desc, err := image.Marshal(n.img)
-	if err != nil {
-		return b.targetError(n, err)
-	}
-	n.img.Descriptor = desc
 	return nil
 }
 

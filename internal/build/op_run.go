@@ -190,7 +190,11 @@ func (l *lending) shell() error {
 	if _, err := l.input("bin/busybox", bb.file, 0o755); err != nil {
 		return err
 	}
-	for _, name := range bb.applets {
+	applets, err := bb.applets()
+	if err != nil {
+		return err
+	}
+	for _, name := range applets {
 		if name == "busybox" {
 			continue
 		}

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,6 +19,8 @@ type builtLayer struct {
 	toc         *layer.TOC    // of a layer that this build made
 	ready       chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
 	err         error
+
+	chain atomic.Pointer[digest.Digest] // chain ID of the stack up to here, once somebody asked
 }
 
 // wait returns the descriptor of the layer's blob, when that is in the layout.
@@ -86,15 +89,18 @@ func (s stack) failed() bool {
 
 // chainID names the tree (image-spec, config.md, "Layer ChainID"); "" for an empty one.
 func (s stack) chainID() digest.Digest {
-	if len(s) == 0 {
-		return ""
+	known, id := len(s), digest.Digest("") // of the layers below known
+	for ; known > 0; known-- {
+		if p := s[known-1].chain.Load(); p != nil {
+			id = *p
+			break
+		}
 	}
-	ids := make([]digest.Digest, len(s))
-	for i, l := range s {
-		ids[i] = l.DiffID
+	for _, l := range s[known:] {
+		id = image.ChainID(id, l.DiffID)
+		l.chain.Store(&id)
 	}
-	ids = image.ChainIDs(ids)
-	return ids[len(ids)-1]
+	return id
 }
 
 // on returns the stack with l on top; without l where the step that should have made it changed nothing.

@@ -40,11 +40,18 @@ type Healthcheck struct {
 // ChainIDs returns the chain ID of each prefix of diffIDs (image-spec, config.md, "Layer ChainID"): one for each layer.
 func ChainIDs(diffIDs []digest.Digest) []digest.Digest {
 	ids := make([]digest.Digest, len(diffIDs))
+	below := digest.Digest("")
 	for i, d := range diffIDs {
-		ids[i] = d
-		if i > 0 {
-			ids[i] = digest.FromString(ids[i-1].String() + " " + d.String())
-		}
+		below = ChainID(below, d)
+		ids[i] = below
 	}
 	return ids
+}
+
+// ChainID returns the chain ID of a layer on a tree with the chain ID below; "" for nothing.
+func ChainID(below, diffID digest.Digest) digest.Digest {
+	if below == "" {
+		return diffID
+	}
+	return digest.FromString(below.String() + " " + diffID.String())
 }

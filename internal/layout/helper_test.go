@@ -142,10 +142,11 @@ func writeImage(l *Layout, text string, p v1.Platform) (v1.Descriptor, error) {
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	return l.WriteImage(image.Extend(image.Image{}, image.Extension{
+	img, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
 		Platform: p,
 		Layers:   []image.Layer{{Descriptor: desc, DiffID: digest.FromBytes(content), CreatedBy: "write " + text}},
 	}))
+	return img.Descriptor, err
 }
 
 // addImage stores an image as writeImage does, and gives it a tag.

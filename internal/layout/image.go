@@ -11,18 +11,19 @@ import (
 	"genoci/internal/image"
 )
 
-// WriteImage writes config and manifest of img as blobs and returns the manifest's descriptor. No tag is moved. What
+// WriteImage writes config and manifest of img as blobs, and returns it with their descriptors. No tag is moved. What
 // image.Marshal refuses is an error.
-func (l *Layout) WriteImage(img image.Image) (v1.Descriptor, error) {
+func (l *Layout) WriteImage(img image.Image) (image.Image, error) {
 	config, manifest, desc, err := image.Marshal(img)
 	if err != nil {
-		return v1.Descriptor{}, err
+		return img, err
 	}
-	configDesc := v1.Descriptor{Digest: digest.FromBytes(config), Size: int64(len(config))}
-	if err := l.put(config, configDesc); err != nil {
-		return v1.Descriptor{}, err
+	img.Descriptor = desc
+	img.Manifest.Config.Digest, img.Manifest.Config.Size = digest.FromBytes(config), int64(len(config))
+	if err := l.put(config, img.Manifest.Config); err != nil {
+		return img, err
 	}
-	return desc, l.put(manifest, desc)
+	return img, l.put(manifest, desc)
 }
 
 // Image reads the image that ref names: a tag, or a digest (sha256:...) in full or of at least 6 digits where it is unique. Of a

@@ -164,6 +164,9 @@ func (l *Layout) Close() error {
 // Use holds off GC, by this Layout and all others, until Close: whoever reads or writes blobs that no tag names yet calls it
 // first. It may be called again, and waits for a GC that is running.
 func (l *Layout) Use(ctx context.Context) error {
+	if l.Used() {
+		return nil
+	}
 	f, err := l.lockBlobs(ctx, unix.LOCK_SH)
 	if err != nil {
 		return err
@@ -180,6 +183,13 @@ func (l *Layout) Use(ctx context.Context) error {
 		l.use = f
 	}
 	return nil
+}
+
+// Used reports whether Use holds.
+func (l *Layout) Used() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.use != nil
 }
 
 // lockBlobs locks the folder blobs, which a layout without blobs may lack.

@@ -91,13 +91,13 @@ func TestVerifyDiffIDs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, diffID := range test.diffIDs {
-				manifest, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
+				img, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
 					Platform: linux, Layers: []image.Layer{{Descriptor: desc, DiffID: diffID}},
 				}))
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = l.Update(t.Context(), func(x *Index) error { x.Set(fmt.Sprint("tag", i), manifest); return nil })
+				err = l.Update(t.Context(), func(x *Index) error { x.Set(fmt.Sprint("tag", i), img.Descriptor); return nil })
 				if err != nil {
 					t.Fatal(err)
 				}

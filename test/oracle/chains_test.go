@@ -178,11 +178,11 @@ func chains(t *testing.T) judged {
 	}
 	for _, c := range hard {
 		img, tree := c.pack(t, l)
-		desc, err := l.WriteImage(img)
+		img, err := l.WriteImage(img)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Update(context.Background(), func(x *layout.Index) error { x.Set(c.name, desc); return nil }); err != nil {
+		if err := l.Update(context.Background(), func(x *layout.Index) error { x.Set(c.name, img.Descriptor); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		j.want[c.name] = tree
