@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"strings"
@@ -15,7 +14,7 @@ import (
 // parsePlain parses an index.json that has exactly the form that Index.encode gives it, with entries as Index.Set makes them. It is
 // the common one, and each build reads it, with all the tags of earlier builds. ok is false for any other form, right or wrong.
 func parsePlain(data []byte) (x *Index, ok bool) {
-	p := plainText(data)
+	p := plainText(data) // all strings of the entries are parts of this one
 	if !p.skip(`{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[`) {
 		return nil, false
 	}
@@ -30,7 +29,8 @@ func parsePlain(data []byte) (x *Index, ok bool) {
 		if !ok {
 			return nil, false
 		}
-		x.entries = append(x.entries, entry{start[:len(start)-len(p)], desc})
+		at := len(data) - len(start)
+		x.entries = append(x.entries, entry{data[at : len(data)-len(p)], desc})
 		if more = p.skip(","); !more && !p.skip("]}") {
 			return nil, false
 		}
@@ -39,15 +39,13 @@ func parsePlain(data []byte) (x *Index, ok bool) {
 }
 
 // plainText is JSON without blanks, of which the front is taken.
-type plainText []byte
+type plainText string
 
 // skip takes text, and reports whether it is there.
 func (p *plainText) skip(text string) bool {
-	if len(*p) < len(text) || string((*p)[:len(text)]) != text {
-		return false
-	}
-	*p = (*p)[len(text):]
-	return true
+	rest, ok := strings.CutPrefix(string(*p), text)
+	*p = plainText(rest)
+	return ok
 }
 
 // quoted takes a string that stands for itself.
@@ -55,13 +53,17 @@ func (p *plainText) quoted() (string, bool) {
 	if !p.skip(`"`) {
 		return "", false
 	}
-	end := bytes.IndexByte(*p, '"')
-	if end < 0 {
-		return "", false
+	for i := range len(*p) {
+		switch c := (*p)[i]; {
+		case c == '"':
+			s := string((*p)[:i])
+			*p = (*p)[i+1:]
+			return s, true
+		case c < ' ', c > '~', c == '\\':
+			return "", false
+		}
 	}
-	s := string((*p)[:end])
-	*p = (*p)[end+1:]
-	return s, strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '\\' }) < 0
+	return "", false
 }
 
 // number takes a number of a size.
