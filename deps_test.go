@@ -40,6 +40,7 @@ var policy = map[string]rule{
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/gunzip":   {level: 1, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
+	"internal/bunzip2":  {level: 1, anyOS: true},
 	"internal/unxz":     {level: 1, tests: "github.com/ulikunitz/xz", anyOS: true},
 	"internal/snapshot": {level: 1, imports: "golang.org/x/sys"},
 	"internal/cache":    {level: 1, imports: "github.com/opencontainers/go-digest golang.org/x/sys"},
@@ -49,9 +50,9 @@ var policy = map[string]rule{
 		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
-	"internal/layer": { // gunzip and unxz: compressions of its table
+	"internal/layer": { // bunzip2, gunzip and unxz: compressions of its table
 		level: 1,
-		imports: "internal/gunzip internal/unxz github.com/klauspost/compress" +
+		imports: "internal/bunzip2 internal/gunzip internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},

@@ -3,7 +3,6 @@ package layer
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/bunzip2"
 	"genoci/internal/gunzip"
 )
 
@@ -79,7 +79,7 @@ var Compressions = []Compression{
 	{
 		Name:      "bzip2",
 		Magic:     []byte("BZh"),
-		NewReader: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return bunzip2.NewReader(r) },
 	},
 }
 
