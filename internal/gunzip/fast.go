@@ -26,28 +26,29 @@ func (d *state) fastGo() bool {
 	for at <= len(in)-fastIn && pos <= len(out)-fastOut {
 		bits, at, have = refill(in, bits, at, have)
 		e := lits[bits&(litSize-1)]
-		if e.isLiteral() {
-			out[pos] = e.literal()
-			pos++
-			bits >>= e.size() & 63
-			have -= e.size()
-			e = lits[bits&(litSize-1)]
-		}
-		if !e.isLiteral() && e.isOther() {
+
+		// A literal or nothing: no branch has to be guessed. Matches follow each other, or one literal, mostly.
+		out[pos] = e.literal()
+		pos += int(e >> 31)
+		bits >>= e.skip() & 63
+		have -= e.skip()
+		e = lits[bits&(litSize-1)]
+
+		if e.isOther() {
 			if !e.isLink() {
 				break
 			}
 			bits, at, have = refill(in, bits, at, have)
 			e = lits[e.link()+uint(bits>>litBits)&(litSub-1)]
-			if !e.isLiteral() && e.isOther() {
+			if e.isOther() {
 				break
 			}
 		}
 		if e.isLiteral() {
 			out[pos] = e.literal()
 			pos++
-			bits >>= e.size() & 63
-			have -= e.size()
+			bits >>= e.skip() & 63
+			have -= e.skip()
 			continue
 		}
 		length := e.length(bits)

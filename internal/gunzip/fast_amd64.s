@@ -56,7 +56,7 @@ GLOBL stride<>(SB), RODATA|NOPTR, $16
 	ADDQ  BX, SI     \
 	ORL   $56, CX
 
-// TAKE drops the bits of an entry. The shift, too, counts the lowest 6 bits.
+// TAKE drops as many bits as the lowest 6 bits of an entry say; the shift counts no others.
 #define TAKE(entry) \
 	SHRXQ entry, R13, R13 \
 	SUBL  entry, CX
@@ -66,13 +66,6 @@ GLOBL stride<>(SB), RODATA|NOPTR, $16
 	MOVL $(size-1), at      \
 	ANDQ R13, at            \
 	MOVL (table)(at*4), entry
-
-// LITERAL puts out the literal in AX, and looks at what follows. Bits 8 to 15 of AX are AH.
-#define LITERAL \
-	MOVB AH, (DI) \
-	INCQ DI       \
-	TAKE(AX)      \
-	LOOK(R11, const_litSize, BX, AX)
 
 // func fastBMI2(d *state) bool
 //
@@ -117,28 +110,34 @@ round:
 	CMPQ  DI, R9
 	JHI   end
 	REFILL
-	TESTL AX, AX
-	JNS   match
-	LITERAL
+	MOVB  AH, (DI)
+	BTL   $31, AX // a literal or nothing
+	ADCQ  $0, DI
+	TAKE(AX)
+	LOOK(R11, const_litSize, BX, AX)
 	TESTL AX, AX
 	JNS   match
 
 literal:
-	LITERAL
-	JMP round
+	MOVB AH, (DI)
+	INCQ DI
+	TAKE(AX)
+	LOOK(R11, const_litSize, BX, AX)
+	JMP  round
 
 match:
 	BTL $15, AX
 	JCS other
 
 length:
-	BZHIQ AX, R13, DX // DX: the length's bits, then its extra bits, then it
-	TAKE(AX)
+	RORXL $8, AX, R14  // in one instruction, since all waits for it
+	BZHIQ R14, R13, DX // DX: the length's bits, then its extra bits, then it
+	TAKE(R14)
 	LOOK(R12, const_distSize, BX, BX)
-	MOVL  AX, R14
-	SHRL  $8, R14
+	RORXL $25, AX, R14
 	SHRXQ R14, DX, DX
 	SHRL  $16, AX
+	ANDL  $511, AX
 	ADDL  AX, DX
 	BTL   $15, BX
 	JCS   farther

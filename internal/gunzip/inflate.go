@@ -263,19 +263,23 @@ func (d *inflater) symbol() {
 	if e.isLink() {
 		e = d.lits[e.link()+uint(d.bits>>litBits)&(litSub-1)]
 	}
-	if e.size() > d.have {
+	size := e.size()
+	if e.isLiteral() {
+		size = e.skip()
+	}
+	if size > d.have {
 		d.truncated()
 		return
 	}
 	bits := d.bits
-	d.drop(e.size())
+	d.drop(size)
 	switch {
 	case e.isLiteral():
 		d.out[d.pos] = e.literal()
 		d.pos++
 	case !e.isOther():
 		d.match(e.length(bits))
-	case e.size() > 0:
+	case size > 0:
 		d.endBlock()
 	default:
 		d.corrupt()
@@ -354,6 +358,9 @@ func (d *inflater) giveBack() {
 
 // more reads more of the source into in, of which little is left. It reports false at the end of the source, why is in srcErr.
 func (d *inflater) more() bool {
+	if d.srcErr != nil {
+		return false
+	}
 	if d.at >= 64 { // sources that give little at a time do not make it copy each time
 		n := copy(d.in, d.in[d.at-undo:])
 		d.in, d.at = d.in[:n], undo

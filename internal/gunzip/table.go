@@ -20,17 +20,22 @@ const (
 
 // litEntry is what the next bits of the stream mean, where a literal, a length or the end of the block comes.
 //
-//	bits 0 to 5    how many bits that takes, extra bits included; 0 for what is no code
-//	bits 8 to 15   the literal, if bit 31 is set
-//	bits 8 to 11   else how many of the bits are the code
-//	bit 14         the bits go on in a further table, whose index bits 16 to 28 are; bit 15 is set, too
-//	bit 15         it is no length, but such a link, or the end of the block, or no code at all
-//	bits 16 to 24  what the extra bits are added to for the length
-//	bit 31         it is a literal
+//	a literal   bits 0 to 5: how many bits it takes; bits 8 to 15: what it is; bit 31 is set
+//	a length    bits 8 to 13: how many bits it takes, extra bits included; bits 16 to 24: what those are added to; bits 25 to 28: how
+//	            many bits are the code
+//	the end     bits 8 to 13: how many bits it takes; bit 15 is set
+//	a link      bits 16 to 28: the index of a further table; bits 14 and 15 are set
+//	no code     bit 15 is set
+//
+// All other bits are 0. So bits 0 to 5 are how many bits there are of a literal, whatever comes.
 type litEntry uint32
 
-// distEntry is what the next bits mean where a distance comes: as a litEntry, but what the extra bits are
-// added to is bits 16 to 30.
+// distEntry is what the next bits mean where a distance comes.
+//
+//	a distance  bits 0 to 5: how many bits it takes, extra bits included; bits 16 to 30: what those are added to; bits 8 to 11: how
+//	            many bits are the code
+//	a link      bits 16 to 28: the index of a further table; bits 14 and 15 are set
+//	no code     bit 15 is set
 type distEntry uint32
 
 const (
@@ -39,19 +44,28 @@ const (
 	entryLiteral = 1 << 31
 )
 
-func (e litEntry) isLiteral() bool     { return e&entryLiteral != 0 }
-func (e litEntry) isOther() bool       { return e&entryOther != 0 } // of what is no literal
-func (e litEntry) isLink() bool        { return e&(entryLink|entryLiteral) == entryLink }
-func (e litEntry) link() uint          { return uint(e >> 16 & 0x1fff) }
-func (e litEntry) literal() byte       { return byte(e >> 8) }
-func (e litEntry) size() uint          { return uint(e & 63) }
-func (e litEntry) length(b uint64) int { return int(e>>16) + int(b&(1<<e.size()-1)>>(e>>8&15)) } // that the bits b begin with
+func (e litEntry) isLiteral() bool { return e&entryLiteral != 0 }
+func (e litEntry) isOther() bool   { return e&(entryOther|entryLiteral) == entryOther }
+func (e litEntry) isLink() bool    { return e&(entryLink|entryLiteral) == entryLink }
+func (e litEntry) link() uint      { return uint(e >> 16 & 0x1fff) }
+func (e litEntry) literal() byte   { return byte(e >> 8) }
+func (e litEntry) skip() uint      { return uint(e & 63) }      // how many bits there are of a literal
+func (e litEntry) size() uint      { return uint(e >> 8 & 63) } // how many bits of something else
 
-func (e distEntry) isOther() bool         { return e&entryOther != 0 }
-func (e distEntry) isLink() bool          { return e&entryLink == entryLink }
-func (e distEntry) link() uint            { return uint(e >> 16 & 0x1fff) }
-func (e distEntry) size() uint            { return uint(e & 63) }
-func (e distEntry) distance(b uint64) int { return int(e>>16) + int(b&(1<<e.size()-1)>>(e>>8&15)) } // that the bits b begin with
+// length returns the length that bits begin with.
+func (e litEntry) length(bits uint64) int {
+	return int(e>>16&511) + int(bits&(1<<e.size()-1)>>(e>>25&15))
+}
+
+func (e distEntry) isOther() bool { return e&entryOther != 0 }
+func (e distEntry) isLink() bool  { return e&entryLink == entryLink }
+func (e distEntry) link() uint    { return uint(e >> 16 & 0x1fff) }
+func (e distEntry) size() uint    { return uint(e & 63) }
+
+// distance returns the distance that bits begin with.
+func (e distEntry) distance(bits uint64) int {
+	return int(e>>16) + int(bits&(1<<e.size()-1)>>(e>>8&15))
+}
 
 // codeEntry is what the next bits mean where the length of a code comes: bits 0 to 2 how many bits that takes, 0 for what is no
 // code; above them the symbol.
@@ -86,10 +100,10 @@ func newLitEntry(symbol uint16, n uint) litEntry {
 	case symbol < endBlock:
 		return litEntry(symbol)<<8 | entryLiteral | litEntry(n)
 	case symbol == endBlock:
-		return entryOther | litEntry(n)
+		return entryOther | litEntry(n)<<8
 	case int(symbol-endBlock-1) < len(lengthBase):
 		i := symbol - endBlock - 1
-		return litEntry(lengthBase[i])<<16 | litEntry(n)<<8 | litEntry(n+uint(lengthExtra[i]))
+		return litEntry(lengthBase[i])<<16 | litEntry(n)<<25 | litEntry(n+uint(lengthExtra[i]))<<8
 	}
 	return entryOther
 }
