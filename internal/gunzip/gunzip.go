@@ -94,7 +94,7 @@ func (z *Reader) WriteTo(w io.Writer) (int64, error) {
 			z.decodeOwn(ownSize)
 		}
 		if z.next == z.end {
-			if z.err == io.EOF {
+			if errors.Is(z.err, io.EOF) {
 				return written, nil
 			}
 			return written, z.err

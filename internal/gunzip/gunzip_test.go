@@ -73,7 +73,7 @@ func (w way) read(data []byte, padded bool) ([]byte, error) {
 		n, err := z.Read(got[len(got) : len(got)+n])
 		got = got[:len(got)+n]
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return got, nil
 		case err != nil:
 			return got, err
@@ -108,7 +108,7 @@ func compare(t *testing.T, data []byte) {
 		if i == 0 {
 			first, firstErr = got, err
 		}
-		if err != firstErr || !bytes.Equal(got, first) {
+		if !errors.Is(err, firstErr) || !bytes.Equal(got, first) {
 			t.Fatalf("%s: %d bytes, %v; %s gives %d, %v; %d are the same", w.name, len(got), err, ways()[0].name, len(first), firstErr, same(got, first))
 		}
 	}
@@ -205,7 +205,7 @@ func TestWriteTo(t *testing.T) {
 	if err != nil || n != int64(len(content)-10) || !bytes.Equal(buf.Bytes(), content) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	if n, err := open(data[:len(data)-1]).WriteTo(io.Discard); n != int64(len(content)) || err != io.ErrUnexpectedEOF {
+	if n, err := open(data[:len(data)-1]).WriteTo(io.Discard); n != int64(len(content)) || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut off: %d bytes, %v", n, err)
 	}
 	full := errors.New("full")
@@ -213,7 +213,7 @@ func TestWriteTo(t *testing.T) {
 		full:             writerFunc(func(b []byte) (int, error) { return 5, full }),
 		io.ErrShortWrite: writerFunc(func(b []byte) (int, error) { return 5, nil }),
 	} {
-		if n, err := open(data).WriteTo(w); n != 5 || err != want {
+		if n, err := open(data).WriteTo(w); n != 5 || !errors.Is(err, want) {
 			t.Errorf("%d bytes, %v, want %v", n, err, want)
 		}
 	}
@@ -256,7 +256,7 @@ func TestHeaders(t *testing.T) {
 			data := slices.Concat(tt.header, body)
 			compare(t, data)
 			compare(t, slices.Concat(member([]byte{3, 0}, nil), data))
-			if _, err := NewReader(bytes.NewReader(data)); err != tt.want {
+			if _, err := NewReader(bytes.NewReader(data)); !errors.Is(err, tt.want) {
 				t.Errorf("%v, want %v", err, tt.want)
 			}
 			for n := range tt.header {
@@ -266,7 +266,7 @@ func TestHeaders(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewReader(strings.NewReader("")); err != io.EOF {
+	if _, err := NewReader(strings.NewReader("")); !errors.Is(err, io.EOF) {
 		t.Errorf("nothing: %v", err)
 	}
 }
@@ -297,7 +297,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			compare(t, tt.data)
-			if _, err := ways()[0].read(tt.data, false); err != tt.want {
+			if _, err := ways()[0].read(tt.data, false); !errors.Is(err, tt.want) {
 				t.Errorf("%v, want %v", err, tt.want)
 			}
 		})
@@ -317,11 +317,11 @@ func TestSourceErrors(t *testing.T) {
 		if err == nil {
 			got, err = io.ReadAll(z)
 		}
-		if err != failure || !bytes.HasPrefix(content, got) || n == len(data) && len(got) != len(content) {
+		if !errors.Is(err, failure) || !bytes.HasPrefix(content, got) || n == len(data) && len(got) != len(content) {
 			t.Errorf("%d of %d bytes: %d bytes, %v", n, len(data), len(got), err)
 		}
 	}
-	if _, err := NewReader(readerFunc(func([]byte) (int, error) { return 0, nil })); err != io.ErrNoProgress {
+	if _, err := NewReader(readerFunc(func([]byte) (int, error) { return 0, nil })); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a source that gives nothing: %v", err)
 	}
 }
@@ -402,18 +402,18 @@ func TestCodes(t *testing.T) {
 			w.write(tt.bits, tt.size)
 			w.align()
 			stream := w.buf
-			if tt.want == ErrCorrupt || padding == 0 {
+			if errors.Is(tt.want, ErrCorrupt) || padding == 0 {
 				stream = append(stream, make([]byte, padding)...)
 			}
 			content, _ := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
 			data := member(stream, content)
-			if tt.want == io.ErrUnexpectedEOF {
+			if errors.Is(tt.want, io.ErrUnexpectedEOF) {
 				data = data[:len(data)-8]
 			}
 			t.Run(tt.name, func(t *testing.T) {
 				compare(t, data)
 				for _, way := range ways() {
-					if _, err := way.read(data, false); err != tt.want {
+					if _, err := way.read(data, false); !errors.Is(err, tt.want) {
 						t.Errorf("%s: %v, want %v", way.name, err, tt.want)
 					}
 				}

@@ -2,6 +2,7 @@ package gunzip
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -383,7 +384,7 @@ func (d *inflater) more() bool {
 func (d *inflater) truncated() {
 	switch {
 	case d.err != nil:
-	case d.srcErr == io.EOF:
+	case errors.Is(d.srcErr, io.EOF):
 		d.err = io.ErrUnexpectedEOF
 	default:
 		d.err = d.srcErr
