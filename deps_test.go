@@ -41,7 +41,7 @@ var policy = map[string]rule{
 	"internal/gunzip":   {level: 1, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
 	"internal/bunzip2":  {level: 1, anyOS: true},
-	"internal/unxz":     {level: 1, tests: "github.com/ulikunitz/xz", anyOS: true},
+	"internal/unxz":     {level: 1, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
 	"internal/snapshot": {level: 1, imports: "golang.org/x/sys"},
 	"internal/cache":    {level: 1, imports: "github.com/opencontainers/go-digest golang.org/x/sys"},
 	"internal/source":   {level: 1, imports: "internal/cache golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole

@@ -28,7 +28,9 @@ func (b *block) step(r source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.makeRoom(n, b.uncompressed)
+	if err := b.makeRoom(n, b.uncompressed); err != nil {
+		return nil, err
+	}
 	if err := b.take(r, n); err != nil {
 		return nil, err
 	}
@@ -88,7 +90,10 @@ func (f *flight) read(c *container, h header) (err error) {
 	f.given, f.moved, f.decoded, f.end = 0, false, 0, nil
 	size := int(h.uncompressed + margin(h.uncompressed))
 	if len(f.buf) < size {
-		f.buf = make([]byte, size)
+		free(f.buf)
+		if f.buf, err = allocate(size); err != nil {
+			return err
+		}
 	}
 	packed := f.buf[len(f.buf)-int(h.packed):]
 	if _, err := io.ReadFull(c, packed); err != nil {

@@ -125,28 +125,30 @@ func (d *lzma2) decode(r source) error {
 	return nil
 }
 
-// hasRoom reports whether buf has room for n bytes.
-func (d *lzma2) hasRoom(n int) bool { return d.out+n+wordSize <= len(d.buf) }
-
-// makeRoom makes room in buf for n bytes, of at most maxChunk. It lets go of what no distance reaches any more.
-// No more memory is taken than in proportion to what has been decoded; most is how much that will be, or less than 0 where that is not known.
-func (d *lzma2) makeRoom(n int, most int64) {
-	if d.hasRoom(n) {
-		return
+// makeRoom makes room in buf for n bytes, of at most maxChunk. It lets go of what no distance reaches any more. most is how much
+// will be decoded in all, or less than 0 where that is not known.
+func (d *lzma2) makeRoom(n int, most int64) error {
+	if d.out+n+wordSize <= len(d.buf) {
+		return nil
 	}
-	full := d.dictSize + max(2*maxChunk, d.dictSize/4)
+	size := d.dictSize + max(2*maxChunk, d.dictSize/4)
 	if most >= 0 {
-		full = int(min(int64(full), most))
+		size = int(min(int64(size), most))
 	}
-	full = max(full, n) + wordSize
-	buf := d.buf
-	if len(buf) < full {
-		buf = make([]byte, min(full, max(64<<10, 2*len(buf), d.out+n+wordSize)))
+	size += wordSize
+	old, from, keep := d.buf, d.out, min(d.out-d.start, d.dictSize)
+	if len(old) < size {
+		buf, err := allocate(size)
+		if err != nil {
+			return err
+		}
+		defer free(old)
+		d.buf = buf
 	}
-	keep := min(d.out-d.start, d.dictSize)
-	copy(buf, d.buf[d.out-keep:d.out])
-	d.start -= d.out - keep
-	d.out, d.buf = keep, buf
+	copy(d.buf, old[from-keep:from])
+	d.start -= from - keep
+	d.out = keep
+	return nil
 }
 
 // noEOF makes an end where none should be an error that says so.

@@ -60,10 +60,17 @@ func (x *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends what goes on in the background. It does not close what is read from.
+// Close ends what goes on in the background, and gives memory back. It has to be called in any case. It does not close what is read from.
 func (x *Reader) Close() error {
 	for _, f := range x.flights {
 		f.abort()
+		free(f.buf)
+	}
+	for _, f := range x.hangar {
+		free(f.buf)
+	}
+	if x.idle != nil {
+		free(x.idle.buf)
 	}
 	*x = Reader{err: io.ErrClosedPipe}
 	return nil
@@ -98,6 +105,7 @@ func (x *Reader) launch() {
 			f, x.hangar = x.hangar[n-1], x.hangar[:n-1]
 		}
 		if x.end = f.read(&x.c, x.head); x.end != nil {
+			x.hangar = append(x.hangar, f)
 			return
 		}
 		go f.run()

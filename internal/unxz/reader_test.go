@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -336,20 +337,57 @@ func TestReadBeforeDamage(t *testing.T) {
 	}
 }
 
-// A header that promises much does not make the decoder take much memory, if nothing follows.
+// A header that promises much does not make the decoder use much memory, if nothing follows.
 func TestReadPromises(t *testing.T) {
 	p := hello()
 	p.header = []byte{0, 0x21, 1, 28} // 64 MiB
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	got, err := read(bytes.NewReader(p.file()), 2)
-	runtime.ReadMemStats(&after)
+	x, err := NewReader(bytes.NewReader(p.file()), testWindow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	before := resident(t)
+	got, err := io.ReadAll(x)
 	if string(got) != "hello\n" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
-	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
-		t.Errorf("%d MiB are taken", n>>20)
+	if n := resident(t) - before; n > 8<<20 {
+		t.Errorf("%d MiB are used", n>>20)
 	}
+}
+
+// Memory is given back by Close.
+func TestCloseFrees(t *testing.T) {
+	packed := bytes.Repeat(compress(t, make([]byte, 9<<20), xz.WriterConfig{}), 2)
+	var after int64
+	for i := range 12 {
+		for n := 1; n < 3; n++ {
+			if _, err := read(bytes.NewReader(packed), n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.GC()
+		switch now := resident(t); {
+		case i == 2:
+			after = now
+		case i > 2 && now-after > 100<<20:
+			t.Fatalf("%d MiB more after %d readers", (now-after)>>20, i)
+		}
+	}
+}
+
+// resident returns how many bytes of memory this process uses (proc_pid_statm(5)).
+func resident(t *testing.T) int64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n * int64(os.Getpagesize())
 }
 
 // Close in the middle leaves no goroutine behind, and may come twice.
@@ -391,6 +429,7 @@ func FuzzLZMA2(f *testing.F) {
 		const dictSize = 4096
 		var got []byte
 		b := &block{}
+		defer func() { free(b.buf) }()
 		b.begin(header{check: check{make: func() hash.Hash { return noHash{} }}, uncompressed: -1, dictSize: dictSize})
 		r := bytes.NewReader(packed)
 		var data []byte
@@ -465,9 +504,12 @@ func BenchmarkReader(b *testing.B) {
 		b.Fatal(err)
 	}
 	packed := compress(b, data, xz.WriterConfig{})
-	for name, open := range map[string]func(io.Reader) (io.Reader, error){
-		"unxz":      func(r io.Reader) (io.Reader, error) { return NewReader(r, testWindow) },
-		"ulikunitz": func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) },
+	for name, open := range map[string]func(io.Reader) (io.ReadCloser, error){
+		"unxz": func(r io.Reader) (io.ReadCloser, error) { return NewReader(r, testWindow) },
+		"ulikunitz": func(r io.Reader) (io.ReadCloser, error) {
+			x, err := xz.NewReader(r)
+			return io.NopCloser(x), err
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
@@ -479,6 +521,7 @@ func BenchmarkReader(b *testing.B) {
 				if _, err := io.Copy(io.Discard, r); err != nil {
 					b.Fatal(err)
 				}
+				r.Close()
 			}
 		})
 	}
