@@ -2,6 +2,7 @@ package bunzip2
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -80,7 +81,7 @@ func (b *bitReader) failed() error {
 	switch {
 	case b.left() >= 0:
 		return nil
-	case b.err == io.EOF:
+	case errors.Is(b.err, io.EOF):
 		return io.ErrUnexpectedEOF
 	}
 	return b.err

@@ -255,7 +255,7 @@ func TestReadDamaged(t *testing.T) {
 	data := text(500)
 	packed := compress(data, 1, 200)
 	for i := range packed {
-		if _, err := read(bytes.NewReader(packed[:i]), 2); err != io.ErrUnexpectedEOF {
+		if _, err := read(bytes.NewReader(packed[:i]), 2); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut off at %d: %v", i, err)
 		}
 		b := bytes.Clone(packed)
@@ -306,7 +306,7 @@ func TestClose(t *testing.T) {
 		}
 		x.Close()
 		x.Close()
-		if n, err := x.Read(make([]byte, 1)); n != 0 || err != io.ErrClosedPipe {
+		if n, err := x.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("after Close: %d, %v", n, err)
 		}
 	}

@@ -2,6 +2,7 @@ package unxz
 
 import (
 	"bytes"
+	"errors"
 	"hash"
 	"io"
 	"sync"
@@ -17,7 +18,7 @@ type block struct {
 
 // begin makes b ready for another block.
 func (b *block) begin(h header) {
-	b.header, b.total, b.sum = h, 0, h.check.make()
+	b.header, b.total, b.sum = h, 0, h.make()
 	b.out, b.start = 0, 0
 	b.lzma2.begin(h.dictSize)
 }
@@ -116,10 +117,10 @@ func (f *flight) run() {
 			f.keepClear(n)
 			err = f.take(f.rest, n)
 		}
-		switch err {
-		case io.EOF:
+		switch {
+		case errors.Is(err, io.EOF):
 			err = f.landed()
-		case io.ErrUnexpectedEOF: // not of what is read from
+		case errors.Is(err, io.ErrUnexpectedEOF): // not of what is read from
 			err = errSize
 		}
 		err = f.tell(err)
@@ -157,7 +158,7 @@ func (f *flight) tell(err error) error {
 	if f.stop && err == nil {
 		err = io.ErrClosedPipe
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		f.decoded = f.out
 	}
 	f.end = err

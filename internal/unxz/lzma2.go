@@ -1,6 +1,7 @@
 package unxz
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -153,7 +154,7 @@ func (d *lzma2) makeRoom(n int, most int64) error {
 
 // noEOF makes an end where none should be an error that says so.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -4,6 +4,7 @@ package unxz
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"runtime"
 )
@@ -41,7 +42,7 @@ func NewReader(r io.Reader, maxWindow int) (*Reader, error) {
 		return nil, err
 	}
 	x.head, x.end = x.c.next()
-	if x.end != nil && x.end != io.EOF {
+	if x.end != nil && !errors.Is(x.end, io.EOF) {
 		return nil, x.end
 	}
 	return x, nil
@@ -85,7 +86,7 @@ func (x *Reader) more() ([]byte, error) {
 	if len(x.flights) > 0 {
 		f := x.flights[0]
 		data, err := f.more()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			x.flights, x.hangar, err = x.flights[1:], append(x.hangar, f), nil
 		}
 		return data, err
@@ -133,7 +134,7 @@ func (x *Reader) beginSerial() {
 // step decodes some of the block that was begun, and at its end goes on to the next.
 func (x *Reader) step() ([]byte, error) {
 	data, err := x.serial.step(&x.c)
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return data, err
 	}
 	sum, err := x.c.endBlock(x.serial.header, x.serial.total)

@@ -300,7 +300,7 @@ func TestReadDamaged(t *testing.T) {
 	for _, whole := range [][]byte{packed, slices.Concat(hello().file(), hello().file())} {
 		for i := range whole {
 			for n := 1; n < 3; n++ {
-				if _, err := read(bytes.NewReader(whole[:i]), n); err != io.ErrUnexpectedEOF && i != len(whole)/2 {
+				if _, err := read(bytes.NewReader(whole[:i]), n); !errors.Is(err, io.ErrUnexpectedEOF) && i != len(whole)/2 {
 					t.Errorf("cut off at %d: %v", i, err)
 				}
 				b := bytes.Clone(whole)
@@ -319,7 +319,7 @@ func TestReadBrokenSource(t *testing.T) {
 	for i := range packed {
 		for n := 1; n < 3; n++ {
 			r := io.MultiReader(bytes.NewReader(packed[:i]), iotest.ErrReader(broken))
-			if _, err := read(r, n); err != broken {
+			if _, err := read(r, n); !errors.Is(err, broken) {
 				t.Errorf("broken at %d: %v", i, err)
 			}
 		}
@@ -405,7 +405,7 @@ func TestClose(t *testing.T) {
 		}
 		x.Close()
 		x.Close()
-		if n, err := x.Read(make([]byte, 1)); n != 0 || err != io.ErrClosedPipe {
+		if n, err := x.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("after Close: %d, %v", n, err)
 		}
 	}
@@ -443,9 +443,9 @@ func FuzzLZMA2(f *testing.F) {
 		}
 		packed = packed[:len(packed)-r.Len()]
 		want, wantErr := readOther(packed, dictSize)
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			// It takes an end within a header or a chunk for the end of the sequence.
-			if opened := b.total > int64(len(got)); opened && err == errData && wantErr == nil && int64(len(want)) == b.total {
+			if opened := b.total > int64(len(got)); opened && errors.Is(err, errData) && wantErr == nil && int64(len(want)) == b.total {
 				t.Fatalf("%v; ulikunitz/xz decodes all %d bytes", err, len(want))
 			}
 			return
