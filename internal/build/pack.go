@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 
@@ -22,18 +21,13 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 	case s.awaited():
 		return s.packAhead(ctx, changes)
 	}
-	l, sum := s.newLayer(), sha256.New()
+	l := s.newLayer()
 	blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
-		toc, err := layer.Pack(ctx, z, changes)
-		l.toc = toc
-		return err
-	}, sum)
+		return s.makeTar(ctx, l, z, changes)
+	})
 	if err != nil {
 		_ = s.n.below.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
 		return nil, err
-	}
-	if err := s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), l.toc); err != nil {
-		return nil, errors.Join(err, blob.Close())
 	}
 	s.settle(l, func() (*layout.BlobWriter, string, error) { return blob, s.Compression.MediaType, nil })
 	return l, nil
@@ -58,22 +52,13 @@ func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLay
 	return l, nil
 }
 
-// makeTar writes the tar of a layer, hashed beside that, and notes what it holds.
-func (s *step) makeTar(ctx context.Context, l *builtLayer, tar io.Writer, changes []layer.Change) error {
-	none, err := layer.CompressionByName("none")
+// makeTar writes the tar of a layer, and notes what it holds.
+func (s *step) makeTar(ctx context.Context, l *builtLayer, w io.Writer, changes []layer.Change) error {
+	toc, diffID, err := layer.Pack(ctx, w, changes)
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	w, err := none.NewWriter(tar, sum)
-	if err != nil {
-		return err
-	}
-	toc, err := layer.Pack(ctx, w, changes)
-	if err := firstError(err, w.Close()); err != nil {
-		return err
-	}
-	return s.identify(ctx, l, digest.NewDigest(digest.SHA256, sum), toc)
+	return s.identify(ctx, l, diffID, toc)
 }
 
 // packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs it.
@@ -99,8 +84,8 @@ func contentSize(changes []layer.Change) int64 {
 	return n
 }
 
-// compress makes a blob of the tar that write writes, about total bytes of it, and also writes that to others. It waits until few others do so.
-func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) error, others ...io.Writer) (*layout.BlobWriter, error) {
+// compress makes a blob of the tar that write writes, about total bytes of it. It waits until few others do so.
+func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) error) (*layout.BlobWriter, error) {
 	select {
 	case s.packing <- struct{}{}:
 		defer func() { <-s.packing }()
@@ -111,7 +96,7 @@ func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) 
 	if err != nil {
 		return nil, err
 	}
-	z, err := s.Compression.NewWriter(blob, append(others, s.counting("compress", total, io.Discard))...)
+	z, err := s.Compression.NewWriter(blob, s.counting("compress", total, io.Discard))
 	if err == nil {
 		err = firstError(write(z), z.Close())
 	}

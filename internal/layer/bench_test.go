@@ -32,7 +32,7 @@ func BenchmarkComposeOne(b *testing.B) {
 		must(b, c.Put(file("usr/share/005/50/file50", "new")))
 		changes, err := c.Changes()
 		must(b, err)
-		if _, err := Pack(context.Background(), io.Discard, changes); err != nil {
+		if _, _, err := Pack(context.Background(), io.Discard, changes); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -43,7 +43,7 @@ func BenchmarkPack(b *testing.B) {
 	packed, _ := mustPack(b, changes)
 	b.SetBytes(int64(len(packed)))
 	for b.Loop() {
-		if _, err := Pack(context.Background(), io.Discard, changes); err != nil {
+		if _, _, err := Pack(context.Background(), io.Discard, changes); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -358,11 +358,11 @@ func TestDiffThenWrite(t *testing.T) {
 	treetest.Make(t, dir, `a file 0644 0:0 "1234"`, treetest.NoOwners)
 	changes := mustDiff(t, dir, Merge(), DiffOptions{})
 	must(t, write(dir+"/a", "12345"))
-	if _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, errChanged) {
+	if _, _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, errChanged) {
 		t.Errorf("grown: %v", err)
 	}
 	must(t, os.Remove(dir+"/a"), os.Symlink("/etc/passwd", dir+"/a"))
-	if _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, unix.ELOOP) {
+	if _, _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("became a symlink: %v", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"genoci/internal/treetest"
 )
 
@@ -119,9 +121,12 @@ func opening(text string) Opener {
 func mustPack(t testing.TB, changes []Change) ([]byte, *TOC) {
 	t.Helper()
 	var b bytes.Buffer
-	toc, err := Pack(context.Background(), &b, changes)
+	toc, id, err := Pack(context.Background(), &b, changes)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := digest.FromBytes(b.Bytes()); id != want {
+		t.Errorf("the DiffID is %s, not %s", id, want)
 	}
 	return b.Bytes(), toc
 }

@@ -5,26 +5,29 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"slices"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// Pack writes changes as a layer's uncompressed tar to w, and returns its TOC. Changes must be in canonical order: by
+// Pack writes changes as a layer's uncompressed tar to w, and returns its TOC and its DiffID. Changes must be in canonical order: by
 // Compare, but a folder's whiteouts stand right behind it. Bytes depend on the changes alone: PAX
 // format, whole seconds, no user names, no access times, numeric owners (image-spec, layer.md).
 // Content that no longer has the size or the digest that its entry says is an error ("changed while it was read").
 //
 // Small files are opened, read and digested by several goroutines, some files before it is their turn; they have ended when Pack returns.
-func Pack(ctx context.Context, w io.Writer, changes []Change) (*TOC, error) {
+func Pack(ctx context.Context, w io.Writer, changes []Change) (*TOC, digest.Digest, error) {
 	p := newPacker(w)
 	if err := p.all(ctx, changes); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := p.write(make([]byte, 2*tarBlock)); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return p.toc.finish(), nil
+	return p.toc.finish(), digest.NewDigest(digest.SHA256, p.sum), nil
 }
 
 // Sort brings changes into the order that Pack wants.
@@ -56,6 +59,7 @@ type packer struct {
 	w      io.Writer
 	room   func() []byte // for content on its way to w
 	size   int64         // of what was written
+	sum    hash.Hash     // of it
 	toc    tocBuilder
 	packed map[string]packedFile // what the further names of hard link groups refer to
 }
@@ -67,7 +71,7 @@ type packedFile struct {
 }
 
 func newPacker(w io.Writer) *packer {
-	p := &packer{w: w, packed: make(map[string]packedFile)}
+	p := &packer{w: w, sum: sha256.New(), packed: make(map[string]packedFile)}
 	if direct, ok := w.(*blockWriter); ok {
 		p.room = direct.room
 	} else {
@@ -161,40 +165,47 @@ func (p *packer) stream(ctx context.Context, ch Change) error {
 }
 
 // content writes the content of a file, and returns its digest.
-func (p *packer) content(ctx context.Context, ch Change) (digest [32]byte, err error) {
+func (p *packer) content(ctx context.Context, ch Change) (got [32]byte, err error) {
 	if ch.Open == nil {
-		return digest, errNoContent
+		return got, errNoContent
 	}
 	r, err := ch.Open()
 	if err != nil {
-		return digest, err
+		return got, err
 	}
 	defer r.Close()
 	sum := sha256.New()
 	for left := ch.Size; left > 0; {
 		if err := ctx.Err(); err != nil {
-			return digest, err
+			return got, err
 		}
 		buf := p.room()
 		buf = buf[:min(int64(cap(buf)), left, bufferSize)]
 		n, rerr := r.Read(buf)
 		left -= int64(n)
-		sum.Write(buf[:n])
-		if err := p.write(buf[:n]); err != nil {
-			return digest, err
+		writeBoth(p.sum, sum, buf[:n])
+		if err := p.pass(buf[:n]); err != nil {
+			return got, err
 		}
 		if err := short(rerr, left); err != nil {
-			return digest, err
+			return got, err
 		}
 	}
 	if err := atEnd(r); err != nil {
-		return digest, err
+		return got, err
 	}
-	sum.Sum(digest[:0])
-	return digest, sameDigest(ch.Digest, digest)
+	sum.Sum(got[:0])
+	return got, sameDigest(ch.Digest, got)
 }
 
+// write writes bytes of the tar.
 func (p *packer) write(b []byte) error {
+	p.sum.Write(b)
+	return p.pass(b)
+}
+
+// pass is write for what is in the sum.
+func (p *packer) pass(b []byte) error {
 	n, err := p.w.Write(b)
 	p.size += int64(n)
 	return err

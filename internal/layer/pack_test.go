@@ -170,14 +170,14 @@ func TestPackErrors(t *testing.T) {
 		{"link to nothing", []Change{{Entry: Entry{Path: "b", Type: TypeFile, Group: "a"}}}, "pack b: hard link to a, which the layer does not have"},
 	}
 	for _, test := range tests {
-		_, err := Pack(context.Background(), io.Discard, test.changes)
+		_, _, err := Pack(context.Background(), io.Discard, test.changes)
 		if err == nil || err.Error() != test.want {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Pack(ctx, io.Discard, []Change{dir("a")}); !errors.Is(err, context.Canceled) {
+	if _, _, err := Pack(ctx, io.Discard, []Change{dir("a")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }
@@ -240,7 +240,7 @@ func TestPackMany(t *testing.T) {
 			var out, tap bytes.Buffer
 			w, err := c.NewWriter(&out, &tap)
 			must(t, err)
-			toc, err := Pack(context.Background(), w, changes)
+			toc, _, err := Pack(context.Background(), w, changes)
 			must(t, errors.Join(err, w.Close()))
 			if !bytes.Equal(tap.Bytes(), packed) || !bytes.Equal(toc.data, indexed.data) {
 				t.Errorf("seed %d, %s: packed into a compressor it is something else", seed, c.Name)
@@ -282,7 +282,7 @@ func TestPackManyErrors(t *testing.T) {
 				counted(&changes[i])
 			}
 		}
-		_, err := Pack(context.Background(), io.Discard, changes)
+		_, _, err := Pack(context.Background(), io.Discard, changes)
 		if want := "pack " + changes[first].Path + ": changed while it was read"; err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -310,10 +310,10 @@ func TestPackStops(t *testing.T) {
 				return len(p), nil
 			})
 		}
-		if _, err := Pack(ctx, stopping(func() error { return full }), changes); !errors.Is(err, full) {
+		if _, _, err := Pack(ctx, stopping(func() error { return full }), changes); !errors.Is(err, full) {
 			t.Errorf("full after %d bytes: %v", after, err)
 		}
-		if _, err := Pack(ctx, stopping(func() error { cancel(); return nil }), changes); !errors.Is(err, context.Canceled) {
+		if _, _, err := Pack(ctx, stopping(func() error { cancel(); return nil }), changes); !errors.Is(err, context.Canceled) {
 			t.Errorf("canceled after %d bytes: %v", after, err)
 		}
 		cancel()

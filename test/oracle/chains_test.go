@@ -3,13 +3,10 @@ package oracle
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/image"
 	"genoci/internal/layer"
@@ -231,8 +228,7 @@ func store(t *testing.T, l *layout.Layout, compression string, changes []layer.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	diffID := digest.Canonical.Digester()
-	toc, err := layer.Pack(context.Background(), io.MultiWriter(compressed, diffID.Hash()), changes)
+	toc, diffID, err := layer.Pack(context.Background(), compressed, changes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,5 +239,5 @@ func store(t *testing.T, l *layout.Layout, compression string, changes []layer.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image.Layer{Descriptor: desc, DiffID: diffID.Digest()}, toc
+	return image.Layer{Descriptor: desc, DiffID: diffID}, toc
 }
