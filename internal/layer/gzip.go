@@ -125,14 +125,15 @@ func evenBytes(part []byte) bool {
 	return squares < maxSquares
 }
 
-// maxSquares is more than the sum of the squares of the counts of n random bytes ever is: n + n*(n-1)/256 in the mean, give or take n/11.
+// maxSquares is above the sum of the squares of the counts of n random bytes, which is n + n*(n-1)/256 in the mean, give or take n/11. What
+// is compressed already has up to a sixth more.
 const (
 	probed     = probeSize / probeStep * probeLine
-	maxSquares = probed + probed*(probed-1)/256 + 8*probed/11
+	maxSquares = (probed + probed*(probed-1)/256) * 7 / 6
 )
 
-// repeats reports whether a run in the middle of a part of a block occurs again within deflate's reach. Every distance shows:
-// places behind the run, as far apart as the run is long, are looked up in it.
+// repeats reports whether a run before the middle of a part of a block occurs again behind it. All distances that deflate can refer to
+// show: places as far apart as the run is long are looked up in it.
 func repeats(part []byte) bool {
 	const bits = 12
 	hash := func(i int) (uint64, uint64) {
@@ -140,11 +141,11 @@ func repeats(part []byte) bool {
 		return word, word * 0x9e3779b97f4a7c15 >> (64 - bits)
 	}
 	var places [1 << bits]uint16
-	for i := probeSize / 2; i < probeSize/2+probeRun; i++ {
+	for i := probeSize/2 - probeRun; i < probeSize/2; i++ {
 		_, h := hash(i)
 		places[h] = uint16(i)
 	}
-	for i := probeSize/2 + probeRun; i+8 <= probeSize; i += probeRun {
+	for i := probeSize / 2; i+8 <= probeSize; i += probeRun {
 		word, h := hash(i)
 		if at := int(places[h]); at != 0 && binary.LittleEndian.Uint64(part[at:]) == word {
 			return true
