@@ -55,7 +55,12 @@ func (p *place) measure(ctx context.Context, lines []string) (sample, error) {
 	return s, nil
 }
 
+// patience is how long a command may take. Nothing here takes a quarter of it; one that hangs is not to keep all others waiting.
+const patience = 15 * time.Minute
+
 func (p *place) measureLine(ctx context.Context, line string, s *sample) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	log, err := os.OpenFile(p.path("log"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
@@ -63,6 +68,9 @@ func (p *place) measureLine(ctx context.Context, line string, s *sample) error {
 	defer log.Close()
 	cmd := p.command(ctx, line)
 	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own, so that what a shell has started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	start := time.Now()
 	err = cmd.Run()
 	wall := time.Since(start)

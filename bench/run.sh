@@ -13,7 +13,7 @@
 #	DISK       folder for the file of the disk that is measured on, which takes up to 30 GB while it runs (/var/tmp)
 #	MERGE      1: results of chosen scenarios go into the docs too, among those that are there
 #
-# With SCENARIOS, PEERS or RUNS, results are only printed, unless MERGE is 1.
+# With SCENARIOS or PEERS, results are only printed, unless MERGE is 1. Else they go into results.json and docs, which are committed together.
 set -euo pipefail
 cd "$(dirname "$0")"
 export CGO_ENABLED=0
@@ -39,6 +39,6 @@ if [ -n "$parts" ]; then
 fi
 
 output=(-results results.json -docs ../docs)
-if [ -n "$parts" ] && [ -n "${SCENARIOS:-}${PEERS:-}${RUNS:-}" ] && [ "${MERGE:-}" != 1 ]; then output=(); fi
+if [ -n "$parts" ] && [ -n "${SCENARIOS:-}${PEERS:-}" ] && [ "${MERGE:-}" != 1 ]; then output=(); fi
 exec bin/bench -parts "$parts" -programs "$(cd .. && pwd)/bin:$PWD/bin" -corpus "$corpus" -disk "${DISK:-/var/tmp}" \
 	-runs "${RUNS:-3}" "${choice[@]}" "${output[@]}"
