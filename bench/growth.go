@@ -92,6 +92,9 @@ func curves() []curve {
 	}
 }
 
+// growthInput is what curves that take no input of their own work on.
+const growthInput = "bb"
+
 // grow measures all curves, with genoci alone.
 func (s *suite) grow(ctx context.Context) ([]growth, error) {
 	var all []growth
@@ -116,7 +119,7 @@ func (s *suite) growTo(ctx context.Context, c curve, size int) (point, error) {
 	product.files = c.files(size)
 	product.jobs = map[job]work{job(c.name): c.work}
 	s.places = map[placeKey]*place{}
-	key := placeKey{product.name, "bb", job(c.name)}
+	key := placeKey{product.name, growthInput, job(c.name)}
 	p, err := s.newPlace(ctx, key, &product)
 	if err != nil {
 		return point{}, err

@@ -59,7 +59,7 @@ func start(args []string) error {
 	}
 	switch {
 	case o.inputs:
-		fmt.Println(strings.Join(inputs(o.selected()), " "))
+		fmt.Println(strings.Join(o.inputNames(), " "))
 		return nil
 	case o.parts == "":
 		return render(o)
@@ -87,7 +87,7 @@ func parseOptions(args []string) (options, error) {
 	flags.StringVar(&o.scenarios, "scenarios", "", "`ids` of scenarios, or beginnings of them, separated by commas (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`names` of tools beside genoci and the limits, separated by commas (default all)")
 	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth (default: nothing, docs are written anew)")
-	flags.BoolVar(&o.inputs, "inputs", false, "print the names of the inputs that the scenarios need, and do nothing else")
+	flags.BoolVar(&o.inputs, "inputs", false, "print the names of the inputs that the parts need, and do nothing else")
 	flags.StringVar(&o.results, "results", "", "`file` that results are added to")
 	flags.StringVar(&o.docs, "docs", "", "`folder` for docs and pictures")
 	if err := flags.Parse(args); err != nil {
@@ -120,6 +120,23 @@ func (o options) tools() []*tool {
 		asked := listed(o.peers, func(item string) bool { return strings.EqualFold(t.name, item) })
 		return !asked && t.kind != product && t.name != "limit"
 	})
+}
+
+// inputNames returns the inputs of all parts that are asked for.
+func (o options) inputNames() []string {
+	var names []string
+	for part := range strings.SplitSeq(o.parts, ",") {
+		switch part {
+		case "scenarios":
+			names = append(names, inputs(o.selected())...)
+		case "trace":
+			names = append(names, traceInput)
+		case "growth":
+			names = append(names, growthInput)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // inputs returns what the scenarios work on.
@@ -179,11 +196,11 @@ func (s *suite) parts(ctx context.Context, o options) error {
 				err = s.run(ctx, func(done outcome) error { r.add(done); return r.write(o.results) })
 			}
 		case "trace":
-			if err = s.copyInputs(o.corpus, []string{"deb"}); err == nil {
+			if err = s.copyInputs(o.corpus, []string{traceInput}); err == nil {
 				r.Traces, err = s.trace(ctx)
 			}
 		case "growth":
-			if err = s.copyInputs(o.corpus, []string{"bb"}); err == nil {
+			if err = s.copyInputs(o.corpus, []string{growthInput}); err == nil {
 				r.Growth, err = s.grow(ctx)
 			}
 		default:

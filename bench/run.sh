@@ -21,6 +21,11 @@ export CGO_ENABLED=0
 parts=${1:-}
 corpus=${CORPUS:-${GENOCI_BENCH_CORPUS:-/var/cache/genoci-bench}}
 choice=(-scenarios "${SCENARIOS:-}" -peers "${PEERS:-}")
+output=(-results results.json -docs ../docs)
+if [ -n "${SCENARIOS:-}${PEERS:-}" ] && [ "${MERGE:-}" != 1 ]; then
+	output=()
+	parts=${parts%,trace}
+fi
 
 go build -trimpath -buildvcs=false -o bin/bench .
 if [ -n "$parts" ]; then
@@ -34,11 +39,8 @@ if [ -n "$parts" ]; then
 		fi
 		;;
 	esac
-	read -ra inputs <<<"$(bin/bench -inputs "${choice[@]}")"
-	./prepare.sh "$corpus" "${inputs[@]}" bb deb
+	read -ra inputs <<<"$(bin/bench -inputs -parts "$parts" "${choice[@]}")"
+	./prepare.sh "$corpus" "${inputs[@]}"
 fi
-
-output=(-results results.json -docs ../docs)
-if [ -n "$parts" ] && [ -n "${SCENARIOS:-}${PEERS:-}" ] && [ "${MERGE:-}" != 1 ]; then output=(); fi
 exec bin/bench -parts "$parts" -programs "$(cd .. && pwd)/bin:$PWD/bin" -corpus "$corpus" -disk "${DISK:-/var/tmp}" \
 	-runs "${RUNS:-3}" "${choice[@]}" "${output[@]}"

@@ -14,6 +14,9 @@ type trace struct {
 	Summary     string // as strace wrote it
 }
 
+// traceInput is what the scenarios that are traced work on.
+const traceInput = "deb"
+
 // trace counts the system calls of genoci in S3 and S6, in places as the scenarios have them.
 func (s *suite) trace(ctx context.Context) ([]trace, error) {
 	if _, err := exec.LookPath("strace"); err != nil {
