@@ -166,6 +166,11 @@ func (b *Builder) why(nodes nodes, n *node, s *plan.Step, ins []*input) string {
 	return text
 }
 
+// comparable reports whether somebody wants to know how a step differs from what it was, which takes all digests.
+func (b *Builder) comparable(s *plan.Step) bool {
+	return b.Why && !b.NoCache && b.last.Get(lastName(s)) != ""
+}
+
 // lastName is the name of a step in cache.Last.
 func lastName(s *plan.Step) string { return fmt.Sprintf("%s#%d", s.Image, s.Index+1) }
 

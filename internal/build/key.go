@@ -91,7 +91,7 @@ func (b *Builder) keyNow(ctx context.Context, nodes nodes, n *node, s *plan.Step
 	if err != nil || !slices.ContainsFunc(ins, (*input).unread) {
 		return key, false, err
 	}
-	if _, err := b.Cache.Get(key); !s.Executes() && !b.Why && (b.NoCache || err != nil) {
+	if _, err := b.Cache.Get(key); !s.Executes() && !b.comparable(s) && (b.NoCache || err != nil) {
 		return key, true, nil
 	}
 	if err := b.complete(ctx, n, s, ins); err != nil {

@@ -51,6 +51,9 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	}
 	switch {
 	case shared:
+		if !st.unread {
+			b.last.Set(lastName(s), st.key)
+		}
 		st.done(true, 0)
 	case l != nil:
 		n.made = n.made.on(l)
