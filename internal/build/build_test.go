@@ -31,7 +31,7 @@ import (
 
 // work is a folder with inputs, a layout and a cache, in which specs are built.
 type work struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string // of the spec and its inputs
 	layout  *layout.Layout
 	cache   *cache.Cache
@@ -42,7 +42,7 @@ type work struct {
 }
 
 // newWork makes the inputs from file names (those that end in / are folders) and contents.
-func newWork(t *testing.T, files map[string]string) *work {
+func newWork(t testing.TB, files map[string]string) *work {
 	t.Helper()
 	w := &work{t: t, dir: t.TempDir(), driver: func() (snapshot.Driver, error) {
 		return nil, errors.New("this test runs nothing")
