@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"syscall"
@@ -27,29 +26,35 @@ type calls struct {
 
 // call is an entry of the list.
 type call struct {
-	Number uint64
-	Least  int64 // a result below it is a failure
-	Args   [6]uint64
+	Number      uint64
+	Least, Most int64 // any other result is a failure
+	Args        [5]uint64
 }
 
 // add adds a call that fails when it returns an error.
-func (c *calls) add(name string, number uint64, args ...uint64) { c.append(name, number, 0, args) }
+func (c *calls) add(name string, number uint64, args ...uint64) {
+	c.append(name, call{Number: number, Most: math.MaxInt64}, args)
+}
 
 // try adds a call whose errors do not matter.
 func (c *calls) try(name string, number uint64, args ...uint64) {
-	c.append(name, number, math.MinInt64, args)
+	c.append(name, call{Number: number, Least: math.MinInt64, Most: math.MaxInt64}, args)
+}
+
+// expect adds a call that fails unless it returns the error.
+func (c *calls) expect(name string, errno unix.Errno, number uint64, args ...uint64) {
+	c.append(name, call{Number: number, Least: -int64(errno), Most: -int64(errno)}, args)
 }
 
 // wait adds a read of one message of at most size bytes, which fails when there comes none any more.
 // It returns the address of the message.
 func (c *calls) wait(fd uint64, size int) uint64 {
 	addr := c.put(make([]byte, size))
-	c.append("read", unix.SYS_READ, 1, []uint64{fd, addr, uint64(size)})
+	c.append("read", call{Number: unix.SYS_READ, Least: 1, Most: math.MaxInt64}, []uint64{fd, addr, uint64(size)})
 	return addr
 }
 
-func (c *calls) append(name string, number uint64, least int64, args []uint64) {
-	e := call{Number: number, Least: least}
+func (c *calls) append(name string, e call, args []uint64) {
 	copy(e.Args[:], args)
 	c.list, c.names = append(c.list, e), append(c.names, name)
 }
@@ -102,7 +107,7 @@ func (c *calls) failure(report []byte) error {
 	}
 	result := int64(binary.NativeEndian.Uint64(report[8:]))
 	if result >= 0 {
-		return fmt.Errorf("%s: %w", c.names[entry], io.ErrUnexpectedEOF)
+		return fmt.Errorf("%s: unexpected result %d", c.names[entry], result)
 	}
 	return os.NewSyscallError(c.names[entry], unix.Errno(-result))
 }

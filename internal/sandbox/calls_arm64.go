@@ -9,14 +9,16 @@ const instructions = "" +
 	"\x13\x40\x80\xd2" + //     movz x19, #programAddr+listOffset, low half
 	"\x13\x08\xa0\xf2" + //     movk x19, its high half, lsl #16
 	"\x68\x26\x40\xa9" + // 1:  ldp x8, x9, [x19]         number, least result
-	"\x60\x06\x41\xa9" + //     ldp x0, x1, [x19, #16]    arguments
-	"\x62\x0e\x42\xa9" + //     ldp x2, x3, [x19, #32]
-	"\x64\x16\x43\xa9" + //     ldp x4, x5, [x19, #48]
+	"\x6a\x02\x41\xa9" + //     ldp x10, x0, [x19, #16]   most, arguments
+	"\x61\x0a\x42\xa9" + //     ldp x1, x2, [x19, #32]
+	"\x63\x12\x43\xa9" + //     ldp x3, x4, [x19, #48]
 	"\x01\x00\x00\xd4" + //     svc #0
 	"\x1f\x00\x09\xeb" + //     cmp x0, x9
-	"\x6b\x00\x00\x54" + //     b.lt 2f
+	"\xab\x00\x00\x54" + //     b.lt 2f
+	"\x1f\x00\x0a\xeb" + //     cmp x0, x10
+	"\x6c\x00\x00\x54" + //     b.gt 2f
 	"\x73\x02\x01\x91" + //     add x19, x19, #64
-	"\xf8\xff\xff\x17" + //     b 1b
+	"\xf6\xff\xff\x17" + //     b 1b
 	"\xf3\x03\xbf\xa9" + // 2:  stp x19, x0, [sp, #-16]!
 	"\x08\x08\x80\xd2" + //     mov x8, #64               write
 	"\x60\x00\x80\xd2" + //     mov x0, #callsFD

@@ -54,13 +54,24 @@ func TestCalls(t *testing.T) {
 	if out, report := carryOut(t, ends, "world"); out != "hello world" || len(report) > 0 {
 		t.Errorf("got %q and a report %q", out, report)
 	}
+	expects := &calls{}
+	expects.expect("chdir", unix.ENOENT, unix.SYS_CHDIR, expects.text("/nowhere"))
+	expects.expect("chdir", unix.ENOENT, unix.SYS_CHDIR, expects.text("/"))
+	if out, report := carryOut(t, expects, ""); out != "" || expects.failure(report).Error() != "chdir: unexpected result 0" {
+		t.Errorf("got %q and %v", out, expects.failure(report))
+	}
+	expects = &calls{}
+	expects.expect("chdir", unix.ENOENT, unix.SYS_CHDIR, expects.text("/dev/null"))
+	if out, report := carryOut(t, expects, ""); out != "" || expects.failure(report).Error() != "chdir: not a directory" {
+		t.Errorf("got %q and %v", out, expects.failure(report))
+	}
 	fails := list()
 	fails.add("chdir", unix.SYS_CHDIR, fails.text("/nowhere"))
 	out, report := carryOut(t, fails, "world")
 	if err := fails.failure(report); out != "hello world" || err.Error() != "chdir: no such file or directory" {
 		t.Errorf("got %q and %v", out, err)
 	}
-	if out, report := carryOut(t, list(), ""); out != "hello " || list().failure(report).Error() != "read: unexpected EOF" {
+	if out, report := carryOut(t, list(), ""); out != "hello " || list().failure(report).Error() != "read: unexpected result 0" {
 		t.Errorf("got %q and %v", out, list().failure(report))
 	}
 	executes := &calls{}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -221,6 +222,21 @@ func TestNoProgram(t *testing.T) {
 		if out.err == nil || out.err.Error() != test.want || !errors.Is(out.err, test.is) {
 			t.Errorf("%s: got %v, want %s", test.program, out.err, test.want)
 		}
+	}
+}
+
+// TestBusyProgram: a program that is still open for writing, as in a process that is just being started,
+// is waited for.
+func TestBusyProgram(t *testing.T) {
+	root := newRoot(t)
+	busy, err := os.OpenFile(filepath.Join(root, "bin/busybox"), os.O_WRONLY, 0)
+	must(t, err)
+	if out := run(t, Cmd{Root: root, Args: []string{"true"}}); fmt.Sprint(out.err) != "exec /bin/true: text file busy" {
+		t.Errorf("got %v", out.err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { busy.Close() })
+	if out := run(t, Cmd{Root: root, Args: []string{"true"}}); out.err != nil {
+		t.Errorf("got %v", out.err)
 	}
 }
 

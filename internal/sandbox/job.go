@@ -148,7 +148,14 @@ func (j *job) calls() (*calls, error) {
 		}
 	}
 	c.confine(j.user, filter)
-	c.add(execCall, unix.SYS_EXECVE, file, c.texts(j.Args), c.texts(j.env))
+	args, env := c.texts(j.Args), c.texts(j.env)
+	// A process that is just being started holds copies of all files that this one has open, up to its
+	// exec; a program that was written a moment ago may be among them. So this is tried for a second.
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		c.expect(execCall, unix.ETXTBSY, unix.SYS_EXECVE, file, args, env)
+		c.try("nanosleep", unix.SYS_NANOSLEEP, c.words(0, uint64(wait)), 0)
+	}
+	c.add(execCall, unix.SYS_EXECVE, file, args, env)
 	return c, nil
 }
 
