@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ type teeAhead struct {
 // Read implements io.Reader.
 func (t *teeAhead) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
 	if err, ok := <-t.written; ok {
@@ -196,9 +197,10 @@ func (s *forkSide) Read(p []byte) (int, error) {
 // WriteTo implements io.WriterTo: what io.Copy copies passes without a buffer between.
 func (s *forkSide) WriteTo(w io.Writer) (n int64, err error) {
 	for {
-		if err := s.next(); err == io.EOF {
+		switch err := s.next(); {
+		case errors.Is(err, io.EOF):
 			return n, nil
-		} else if err != nil {
+		case err != nil:
 			return n, err
 		}
 		m, err := w.Write(s.data)

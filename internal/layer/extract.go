@@ -385,7 +385,7 @@ func (x *extractor) mkdirImplied(dir, name string) error {
 	in.note(name)
 	switch err := unix.Mkdirat(fd, name, 0o700); err {
 	case nil:
-		_, err = x.newFolder(fd, name, impliedFolder(join(dir, name)), true, !in.inherits)
+		_, err := x.newFolder(fd, name, impliedFolder(join(dir, name)), true, !in.inherits)
 		return err
 	case unix.EEXIST:
 		return nil
