@@ -164,7 +164,8 @@ func (s *step) keeps(c layer.Compression) bool {
 
 // intakeAs stores the compressed bytes, and reads the tar in them.
 func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
-	stored := io.TeeReader(in, t.blob)
+	stored := layer.TeeAhead(in, t.blob)
+	defer stored.Close()
 	tar, err := c.NewReader(stored)
 	if err != nil {
 		return err
@@ -184,8 +185,9 @@ func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, in i
 // intakeAnew stores the tar compressed as new layers are.
 func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
 	sum := sha256.New()
-	in = io.TeeReader(in, sum)
-	tar, err := c.NewReader(in)
+	read := layer.TeeAhead(in, sum)
+	defer read.Close()
+	tar, err := c.NewReader(read)
 	if err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in
 	}
 	err = s.readTar(ctx, t, tar, z)
 	if err == nil {
-		_, err = io.Copy(io.Discard, in)
+		_, err = io.Copy(io.Discard, read)
 		sum.Sum(t.sum[:0])
 	}
 	return firstError(err, z.Close())

@@ -27,7 +27,10 @@ func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir str
 	}
 	p := &planting{tree: tree, done: make(chan error, 1)}
 	ctx, p.cancel = context.WithCancel(ctx)
-	go func() { p.done <- fill(ctx, tree.Dir()) }()
+	go func() {
+		defer close(p.done)
+		p.done <- fill(ctx, tree.Dir())
+	}()
 	return p
 }
 
@@ -60,6 +63,8 @@ func (p *planting) drop() error {
 		return nil
 	}
 	p.cancel()
-	<-p.done
+	for range p.done {
+		// Until it is closed.
+	}
 	return p.tree.Close()
 }

@@ -66,10 +66,9 @@ func (b *Builder) unpackLayer(ctx context.Context, n *node, drv snapshot.Driver,
 		return err
 	}
 	defer r.Close()
-	ahead := layer.ReadAhead(r)
-	defer ahead.Close()
 	sum := diffID.Verifier()
-	tar := io.TeeReader(ahead, sum)
+	tar := layer.TeeAhead(r, sum)
+	defer tar.Close()
 	err = layer.Unpack(ctx, tree.Dir(), tar, b.unpackOptions())
 	if err == nil {
 		_, err = io.Copy(io.Discard, tar) // to the end, where the digests are checked

@@ -291,18 +291,6 @@ func copyContent(ctx context.Context, w io.Writer, size int64, open Opener, buf 
 	return errChanged
 }
 
-// counter counts the bytes that it passes on.
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
-}
-
 // split cuts a canonical path into its folder and its name; "." has the folder "." itself.
 func split(path string) (dir, name string) {
 	for i := len(path) - 1; i >= 0; i-- {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -83,7 +84,7 @@ func openUnchanged(path string, was *unix.Stat_t) (io.ReadCloser, error) {
 
 func (r unchangedReader) Read(p []byte) (int, error) {
 	n, err := r.File.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if changed := unchanged(r.File, r.was); changed != nil {
 			err = changed
 		}
