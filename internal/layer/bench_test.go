@@ -3,11 +3,18 @@ package layer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // benchChanges are a first layer of n files, a hundred in a folder.
@@ -47,6 +54,93 @@ func BenchmarkPack(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Layers of files on disk, with all that a build does: reading, both digests, compressing, and the digest of the blob.
+func BenchmarkPackCompressed(b *testing.B) {
+	var many []Change
+	dir := b.TempDir()
+	for i := range 5000 {
+		many = append(many, onDisk(b, dir, fmt.Sprintf("%05d", i), fmt.Appendf(nil, "%x", noise(uint64(i), 1+i%4096))))
+	}
+	program, err := os.ReadFile("/proc/self/exe")
+	must(b, err)
+	layers := map[string][]Change{
+		"many":    many,
+		"random":  {onDisk(b, dir, "random", noise(1, 128<<20))},
+		"program": {onDisk(b, dir, "program", program)},
+	}
+	for _, name := range slices.Sorted(maps.Keys(layers)) {
+		changes := layers[name]
+		for _, c := range Compressions {
+			if c.NewWriter == nil {
+				continue
+			}
+			b.Run(name+"/"+c.Name, func(b *testing.B) {
+				var out counter
+				packed := int64(0)
+				before := processorTime(b)
+				for b.Loop() {
+					out = counter{w: sha256.New()}
+					var tar counter
+					tar.w = io.Discard
+					w, err := c.NewWriter(&out, &tar)
+					must(b, err)
+					_, _, err = Pack(context.Background(), w, changes)
+					must(b, errors.Join(err, w.Close()))
+					packed = tar.n
+				}
+				b.SetBytes(packed)
+				reportSize(b, out.n, packed, before)
+			})
+		}
+	}
+}
+
+// onDisk is a file with data in it, that is on disk.
+func onDisk(b *testing.B, dir, name string, data []byte) Change {
+	b.Helper()
+	must(b, os.WriteFile(dir+"/"+name, data, 0o600))
+	return Change{
+		Entry: Entry{Path: name, Type: TypeFile, Mode: 0o644, Size: int64(len(data))},
+		Open:  func() (io.ReadCloser, error) { return os.Open(dir + "/" + name) },
+	}
+}
+
+// The levels of deflate, on a program.
+func BenchmarkGzip(b *testing.B) {
+	data, err := os.ReadFile("/proc/self/exe")
+	must(b, err)
+	for level := 1; level <= 9; level++ {
+		b.Run(fmt.Sprintf("level%d", level), func(b *testing.B) {
+			coding := blockCoding{size: gzipBlock, history: gzipHistory, newCoder: func() (blockCoder, error) { return newDeflater(level) }}
+			b.SetBytes(int64(len(data)))
+			var out counter
+			before := processorTime(b)
+			for b.Loop() {
+				out = counter{w: io.Discard}
+				w := newBlockWriter(&out, coding)
+				_, err := w.Write(data)
+				must(b, errors.Join(err, w.Close()))
+			}
+			reportSize(b, out.n, int64(len(data)), before)
+		})
+	}
+}
+
+// reportSize reports the size of what was made of a tar, and the processor time since before, which on a busy machine says more than the clock.
+func reportSize(b *testing.B, size, of int64, before time.Duration) {
+	b.Helper()
+	b.ReportMetric(float64(size)/float64(of), "size")
+	b.ReportMetric((processorTime(b)-before).Seconds()/float64(b.N), "cpu-s/op")
+}
+
+// processorTime is what the process has used, user and system.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func BenchmarkUnpack(b *testing.B) {
