@@ -13,7 +13,7 @@ func buildKit() *tool {
 		kind:    peer,
 		about:   "its Dockerfile frontend on a warm daemon with runc and overlayfs; client and daemon together",
 		needs:   []string{"buildkitd", "buildctl", "runc"},
-		version: "go version -m bin/buildkitd",
+		version: "buildkitd --version",
 		env:     []string{"BUILDKIT_HOST=unix://$dir/socket"},
 		daemon: "buildkitd --root buildkit --addr unix://$dir/socket --containerd-worker=false" +
 			" --oci-worker-snapshotter=overlayfs --oci-worker-net=host --oci-worker-gc=false",
