@@ -113,12 +113,23 @@ func (w *blockWriter) filled(n int) error {
 // room returns an empty buffer with room for at least a byte. What is put there and written right then is not copied.
 func (w *blockWriter) room() []byte {
 	if w.now == nil {
-		w.now = w.newBlock()
-		w.now.first = true
+		w.count++
+		w.now = &codedBlock{buf: make([]byte, 0, firstRoom), first: true}
 	}
-	n := len(w.now.buf)
-	return w.now.buf[n : n : w.now.start+w.blockCoding.size]
+	b := w.now
+	n := len(b.buf)
+	if n == cap(b.buf) {
+		b.buf = append(make([]byte, 0, min(growth*cap(b.buf), w.history+w.blockCoding.size)), b.buf...)
+	}
+	return b.buf[n:n:min(cap(b.buf), b.start+w.blockCoding.size)]
 }
+
+// The first block begins with firstRoom bytes, and gets growth times as much each time when that is full: most layers
+// are small, and memory costs time.
+const (
+	firstRoom = 16 << 10
+	growth    = 8
+)
 
 // newBlock makes an empty block.
 func (w *blockWriter) newBlock() *codedBlock {
