@@ -194,7 +194,7 @@ func (w *blockWriter) start() error {
 		}
 		coders = append(coders, c)
 	}
-	most := procs + 4 // one is filled, one is written, two wait
+	most := procs + 3 // one is filled, one is written, one waits
 	w.free, w.order = make(chan *codedBlock, most), make(chan *codedBlock, most)
 	w.work, w.tapped = make(chan *codedBlock, most), make(chan *codedBlock, most)
 	for _, c := range coders {

@@ -199,7 +199,7 @@ func TestBlockWriterMemory(t *testing.T) {
 		close(written)
 	}()
 	time.Sleep(10 * time.Millisecond)
-	if n := len(written); n > runtime.GOMAXPROCS(0)+4 {
+	if n := len(written); n > runtime.GOMAXPROCS(0)+3 {
 		t.Errorf("%d blocks were taken", n)
 	}
 	close(release)

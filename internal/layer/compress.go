@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -212,7 +213,8 @@ func newZstdWriter(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 type zstdCoder struct{ enc *zstd.Encoder }
 
 func newZstdCoder() (blockCoder, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
+		zstd.WithZeroFrames(true), zstd.WithWindowSize(zstdBlock), zstd.WithLowerEncoderMem(true))
 	return zstdCoder{enc}, err
 }
 
@@ -220,6 +222,9 @@ func newZstdCoder() (blockCoder, error) {
 func (c zstdCoder) code(dst []byte, b *codedBlock) ([]byte, error) {
 	if len(b.data()) == 0 && !b.first {
 		return dst, nil
+	}
+	if n := len(b.data()); n == zstdBlock {
+		dst = slices.Grow(dst, c.enc.MaxEncodedSize(n)) // once: the memory is used again
 	}
 	return c.enc.EncodeAll(b.data(), dst), nil
 }

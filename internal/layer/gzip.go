@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -63,11 +64,15 @@ func (d *deflater) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// maxStored is the length of the longest stored block (RFC 1951, section 3.2.4).
-const maxStored = 1<<16 - 1
+// The lengths of the longest stored block, and of what stands before it (RFC 1951, section 3.2.4).
+const (
+	maxStored    = 1<<16 - 1
+	storedHeader = 5
+)
 
 // appendStored appends data to dst as stored blocks, which begin at a byte of their own.
 func appendStored(dst, data []byte, last bool) []byte {
+	dst = slices.Grow(dst, len(data)+(len(data)/maxStored+1)*storedHeader)
 	for len(data) > 0 {
 		n := min(len(data), maxStored)
 		var final byte
