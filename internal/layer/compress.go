@@ -53,7 +53,7 @@ var Compressions = []Compression{
 		Magic:     []byte{0x1f, 0x8b, 0x08}, // RFC 1952, section 2.3.1; 8 is deflate
 		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gunzip.NewReader(r) },
 		NewWriter: newGzipWriter,
-		ID:        "gzip level 5 block 1MiB stored 2 compress " + compressVersion,
+		ID:        "gzip level 5 block 1MiB small 16KiB stored 2 compress " + compressVersion,
 	},
 	{
 		Name:      "zstd",

@@ -71,7 +71,7 @@ func compressXz(t testing.TB, data []byte) []byte {
 
 // Every compression that can write gives back what was written, through its own reader and through Decompress.
 func TestCompressionsRoundTrip(t *testing.T) {
-	for _, size := range []int{0, 1, 511, gzipBlock, 3*gzipBlock + 17} {
+	for _, size := range []int{0, 1, 511, smallDeflate, smallDeflate + 1, gzipBlock, 3*gzipBlock + 17} {
 		data := sample(size)
 		for _, c := range Compressions {
 			if c.NewWriter == nil {
@@ -203,7 +203,7 @@ func TestCompressionIDs(t *testing.T) {
 		}
 		seen[c.ID] = true
 	}
-	if !strings.Contains(Compressions[0].ID, "level 5 block 1MiB") || gzipLevel != 5 || gzipBlock != 1<<20 {
+	if !strings.Contains(Compressions[0].ID, "level 5 block 1MiB small 16KiB") || gzipLevel != 5 || gzipBlock != 1<<20 || smallDeflate != 16<<10 {
 		t.Errorf("%q is not what the gzip writer does", Compressions[0].ID)
 	}
 	if !strings.Contains(Compressions[1].ID, "block 4MiB") || zstdBlock != 4<<20 {

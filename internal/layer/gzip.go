@@ -20,7 +20,7 @@ func newGzipWriter(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 		size:     gzipBlock,
 		history:  gzipHistory,
 		header:   []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}, // RFC 1952, section 2.3: no flags, no time, unknown system
-		newCoder: func() (blockCoder, error) { return newDeflater(gzipLevel) },
+		newCoder: func() (blockCoder, error) { return &deflater{level: gzipLevel}, nil },
 		trailer: func(size int64) []byte {
 			return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, sum.Sum32()), uint32(size))
 		},
@@ -29,16 +29,13 @@ func newGzipWriter(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 
 // deflater compresses the blocks of a gzip member.
 type deflater struct {
-	z   *flate.Writer
-	out []byte
+	level int
+	z     *flate.Writer // nil until there is something to do for it
+	out   []byte
 }
 
-func newDeflater(level int) (*deflater, error) {
-	d := &deflater{}
-	var err error
-	d.z, err = flate.NewWriter(d, level)
-	return d, err
-}
+// smallDeflate is up to how many bytes in all are compressed without a flate.Writer, whose tables take a megabyte and half a millisecond.
+const smallDeflate = 16 << 10
 
 // code implements blockCoder. What cannot be compressed is not tried.
 func (d *deflater) code(dst []byte, b *codedBlock) ([]byte, error) {
@@ -46,6 +43,16 @@ func (d *deflater) code(dst []byte, b *codedBlock) ([]byte, error) {
 		return appendStored(dst, b.data(), b.last), nil
 	}
 	d.out = dst
+	if b.first && b.last && len(b.data()) <= smallDeflate {
+		err := flate.StatelessDeflate(d, b.data(), true, nil)
+		return d.out, err
+	}
+	if d.z == nil {
+		var err error
+		if d.z, err = flate.NewWriter(d, d.level); err != nil {
+			return nil, err
+		}
+	}
 	d.z.ResetDict(d, b.before())
 	if _, err := d.z.Write(b.data()); err != nil {
 		return nil, err
