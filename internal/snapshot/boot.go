@@ -58,7 +58,9 @@ func (s *Store) dropUnsynced() error {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			err = os.Remove(link)
+			if err = s.note("reboot"); err == nil {
+				err = os.Remove(link)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("drop what a crash may have damaged: %w", err)
@@ -69,6 +71,15 @@ func (s *Store) dropUnsynced() error {
 
 // synced is the file that marks a part all of which is on disk.
 func (s *Store) synced(id string) string { return filepath.Join(s.parts(), id, "synced") }
+
+// settleDue reports whether nobody has settled for a while, and notes that this is to be done now.
+func (s *Store) settleDue() bool {
+	stamp := filepath.Join(s.dir, "settled")
+	if st, err := os.Stat(stamp); err == nil && time.Since(st.ModTime()).Abs() < settleAge {
+		return false
+	}
+	return os.WriteFile(stamp, nil, 0o600) == nil
+}
 
 // settle writes the parts of snapshots out that are older than settleAge, and marks them. It is no error that one
 // has gone meanwhile.

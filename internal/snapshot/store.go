@@ -21,6 +21,8 @@ import (
 //	DIR/format            the driver and the id maps whose files these are
 //	DIR/boot              the start of the machine in which parts without the file "synced" were made
 //	DIR/lock              flock(2), held for moments while names and parts come and go
+//	DIR/settled           its time is that of the last look for parts to be marked as synced
+//	DIR/open/ID           for each part that has no name yet, or is about to lose it: what a process that ended early may have left
 //	DIR/snapshots/NAME    symlink to the snapshot's part; NAME with a "%" before it where it starts with "." or "%"
 //	DIR/parts/ID/         the driver's files, and
 //	DIR/parts/ID/lowers   the IDs of the parts that it stands on, top first; flock(2) is held by the process that uses the part
@@ -31,7 +33,7 @@ import (
 // the parts that have been there for a while.
 //
 // A part is alive while a snapshot names it, while its lock is held, and while it is a lower of one that is alive.
-// All others are removed by the next OpenStore or Remove.
+// All others are removed by the next OpenStore that finds a part in DIR/open that nobody holds, or by the next Remove.
 type Store struct{ dir string }
 
 // OpenStore opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
@@ -43,7 +45,7 @@ func OpenStore(dir, kind string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{dir}
-	for _, d := range []string{s.snapshots(), s.parts()} {
+	for _, d := range []string{s.snapshots(), s.parts(), s.open()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
@@ -56,21 +58,66 @@ func OpenStore(dir, kind string) (*Store, error) {
 	if err == nil {
 		err = s.checkBoot()
 	}
+	var left []string
+	var held bool
 	var dead []*Part
 	if err == nil {
+		left, held, err = s.leftOpen()
+	}
+	if err == nil && len(left) > 0 {
 		dead, err = s.condemn()
 	}
 	unlock()
 	if err != nil {
 		return nil, err
 	}
-	_ = bury(dead)
-	go func() { _ = s.settle() }() // if it fails, or the process ends, the next one does it
+	if bury(dead) == nil && !held {
+		s.forget(left)
+	}
+	if s.settleDue() {
+		go func() { _ = s.settle() }() // if it fails, or the process ends, a later one does it
+	}
 	return s, nil
 }
 
 func (s *Store) snapshots() string { return filepath.Join(s.dir, "snapshots") }
 func (s *Store) parts() string     { return filepath.Join(s.dir, "parts") }
+func (s *Store) open() string      { return filepath.Join(s.dir, "open") }
+
+// leftOpen returns what is in the folder open of parts that nobody holds, and whether some are held: what those stand on may be of
+// no use when they end. The store's lock is held.
+func (s *Store) leftOpen() (left []string, held bool, err error) {
+	entries, err := os.ReadDir(s.open())
+	if err != nil {
+		return nil, false, err
+	}
+	for _, e := range entries {
+		p := &Part{store: s, id: e.Name()}
+		free := true
+		if _, err := os.Lstat(p.Dir()); err == nil {
+			if free, err = p.tryHold(); err != nil {
+				return nil, false, err
+			}
+			p.release()
+		}
+		if free {
+			left = append(left, e.Name())
+		}
+		held = held || !free
+	}
+	return left, held, nil
+}
+
+// note notes that a part has no name, before that is so. forget undoes it; where it fails, OpenStore looks through all parts once more.
+func (s *Store) note(id string) error {
+	return os.WriteFile(filepath.Join(s.open(), id), nil, 0o600)
+}
+
+func (s *Store) forget(ids []string) {
+	for _, id := range ids {
+		_ = os.Remove(filepath.Join(s.open(), id))
+	}
+}
 
 func (s *Store) lock() (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
@@ -148,12 +195,23 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	dead, err := s.unlink(link)
+	const removal = "removal"
+	err = s.note(removal)
+	var dead []*Part
+	if err == nil {
+		dead, err = s.unlink(link)
+	}
 	unlock()
+	if err == nil {
+		err = bury(dead)
+	}
 	if err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
-	return bury(dead)
+	if _, held, err := s.leftOpen(); err == nil && !held {
+		s.forget([]string{removal})
+	}
+	return nil
 }
 
 // unlink removes a name, durably before any of its data goes: a name that came back after a power cut
@@ -351,6 +409,9 @@ func (p *Part) make(parent string) (err error) {
 			return err
 		}
 	}
+	if err := p.store.note(p.id); err != nil {
+		return err
+	}
 	if err := os.Mkdir(p.Dir(), 0o700); err != nil {
 		return err
 	}
@@ -445,10 +506,13 @@ func (p *Part) Close() error {
 		return nil
 	}
 	defer p.release()
-	if p.named {
-		return nil
+	if !p.named {
+		if err := p.remove(); err != nil {
+			return err
+		}
 	}
-	return p.remove()
+	p.store.forget([]string{p.id})
+	return nil
 }
 
 // remove removes the part. The file that is locked goes last, and under the store's lock, so that no one who looks
