@@ -36,7 +36,7 @@ type Compression struct {
 // What decides about the bytes that the writers make. Any change of these must show in Compression.ID.
 const (
 	compressVersion = "v1.20.3" // of github.com/klauspost/compress, which both writers use
-	gzipLevel       = 5         // of klauspost/compress/flate; docs/compression.md says why
+	gzipLevel       = 5         // of klauspost/compress/flate; ADR 0014 says why
 	gzipBlock       = 1 << 20
 	zstdBlock       = 4 << 20
 )
@@ -53,7 +53,7 @@ var Compressions = []Compression{
 		Magic:     []byte{0x1f, 0x8b, 0x08}, // RFC 1952, section 2.3.1; 8 is deflate
 		NewReader: func(r io.Reader) (io.ReadCloser, error) { return gunzip.NewReader(r) },
 		NewWriter: newGzipWriter,
-		ID:        "gzip level 5 block 1MiB small 16KiB stored 2 compress " + compressVersion,
+		ID:        "gzip level 5 block 1MiB history 16KiB small 16KiB stored 2 compress " + compressVersion,
 	},
 	{
 		Name:      "zstd",

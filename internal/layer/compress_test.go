@@ -203,7 +203,7 @@ func TestCompressionIDs(t *testing.T) {
 		}
 		seen[c.ID] = true
 	}
-	if !strings.Contains(Compressions[0].ID, "level 5 block 1MiB small 16KiB") || gzipLevel != 5 || gzipBlock != 1<<20 || smallDeflate != 16<<10 {
+	if !strings.Contains(Compressions[0].ID, "level 5 block 1MiB history 16KiB small 16KiB") || gzipHistory != 16<<10 || gzipLevel != 5 || gzipBlock != 1<<20 || smallDeflate != 16<<10 {
 		t.Errorf("%q is not what the gzip writer does", Compressions[0].ID)
 	}
 	if !strings.Contains(Compressions[1].ID, "block 4MiB") || zstdBlock != 4<<20 {
