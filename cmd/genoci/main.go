@@ -27,13 +27,14 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// putOffGC lets the first garbage collection come at a heap of 32 MB, not of 4: most runs of the program end before. All others
-// are as usual. With the variable GOGC (package runtime) nothing is changed.
+// putOffGC lets the first garbage collection come at a heap of 32 MB, not of 4: most runs of the program end before. From then on
+// the heap may grow by half between two, not to twice its size: what is large and lives long, the index of a large archive, costs less to look through
+// than to have room for. With the variable GOGC (package runtime) nothing is changed.
 func putOffGC() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	const usual, first = 100, 800 // percent; the heap that is counted is never taken for smaller than 4 MB
+	const usual, first = 50, 800 // percent; the heap that is counted is never taken for smaller than 4 MB
 	debug.SetGCPercent(first)
 	runtime.AddCleanup(new([64]byte), func(struct{}) { debug.SetGCPercent(usual) }, struct{}{})
 }

@@ -156,21 +156,30 @@ func (enc *tocEncoder) nameGroups() {
 
 func (enc *tocEncoder) encode() []byte {
 	le := binary.LittleEndian
-	data := make([]byte, tocHeaderSize+len(enc.nodes)*tocRecordSize)
-	records := data[tocHeaderSize:]
-	var text []byte
+	records := tocHeaderSize + len(enc.nodes)*tocRecordSize
+	size := records
+	for _, n := range enc.nodes {
+		size += n.textSize()
+	}
+	data := make([]byte, records, size) // at once: it may be tens of megabytes
 	for i, n := range enc.nodes {
-		r := records[i*tocRecordSize : (i+1)*tocRecordSize]
-		le.PutUint64(r[recStrings:], uint64(len(text)))
-		field := func(length int, s []byte) {
-			le.PutUint32(r[length:], uint32(len(s)))
-			text = append(text, s...)
+		at := len(data)
+		r := data[tocHeaderSize+i*tocRecordSize:][:tocRecordSize]
+		le.PutUint64(r[recStrings:], uint64(at-records))
+		end := func(length int) {
+			le.PutUint32(r[length:], uint32(len(data)-at))
+			at = len(data)
 		}
-		field(recPathLen, []byte(n.Path))
-		field(recLinkLen, []byte(n.Link))
-		field(recGroupLen, []byte(n.Group))
-		field(recXattrLen, appendXattrs(nil, n.Xattrs))
-		field(recBodyLen, n.body)
+		data = append(data, n.Path...)
+		end(recPathLen)
+		data = append(data, n.Link...)
+		end(recLinkLen)
+		data = append(data, n.Group...)
+		end(recGroupLen)
+		data = appendXattrs(data, n.Xattrs)
+		end(recXattrLen)
+		data = append(data, n.body...)
+		end(recBodyLen)
 		le.PutUint32(r[recParent:], uint32(enc.parents[i]))
 		le.PutUint32(r[recEnd:], uint32(enc.ends[i]))
 		le.PutUint16(r[recMode:], uint16(n.Mode))
@@ -185,13 +194,23 @@ func (enc *tocEncoder) encode() []byte {
 		le.PutUint64(r[recOffset:], uint64(n.offset))
 		copy(r[recDigest:], n.Digest[:])
 	}
-	data = append(data, text...)
 	copy(data[hdrMagic:], tocMagic)
 	le.PutUint32(data[hdrVersion:], tocVersion)
 	le.PutUint32(data[hdrCount:], uint32(len(enc.nodes)))
 	le.PutUint64(data[hdrTotal:], uint64(len(data)))
 	le.PutUint32(data[hdrChecksum:], headerChecksum(data))
 	return data
+}
+
+// textSize returns how many bytes of strings the entry's record refers to.
+func (n *tocNode) textSize() int {
+	size := len(n.Path) + len(n.Link) + len(n.Group) + len(n.body)
+	for name, value := range n.Xattrs {
+		for _, s := range [...]string{name, value} {
+			size += len(binary.AppendUvarint(nil, uint64(len(s)))) + len(s)
+		}
+	}
+	return size
 }
 
 func (n *tocNode) flags() (flags byte) {
