@@ -60,7 +60,7 @@ type Entry struct {
 	Implied bool
 }
 
-// Opener opens the content of a regular file. Each call gives a new reader, from the start.
+// Opener opens the content of a regular file. Each call gives a new reader, from the start. Several goroutines may call it at once.
 type Opener func() (io.ReadCloser, error)
 
 // Change is one entry of a layer.
