@@ -133,7 +133,7 @@ func (a *Archive) entry(s *scanner, h *tar.Header) (e ArchiveEntry, err error) {
 		if e.Size > 0 {
 			e.Open = a.opener(e.Entry, s.contentOffset(h))
 		}
-		e.Digest, err = s.digest(nil)
+		e.Digest, err = s.digest(h, nil)
 	}
 	return e, err
 }

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -35,12 +34,11 @@ import (
 // implied folders, 1 GiB of names, links and extended attributes in all, 64 GiB of holes in sparse files.
 // Headers are limited to 1 MiB each by archive/tar.
 func Index(ctx context.Context, tar io.Reader) (*TOC, digest.Digest, error) {
-	sum := sha256.New()
-	ix := indexer{scanner: newScanner(ctx, io.TeeReader(tar, sum), defaultLimits)}
+	ix := indexer{scanner: newSummingScanner(ctx, tar, defaultLimits)}
 	if err := ix.run(); err != nil {
 		return nil, "", fmt.Errorf("index: %w", err)
 	}
-	return ix.toc.finish(), digest.NewDigest(digest.SHA256, sum), nil
+	return ix.toc.finish(), ix.whole.digest(), nil
 }
 
 // indexer builds the TOC of a layer, entry by entry.
@@ -115,7 +113,7 @@ func (ix *indexer) addFile(e Entry, h *tar.Header) (err error) {
 		also = &body
 	}
 	offset := ix.contentOffset(h)
-	if e.Digest, err = ix.digest(also); err != nil {
+	if e.Digest, err = ix.digest(h, also); err != nil {
 		return err
 	}
 	ix.toc.add(e, offset)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // limits bound what reading a tar may cost, whatever stands in it.
@@ -37,7 +39,8 @@ type scanner struct {
 	limits limits
 	in     *countingReader
 	tr     *tar.Reader
-	sum    hash.Hash
+	whole  *summing  // what the tar is read through; nil where its digest is not wanted
+	sum    hash.Hash // of the content of an entry
 	buf    []byte
 	start  int64  // where the header of the entry begins
 	last   string // name of the entry before, for errors
@@ -48,12 +51,27 @@ type scanner struct {
 	globals map[string]string // PAX records that count for all that follows
 }
 
-func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
+func newScanner(ctx context.Context, r io.Reader, l limits) *scanner { return scanBlocks(ctx, inBlocks(r), l) }
+
+// newSummingScanner is newScanner for a tar whose SHA-256 is wanted: it is in whole.sum, in the end.
+func newSummingScanner(ctx context.Context, r io.Reader, l limits) *scanner {
+	whole := &summing{r: inBlocks(r), sum: sha256.New()}
+	s := scanBlocks(ctx, whole, l)
+	s.whole = whole
+	return s
+}
+
+// inBlocks makes r one of which small pieces may be read.
+func inBlocks(r io.Reader) io.Reader {
 	switch r.(type) {
 	case *forkSide, *teeAhead: // have blocks of their own
+		return r
 	default:
-		r = bufio.NewReaderSize(r, aheadSize)
+		return bufio.NewReaderSize(r, aheadSize)
 	}
+}
+
+func scanBlocks(ctx context.Context, r io.Reader, l limits) *scanner {
 	in := &countingReader{r: contextReader{ctx, r}}
 	return &scanner{ctx: ctx, limits: l, in: in, tr: tar.NewReader(in), sum: sha256.New(), buf: make([]byte, 64<<10)}
 }
@@ -152,17 +170,42 @@ func (s *scanner) contentOffset(h *tar.Header) int64 {
 	return s.in.count()
 }
 
-// digest reads the content of the entry to its end, and returns its SHA-256. Unless also is nil, the content is written to it.
-func (s *scanner) digest(also io.Writer) (sum [32]byte, err error) {
+// digest reads the content of the entry whose header is h to its end, and returns its SHA-256. Unless also is nil, the content is written to it.
+func (s *scanner) digest(h *tar.Header, also io.Writer) (sum [32]byte, err error) {
 	s.sum.Reset()
-	var w io.Writer = s.sum
-	if also != nil {
-		w = io.MultiWriter(s.sum, also)
+	var to []io.Writer
+	if s.whole != nil && !isSparse(h) {
+		s.whole.part = s.sum // with the tar, whose very bytes the content is
+		defer func() { s.whole.part = nil }()
+	} else {
+		to = append(to, s.sum)
 	}
-	if _, err := s.copyContent(w); err != nil {
+	if also != nil {
+		to = append(to, also)
+	}
+	if _, err := s.copyContent(io.MultiWriter(to...)); err != nil {
 		return sum, err
 	}
 	return [32]byte(s.sum.Sum(nil)), nil
+}
+
+// summing computes the SHA-256 of what is read from r, and of a part of it.
+type summing struct {
+	r    io.Reader
+	sum  hash.Hash
+	part hash.Hash // of what is read now; nil: there is no part
+}
+
+func (s *summing) digest() digest.Digest { return digest.NewDigest(digest.SHA256, s.sum) }
+
+func (s *summing) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if s.part != nil {
+		writeBoth(s.sum, s.part, p[:n])
+	} else {
+		s.sum.Write(p[:n])
+	}
+	return n, err
 }
 
 // errHoles means that a tar grows without end.

@@ -12,7 +12,7 @@ import (
 // the same blocks of 64 bytes. The processor then expands the words of a block once, and has twice as many rounds that do not wait
 // for each other: both sums take little longer than one of them alone.
 func writeBoth(a, b hash.Hash, p []byte) {
-	if len(p) >= 16*sha256.BlockSize && canSumTwice() {
+	if len(p) >= 8*sha256.BlockSize && canSumTwice() {
 		p = p[sumTwice(a, b, p):]
 	}
 	a.Write(p)

@@ -3,7 +3,6 @@ package layer
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -26,8 +25,7 @@ var ErrUnsound = errors.New("no sound layer as it is")
 // layers have them; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds); and ends as a tar does. These are the
 // cases in which containerd, moby, podman and umoci do the same.
 func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest, error) {
-	sum := sha256.New()
-	ix := indexer{scanner: newScanner(ctx, io.TeeReader(r, sum), defaultLimits)}
+	ix := indexer{scanner: newSummingScanner(ctx, r, defaultLimits)}
 	s := soundness{indexer: &ix, clamp: clamp}
 	ix.check = s.check
 	err := ix.run()
@@ -37,7 +35,7 @@ func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest,
 	if err != nil {
 		return nil, "", err
 	}
-	return ix.toc.finish(), digest.NewDigest(digest.SHA256, sum), nil
+	return ix.toc.finish(), ix.whole.digest(), nil
 }
 
 // soundness checks each entry of a tar before the indexer takes it.
