@@ -51,7 +51,9 @@ type scanner struct {
 	globals map[string]string // PAX records that count for all that follows
 }
 
-func newScanner(ctx context.Context, r io.Reader, l limits) *scanner { return scanBlocks(ctx, inBlocks(r), l) }
+func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
+	return scanBlocks(ctx, inBlocks(r), l)
+}
 
 // newSummingScanner is newScanner for a tar whose SHA-256 is wanted: it is in whole.sum, in the end.
 func newSummingScanner(ctx context.Context, r io.Reader, l limits) *scanner {
