@@ -75,6 +75,9 @@ func (s *suite) run(ctx context.Context, report func(outcome) error) error {
 			return err
 		}
 		s.dropUnneeded(todo[i+1:])
+		if s.disk == mountPoint {
+			trim(s.disk)
+		}
 	}
 	return nil
 }
