@@ -467,3 +467,14 @@ func TestTreeOfOnePass(t *testing.T) {
 		}
 	})
 }
+
+// The tree of a base that nothing was run on yet is made from all of its layers.
+func TestBaseOfSeveralLayers(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		w.build("base: {steps: [{expand: ./root.tgz, layer: true}, {copy: {content: two, dest: /two}, layer: true}, {copy: {content: three, dest: /three}}]}\n")
+		w.build("t: {base: base, run: 'test -e /two; test -e /three; busybox cat /two /three >/all'}\n")
+		if got := w.list("t", 3); !strings.Contains(got, `all 0644 0:0 315532800 "twothree"`) {
+			t.Error(got)
+		}
+	})
+}

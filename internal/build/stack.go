@@ -89,18 +89,19 @@ func (s stack) failed() bool {
 
 // chainID names the tree (image-spec, config.md, "Layer ChainID"); "" for an empty one.
 func (s stack) chainID() digest.Digest {
-	known, id := len(s), digest.Digest("") // of the layers below known
+	known, below := len(s), digest.Digest("") // of the layers below known
 	for ; known > 0; known-- {
 		if p := s[known-1].chain.Load(); p != nil {
-			id = *p
+			below = *p
 			break
 		}
 	}
 	for _, l := range s[known:] {
-		id = image.ChainID(id, l.DiffID)
+		id := image.ChainID(below, l.DiffID) // one for each layer, which keeps it
 		l.chain.Store(&id)
+		below = id
 	}
-	return id
+	return below
 }
 
 // on returns the stack with l on top; without l where the step that should have made it changed nothing.
