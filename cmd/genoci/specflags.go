@@ -44,11 +44,14 @@ func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	tags, err := tagsOf(s.layout)
-	if err != nil {
-		return nil, err
+	// Targets come before tags, and a layout may have thousands: they are read only for what is no target.
+	p, err := plan.New(sp, targets, nil)
+	if isSpecError(err) {
+		var tags []string
+		if tags, err = tagsOf(s.layout); err == nil {
+			p, err = plan.New(sp, targets, tags)
+		}
 	}
-	p, err := plan.New(sp, targets, tags)
 	if err != nil {
 		return nil, err
 	}
