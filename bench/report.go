@@ -190,7 +190,7 @@ func (v verdict) BestPeer() string {
 func (t *tool) Name() string { return t.name }
 
 // About says what it is, in a line.
-func (t *tool) About() string { return t.about }
+func (t *tool) About() string { return strings.ReplaceAll(t.about, "|", `\|`) }
 
 // Title, Unit and About are the curve's.
 func (c curve) Title() string { return c.title }
