@@ -107,7 +107,7 @@ type step struct {
 	n       *node
 	ins     []*input
 	key     cache.Key
-	unread  bool // key is that of a step with an archive that is not read yet
+	unread  bool // key is that of a step with inputs that are not read yet
 	started time.Time
 	begun   spec.Op   // the op that was begun last
 	begin   time.Time // of its execution, by the clock of file systems
