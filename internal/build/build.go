@@ -2,9 +2,10 @@
 // in root filesystems, and moves the tags. It is the one place where the parts meet. It prints
 // nothing; what happens is reported as Events.
 //
-// Each image of the plan is carried out by a goroutine of its own, which waits for the images that it
-// stands on or copies from; its steps follow one another. A step is looked up in the cache by a key
-// that covers all its inputs, else *composed* (it runs nothing: its layer is put together from the
+// Each image of the plan is carried out by a goroutine of its own, begun when the image that it stands on is
+// laid (its steps are done) and those that it copies from are complete; its steps follow one another, and their layers
+// are compressed and stored beside what comes next. A step is looked up in the cache by a key
+// that covers all its inputs (completed while they are read, where nobody read them before), else *composed* (it runs nothing: its layer is put together from the
 // index of the base and the inputs) or *executed* in a tree that a storage driver makes. Both ways
 // of carrying out the same step give the same bytes.
 package build
