@@ -208,6 +208,10 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("remove snapshot %s: %w", name, err)
 	}
+	if unlock, err = s.lock(); err != nil {
+		return err
+	}
+	defer unlock()
 	if _, held, err := s.leftOpen(); err == nil && !held {
 		s.forget([]string{removal})
 	}
