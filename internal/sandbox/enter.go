@@ -47,6 +47,9 @@ func Enter() error {
 // there, it executes the program in its place.
 func enterAsRoot() error {
 	dir, dirErr := os.Getwd()
+	if err := rememberOutside(); err != nil {
+		return err
+	}
 	err := onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return noMountNamespace(err)
@@ -135,7 +138,12 @@ func execAgain() error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/thread-self/ns/mnt", Err: err}
 	}
-	err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), roleVariable(roleRoot, ns)))
+	for _, fd := range []int{outside.namespace, outside.root} { // the copy uses them too
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), roleVariable(roleRoot, ns, outside.namespace, outside.root)))
 	return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
 }
 

@@ -51,7 +51,14 @@ func helpEnter() int {
 		return 7
 	case "list":
 		names, _ := filepath.Glob("/mnt/chroot*")
-		fmt.Println(strings.Join(names, " "))
+		err := Outside(func() error {
+			there, err := filepath.Glob("/mnt/chroot*")
+			names = append(names, there...)
+			return err
+		})
+		fmt.Println(strings.Join(names, " "), err)
+	case "outside":
+		fmt.Println("unsupported", errors.Is(Outside(func() error { return nil }), ErrUnsupported))
 	case "threads":
 		return helpThreads(dir)
 	case "kill":
@@ -202,7 +209,7 @@ func TestEnterChroot(t *testing.T) {
 	cmd := helper(t, "chroot", t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	out, err := cmd.Output()
-	if lines := strings.Split(string(out), "\n"); err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "inside=true ") || lines[1] != "/mnt/chroot" {
+	if lines := strings.Split(string(out), "\n"); err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "inside=true ") || lines[1] != "/mnt/chroot /mnt/chroot <nil>" {
 		t.Errorf("got %s, %v", out, err)
 	}
 }

@@ -40,6 +40,7 @@ var helpers = map[string]func() int{
 	"chroot":   helpChroot,
 	"run":      helpRun,
 	"leaks":    helpLeaks,
+	"outside":  helpOutside,
 	"maskproc": helpMaskProc,
 	"masked":   helpMasked,
 	"terminal": helpTerminal,

@@ -25,13 +25,13 @@ import (
 var ErrUnsupported = errors.New("not supported here")
 
 // roleEnv is the environment variable that tells a copy of the program what it was started for: a
-// role, a blank, and the number of the file descriptor that it was given. The variable means
-// nothing without that descriptor, so setting it by hand does nothing.
+// role, and the numbers of the file descriptors that it was given, with blanks between. The variable means
+// nothing without the first of those, so setting it by hand does nothing.
 const roleEnv = "GENOCI_SANDBOX"
 
 // The roles of a copy.
 const (
-	roleRoot  = "root"  // go on as the program, in the mount namespace that the descriptor (nsfs) names
+	roleRoot  = "root"  // go on as the program, in the mount namespace that the descriptor (nsfs) names; two more are those of outside
 	roleUser  = "user"  // go on as the program, in a user namespace; the descriptor is a socket to its maker
 	roleProbe = "probe" // as roleUser, but only to see whether it can be done
 )
@@ -47,15 +47,21 @@ func Init() {
 		return
 	}
 	_ = os.Unsetenv(roleEnv)
-	role, number, _ := strings.Cut(value, " ")
-	fd, err := strconv.Atoi(number)
-	if err != nil || !belongs(role, fd) {
+	var role string
+	var fd, namespace, root int
+	n, _ := fmt.Sscan(value, &role, &fd, &namespace, &root) // how many there are depends on the role
+	if n < 2 || !belongs(role, fd) {
 		return
 	}
 	unix.CloseOnExec(fd)
 	switch role {
 	case roleRoot:
 		unix.Close(fd)
+		if n == 4 {
+			unix.CloseOnExec(namespace)
+			unix.CloseOnExec(root)
+			outside.known, outside.namespace, outside.root = true, namespace, root
+		}
 		entered = true
 	case roleUser:
 		settle(fd)
@@ -80,8 +86,12 @@ func belongs(role string, fd int) bool {
 }
 
 // roleVariable is the environment variable that Init reads.
-func roleVariable(role string, fd int) string {
-	return fmt.Sprintf("%s=%s %d", roleEnv, role, fd)
+func roleVariable(role string, fds ...int) string {
+	text := roleEnv + "=" + role
+	for _, fd := range fds {
+		text += " " + strconv.Itoa(fd)
+	}
+	return text
 }
 
 // Inside reports whether the process is in a namespace that Enter made.
