@@ -50,6 +50,16 @@ func Detach(path string) error {
 	return err
 }
 
+// IsMountpoint reports whether something is mounted at path; where path is not there, nothing is.
+func IsMountpoint(path string) (bool, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, 0, &st)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, wrapPath("statx", path, err)
+}
+
 // View returns the snapshot name as a read-only tree, which mount has to show in the folder dir from the part's lowers.
 // The part has no data of its own.
 func (s *Store) View(ctx context.Context, name string, mount func(p *Part, dir string) error) (Tree, error) {
@@ -84,6 +94,10 @@ func (v *view) Dir() string { return v.dir }
 
 func (v *view) Commit(context.Context, string) error {
 	return &os.PathError{Op: "commit", Path: v.dir, Err: unix.EROFS}
+}
+
+func (v *view) Keep(context.Context, string, []byte) error {
+	return &os.PathError{Op: "keep", Path: v.dir, Err: unix.EROFS}
 }
 
 func (v *view) Close() error {

@@ -4,11 +4,11 @@
 //
 // Terms. A *snapshot* is a committed, read-only tree with a name (a chain ID, or any text without "/" and NUL).
 // A *tree* is a working copy: made from a snapshot or from nothing, changed freely, and either committed under a new
-// name or dropped. Snapshots are a cache: whoever uses them can make them again. A snapshot belongs to the id maps that it
+// name or dropped, or *kept* under a name as it is, to go on with in another process. Snapshots are a cache: whoever uses them can make them again. A snapshot belongs to the id maps that it
 // was made under (user_namespaces(7)): as root and as an ordinary user, a driver needs two folders.
 //
 // A driver keeps everything below one folder, may be used by several processes at once, and survives a kill at any
-// instant: a tree that was not committed is held by a file lock, and the next Open drops those whose lock is free.
+// instant: a tree that was neither committed nor kept is held by a file lock, and the next Open drops those whose lock is free.
 // All calls are made inside a mount namespace of genoci's own (sandbox.Enter), in rootless mode also a user namespace.
 //
 //	t, err := driver.New(ctx, "sha256:ab...")  // "" for an empty tree
@@ -50,6 +50,24 @@ type Driver interface {
 
 	// Names yields all snapshots in no particular order.
 	Names(ctx context.Context) ([]string, error)
+
+	// Kept returns all kept trees in no particular order.
+	Kept(ctx context.Context) ([]Kept, error)
+
+	// Resume goes on with a kept tree. Close then gives it back as it has become by then, and Commit makes it a snapshot; after that
+	// it no longer is kept. The error wraps ErrNotExist where there is no kept tree of the name, and ErrHeld where a process has it.
+	Resume(ctx context.Context, name string) (Tree, error)
+
+	// Drop removes a kept tree, which must not be shown (EBUSY) nor held (ErrHeld). Dropping what is not there is no error.
+	Drop(ctx context.Context, name string) error
+
+	// Show lets all processes of the caller see a kept tree, until Hide or the next start of the machine, and returns its root folder.
+	// Where that takes a mount, a tree that is shown can be resumed, but neither committed nor kept anew (EBUSY). The error wraps
+	// ErrUnsupported where nothing can be shown that does not end with this process.
+	Show(ctx context.Context, name string) (dir string, err error)
+
+	// Hide ends what Show began. The error is EBUSY where a file below is open, or a process stands there.
+	Hide(ctx context.Context, name string) error
 }
 
 // Tree is a root filesystem in a folder.
@@ -62,7 +80,11 @@ type Tree interface {
 	// nil returned. The tree cannot be used any more, and Dir is gone. Files that are open below Dir may be an error. After Close or Commit the error wraps fs.ErrClosed.
 	Commit(ctx context.Context, name string) error
 
-	// Close drops the tree if it was not committed, and releases mounts and locks. Further calls do nothing.
+	// Keep gives the tree a name under which it stays as it is, to be resumed; note is given back by Kept. A kept tree of that
+	// name that is there already is dropped. All of it is on disk then. The tree cannot be used any more through this handle, as after Commit.
+	Keep(ctx context.Context, name string, note []byte) error
+
+	// Close drops the tree if it was neither committed nor kept, and releases mounts and locks. Further calls do nothing.
 	Close() error
 }
 

@@ -24,15 +24,17 @@ import (
 //	DIR/settled           its time is that of the last look for parts to be marked as synced
 //	DIR/open/ID           for each part that has no name yet, or is about to lose it: what a process that ended early may have left
 //	DIR/snapshots/NAME    symlink to the snapshot's part; NAME with a "%" before it where it starts with "." or "%"
+//	DIR/kept/NAME         the same for a kept tree
 //	DIR/parts/ID/         the driver's files, and
 //	DIR/parts/ID/lowers   the IDs of the parts that it stands on, top first; flock(2) is held by the process that uses the part
 //	DIR/parts/ID/synced   says that all of the part is on disk
+//	DIR/parts/ID/note     of a kept tree: what was said of it when it was kept
 //
 // Nothing is written out when a snapshot is made, since it could be made again: whatever ends a process leaves what it wrote
 // to the kernel. Only when the machine itself was started anew, snapshots of which a part is not known to be on disk go. A store that opens marks
 // the parts that have been there for a while.
 //
-// A part is alive while a snapshot names it, while its lock is held, and while it is a lower of one that is alive.
+// A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is a lower of one that is alive.
 // All others are removed by the next OpenStore that finds a part in DIR/open that nobody holds, or by the next Remove.
 type Store struct{ dir string }
 
@@ -83,6 +85,7 @@ func OpenStore(dir, kind string) (*Store, error) {
 func (s *Store) snapshots() string { return filepath.Join(s.dir, "snapshots") }
 func (s *Store) parts() string     { return filepath.Join(s.dir, "parts") }
 func (s *Store) open() string      { return filepath.Join(s.dir, "open") }
+func (s *Store) kept() string      { return filepath.Join(s.dir, "kept") }
 
 // leftOpen returns what is in the folder open of parts that nobody holds, and whether some are held: what those stand on may be of
 // no use when they end. The store's lock is held.
@@ -175,7 +178,7 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if name := strings.TrimPrefix(e.Name(), "%"); s.Has(name) {
+		if name := unescape(e.Name()); s.Has(name) {
 			names = append(names, name)
 		}
 	}
@@ -234,15 +237,20 @@ func (s *Store) unlink(link string) ([]*Part, error) {
 }
 
 // link returns the path of the symlink that stands for the snapshot name.
-func (s *Store) link(name string) (string, error) {
+func (s *Store) link(name string) (string, error) { return linkIn(s.snapshots(), name) }
+
+// linkIn returns the path in the folder dir of the symlink for a name; unescape turns its base into the name again.
+func linkIn(dir, name string) (string, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00") {
 		return "", fmt.Errorf("snapshot name %q: %w", name, fs.ErrInvalid)
 	}
 	if name[0] == '.' || name[0] == '%' {
 		name = "%" + name
 	}
-	return filepath.Join(s.snapshots(), name), nil
+	return filepath.Join(dir, name), nil
 }
+
+func unescape(base string) string { return strings.TrimPrefix(base, "%") }
 
 // stack returns the IDs of the parts of a snapshot, top first. A snapshot of which a part is missing does not exist.
 func (s *Store) stack(name string) ([]string, error) {
@@ -338,14 +346,19 @@ func (s *Store) condemn() (dead []*Part, err error) {
 	return dead, nil
 }
 
-// markNamed marks the parts of all snapshots that are whole, and drops the names of the others.
+// markNamed marks the parts of all snapshots and kept trees that are whole, and drops the names of the others.
 func (s *Store) markNamed(alive map[string]bool) error {
-	names, err := os.ReadDir(s.snapshots())
-	if err != nil {
-		return err
+	var links []string
+	for _, dir := range []string{s.snapshots(), s.kept()} {
+		names, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range names {
+			links = append(links, filepath.Join(dir, e.Name()))
+		}
 	}
-	for _, e := range names {
-		link := filepath.Join(s.snapshots(), e.Name())
+	for _, link := range links {
 		ids, err := s.stackBehind(link)
 		whole := err == nil
 		for _, id := range ids {
@@ -384,6 +397,7 @@ type Part struct {
 	lowers []string // IDs, top first
 	held   *os.File // the file "lowers", locked; nil after Close
 	named  bool     // Commit gave it a name: Close keeps it
+	kept   string   // the symlink that names it as a kept tree, which it was or has become: Close keeps it while that is so
 }
 
 // New makes a part that stands on those of the snapshot parent, or on nothing where parent is "". The error wraps
@@ -474,10 +488,10 @@ func (p *Part) Commit(ctx context.Context, name string, prepare func() error) er
 	if err == nil {
 		err = ctx.Err()
 	}
-	if err != nil || p.store.Has(name) {
+	if err != nil {
 		return err
 	}
-	if prepare != nil {
+	if !p.store.Has(name) && prepare != nil {
 		if err := prepare(); err != nil {
 			return err
 		}
@@ -492,7 +506,7 @@ func (p *Part) linkAs(name, link string) error {
 	}
 	defer unlock()
 	if p.store.Has(name) {
-		return nil
+		return p.unkeep()
 	}
 	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) { // a name whose parts are lost
 		return err
@@ -501,7 +515,7 @@ func (p *Part) linkAs(name, link string) error {
 		return err
 	}
 	p.named = true
-	return nil
+	return p.unkeep()
 }
 
 // Close releases the part, and removes it if it has no name. Further calls do nothing.
@@ -510,7 +524,7 @@ func (p *Part) Close() error {
 		return nil
 	}
 	defer p.release()
-	if !p.named {
+	if !p.named && !p.isKept() {
 		if err := p.remove(); err != nil {
 			return err
 		}

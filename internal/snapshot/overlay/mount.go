@@ -13,6 +13,7 @@ import (
 type overlay struct {
 	lowers      []string // top first
 	upper, work string   // "": read-only
+	volatile    bool     // what is written need not be there after a power cut
 }
 
 // mount mounts o at the folder target.
@@ -44,7 +45,7 @@ type opened struct {
 
 // open opens the folders of o.
 func (o overlay) open() (opened, error) {
-	var op opened
+	op := opened{overlay: overlay{volatile: o.volatile}}
 	for _, dir := range o.lowers {
 		lower, err := op.add(dir)
 		if err != nil {
@@ -91,7 +92,10 @@ func (op *opened) options(attrs attributes) []option {
 		options = append(options, option{key: "userxattr"})
 	}
 	if op.upper != "" {
-		options = append(options, option{"upperdir", op.upper}, option{"workdir", op.work}, option{key: "volatile"})
+		options = append(options, option{"upperdir", op.upper}, option{"workdir", op.work})
+	}
+	if op.volatile {
+		options = append(options, option{key: "volatile"})
 	}
 	return options
 }

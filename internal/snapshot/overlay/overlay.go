@@ -29,12 +29,15 @@ type Options struct {
 	// Rootless: the process is root in a user namespace only. The overlay's own attributes are then user.overlay.*
 	// (mount option userxattr, Linux 5.11), not trusted.overlay.*.
 	Rootless bool
+	// Outside calls f in the mount namespace in which the mounts of trees that are shown are to be (sandbox.Outside). nil: nothing can be shown.
+	Outside func(f func() error) error
 }
 
 // Driver keeps snapshots as stacks of overlay folders.
 type Driver struct {
 	*snapshot.Store
-	attrs attributes
+	attrs   attributes
+	outside func(f func() error) error
 }
 
 var _ snapshot.Driver = (*Driver)(nil)
@@ -42,7 +45,7 @@ var _ snapshot.Driver = (*Driver)(nil)
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
 // error wraps snapshot.ErrUnsupported where a mount there, which is tried, does not work as it should.
 func Open(dir string, o Options) (*Driver, error) {
-	d := &Driver{attrs: rootAttributes}
+	d := &Driver{attrs: rootAttributes, outside: o.Outside}
 	if o.Rootless {
 		d.attrs = rootlessAttributes
 	}
@@ -65,20 +68,29 @@ func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) 
 	if err != nil {
 		return nil, err
 	}
-	var t interface {
-		snapshot.Tree
-		make() error
-	}
-	if parent == "" {
-		t = &plain{d, part}
-	} else {
-		t = &mounted{driver: d, part: part}
-	}
+	t := d.tree(part)
 	if err := t.make(); err != nil {
 		_ = t.Close()
 		return nil, err
 	}
 	return t, nil
+}
+
+// working is a tree of this driver.
+type working interface {
+	snapshot.Tree
+	make() error
+	resume() error
+	show() error
+	hide() error
+}
+
+// tree returns the tree in a part.
+func (d *Driver) tree(part *snapshot.Part) working {
+	if len(part.Lowers()) == 0 {
+		return &plain{d, part}
+	}
+	return &mounted{driver: d, part: part}
 }
 
 // View implements snapshot.Driver.

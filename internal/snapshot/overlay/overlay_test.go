@@ -31,7 +31,9 @@ func open(dir string) (snapshot.Driver, error) {
 	if enterErr != nil {
 		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
 	}
-	return Open(dir, Options{Rootless: sandbox.Rootless()})
+	// The suite's file systems are mounted in this process's namespace only, which therefore is the outside too.
+	outside := func(f func() error) error { return f() }
+	return Open(dir, Options{Rootless: sandbox.Rootless(), Outside: outside})
 }
 
 func TestOverlay(t *testing.T)      { snapshottest.Run(t, "overlay", open) }
@@ -435,4 +437,70 @@ func TestEscapedAttributes(t *testing.T) {
 	if err != nil || string(value[:n]) != "x" {
 		t.Errorf("%s is %q, %v", attr, value[:max(n, 0)], err)
 	}
+}
+
+// TestShowOutside: a tree that is shown is seen where the process came from, and stays when nobody of this process knows of it.
+func TestShowOutside(t *testing.T) {
+	if err := sandbox.Outside(func() error { return nil }); err != nil || enterErr != nil {
+		snapshottest.Lack(t, "root", fmt.Sprint(err, enterErr))
+	}
+	dir := t.TempDir()
+	outside := Options{Outside: sandbox.Outside}
+	d, err := Open(dir, outside)
+	must(t, err)
+	commit(t, d, "", "base", makes(t, "f file"))
+	tree := newTree(t, d, "base")
+	makes(t, "g file")(tree.Dir())
+	must(t, tree.Keep(t.Context(), "work", nil))
+	shown, err := d.Show(t.Context(), "work")
+	must(t, err)
+	t.Cleanup(func() {
+		_ = sandbox.Outside(func() error { return snapshot.Detach(shown) }) // where the test failed
+	})
+
+	var busy *os.File
+	must(t, sandbox.Outside(func() (err error) {
+		busy, err = os.Create(filepath.Join(shown, "h"))
+		return err
+	}))
+	if err := d.Hide(t.Context(), "work"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Hide while a file is open: %v", err)
+	}
+	must(t, busy.Close())
+
+	d, err = Open(dir, outside)
+	must(t, err)
+	resumed, err := d.Resume(t.Context(), "work")
+	must(t, err)
+	for _, name := range []string{"f", "g", "h"} {
+		if _, err := os.Stat(filepath.Join(resumed.Dir(), name)); err != nil {
+			t.Errorf("not seen here: %v", err)
+		}
+	}
+	if err := resumed.Commit(t.Context(), "child"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Commit while it is shown: %v", err)
+	}
+	must(t, resumed.Close())
+	if err := d.Drop(t.Context(), "work"); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Drop while it is shown: %v", err)
+	}
+	must(t, d.Hide(t.Context(), "work"))
+	must(t, sandbox.Outside(func() error {
+		if here, err := snapshot.IsMountpoint(shown); here || err != nil {
+			return fmt.Errorf("still mounted (%v)", err)
+		}
+		return nil
+	}))
+	resumed, err = d.Resume(t.Context(), "work")
+	must(t, err)
+	defer resumed.Close()
+	touched := map[string]bool{}
+	for p, err := range resumed.(snapshot.Toucher).Touched(t.Context()) {
+		must(t, err)
+		touched[p] = true
+	}
+	if !touched["g"] || !touched["h"] {
+		t.Errorf("touched are %v", touched)
+	}
+	must(t, resumed.Commit(t.Context(), "child"))
 }

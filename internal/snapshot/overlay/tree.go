@@ -23,6 +23,8 @@ var _ snapshot.Tree = (*plain)(nil)
 
 func (t *plain) make() error { return makeDiff(t.part.Dir()) }
 
+func (t *plain) resume() error { return nil }
+
 func (t *plain) Dir() string { return diff(t.part.Dir()) }
 
 func (t *plain) Commit(ctx context.Context, name string) error {
@@ -33,13 +35,19 @@ func (t *plain) Commit(ctx context.Context, name string) error {
 	return t.Close()
 }
 
+func (t *plain) Keep(ctx context.Context, name string, note []byte) error {
+	return t.part.Keep(ctx, name, note, nil)
+}
+
 func (t *plain) Close() error { return t.part.Close() }
 
 // mounted is a tree with a parent: an overlay mount.
 type mounted struct {
 	driver *Driver
 	part   *snapshot.Part
-	live   bool // it is mounted
+	live   bool // it is mounted, by this process
+	kept   bool // it was resumed
+	shown  bool // its mount, or that of which it is a copy, is one that Show made
 }
 
 var (
@@ -47,7 +55,7 @@ var (
 	_ snapshot.Toucher = (*mounted)(nil)
 )
 
-func (t *mounted) Dir() string  { return filepath.Join(t.part.Dir(), "root") }
+func (t *mounted) Dir() string  { return mountpoint(t.part.Dir()) }
 func (t *mounted) work() string { return filepath.Join(t.part.Dir(), "work") }
 func (t *mounted) diff() string { return diff(t.part.Dir()) }
 
@@ -74,7 +82,8 @@ func (t *mounted) mount() error {
 	if err := os.Mkdir(t.work(), 0o700); err != nil {
 		return err
 	}
-	err := t.driver.mount(overlay{lowers: diffs(t.part.Lowers()), upper: t.diff(), work: t.work()}, t.Dir())
+	o := overlay{lowers: diffs(t.part.Lowers()), upper: t.diff(), work: t.work(), volatile: !t.kept}
+	err := t.driver.mount(o, t.Dir())
 	t.live = err == nil
 	return err
 }
@@ -99,7 +108,7 @@ func (t *mounted) unmount(by func(path string) error) error {
 func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		links, err := mayHaveLinks(t.diff())
-		if err == nil && links {
+		if err == nil && links && !t.shown {
 			err = t.unmount(snapshot.Unmount)
 			if err == nil {
 				err = t.mount()
@@ -161,10 +170,24 @@ func (t *mounted) Commit(ctx context.Context, name string) error {
 
 // settle ends the mount, and leaves in the part what a snapshot consists of.
 func (t *mounted) settle(ctx context.Context) error {
-	if err := t.unmount(snapshot.Unmount); err != nil {
+	if err := t.rest(); err != nil {
 		return err
 	}
 	if err := t.driver.attrs.checkUpper(ctx, t.diff()); err != nil {
+		return err
+	}
+	if len(t.part.Lowers()) < maxLowers {
+		return nil
+	}
+	return t.flatten(ctx)
+}
+
+// rest ends the mount, and leaves of it what has been changed.
+func (t *mounted) rest() error {
+	if t.shown {
+		return &fs.PathError{Op: "unmount", Path: t.Dir(), Err: unix.EBUSY}
+	}
+	if err := t.unmount(snapshot.Unmount); err != nil {
 		return err
 	}
 	for _, dir := range []string{t.work(), t.Dir()} {
@@ -172,10 +195,7 @@ func (t *mounted) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(t.part.Lowers()) < maxLowers {
-		return nil
-	}
-	return t.flatten(ctx)
+	return nil
 }
 
 // flatten replaces the diff folder by one that holds as much as it and the upper ones of the lowers, on which the part
@@ -200,6 +220,10 @@ func (t *mounted) flatten(ctx context.Context) error {
 		return err
 	}
 	return t.part.SetLowers(lowers[cut:])
+}
+
+func (t *mounted) Keep(ctx context.Context, name string, note []byte) error {
+	return t.part.Keep(ctx, name, note, t.rest)
 }
 
 func (t *mounted) Close() error {

@@ -24,7 +24,7 @@ func asHelper(t *testing.T, open Opener) bool {
 	if dir == "" {
 		return false
 	}
-	roles := map[string]func(*suite){"hold": helpHold, "rounds": commitRounds}
+	roles := map[string]func(*suite){"hold": helpHold, "rounds": commitRounds, "resume": helpResume}
 	s := &suite{T: t, dir: dir, open: open}
 	s.driver = s.reopen()
 	roles[os.Getenv(helperRole)](s)

@@ -75,6 +75,13 @@ func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string
 		{"Touched", testTouched},
 		{"TouchedFew", testTouchedFew},
 		{"LongChain", testLongChain},
+		{"Keep", testKeep},
+		{"KeepAgain", testKeepAgain},
+		{"KeepAlone", testKeepAlone},
+		{"Held", testHeld},
+		{"KeepTouched", testKeepTouched},
+		{"KeepKill", testKeepKill},
+		{"Show", testShow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, dir: filepath.Join(tempDir(t), name), open: open}

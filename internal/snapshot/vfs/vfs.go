@@ -81,6 +81,35 @@ func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
 	})
 }
 
+// Kept implements snapshot.Driver. Trees are folders, and so always shown.
+func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
+	return d.Store.Kept(ctx, func(part string) (string, bool) { return root(part), true })
+}
+
+// Resume implements snapshot.Driver.
+func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error) {
+	part, err := d.Store.Resume(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &tree{part}, nil
+}
+
+// Show implements snapshot.Driver.
+func (d *Driver) Show(ctx context.Context, name string) (string, error) {
+	t, err := d.Resume(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return t.Dir(), t.Close()
+}
+
+// Hide implements snapshot.Driver.
+func (d *Driver) Hide(ctx context.Context, name string) error {
+	_, err := d.Show(ctx, name)
+	return err
+}
+
 // root returns the root folder of the tree in a part's folder.
 func root(part string) string { return filepath.Join(part, "root") }
 
@@ -116,4 +145,9 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 		return err
 	}
 	return t.Close()
+}
+
+// Keep implements snapshot.Tree.
+func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
+	return t.Part.Keep(ctx, name, note, nil)
 }

@@ -1,0 +1,184 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
+)
+
+// mountpoint returns the folder in a part's folder at which its tree is mounted.
+func mountpoint(part string) string { return filepath.Join(part, "root") }
+
+// Kept implements snapshot.Driver.
+func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
+	return d.Store.Kept(ctx, func(part string) (string, bool) {
+		if lowers, err := os.Stat(filepath.Join(part, "lowers")); err == nil && lowers.Size() == 0 {
+			return diff(part), true
+		}
+		shown, err := d.shown(part)
+		return mountpoint(part), err == nil && shown
+	})
+}
+
+// shown reports whether the tree in a part's folder is mounted where all can see it.
+func (d *Driver) shown(part string) (shown bool, err error) {
+	if d.outside == nil {
+		return false, nil
+	}
+	err = d.outside(func() error {
+		shown, err = snapshot.IsMountpoint(mountpoint(part))
+		return err
+	})
+	return shown, err
+}
+
+// Resume implements snapshot.Driver. A tree that is shown is seen through the same mount: two of one upper folder would not
+// know of each other's changes.
+func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error) {
+	t, err := d.take(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.resume(); err != nil {
+		return nil, errors.Join(fmt.Errorf("kept tree %s: %w", name, err), t.Close())
+	}
+	return t, nil
+}
+
+// take holds a kept tree.
+func (d *Driver) take(ctx context.Context, name string) (working, error) {
+	part, err := d.Store.Resume(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.tree(part), nil
+}
+
+func (t *mounted) resume() error {
+	t.kept = true
+	shown, err := t.driver.shown(t.part.Dir())
+	if err != nil {
+		return err
+	}
+	if !shown {
+		if err := mkdir(t.Dir()); err != nil {
+			return err
+		}
+		return t.mount()
+	}
+	t.shown = true
+	if here, err := snapshot.IsMountpoint(t.Dir()); here || err != nil {
+		return err
+	}
+	return t.copyMount()
+}
+
+// copyMount mounts here what is mounted at the same place outside.
+func (t *mounted) copyMount() error {
+	mount := -1
+	err := t.driver.outside(func() (err error) {
+		mount, err = unix.OpenTree(unix.AT_FDCWD, t.Dir(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		return os.NewSyscallError("open_tree", err)
+	})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mount)
+	err = unix.MoveMount(mount, "", unix.AT_FDCWD, t.Dir(), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	t.live = err == nil
+	return os.NewSyscallError("move_mount", err)
+}
+
+// mkdir makes a folder if it is not there yet.
+func mkdir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Show implements snapshot.Driver.
+func (d *Driver) Show(ctx context.Context, name string) (string, error) {
+	t, err := d.take(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if err := t.show(); err != nil {
+		return "", errors.Join(fmt.Errorf("show kept tree %s: %w", name, err), t.Close())
+	}
+	return t.Dir(), t.Close()
+}
+
+func (t *plain) show() error { return nil }
+
+// show mounts the tree outside. From then on it is no longer of this process.
+func (t *mounted) show() error {
+	if t.driver.outside == nil {
+		return fmt.Errorf("%w: an overlay that an ordinary user mounts ends with the process", snapshot.ErrUnsupported)
+	}
+	shown, err := t.driver.shown(t.part.Dir())
+	if shown || err != nil {
+		return err
+	}
+	t.kept = true
+	if err := mkdir(t.Dir()); err != nil {
+		return err
+	}
+	err = t.driver.outside(t.mount)
+	t.live = false
+	return err
+}
+
+// Hide implements snapshot.Driver.
+func (d *Driver) Hide(ctx context.Context, name string) error {
+	t, err := d.take(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := t.hide(); err != nil {
+		return errors.Join(fmt.Errorf("hide kept tree %s: %w", name, err), t.Close())
+	}
+	return t.Close()
+}
+
+func (t *plain) hide() error { return nil }
+
+func (t *mounted) hide() error {
+	shown, err := t.driver.shown(t.part.Dir())
+	if !shown || err != nil {
+		return err
+	}
+	if err := t.driver.outside(func() error { return snapshot.Unmount(t.Dir()) }); err != nil {
+		return err
+	}
+	// What was outside may have been seen here too, and stays where the outside does not share its mounts.
+	if here, err := snapshot.IsMountpoint(t.Dir()); !here || err != nil {
+		return err
+	}
+	return snapshot.Unmount(t.Dir())
+}
+
+// Drop implements snapshot.Driver.
+func (d *Driver) Drop(ctx context.Context, name string) error {
+	part, err := d.Store.Resume(ctx, name)
+	if errors.Is(err, snapshot.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if shown, err := d.shown(part.Dir()); shown || err != nil {
+		if err == nil {
+			err = &fs.PathError{Op: "drop", Path: mountpoint(part.Dir()), Err: unix.EBUSY}
+		}
+		return errors.Join(err, part.Close())
+	}
+	return part.Drop()
+}
