@@ -133,7 +133,7 @@ func (w *work) list(tag string, i int) string {
 	w.t.Helper()
 	img := w.image(tag)
 	b := &Builder{Layout: w.layout}
-	r := check(b.openLayer(img.Manifest.Layers[i], nil))(w.t)
+	r := check(b.images().OpenLayer(img.Manifest.Layers[i], nil))(w.t)
 	defer r.Close()
 	var out strings.Builder
 	for tr := tar.NewReader(r); ; {

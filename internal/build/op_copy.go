@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 
+	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/source"
 	"genoci/internal/spec"
@@ -233,16 +234,19 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	if err != nil {
 		return nil, err
 	}
-	x := &extraction{b: s.Builder, view: view, spool: spool, descs: img.Manifest.Layers}
+	x := &imagefs.Extraction{Store: s.images(), View: view, Layers: img.Manifest.Layers, Spool: spool}
 	var matches []match
 	for _, p := range paths {
 		m := match{name: path.Base(p)}
-		err := walkView(view, p, func(e layer.Entry) (bool, error) {
+		err := layer.Walk(view, p, func(e layer.Entry) (bool, error) {
 			rel := below(e.Path, p)
 			if rel != "." && source.MatchAny(op.Exclude, rel) {
 				return false, nil
 			}
-			m.items = append(m.items, x.item(e, rel))
+			it := item{Change: layer.Change{Entry: e}}
+			it.Path, it.Group = rel, ""
+			it.Open, it.inode = x.Want(e)
+			m.items = append(m.items, it)
 			return true, nil
 		})
 		if err != nil {
@@ -250,7 +254,7 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 		}
 		matches = append(matches, m)
 	}
-	return matches, x.extract(ctx)
+	return matches, x.Extract(ctx)
 }
 
 // below returns path relative to dir, "." for dir itself.
@@ -298,7 +302,7 @@ func globView(view layer.View, pattern string) ([]string, error) {
 		start = path.Dir(start)
 	}
 	var found []string
-	err := walkView(view, start, func(e layer.Entry) (bool, error) {
+	err := layer.Walk(view, start, func(e layer.Entry) (bool, error) {
 		if e.Path != "." && source.MatchPath(pattern, e.Path) {
 			found = append(found, e.Path)
 			return false, nil
@@ -309,30 +313,6 @@ func globView(view layer.View, pattern string) ([]string, error) {
 		err = nil
 	}
 	return found, err
-}
-
-// walkView calls visit for the entry at p and, where visit says so, for what is below it, parents first.
-func walkView(view layer.View, p string, visit func(layer.Entry) (bool, error)) error {
-	e, ok, err := view.Lookup(p)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return &fs.PathError{Op: "find", Path: "/" + p, Err: fs.ErrNotExist}
-	}
-	deeper, err := visit(e)
-	if err != nil || !deeper || e.Type != layer.TypeDir {
-		return err
-	}
-	for child, err := range view.Children(p) {
-		if err != nil {
-			return err
-		}
-		if err := walkView(view, child.Path, visit); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // modeBits are the permissions of a file as an Entry has them.

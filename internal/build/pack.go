@@ -142,10 +142,7 @@ func (s *step) store(l *builtLayer, write func() (*layout.BlobWriter, string, er
 	if l.Descriptor, err = blob.Commit(mediaType); err != nil {
 		return err
 	}
-	path, err := s.tocPath(l.DiffID)
-	if err == nil {
-		err = l.toc.Save(path)
-	}
+	err = s.images().SaveTOC(l.DiffID, l.toc)
 	if err == nil {
 		err = s.remember(l)
 	}

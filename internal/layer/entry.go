@@ -19,6 +19,7 @@ package layer
 import (
 	"cmp"
 	"io"
+	"io/fs"
 	"iter"
 	"strings"
 )
@@ -91,6 +92,31 @@ type View interface {
 	// ReadFile returns the content of a regular file of at most 1 MiB. Views made
 	// from TOCs know only the files named in Kept. The error wraps fs.ErrNotExist.
 	ReadFile(path string) ([]byte, error)
+}
+
+// Walk calls visit for the entry at path and, where visit says so, for what is below it, parents first. The error wraps
+// fs.ErrNotExist where there is nothing at path.
+func Walk(view View, path string, visit func(Entry) (deeper bool, err error)) error {
+	e, ok, err := view.Lookup(path)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &fs.PathError{Op: "find", Path: "/" + path, Err: fs.ErrNotExist}
+	}
+	deeper, err := visit(e)
+	if err != nil || !deeper || e.Type != TypeDir {
+		return err
+	}
+	for child, err := range view.Children(path) {
+		if err != nil {
+			return err
+		}
+		if err := Walk(view, child.Path, visit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Kept are the files whose content a TOC holds, for looking up users, groups and the distribution.

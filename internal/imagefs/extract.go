@@ -1,4 +1,4 @@
-package build
+package imagefs
 
 import (
 	"cmp"
@@ -14,12 +14,13 @@ import (
 	"genoci/internal/layer"
 )
 
-// extraction takes the content of chosen files out of an image's layers.
-type extraction struct {
-	b     *Builder
-	view  *layer.Merged
-	descs []v1.Descriptor // of the layers of view
-	spool *os.File
+// Extraction takes the content of chosen files out of an image's layers into a temporary file.
+type Extraction struct {
+	Store  Store
+	View   *layer.Merged   // the tree of the image
+	Layers []v1.Descriptor // of View
+	Spool  *os.File
+
 	size  int64
 	wants []want
 }
@@ -35,33 +36,30 @@ type want struct {
 // place is where the layer has to be read from, in bytes of the uncompressed tar.
 func (w want) place() int64 { return max(w.offset, ^w.offset) }
 
-// item makes an item of an entry. Its content can be opened once extract has been called.
-func (x *extraction) item(e layer.Entry, rel string) item {
-	it := item{Change: layer.Change{Entry: e}}
-	it.Path, it.Group = rel, ""
+// Want chooses an entry of the tree, and returns the opener of its content, which can be called once Extract has been; nil where it
+// has none. inode is what its hard links have in common, "" where it is no regular file or has one name.
+func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 	if e.Type != layer.TypeFile {
-		return it
+		return nil, ""
 	}
-	i, offset, ok := x.view.Locate(e.Path)
+	i, offset, ok := x.View.Locate(e.Path)
 	if e.Group != "" {
-		it.inode = fmt.Sprintf("%d:%s", i, e.Group)
+		inode = fmt.Sprintf("%d:%s", i, e.Group)
 	}
-	if e.Size == 0 {
-		return it
-	}
-	if !ok {
-		it.Open = func() (io.ReadCloser, error) { return nil, fmt.Errorf("%s: no layer holds its content", e.Path) }
-		return it
+	switch {
+	case e.Size == 0:
+		return nil, inode
+	case !ok:
+		return func() (io.ReadCloser, error) { return nil, fmt.Errorf("%s: no layer holds its content", e.Path) }, inode
 	}
 	to, n := x.size, e.Size
 	x.size += n
 	x.wants = append(x.wants, want{Entry: e, layer: i, offset: offset, to: to})
-	it.Open = func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.spool, to, n)), nil }
-	return it
+	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.Spool, to, n)), nil }, inode
 }
 
-// extract reads each layer that holds something once, no further than it has to.
-func (x *extraction) extract(ctx context.Context) error {
+// Extract reads each layer that holds something once, no further than it has to.
+func (x *Extraction) Extract(ctx context.Context) error {
 	slices.SortFunc(x.wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.place(), b.place()))
 	})
@@ -78,9 +76,9 @@ func (x *extraction) extract(ctx context.Context) error {
 	return nil
 }
 
-func (x *extraction) fromLayer(ctx context.Context, wants []want) (err error) {
-	desc := x.descs[wants[0].layer]
-	r, err := x.b.openLayer(desc, nil)
+func (x *Extraction) fromLayer(ctx context.Context, wants []want) (err error) {
+	desc := x.Layers[wants[0].layer]
+	r, err := x.Store.OpenLayer(desc, nil)
 	if err != nil {
 		return err
 	}
@@ -102,7 +100,7 @@ func (x *extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 		}
 		content, err := layer.Content(in, w.Entry, skip)
 		if err == nil {
-			_, err = io.CopyN(io.NewOffsetWriter(x.spool, w.to), content, w.Size)
+			_, err = io.CopyN(io.NewOffsetWriter(x.Spool, w.to), content, w.Size)
 		}
 		if err != nil {
 			return fmt.Errorf("read layer %s: %w", desc.Digest, err)
@@ -112,8 +110,8 @@ func (x *extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 }
 
 // again copies content that an earlier want put into the spool.
-func (x *extraction) again(earlier, w want) error {
-	_, err := io.Copy(io.NewOffsetWriter(x.spool, w.to), io.NewSectionReader(x.spool, earlier.to, w.Size))
+func (x *Extraction) again(earlier, w want) error {
+	_, err := io.Copy(io.NewOffsetWriter(x.Spool, w.to), io.NewSectionReader(x.Spool, earlier.to, w.Size))
 	return err
 }
 
