@@ -2,11 +2,7 @@ package build
 
 import (
 	"context"
-	"fmt"
 	"io"
-
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
@@ -43,40 +39,12 @@ func (b *Builder) ensureTree(ctx context.Context, n *node, layers stack) (string
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, b.unpackLayer(ctx, n, drv, parent, name, layers[top].DiffID, desc)
+		l := imagefs.Layer{Descriptor: desc, DiffID: layers[top].DiffID}
+		return struct{}{}, b.images().Unpack(ctx, drv, parent, name, []imagefs.Layer{l}, b.unpackOptions(), func(r io.Reader) io.Reader {
+			return b.progress(ctx, n.String(), "", "unpack base", desc.Size, r)
+		})
 	})
 	return name, err
-}
-
-// unpackLayer makes the snapshot name from parent and one layer. A layer whose content is not what the config of
-// its image says is refused: its snapshot would stand for another tree, in every later build.
-func (b *Builder) unpackLayer(ctx context.Context, n *node, drv snapshot.Driver, parent, name string, diffID digest.Digest, desc v1.Descriptor) error {
-	tree, err := drv.New(ctx, parent)
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
-	r, err := b.images().OpenLayer(desc, func(r io.Reader) io.Reader {
-		return b.progress(ctx, n.String(), "", "unpack base", desc.Size, r)
-	})
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	sum := diffID.Verifier()
-	tar := layer.TeeAhead(r, sum)
-	defer tar.Close()
-	err = layer.Unpack(ctx, tree.Dir(), tar, b.unpackOptions())
-	if err == nil {
-		_, err = io.Copy(io.Discard, tar) // to the end, where the digests are checked
-	}
-	if err == nil && !sum.Verified() {
-		err = fmt.Errorf("its content is not %s as the config says", diffID)
-	}
-	if err != nil {
-		return fmt.Errorf("unpack layer %s: %w", desc.Digest, err)
-	}
-	return tree.Commit(ctx, name)
 }
 
 func (b *Builder) unpackOptions() layer.UnpackOptions {

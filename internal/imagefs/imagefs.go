@@ -1,5 +1,6 @@
-// Package imagefs looks into images that are not unpacked: what stands at a path is known from the indexes of the layers,
-// which the cache keeps, and the content of a file is read out of the blob of its layer, no further than it has to be.
+// Package imagefs gives the file system that the layers of an image make. It is looked into without unpacking it: what stands at a path
+// is known from the indexes of the layers, which the cache keeps, and the content of a file is read out of the blob of its layer, no further
+// than it has to be. Or it becomes a snapshot of a storage driver.
 package imagefs
 
 import (

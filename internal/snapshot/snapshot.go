@@ -98,3 +98,9 @@ type Toucher interface {
 	// that were made in the tree have one inode number.
 	Touched(ctx context.Context) iter.Seq2[string, error]
 }
+
+// Copier is an optional side of a Driver.
+type Copier interface {
+	// Copies reports whether a tree is a complete copy of its parent, which takes time and space for all of it.
+	Copies() bool
+}

@@ -19,7 +19,10 @@ type Driver struct {
 	reflink bool
 }
 
-var _ snapshot.Driver = (*Driver)(nil)
+var (
+	_ snapshot.Driver = (*Driver)(nil)
+	_ snapshot.Copier = (*Driver)(nil)
+)
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
 func Open(dir string) (*Driver, error) {
@@ -59,6 +62,9 @@ func (*Driver) String() string { return "vfs" }
 
 // Reflink reports whether copies share their blocks, and so cost time and space for the number of files only.
 func (d *Driver) Reflink() bool { return d.reflink }
+
+// Copies implements snapshot.Copier.
+func (d *Driver) Copies() bool { return !d.reflink }
 
 // New implements snapshot.Driver.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {

@@ -1,0 +1,91 @@
+package imagefs
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/snapshot"
+)
+
+// Snapshot makes sure that drv has the tree of an image, and returns its name, the chain ID; "" for an image without layers.
+// For a driver whose trees share nothing with their parents, only the whole image is kept, and no tree of some of its layers.
+func (s Store) Snapshot(ctx context.Context, drv snapshot.Driver, img image.Image, o layer.UnpackOptions) (string, error) {
+	chain := image.ChainIDs(img.Config.RootFS.DiffIDs)
+	from := len(chain)
+	for from > 0 && !drv.Has(string(chain[from-1])) {
+		from--
+	}
+	copier, _ := drv.(snapshot.Copier)
+	for from < len(chain) {
+		to := from + 1
+		if copier != nil && copier.Copies() {
+			to = len(chain)
+		}
+		parent := ""
+		if from > 0 {
+			parent = string(chain[from-1])
+		}
+		var layers []Layer
+		for i := from; i < to; i++ {
+			layers = append(layers, Layer{img.Manifest.Layers[i], img.Config.RootFS.DiffIDs[i]})
+		}
+		if err := s.Unpack(ctx, drv, parent, string(chain[to-1]), layers, o, nil); err != nil {
+			return "", err
+		}
+		from = to
+	}
+	if len(chain) == 0 {
+		return "", nil
+	}
+	return string(chain[len(chain)-1]), nil
+}
+
+// Layer is a blob of a layer, and what it is when it is decompressed.
+type Layer struct {
+	Descriptor v1.Descriptor
+	DiffID     digest.Digest
+}
+
+// Unpack makes the snapshot name of the snapshot parent ("": of nothing) and of layers on it. A layer whose content is not what
+// the config of its image says is refused: the snapshot would stand for another tree, in every later build. wrap is as in OpenLayer.
+func (s Store) Unpack(ctx context.Context, drv snapshot.Driver, parent, name string, layers []Layer, o layer.UnpackOptions, wrap func(io.Reader) io.Reader) error {
+	tree, err := drv.New(ctx, parent)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	for _, l := range layers {
+		if err := s.unpack(ctx, tree.Dir(), l, o, wrap); err != nil {
+			return fmt.Errorf("unpack layer %s: %w", l.Descriptor.Digest, err)
+		}
+	}
+	return tree.Commit(ctx, name)
+}
+
+// unpack applies a layer to the folder dir.
+func (s Store) unpack(ctx context.Context, dir string, l Layer, o layer.UnpackOptions, wrap func(io.Reader) io.Reader) error {
+	r, err := s.OpenLayer(l.Descriptor, wrap)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	sum := l.DiffID.Verifier()
+	tar := layer.TeeAhead(r, sum)
+	defer tar.Close()
+	if err := layer.Unpack(ctx, dir, tar, o); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, tar); err != nil { // to the end, where the digests are checked
+		return err
+	}
+	if !sum.Verified() {
+		return fmt.Errorf("its content is not %s as the config says", l.DiffID)
+	}
+	return nil
+}
