@@ -61,7 +61,7 @@ var policy = map[string]rule{
 	"internal/layout": {level: 2, imports: "internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
 		level:   2,
-		imports: "internal/cache internal/layer internal/image internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		imports: "internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 	"internal/snapshot/overlay":      {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/vfs":          {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
@@ -74,9 +74,15 @@ var policy = map[string]rule{
 		tests: "internal/snapshot/overlay internal/snapshot/vfs",
 	},
 
+	"internal/checkout": {
+		level: 3,
+		imports: "internal/image internal/imagefs internal/layer internal/layout internal/snapshot" +
+			" github.com/opencontainers/go-digest golang.org/x/sys",
+	},
+
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/build internal/cache internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
+		imports: "internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
 			" internal/snapshot internal/snapshot/overlay internal/snapshot/vfs internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

@@ -22,7 +22,11 @@ type driver struct {
 func drivers() []driver {
 	return []driver{
 		{"overlay", func(dir string) (snapshot.Driver, error) {
-			return overlay.Open(dir, overlay.Options{Rootless: sandbox.Rootless()})
+			o := overlay.Options{Rootless: sandbox.Rootless()}
+			if !o.Rootless {
+				o.Outside = sandbox.Outside
+			}
+			return overlay.Open(dir, o)
 		}},
 		{"vfs", func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) }},
 		{"btrfs", nil},
@@ -71,6 +75,11 @@ func openDriver(d driver, c *cache.Cache) (snapshot.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openDriverIn(d, dir)
+}
+
+// openDriverIn opens d in the folder dir.
+func openDriverIn(d driver, dir string) (snapshot.Driver, error) {
 	opened, err := d.open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("driver %s: %w", d.name, err)

@@ -17,6 +17,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -78,6 +79,7 @@ func setupScript(env *testscript.Env) error {
 	env.Setenv("XDG_CACHE_HOME", filepath.Join(home, ".cache"))
 	env.Setenv("TZ", "UTC")
 	env.Defer(func() {
+		unmountBelow(env.T(), env.WorkDir)
 		state := filepath.Join(home, ".cache")
 		if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
 			return
@@ -87,6 +89,24 @@ func setupScript(env *testscript.Env) error {
 		}
 	})
 	return nil
+}
+
+// unmountBelow ends the mounts that a script has left below a folder, as one that fails while something is checked out.
+func unmountBelow(t testscript.T, dir string) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		at := strings.Fields(line)[4] // proc_pid_mountinfo(5)
+		if !strings.HasPrefix(at, dir+"/") {
+			continue
+		}
+		t.Log("a mount was left: ", at)
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			t.Log(err)
+		}
+	}
 }
 
 // condition knows what a script can need: root (it runs as root), userns (a namespace can be entered), busybox (a static one

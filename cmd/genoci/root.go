@@ -13,6 +13,7 @@ import (
 const (
 	groupBuild  = "build"
 	groupLayout = "layout"
+	groupTrees  = "trees"
 	groupOther  = "other"
 )
 
@@ -50,6 +51,7 @@ It needs no daemon, no root, and no other program.
 	root.AddGroup(
 		&cobra.Group{ID: groupBuild, Title: "Build:"},
 		&cobra.Group{ID: groupLayout, Title: "Look at and change the layout:"},
+		&cobra.Group{ID: groupTrees, Title: "Work with trees by hand:"},
 		&cobra.Group{ID: groupOther, Title: "Others:"},
 	)
 	root.SetHelpCommandGroupID(groupOther)
@@ -69,6 +71,10 @@ It needs no daemon, no root, and no other program.
 		{groupLayout, newGC()},
 		{groupLayout, newVerify()},
 		{groupLayout, newUnpack()},
+		{groupTrees, newCheckout()},
+		{groupTrees, newCheckin()},
+		{groupTrees, newAbort()},
+		{groupTrees, newStatus()},
 		{groupOther, newDoctor()},
 		{groupOther, newSchema()},
 		{groupOther, newVersion()},

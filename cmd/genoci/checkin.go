@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"genoci/internal/checkout"
+	"genoci/internal/imagefs"
+	"genoci/internal/layer"
+)
+
+// checkinFlags are the flags of checkin.
+type checkinFlags struct {
+	deskFlags
+	dir         string
+	compression string
+	keep        bool
+	asSpec      bool
+	files       string
+}
+
+func newCheckin() *cobra.Command {
+	var f checkinFlags
+	cmd := &cobra.Command{
+		Use:   "checkin [NEWTAG]",
+		Short: "Make an image of what was changed in a checkout",
+		Long: `Checkin adds one layer with what was changed in a checkout to the image that was checked out, and tags the result: NEWTAG, or
+TAG-YYYY-MM-DD_N where no tag is given. The config stays as it was. The checkout then ends, unless --keep is given. Nothing is tagged where nothing was
+changed, unless NEWTAG is given. A checkin that fails leaves the checkout as it was.
+
+With --as-spec nothing is checked in: a spec that makes the same changes, by remove, copy and run steps, is printed. What files contain
+that are large, or no text, is put into a folder beside, which the spec names.
+
+The tag goes to stdout.`,
+		Example: `  genoci checkin web-fixed
+  genoci checkin --dir /tmp/w
+  genoci checkin --as-spec > fix.yaml`,
+		Args:              atMostOne,
+		ValidArgsFunction: completeTags(&f.layout, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd.Context(), first(args), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&f.dir, "dir", "", "the checkout in `DIR`, where there are several")
+	fs.BoolVar(&f.keep, "keep", false, "go on with a checkout of the new image in the same folder")
+	fs.BoolVar(&f.asSpec, "as-spec", false, "only print a spec that makes the changes")
+	fs.StringVar(&f.files, "files", "", "with --as-spec: `DIR` for what files contain (default: NAME.files)")
+	choiceVar(fs, &f.compression, "compression", "of the new layer; auto is gzip", "auto", "gzip", "zstd", "none")
+	f.add(fs)
+	return cmd
+}
+
+func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Writer) error {
+	if tag != "" {
+		if err := checkTagName(tag); err != nil {
+			return err
+		}
+	}
+	state, err := f.enter()
+	if err != nil {
+		return err
+	}
+	all, err := checkouts(ctx, state, messages)
+	if err != nil {
+		return err
+	}
+	c, err := pick(all, f.dir)
+	if err != nil {
+		return err
+	}
+	images, err := images(state, c.Layout, messages)
+	if err != nil {
+		return err
+	}
+	defer images.Layout.Close()
+	warn := func(path, what string) { fmt.Fprintf(messages, "warning: %s: %s\n", path, what) }
+	if f.asSpec {
+		return f.spec(ctx, c, images, tag, out, warn)
+	}
+	o := checkout.CheckinOptions{Tag: tag, Warn: warn}
+	if o.Now, err = now(); err != nil {
+		return err
+	}
+	name := f.compression
+	if name == "auto" {
+		name = "gzip"
+	}
+	if o.Compression, err = layer.CompressionByName(name); err != nil {
+		return err
+	}
+	res, err := c.Checkin(ctx, images, o)
+	if err != nil {
+		return inUse(err, c)
+	}
+	f.tell(c, res, out, messages)
+	if f.keep {
+		return f.again(ctx, c, res, messages)
+	}
+	return nil
+}
+
+// tell says what became of a checkin.
+func (f *checkinFlags) tell(c *checkout.Checkout, res checkout.Checkin, out, messages io.Writer) {
+	if res.Changed == 0 {
+		fmt.Fprintf(messages, "nothing was changed in %s\n", c.Dir)
+	}
+	if res.Tag == "" {
+		return
+	}
+	fmt.Fprintf(messages, "%s: %s, %s, %s\n", res.Tag, short(res.Image), plural(res.Changed, "change"), size(res.Size))
+	fmt.Fprintln(out, res.Tag)
+}
+
+// again checks the new image out in the same folder.
+func (f *checkinFlags) again(ctx context.Context, c *checkout.Checkout, res checkout.Checkin, messages io.Writer) error {
+	tag := res.Tag
+	if tag == "" {
+		tag = c.Tag
+	}
+	next := deskFlags{driver: c.Driver.String(), cacheDir: f.cacheDir, layout: c.Layout}
+	return next.checkout(ctx, tag, c.Dir, io.Discard, messages)
+}
+
+// spec prints the changes as a spec.
+func (f *checkinFlags) spec(ctx context.Context, c *checkout.Checkout, images imagefs.Store, name string, out io.Writer, warn func(path, what string)) (err error) {
+	if name == "" {
+		name = "changed"
+	}
+	files := f.files
+	if files == "" {
+		files = name + ".files"
+	}
+	if _, err := os.Lstat(files); err == nil {
+		return withHint(usagef("%s is there already", files), "name another folder: --files DIR")
+	}
+	changes, err := c.Changes(ctx, images, warn)
+	if err != nil {
+		return inUse(err, c)
+	}
+	defer func() { err = errors.Join(err, changes.Close()) }()
+	return changes.WriteSpec(out, checkout.SpecOptions{Name: name, Base: c.Tag, Files: filepath.Clean(files)})
+}

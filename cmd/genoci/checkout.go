@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/checkout"
+	"genoci/internal/snapshot"
+)
+
+func newCheckout() *cobra.Command {
+	var f deskFlags
+	cmd := &cobra.Command{
+		Use:   "checkout TAG [DIR]",
+		Short: "Make a tree of an image that can be changed by hand",
+		Long: `Checkout unpacks an image, or takes the tree that a build has left, and makes a copy on write of it that can be changed
+with any tool. DIR (default: ./mounted) becomes a symbolic link to the tree. Checkin makes an image of what was changed, abort drops it,
+chroot runs a command in it, and status lists what is checked out. Several images can be checked out at once, and one image
+several times, each in a DIR of its own.
+
+As root the tree is made by the storage driver that builds use; with overlay it is a mount that stays until checkin or abort. After a restart
+of the machine, the same checkout command mounts it again, with all changes. An ordinary user cannot mount what outlives a command: the tree
+then is a plain folder, whose files share their blocks with those of other trees where the file system can (xfs, btrfs) and are copies
+elsewhere. Files of other users than root belong to subordinate ids there; genoci chroot can change them.
+
+The path of the tree's link goes to stdout.`,
+		Example: `  genoci checkout web                    in ./mounted
+  genoci checkout web-2026-11-25_1 /tmp/w
+  cd "$(genoci checkout web)"`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return exactly("TAG")(cmd, args)
+		},
+		ValidArgsFunction: completeTags(&f.layout, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := defaultCheckout
+			if len(args) == 2 {
+				dir = args[1]
+			}
+			return f.checkout(cmd.Context(), args[0], dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+// defaultCheckout is where checkout puts its link, as the original did below the folder of its driver.
+const defaultCheckout = "mounted"
+
+func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages io.Writer) error {
+	state, err := f.enter()
+	if err != nil {
+		return err
+	}
+	l, img, err := openImage(f.layout, tag)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Use(ctx); err != nil {
+		return err
+	}
+	all, err := checkouts(ctx, state, messages)
+	if err != nil {
+		return err
+	}
+	var desk checkout.Desk
+	if c := checkoutAt(all, dir); c != nil {
+		desk = c.Desk // whatever driver it was made with
+	} else if desk, err = f.desk(state, messages); err != nil {
+		return err
+	}
+	c, again, err := desk.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
+	switch {
+	case errors.Is(err, snapshot.ErrUnsupported):
+		return withHint(err, "--driver vfs makes a plain folder")
+	case errors.Is(err, checkout.ErrTaken):
+		return withHint(usagef("%w", err), "name another folder: genoci checkout %s DIR; genoci status lists the checkouts", tag)
+	case err != nil:
+		return err
+	}
+	how := "checked out"
+	if again {
+		how = "was checked out already"
+	}
+	fmt.Fprintf(messages, "%s %s in %s (driver %s)\n", c.Tag, how, c.Dir, c.Driver)
+	fmt.Fprintln(out, c.Dir)
+	return nil
+}
+
+func newAbort() *cobra.Command {
+	var f deskFlags
+	cmd := &cobra.Command{
+		Use:   "abort [DIR]",
+		Short: "Drop a checkout with all that was changed in it",
+		Long: `Abort ends a checkout, and removes its tree and the link to it. What was changed is lost; the image stays. DIR may be left out where
+only one image is checked out, or when standing in the checkout.`,
+		Example: `  genoci abort
+  genoci abort /tmp/w`,
+		Args: atMostOne,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			state, err := f.enter()
+			if err != nil {
+				return err
+			}
+			all, err := checkouts(cmd.Context(), state, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			c, err := pick(all, first(args))
+			if err != nil {
+				return err
+			}
+			if err := c.Abort(cmd.Context()); err != nil {
+				return inUse(err, c)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "dropped the checkout of %s in %s\n", c.Tag, c.Dir)
+			return nil
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+// atMostOne accepts no or one argument.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return withHint(usagef("%s: unexpected argument %q", cmd.Name(), args[1]), "usage: %s", cmd.UseLine())
+	}
+	return nil
+}
+
+func first(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+func isBusy(err error) bool { return errors.Is(err, unix.EBUSY) }

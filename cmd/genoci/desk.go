@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"genoci/internal/build"
+	"genoci/internal/cache"
+	"genoci/internal/checkout"
+	"genoci/internal/imagefs"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+)
+
+// deskFlags are the flags of the commands that work with trees: where these are kept.
+type deskFlags struct {
+	driver   string
+	cacheDir string
+	layout   string
+}
+
+func (f *deskFlags) add(fs *pflag.FlagSet) {
+	layoutVar(fs, &f.layout)
+	driverVar(fs, &f.driver)
+	cacheDirVar(fs, &f.cacheDir)
+}
+
+// enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
+func (f *deskFlags) enter() (*cache.Cache, error) {
+	if err := checkDriver(f.driver); err != nil {
+		return nil, err
+	}
+	if err := sandbox.Enter(); err != nil {
+		return nil, err
+	}
+	state, err := cacheDir(f.cacheDir)
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(state)
+}
+
+// desk opens the storage driver for trees that outlive the process. What differs from a build is said on w.
+func (f *deskFlags) desk(c *cache.Cache, w io.Writer) (checkout.Desk, error) {
+	name := f.driver
+	if name == "auto" && sandbox.Rootless() {
+		name = "vfs"
+		fmt.Fprintln(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver vfs)")
+	}
+	warn := func(e build.Event) { fmt.Fprintln(w, "warning:", e.Text) }
+	drv, err := driverOpener(name, c, warn)()
+	if err != nil {
+		return checkout.Desk{}, err
+	}
+	return deskOf(drv), nil
+}
+
+func deskOf(drv snapshot.Driver) checkout.Desk {
+	return checkout.Desk{Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}}
+}
+
+// keepers opens the drivers that have kept trees; those that cannot be opened are said on w.
+func keepers(c *cache.Cache, w io.Writer) ([]snapshot.Driver, error) {
+	var all []snapshot.Driver
+	for _, d := range drivers() {
+		if d.open == nil {
+			continue
+		}
+		dir, err := c.Dir(d.name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(filepath.Join(dir, "kept")); err != nil {
+			continue
+		}
+		drv, err := openDriverIn(d, dir)
+		if err != nil {
+			fmt.Fprintln(w, "warning:", err)
+			continue
+		}
+		all = append(all, drv)
+	}
+	return all, nil
+}
+
+// checkouts returns all checkouts there are.
+func checkouts(ctx context.Context, c *cache.Cache, w io.Writer) ([]*checkout.Checkout, error) {
+	drvs, err := keepers(c, w)
+	if err != nil {
+		return nil, err
+	}
+	var all []*checkout.Checkout
+	for _, drv := range drvs {
+		some, err := deskOf(drv).List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// pick returns the checkout at dir; the only one, or the one in which the caller stands, where dir is "".
+func pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
+	if dir != "" {
+		if c := checkoutAt(all, dir); c != nil {
+			return c, nil
+		}
+		return nil, withHint(usagef("%s: not a checkout", dir), "genoci status lists the checkouts")
+	}
+	switch len(all) {
+	case 0:
+		return nil, withHint(usagef("nothing is checked out"), "genoci checkout TAG")
+	case 1:
+		return all[0], nil
+	}
+	if wd := os.Getenv("PWD"); wd != "" { // the path by which the caller came there
+		for ; wd != "/" && wd != "."; wd = filepath.Dir(wd) {
+			if c := checkoutAt(all, wd); c != nil {
+				return c, nil
+			}
+		}
+	}
+	return nil, withHint(usagef("%d images are checked out: which one?", len(all)), "name its folder; genoci status lists them")
+}
+
+// checkoutAt returns the checkout that has its symlink, or its tree, at dir.
+func checkoutAt(all []*checkout.Checkout, dir string) *checkout.Checkout {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	for _, c := range all {
+		if c.Dir == abs || c.Kept.Dir == abs {
+			return c
+		}
+	}
+	return nil
+}
+
+// images opens the layout that a checkout was made from.
+func images(c *cache.Cache, dir string, w io.Writer) (imagefs.Store, error) {
+	l, err := openLayout(dir)
+	if err != nil {
+		return imagefs.Store{}, err
+	}
+	return imagesOf(c, l, w), nil
+}
+
+func imagesOf(c *cache.Cache, l *layout.Layout, w io.Writer) imagefs.Store {
+	return imagefs.Store{Layout: l, Cache: c, Warn: func(text string) { fmt.Fprintln(w, "warning:", text) }}
+}
+
+// inUse adds a hint to an error of a checkout that somebody is in.
+func inUse(err error, c *checkout.Checkout) error {
+	switch {
+	case errors.Is(err, snapshot.ErrHeld):
+		return withHint(err, "another genoci command has it: wait for that to end")
+	case isBusy(err):
+		return withHint(err, "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", c.Dir, c.Dir)
+	}
+	return err
+}
+
+// now is the time of checkins and of their dated tags: SOURCE_DATE_EPOCH, or the clock's.
+func now() (time.Time, error) {
+	epoch, err := sourceEpoch()
+	if err != nil || epoch == nil {
+		return time.Now(), err
+	}
+	return time.Unix(*epoch, 0).UTC(), nil
+}

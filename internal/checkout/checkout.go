@@ -1,0 +1,200 @@
+// Package checkout keeps trees of images for people to change by hand, and makes images of what they changed. A checkout is a kept tree of a storage
+// driver with a note, and a symlink to it where its user wanted to have it. It never decides what changed itself (layer.Diff does), and
+// removes nothing but its own tree and its own symlink.
+package checkout
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/image"
+	"genoci/internal/imagefs"
+	"genoci/internal/layer"
+	"genoci/internal/snapshot"
+)
+
+// ErrTaken is wrapped where the folder of a checkout is there already, and is something else.
+var ErrTaken = errors.New("is there already")
+
+// Desk is where checkouts are made: a storage driver, and how trees are unpacked for this process.
+type Desk struct {
+	Driver snapshot.Driver
+	Unpack layer.UnpackOptions
+}
+
+// Checkout is a tree that somebody works in.
+type Checkout struct {
+	Desk
+	Note
+	Kept snapshot.Kept
+}
+
+// Note is what is known of a checkout besides its tree. It is kept with that as JSON.
+type Note struct {
+	Tag    string        `json:"tag"`    // as it was named, a tag or a digest
+	Image  digest.Digest `json:"image"`  // manifest
+	Layout string        `json:"layout"` // absolute path
+	Dir    string        `json:"dir"`    // absolute path of the symlink to the tree
+	Tree   string        `json:"tree"`   // snapshot that the tree was made from
+	Begun  clock         `json:"begun"`  // when the tree was as the image is
+}
+
+// prefix is that of the names of checkouts among the kept trees.
+const prefix = "checkout:"
+
+// Open checks an image out: it makes a tree of it that can be changed, and the symlink dir to that. Where that is a checkout of the same image
+// already, it is shown again, as after a restart of the machine, and again is true. The error wraps ErrTaken where dir is something else, and
+// snapshot.ErrUnsupported where the driver cannot show trees that outlive the process.
+func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, tag, dir string) (c *Checkout, again bool, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, false, err
+	}
+	all, err := d.List(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, c := range all {
+		if c.Dir != dir {
+			continue
+		}
+		if c.Image != img.Descriptor.Digest {
+			return nil, false, fmt.Errorf("%s: a checkout of %s %w", dir, c.Tag, ErrTaken)
+		}
+		return c, true, c.show(ctx)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return nil, false, fmt.Errorf("%s %w", dir, ErrTaken)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, false, err
+	}
+	layoutDir, err := filepath.Abs(images.Layout.Dir())
+	if err != nil {
+		return nil, false, err
+	}
+	c = &Checkout{Desk: d, Note: Note{Tag: tag, Image: img.Descriptor.Digest, Layout: layoutDir, Dir: dir}}
+	if err := c.make(ctx, images, img); err != nil {
+		return nil, false, err
+	}
+	if err := c.show(ctx); err != nil {
+		return nil, false, errors.Join(err, c.Abort(context.WithoutCancel(ctx)))
+	}
+	return c, false, nil
+}
+
+// make makes the tree, and keeps it.
+func (c *Checkout) make(ctx context.Context, images imagefs.Store, img image.Image) error {
+	var err error
+	if c.Tree, err = images.Snapshot(ctx, c.Driver, img, c.Unpack); err != nil {
+		return err
+	}
+	tree, err := c.Driver.New(ctx, c.Tree)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	if c.Begun, err = now(); err != nil {
+		return err
+	}
+	c.Kept = snapshot.Kept{Name: prefix + rand.Text()}
+	note, err := json.Marshal(c.Note)
+	if err != nil {
+		return err
+	}
+	return tree.Keep(ctx, c.Kept.Name, note)
+}
+
+// show makes the tree visible, and the symlink.
+func (c *Checkout) show(ctx context.Context) error {
+	dir, err := c.Driver.Show(ctx, c.Kept.Name)
+	if err != nil {
+		return err
+	}
+	c.Kept.Dir, c.Kept.Shown = dir, true
+	if c.linked() {
+		return nil
+	}
+	if err := os.Symlink(dir, c.Dir); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s %w", c.Dir, ErrTaken)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// linked reports whether the symlink is there, and leads to the tree.
+func (c *Checkout) linked() bool {
+	target, err := os.Readlink(c.Dir)
+	return err == nil && target == c.Kept.Dir
+}
+
+// Linked reports whether the symlink is there, and leads to the tree, and the tree can be seen there.
+func (c *Checkout) Linked() bool { return c.Kept.Shown && c.linked() }
+
+// List returns all checkouts of the desk's driver.
+func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
+	kept, err := d.Driver.Kept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Checkout
+	for _, k := range kept {
+		if !strings.HasPrefix(k.Name, prefix) {
+			continue
+		}
+		c := &Checkout{Desk: d, Kept: k}
+		if err := json.Unmarshal(k.Note, &c.Note); err != nil {
+			return nil, fmt.Errorf("note of %s: %w", k.Name, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it.
+func (c *Checkout) Abort(ctx context.Context) error {
+	if err := c.hide(ctx); err != nil {
+		return err
+	}
+	if err := c.unlink(); err != nil {
+		return err
+	}
+	return c.Driver.Drop(ctx, c.Kept.Name)
+}
+
+// hide ends the tree's being visible.
+func (c *Checkout) hide(ctx context.Context) error {
+	err := c.Driver.Hide(ctx, c.Kept.Name)
+	if errors.Is(err, snapshot.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// unlink removes the symlink, if it is still ours.
+func (c *Checkout) unlink() error {
+	if !c.linked() {
+		return nil
+	}
+	return os.Remove(c.Dir)
+}
+
+// Resume gives the tree to this process, until it is closed, committed or kept.
+func (c *Checkout) Resume(ctx context.Context) (snapshot.Tree, error) {
+	return c.Driver.Resume(ctx, c.Kept.Name)
+}
+
+// Began returns when the tree was as the image is.
+func (c *Checkout) Began() time.Time { return time.Unix(0, c.Begun.Wall) }

@@ -1,0 +1,60 @@
+package checkout
+
+import (
+	"testing"
+	"time"
+)
+
+// TestSince: ctimes are believed only where the clock was not set back.
+func TestSince(t *testing.T) {
+	const second = int64(time.Second)
+	begun := clock{"boot", 1000 * second, 50 * second}
+	for _, test := range []struct {
+		what  string
+		later clock
+		known bool
+	}{
+		{"a minute later", clock{"boot", 1060 * second, 110 * second}, true},
+		{"set ahead", clock{"boot", 5000 * second, 110 * second}, true},
+		{"coarse", clock{"boot", 1060*second - second/20, 110 * second}, true},
+		{"set back by a second", clock{"boot", 1059 * second, 110 * second}, false},
+		{"set back by an hour", clock{"boot", 1060*second - 3600*second, 110 * second}, false},
+		{"after a restart", clock{"another", 1060 * second, 5 * second}, false},
+	} {
+		got := begun.since(test.later)
+		if got.IsZero() == test.known || test.known && !got.Before(time.Unix(1000, 0)) {
+			t.Errorf("%s: %v", test.what, got)
+		}
+	}
+	if first, err := now(); err != nil || first.Boot == "" {
+		t.Errorf("now: %+v, %v", first, err)
+	} else if later, _ := now(); first.since(later).IsZero() {
+		t.Errorf("%+v and %+v: the clock was set back", first, later)
+	}
+}
+
+// TestIsText: what is no text, or would be expanded, does not stand in a spec.
+func TestIsText(t *testing.T) {
+	for _, text := range []string{"", "a\n", "\tä€😀\n", "$NAME ${NAME}", `"'\`} {
+		if !isText([]byte(text)) {
+			t.Errorf("%q is no text", text)
+		}
+	}
+	for _, text := range []string{"\x00", "a\r\n", "\x1b[1m", "\xff", "\ufeffa", "\u2028", "\u0085", "${{NAME}}"} {
+		if isText([]byte(text)) {
+			t.Errorf("%q is text", text)
+		}
+	}
+}
+
+func TestQuoting(t *testing.T) {
+	for got, want := range map[string]string{
+		quote("a\"\\\n<&>ä"): `"a\"\\\n<&>ä"`,
+		sh("it's"):           `'it'\''s'`,
+		globbed(`a*b?[c]\d`): `a\*b\?\[c]\\d`,
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
