@@ -7,35 +7,51 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"genoci/internal/build"
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 )
 
+// unpackFlags are the flags of unpack.
+type unpackFlags struct {
+	deskFlags
+	bundle bool
+	trees  bool
+}
+
 func newUnpack() *cobra.Command {
-	var dir string
-	var bundle bool
+	var f unpackFlags
 	cmd := &cobra.Command{
-		Use:   "unpack TAG DIR",
-		Short: "Unpack an image into a folder",
-		Long: `Unpack puts the root filesystem of an image into DIR, which is made, or must be empty. With --bundle, DIR becomes an OCI
+		Use:   "unpack [TAG [DIR]]",
+		Short: "Unpack an image into a folder, or images into trees",
+		Long: `Unpack TAG DIR puts the root filesystem of an image into DIR, which is made, or must be empty. With --bundle, DIR becomes an OCI
 runtime bundle: the root filesystem in DIR/rootfs, and a config.json made from the image's config, which runc and crun
 start. Layers are checked against the digests of manifest and config while they are read. What was unpacked is
 removed again when it fails.
 
 As root, files keep their owners. As an ordinary user all files belong to the caller, devices are empty files, and a
-bundle is one for a rootless runtime.`,
+bundle is one for a rootless runtime.
+
+Without DIR, unpack makes the trees of the image, or of all images where no TAG is given, in the folder of the storage
+driver: builds and checkouts that need them then find them. Trees that are there are left alone.`,
 		Example: `  genoci unpack web /tmp/root
-  genoci unpack --bundle web /tmp/bundle && runc run --bundle /tmp/bundle web1`,
-		Args:              exactly("TAG", "DIR"),
-		ValidArgsFunction: completeTags(&dir, 1),
+  genoci unpack --bundle web /tmp/bundle && runc run --bundle /tmp/bundle web1
+  genoci unpack                       the trees of all tags
+  genoci unpack --trees web api       the trees of two`,
+		Args:              f.args,
+		ValidArgsFunction: completeTags(&f.layout, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, img, err := openImage(dir, args[0])
+			if len(args) < 2 || f.trees {
+				return f.makeTrees(cmd, args)
+			}
+			l, img, err := openImage(f.layout, args[0])
 			if err != nil {
 				return err
 			}
@@ -46,16 +62,96 @@ bundle is one for a rootless runtime.`,
 			}
 			u := unpacker{layout: l, image: img, root: root}
 			return intoFolder(args[1], func() error {
-				if bundle {
+				if f.bundle {
 					return u.bundle(cmd.Context(), args[1])
 				}
 				return u.rootfs(cmd.Context(), args[1])
 			})
 		},
 	}
-	layoutVar(cmd.Flags(), &dir)
-	cmd.Flags().BoolVar(&bundle, "bundle", false, "make an OCI runtime bundle")
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&f.bundle, "bundle", false, "make an OCI runtime bundle")
+	cmd.Flags().BoolVar(&f.trees, "trees", false, "make trees: all arguments are tags")
 	return cmd
+}
+
+func (f *unpackFlags) args(cmd *cobra.Command, args []string) error {
+	switch {
+	case f.bundle && f.trees:
+		return usagef("unpack: --bundle and --trees exclude each other")
+	case f.bundle && len(args) < 2:
+		return exactly("TAG", "DIR")(cmd, args)
+	case len(args) > 2 && !f.trees:
+		return withHint(usagef("unpack: unexpected argument %q", args[2]), "--trees makes the trees of several tags")
+	}
+	return nil
+}
+
+// makeTrees makes the trees of tags, or of all images of the layout.
+func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
+	ctx, messages := cmd.Context(), cmd.ErrOrStderr()
+	state, err := f.enter()
+	if err != nil {
+		return err
+	}
+	l, err := openLayout(f.layout)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Use(ctx); err != nil {
+		return err
+	}
+	if len(tags) == 0 {
+		if tags, err = ownTags(l); err != nil {
+			return err
+		}
+	}
+	warn := func(e build.Event) { fmt.Fprintln(messages, "warning:", e.Text) }
+	drv, err := driverOpener(f.driver, state, warn)()
+	if err != nil {
+		return err
+	}
+	done := map[string]bool{}
+	for _, tag := range tags {
+		img, err := l.Image(tag, image.Host())
+		if err != nil {
+			return noSuchTag(err)
+		}
+		chain := image.ChainIDs(img.Config.RootFS.DiffIDs)
+		if len(chain) == 0 || done[string(chain[len(chain)-1])] {
+			continue
+		}
+		name := string(chain[len(chain)-1])
+		done[name] = true
+		if drv.Has(name) {
+			fmt.Fprintf(messages, "%s: there already\n", tag)
+			continue
+		}
+		begin := time.Now()
+		if _, err := imagesOf(state, l, messages).Snapshot(ctx, drv, img, deskOf(drv).Unpack); err != nil {
+			return fmt.Errorf("%s: %w", tag, err)
+		}
+		fmt.Fprintf(messages, "%s: unpacked in %s (driver %s)\n", tag, duration(time.Since(begin)), drv)
+	}
+	return nil
+}
+
+// ownTags returns the tags of a layout, those that are no dated ones first.
+func ownTags(l *layout.Layout) ([]string, error) {
+	tags, err := l.Tags()
+	if err != nil {
+		return nil, err
+	}
+	var own, dated []string
+	for _, t := range tags {
+		if _, ok := layout.ParseDated(t.Name); ok {
+			dated = append(dated, t.Name)
+		} else {
+			own = append(own, t.Name)
+		}
+	}
+	return append(own, dated...), nil
 }
 
 // intoFolder calls fill for the folder dir, which it makes, or which must be empty. When fill fails, what it put there is removed.
