@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"genoci/test/program"
+)
+
+// checkedOut is an element of what genoci status --json prints.
+type checkedOut struct {
+	Dir     string
+	Shown   bool
+	InUse   bool
+	Changes int
+	Error   string
+}
+
+// checkouts returns what genoci says is checked out.
+func (w *workspace) checkouts() []checkedOut {
+	w.t.Helper()
+	var all []checkedOut
+	if err := json.Unmarshal([]byte(w.Run(w.t, "status", "--json")), &all); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Error != "" || c.InUse {
+			w.t.Errorf("status: %+v", c)
+		}
+	}
+	return all
+}
+
+// killed runs genoci with args, and kills it after a while. It reports whether it had ended before.
+func (w *workspace) killed(after time.Duration, args ...string) (ended bool) {
+	w.t.Helper()
+	cmd := w.Command(w.t, args...)
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	time.Sleep(after)
+	_ = cmd.Process.Kill() // it may have ended
+	_ = cmd.Wait()
+	eventually(w.t, func() bool { // for an ordinary user there is a second process
+		return len(processes(w.t, filepath.Join(w.Dir, ".cache"))) == 0
+	})
+	return cmd.ProcessState.ExitCode() == 0
+}
+
+// A checkout or checkin that is killed at any moment leaves what status tells of, and works the next time. What was changed is never lost.
+func TestCheckoutKilled(t *testing.T) {
+	for _, driver := range []string{"overlay", "vfs"} {
+		t.Run(driver, func(t *testing.T) {
+			if driver == "overlay" && os.Getuid() != 0 {
+				t.Skip("only root's overlay outlives a command")
+			}
+			program.NeedDriver(t, driver)
+			testCheckoutKilled(t, driver)
+		})
+	}
+}
+
+func testCheckoutKilled(t *testing.T, driver string) {
+	w := newWorkspace(t)
+	w.write("files/a", "a\n")
+	w.write("genoci.yaml", "web: {copy: files/ /srv}\n")
+	w.build()
+	checkout := []string{"checkout", "--driver", driver, "web", "tree"}
+	tree := filepath.Join(w.Dir, "tree")
+
+	begin := time.Now()
+	w.Run(t, checkout...)
+	usual := time.Since(begin)
+	w.Run(t, "abort")
+
+	const moments = 16
+	for i := range moments {
+		after := usual * time.Duration(i+1) / (moments * 3 / 4)
+		w.killed(after, checkout...)
+		if all := w.checkouts(); len(all) > 1 || len(all) == 0 && len(mounts(t, w.Dir)) > 0 {
+			t.Fatalf("killed after %v: status %+v, mounts %q", after, all, mounts(t, w.Dir))
+		}
+		w.Run(t, checkout...)
+		if all := w.checkouts(); len(all) != 1 || !all[0].Shown || all[0].Dir != tree {
+			t.Fatalf("checkout after one that was killed after %v: status %+v", after, all)
+		}
+
+		text := fmt.Sprintf("work of round %d\n", i)
+		if err := os.WriteFile(filepath.Join(tree, "work"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		tag := fmt.Sprintf("round%d", i)
+		ended := w.killed(after, "checkin", tag)
+		tagged := slices.Contains(w.layout.TagNames(t), tag)
+		all := w.checkouts()
+		switch {
+		case len(all) == 0 && !tagged, ended && (len(all) > 0 || !tagged):
+			t.Fatalf("checkin killed after %v, ended %v: tagged %v, status %+v", after, ended, tagged, all)
+		case len(all) == 1:
+			if all[0].Changes != 1 {
+				t.Errorf("checkin killed after %v: status %+v", after, all)
+			}
+			w.Run(t, checkout...) // what was hidden is shown again
+			w.Run(t, "checkin", tag)
+		}
+		equal(t, "the file of "+tag, w.file(tag, "work"), text)
+		if all := w.checkouts(); len(all) > 0 {
+			t.Errorf("after the checkin: status %+v", all)
+		}
+		if _, err := os.Lstat(tree); err == nil {
+			t.Error("after the checkin the link is still there")
+		}
+		w.nothingLeft()
+	}
+	w.Run(t, "verify")
+}
