@@ -71,7 +71,7 @@ var policy = map[string]rule{
 		level: 3,
 		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
-		tests: "internal/snapshot/overlay internal/snapshot/vfs",
+		tests: "internal/snapshot/overlay internal/snapshot/vfs internal/snapshot/snapshottest",
 	},
 
 	"internal/checkout": {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -256,8 +257,8 @@ func (b *Builder) importBase(ctx context.Context, n *node) error {
 	return nil
 }
 
-func (b *Builder) importBlob(ctx context.Context, n *node, from *layout.Layout, desc v1.Descriptor) error {
-	r, err := from.Blob(desc.Digest)
+func (b *Builder) importBlob(ctx context.Context, n *node, of *layout.Layout, desc v1.Descriptor) error {
+	r, err := of.Blob(desc.Digest)
 	if err != nil {
 		return err
 	}
@@ -267,8 +268,14 @@ func (b *Builder) importBlob(ctx context.Context, n *node, from *layout.Layout, 
 		return err
 	}
 	defer w.Close()
-	in := b.progress(ctx, n.String(), "", "copy base", desc.Size, layout.Verified(r, desc))
-	if _, err := copyBuffer(w, in); err != nil {
+	from, to := io.Reader(r), io.Writer(w)
+	if clone, err := w.Clone(r); err != nil {
+		return err
+	} else if clone != nil {
+		from, to = clone, io.Discard
+	}
+	in := b.progress(ctx, n.String(), "", "copy base", desc.Size, layout.Verified(from, desc))
+	if _, err := copyBuffer(to, in); err != nil {
 		return err
 	}
 	_, err = w.Commit(desc.MediaType)

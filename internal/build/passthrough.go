@@ -127,8 +127,7 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 		return t, err
 	}
 	defer file.Close()
-	in := bufio.NewReaderSize(s.progress(ctx, s.n.String(), s.Name(), "expand", f.Size, file), 1<<20)
-	c, err := layer.Sniff(in)
+	c, err := layer.Sniff(bufio.NewReader(io.NewSectionReader(file, 0, f.Size)))
 	if err != nil {
 		return t, err
 	}
@@ -137,10 +136,10 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 	}
 	if s.keeps(c) {
 		t.mediaType = c.MediaType
-		err = s.intakeAs(ctx, &t, c, in)
+		err = s.intakeAs(ctx, &t, c, file)
 	} else {
 		t.mediaType = s.Compression.MediaType
-		err = s.intakeAnew(ctx, &t, c, in)
+		err = s.intakeAnew(ctx, &t, c, s.reading(ctx, file, file))
 	}
 	if err == nil {
 		err = file.Done(t.sum)
@@ -149,6 +148,11 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 		return taken{}, errors.Join(err, t.drop())
 	}
 	return t, nil
+}
+
+// reading reads r, the bytes of the archive, and tells how far it has come.
+func (s *step) reading(ctx context.Context, r io.Reader, file *source.Taking) io.Reader {
+	return s.progress(ctx, s.n.String(), s.Name(), "expand", file.Size(), r)
 }
 
 // drop leaves nothing of what was taken.
@@ -162,9 +166,19 @@ func (s *step) keeps(c layer.Compression) bool {
 	return c.MediaType != "" && c.Name != "none"
 }
 
-// intakeAs stores the compressed bytes, and reads the tar in them.
-func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
-	stored := layer.TeeAhead(in, t.blob)
+// intakeAs stores the compressed bytes, and reads the tar in them. Where the layout's file system can share the archive's blocks,
+// it does, and the blob is what is read: the bytes are not written, and nobody can change them meanwhile.
+func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file *source.Taking) error {
+	clone, err := t.blob.Clone(file.File)
+	if err != nil {
+		return err
+	}
+	var stored io.ReadCloser
+	if clone != nil {
+		stored = layer.ReadAhead(s.reading(ctx, clone, file))
+	} else {
+		stored = layer.TeeAhead(s.reading(ctx, file, file), t.blob)
+	}
 	defer stored.Close()
 	tar, err := c.NewReader(stored)
 	if err != nil {

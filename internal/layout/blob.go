@@ -111,6 +111,7 @@ type BlobWriter struct {
 	hash hash.Hash
 	buf  *bufio.Writer // to f and hash
 	size int64
+	left int64 // bytes of a clone that were not read
 }
 
 var _ io.WriteCloser = (*BlobWriter)(nil)
@@ -126,6 +127,36 @@ func (l *Layout) NewBlob() (*BlobWriter, error) {
 	}
 	h := digest.Canonical.Hash()
 	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(&earlyWriter{f: f}, h), 128<<10)}, nil
+}
+
+// Clone makes the blob a copy of the file src that shares its blocks on disk (ioctl_ficlonerange(2)), and returns a reader of that copy,
+// which hashes what is read: what becomes of src meanwhile does not matter. It is for a blob that nothing was written to, nor will be;
+// Commit wants all of it to have been read. The reader is nil where the file system does not share blocks of src: the blob is then as it was.
+func (w *BlobWriter) Clone(src *os.File) (io.Reader, error) {
+	if w.f == nil {
+		return nil, os.ErrClosed
+	}
+	if unix.IoctlFileClone(int(w.f.Fd()), int(src.Fd())) != nil {
+		return nil, w.f.Truncate(0) // of what was shared before it failed
+	}
+	st, err := w.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	w.left = st.Size()
+	return cloneReader{w}, nil
+}
+
+// cloneReader reads and hashes a blob that is a clone.
+type cloneReader struct{ w *BlobWriter }
+
+// Read implements io.Reader.
+func (r cloneReader) Read(p []byte) (int, error) {
+	n, err := r.w.f.Read(p)
+	r.w.hash.Write(p[:n])
+	r.w.size += int64(n)
+	r.w.left -= int64(n)
+	return n, err
 }
 
 // earlyBytes is after how many bytes the disk is told to begin.
@@ -176,6 +207,9 @@ func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {
 	}
 	if err := w.buf.Flush(); err != nil {
 		return v1.Descriptor{}, err
+	}
+	if w.left != 0 {
+		return v1.Descriptor{}, fmt.Errorf("blob: %d bytes of the clone were not read", w.left)
 	}
 	desc := v1.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.Canonical, w.hash), Size: w.size}
 	if w.l.Has(desc) {

@@ -33,6 +33,9 @@ func (s *Source) Take(f *File) (*Taking, error) {
 	return t, nil
 }
 
+// Size is how long the file was when it was opened.
+func (t *Taking) Size() int64 { return t.info.Size }
+
 // Done says that the file was read to its end, and what the SHA-256 of all bytes was. It is an error if that is not what was known
 // before; where nothing was known, if the file changed meanwhile. Else f knows the digest from now on, as do later builds.
 func (t *Taking) Done(sum [32]byte) error {
