@@ -43,14 +43,13 @@ func (s *Store) checkBoot() error {
 	return os.Rename(path+".new", path)
 }
 
-// dropUnsynced drops the names of snapshots of which a part is not marked as synced.
+// dropUnsynced drops the names of snapshots and kept trees of which a part is not marked as synced.
 func (s *Store) dropUnsynced() error {
-	names, err := os.ReadDir(s.snapshots())
+	links, err := s.named()
 	if err != nil {
 		return err
 	}
-	for _, e := range names {
-		link := filepath.Join(s.snapshots(), e.Name())
+	for _, link := range links {
 		ids, err := s.stackBehind(link)
 		for _, id := range ids {
 			if err == nil {
@@ -81,7 +80,7 @@ func (s *Store) settleDue() bool {
 	return os.WriteFile(stamp, nil, 0o600) == nil
 }
 
-// settle writes the parts of snapshots out that are older than settleAge, and marks them. It is no error that one
+// settle writes the parts of snapshots and kept trees out that are older than settleAge, and marks them. It is no error that one
 // has gone meanwhile.
 func (s *Store) settle() error {
 	due, err := s.unsynced()
@@ -106,13 +105,13 @@ func (s *Store) settle() error {
 
 // unsynced returns the IDs of the parts with a name that settle is to mark.
 func (s *Store) unsynced() ([]string, error) {
-	names, err := os.ReadDir(s.snapshots())
+	links, err := s.named()
 	if err != nil {
 		return nil, err
 	}
 	var due []string
-	for _, e := range names {
-		target, err := os.Readlink(filepath.Join(s.snapshots(), e.Name()))
+	for _, link := range links {
+		target, err := os.Readlink(link)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

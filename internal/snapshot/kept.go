@@ -23,6 +23,20 @@ type Kept struct {
 	Since time.Time // when it was kept last
 }
 
+// UnsyncedKeeper is an optional side of a Tree: it can be kept without a wait for the disk, where nobody's work is lost with it.
+type UnsyncedKeeper interface {
+	// KeepUnsynced is Keep, but the tree is gone when the machine is started anew before it was on disk, which the kernel writes in its own time.
+	KeepUnsynced(ctx context.Context, name string, note []byte) error
+}
+
+// KeepUnsynced keeps a tree without a wait for the disk, if it can be.
+func KeepUnsynced(ctx context.Context, t Tree, name string, note []byte) error {
+	if k, ok := t.(UnsyncedKeeper); ok {
+		return k.KeepUnsynced(ctx, name, note)
+	}
+	return t.Keep(ctx, name, note)
+}
+
 // keptLink returns the path of the symlink that stands for the kept tree name.
 func (s *Store) keptLink(name string) (string, error) { return linkIn(s.kept(), name) }
 
@@ -30,6 +44,15 @@ func (s *Store) keptLink(name string) (string, error) { return linkIn(s.kept(), 
 // drops it. Where the name has another part, that one goes. All of the part is then on disk, and so is all that it stands on:
 // what a person changed by hand cannot be made again. prepare is as in Commit.
 func (p *Part) Keep(ctx context.Context, name string, note []byte, prepare func() error) error {
+	return p.keep(ctx, name, note, prepare, true)
+}
+
+// KeepUnsynced is Keep for what can be lost: none of it need be on disk.
+func (p *Part) KeepUnsynced(ctx context.Context, name string, note []byte, prepare func() error) error {
+	return p.keep(ctx, name, note, prepare, false)
+}
+
+func (p *Part) keep(ctx context.Context, name string, note []byte, prepare func() error, synced bool) error {
 	if p.held == nil {
 		return &fs.PathError{Op: "keep", Path: p.Dir(), Err: fs.ErrClosed}
 	}
@@ -41,10 +64,16 @@ func (p *Part) Keep(ctx context.Context, name string, note []byte, prepare func(
 		err = prepare()
 	}
 	if err == nil {
-		err = p.write(note)
+		err = p.writeNote(note)
+	}
+	if err == nil && synced {
+		err = p.sync()
 	}
 	if err == nil {
-		err = p.keepAs(name, link)
+		err = p.keepAs(link)
+	}
+	if err == nil && synced {
+		err = syncDir(p.store.kept())
 	}
 	if err != nil {
 		return err
@@ -52,15 +81,17 @@ func (p *Part) Keep(ctx context.Context, name string, note []byte, prepare func(
 	return p.Close()
 }
 
-// write writes the part's note, and then all of the file system to the disk.
-func (p *Part) write(note []byte) error {
+// writeNote writes the part's note.
+func (p *Part) writeNote(note []byte) error {
 	path := p.noteFile()
 	if err := os.WriteFile(path+".new", note, 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
+	return os.Rename(path+".new", path)
+}
+
+// sync writes all of the file system to the disk, and marks the part and what it stands on.
+func (p *Part) sync() error {
 	if err := syncFileSystem(p.Dir()); err != nil {
 		return err
 	}
@@ -74,8 +105,8 @@ func (p *Part) write(note []byte) error {
 
 func (p *Part) noteFile() string { return filepath.Join(p.Dir(), "note") }
 
-// keepAs makes the name that of this part.
-func (p *Part) keepAs(name, link string) error {
+// keepAs makes the name that the symlink stands for that of this part.
+func (p *Part) keepAs(link string) error {
 	unlock, err := p.store.lock()
 	if err != nil {
 		return err
@@ -100,7 +131,7 @@ func (p *Part) keepAs(name, link string) error {
 		return err
 	}
 	p.kept = link
-	return syncDir(p.store.kept())
+	return nil
 }
 
 // isKept reports whether the name under which the part was kept or resumed still is its own.

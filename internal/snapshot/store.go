@@ -346,17 +346,25 @@ func (s *Store) condemn() (dead []*Part, err error) {
 	return dead, nil
 }
 
-// markNamed marks the parts of all snapshots and kept trees that are whole, and drops the names of the others.
-func (s *Store) markNamed(alive map[string]bool) error {
-	var links []string
+// named returns the symlinks of all snapshots and kept trees.
+func (s *Store) named() (links []string, err error) {
 	for _, dir := range []string{s.snapshots(), s.kept()} {
 		names, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return nil, err
 		}
 		for _, e := range names {
 			links = append(links, filepath.Join(dir, e.Name()))
 		}
+	}
+	return links, nil
+}
+
+// markNamed marks the parts of all snapshots and kept trees that are whole, and drops the names of the others.
+func (s *Store) markNamed(alive map[string]bool) error {
+	links, err := s.named()
+	if err != nil {
+		return err
 	}
 	for _, link := range links {
 		ids, err := s.stackBehind(link)

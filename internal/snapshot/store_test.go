@@ -150,10 +150,16 @@ func TestStoreReboot(t *testing.T) {
 	wantExist(t, s.synced(one.id), true)
 	wantExist(t, s.synced(two.id), false) // it is too new
 
+	synced, unsynced, settled := part(t, s, "one", "f"), part(t, s, "one", "f"), part(t, s, "one", "f")
+	must(t, synced.Keep(t.Context(), "synced", nil, nil))
+	must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), settled.KeepUnsynced(t.Context(), "settled", nil, nil))
+	must(t, os.Chtimes(filepath.Join(settled.Dir(), "lowers"), longAgo, longAgo), s.settle())
+
 	openStore(t, s.dir)
 	if !s.Has("one") || !s.Has("two") {
 		t.Error("a snapshot is gone, though the machine was up all the time")
 	}
+	wantExist(t, unsynced.Dir(), true)
 	for _, boot := range []string{"another", ""} {
 		must(t, os.WriteFile(filepath.Join(s.dir, "boot"), []byte(boot), 0o600))
 		openStore(t, s.dir)
@@ -161,6 +167,9 @@ func TestStoreReboot(t *testing.T) {
 			t.Errorf("boot %q: one is there: %v, want true; two: %v, want false", boot, s.Has("one"), s.Has("two"))
 		}
 		wantExist(t, two.Dir(), false)
+		wantExist(t, synced.Dir(), true)
+		wantExist(t, unsynced.Dir(), false)
+		wantExist(t, settled.Dir(), true)
 	}
 }
 

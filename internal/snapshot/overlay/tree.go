@@ -19,7 +19,10 @@ type plain struct {
 	part   *snapshot.Part
 }
 
-var _ snapshot.Tree = (*plain)(nil)
+var (
+	_ snapshot.Tree           = (*plain)(nil)
+	_ snapshot.UnsyncedKeeper = (*plain)(nil)
+)
 
 func (t *plain) make() error { return makeDiff(t.part.Dir()) }
 
@@ -39,6 +42,10 @@ func (t *plain) Keep(ctx context.Context, name string, note []byte) error {
 	return t.part.Keep(ctx, name, note, nil)
 }
 
+func (t *plain) KeepUnsynced(ctx context.Context, name string, note []byte) error {
+	return t.part.KeepUnsynced(ctx, name, note, nil)
+}
+
 func (t *plain) Close() error { return t.part.Close() }
 
 // mounted is a tree with a parent: an overlay mount.
@@ -51,8 +58,9 @@ type mounted struct {
 }
 
 var (
-	_ snapshot.Tree    = (*mounted)(nil)
-	_ snapshot.Toucher = (*mounted)(nil)
+	_ snapshot.Tree           = (*mounted)(nil)
+	_ snapshot.Toucher        = (*mounted)(nil)
+	_ snapshot.UnsyncedKeeper = (*mounted)(nil)
 )
 
 func (t *mounted) Dir() string  { return mountpoint(t.part.Dir()) }
@@ -224,6 +232,10 @@ func (t *mounted) flatten(ctx context.Context) error {
 
 func (t *mounted) Keep(ctx context.Context, name string, note []byte) error {
 	return t.part.Keep(ctx, name, note, t.rest)
+}
+
+func (t *mounted) KeepUnsynced(ctx context.Context, name string, note []byte) error {
+	return t.part.KeepUnsynced(ctx, name, note, t.rest)
 }
 
 func (t *mounted) Close() error {

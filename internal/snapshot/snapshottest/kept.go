@@ -104,6 +104,24 @@ func testKeep(s *suite) {
 	s.wantKept()
 }
 
+// testKeepUnsynced: a tree that was kept without a wait is kept as any other.
+func testKeepUnsynced(s *suite) {
+	s.snapshot("base", "", `f file "x"`)
+	for parent, below := range map[string]string{"": "", "base": oneFile} {
+		t := s.tree(parent)
+		s.change(t.Dir(), `g file "1"`)
+		s.must(snapshot.KeepUnsynced(s.Context(), t, "work", []byte("note of work")))
+		s.is("Commit after Keep", t.Commit(s.Context(), "late"), fs.ErrClosed)
+		s.driver = s.reopen()
+		s.wantKept("work")
+		again := s.resume("work")
+		s.wantTree("the kept tree", again.Dir(), below+"g file 0644 \"1\"\n")
+		s.must(again.Close())
+		s.must(s.driver.Drop(s.Context(), "work"))
+	}
+	s.is("Keep", snapshot.KeepUnsynced(s.Context(), s.tree("base"), "a/b", nil), fs.ErrInvalid)
+}
+
 // testKeepAgain: a name has the tree that was kept last, under any name, and the others are gone.
 func testKeepAgain(s *suite) {
 	s.snapshot("base", "", `f file "x"`)

@@ -76,6 +76,7 @@ func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string
 		{"TouchedFew", testTouchedFew},
 		{"LongChain", testLongChain},
 		{"Keep", testKeep},
+		{"KeepUnsynced", testKeepUnsynced},
 		{"KeepAgain", testKeepAgain},
 		{"KeepAlone", testKeepAlone},
 		{"Held", testHeld},

@@ -122,7 +122,10 @@ func root(part string) string { return filepath.Join(part, "root") }
 // tree is a part whose root folder holds all of the tree.
 type tree struct{ *snapshot.Part }
 
-var _ snapshot.Tree = (*tree)(nil)
+var (
+	_ snapshot.Tree           = (*tree)(nil)
+	_ snapshot.UnsyncedKeeper = (*tree)(nil)
+)
 
 // Dir implements snapshot.Tree.
 func (t *tree) Dir() string { return root(t.Part.Dir()) }
@@ -156,4 +159,9 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 // Keep implements snapshot.Tree.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 	return t.Part.Keep(ctx, name, note, nil)
+}
+
+// KeepUnsynced implements snapshot.UnsyncedKeeper.
+func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
+	return t.Part.KeepUnsynced(ctx, name, note, nil)
 }
