@@ -12,6 +12,7 @@
 # where CI is set (then it is called genoci-test) or where GENOCI_TEST_USER names it.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 say() { echo "prepare: $*" >&2; }
 
 # package:program
@@ -19,6 +20,7 @@ needs=(
 	umoci:umoci skopeo:skopeo buildah:buildah runc:runc uidmap:newuidmap busybox-static:busybox
 	mmdebstrap:mmdebstrap strace:strace rpm:rpmbuild xz-utils:xz zstd:zstd bzip2:bzip2 xfsprogs:mkfs.xfs
 	btrfs-progs:mkfs.btrfs attr:setfattr acl:setfacl util-linux:setpriv
+	qemu-system-x86:qemu-system-x86_64 cpio:cpio lvm2:lvm thin-provisioning-tools:thin_check e2fsprogs:mkfs.ext4
 )
 
 root=false
@@ -122,6 +124,12 @@ SPEC
 	rpmbuild --quiet --define "_topdir $2" -bb "$2/tiny.spec" && cat "$2"/RPMS/noarch/tiny-*.rpm >"$1"
 }
 
+# What a virtual machine is made of (vm/run.sh).
+machine() { # OUTPUT SCRATCH
+	command -v qemu-system-x86_64 >/dev/null || return 1
+	"$here/vm/image.sh" "$2" && mv "$2/vmlinuz" "$cache/vm/vmlinuz" && mv "$2/initramfs" "$1"
+}
+
 export_file() { # NAME FILE
 	[ ! -s "$2" ] || printf 'export %s=%q\n' "$1" "$2"
 }
@@ -131,14 +139,16 @@ make_user
 
 if $root; then cache=/var/cache; else cache=${XDG_CACHE_HOME:-$HOME/.cache}; fi
 cache=${GENOCI_TEST_CACHE:-$cache/genoci-test}
-mkdir -p "$cache"
+mkdir -p "$cache/vm"
 once "$cache/debian.tar.gz" debian ""
 once "$cache/debian-rpm.tar.gz" debian rpm
 once "$cache/hello.deb" hello
 once "$cache/tiny.rpm" tiny
+once "$cache/vm/initramfs" machine
 
 export_file GENOCI_TEST_DEB_ROOTFS "$cache/debian.tar.gz"
 export_file GENOCI_TEST_RPM_ROOTFS "$cache/debian-rpm.tar.gz"
 export_file GENOCI_TEST_DEB "$cache/hello.deb"
 export_file GENOCI_TEST_RPM "$cache/tiny.rpm"
+[ ! -s "$cache/vm/initramfs" ] || printf 'export GENOCI_TEST_VM=%q\n' "$cache/vm"
 [ -z "$user" ] || printf 'export GENOCI_TEST_USER=%q\n' "$user"
