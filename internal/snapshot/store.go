@@ -453,6 +453,9 @@ func (p *Part) make(parent string) (err error) {
 // Dir returns the absolute path of the part's folder.
 func (p *Part) Dir() string { return filepath.Join(p.store.parts(), p.id) }
 
+// Lock returns the open file that holds the part. A process that inherits it holds the part until it ends, whatever becomes of this one.
+func (p *Part) Lock() *os.File { return p.held }
+
 // Lowers returns the folders of the parts that this one stands on, top first. They stay as they are until Close.
 func (p *Part) Lowers() []string {
 	dirs := make([]string, len(p.lowers))

@@ -28,16 +28,7 @@ func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
 }
 
 // shown reports whether the tree in a part's folder is mounted where all can see it.
-func (d *Driver) shown(part string) (shown bool, err error) {
-	if d.outside == nil {
-		return false, nil
-	}
-	err = d.outside(func() error {
-		shown, err = snapshot.IsMountpoint(mountpoint(part))
-		return err
-	})
-	return shown, err
-}
+func (d *Driver) shown(part string) (bool, error) { return d.outside.IsMountpoint(mountpoint(part)) }
 
 // Resume implements snapshot.Driver. A tree that is shown is seen through the same mount: two of one upper folder would not
 // know of each other's changes.
@@ -74,26 +65,8 @@ func (t *mounted) resume() error {
 		return t.mount()
 	}
 	t.shown = true
-	if here, err := snapshot.IsMountpoint(t.Dir()); here || err != nil {
-		return err
-	}
-	return t.copyMount()
-}
-
-// copyMount mounts here what is mounted at the same place outside.
-func (t *mounted) copyMount() error {
-	mount := -1
-	err := t.driver.outside(func() (err error) {
-		mount, err = unix.OpenTree(unix.AT_FDCWD, t.Dir(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		return os.NewSyscallError("open_tree", err)
-	})
-	if err != nil {
-		return err
-	}
-	defer unix.Close(mount)
-	err = unix.MoveMount(mount, "", unix.AT_FDCWD, t.Dir(), unix.MOVE_MOUNT_F_EMPTY_PATH)
-	t.live = err == nil
-	return os.NewSyscallError("move_mount", err)
+	t.live, err = t.driver.outside.Borrow(t.Dir())
+	return err
 }
 
 // mkdir makes a folder if it is not there yet.
@@ -120,9 +93,6 @@ func (t *plain) show() error { return nil }
 
 // show mounts the tree outside. From then on it is no longer of this process.
 func (t *mounted) show() error {
-	if t.driver.outside == nil {
-		return fmt.Errorf("%w: an overlay that an ordinary user mounts ends with the process", snapshot.ErrUnsupported)
-	}
 	shown, err := t.driver.shown(t.part.Dir())
 	if shown || err != nil {
 		return err
@@ -131,7 +101,7 @@ func (t *mounted) show() error {
 	if err := mkdir(t.Dir()); err != nil {
 		return err
 	}
-	err = t.driver.outside(t.mount)
+	err = t.driver.outside.Mount(t.mount)
 	t.live = false
 	return err
 }
@@ -150,20 +120,7 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 
 func (t *plain) hide() error { return nil }
 
-func (t *mounted) hide() error {
-	shown, err := t.driver.shown(t.part.Dir())
-	if !shown || err != nil {
-		return err
-	}
-	if err := t.driver.outside(func() error { return snapshot.Unmount(t.Dir()) }); err != nil {
-		return err
-	}
-	// What was outside may have been seen here too, and stays where the outside does not share its mounts.
-	if here, err := snapshot.IsMountpoint(t.Dir()); !here || err != nil {
-		return err
-	}
-	return snapshot.Unmount(t.Dir())
-}
+func (t *mounted) hide() error { return t.driver.outside.Unmount(t.Dir()) }
 
 // Drop implements snapshot.Driver.
 func (d *Driver) Drop(ctx context.Context, name string) error {

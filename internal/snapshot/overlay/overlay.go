@@ -29,15 +29,15 @@ type Options struct {
 	// Rootless: the process is root in a user namespace only. The overlay's own attributes are then user.overlay.*
 	// (mount option userxattr, Linux 5.11), not trusted.overlay.*.
 	Rootless bool
-	// Outside calls f in the mount namespace in which the mounts of trees that are shown are to be (sandbox.Outside). nil: nothing can be shown.
-	Outside func(f func() error) error
+	// Outside is where trees are shown.
+	Outside snapshot.Outside
 }
 
 // Driver keeps snapshots as stacks of overlay folders.
 type Driver struct {
 	*snapshot.Store
 	attrs   attributes
-	outside func(f func() error) error
+	outside snapshot.Outside
 }
 
 var _ snapshot.Driver = (*Driver)(nil)
