@@ -71,6 +71,14 @@ func (s *Store) dropUnsynced() error {
 // synced is the file that marks a part all of which is on disk.
 func (s *Store) synced(id string) string { return filepath.Join(s.parts(), id, "synced") }
 
+func (s *Store) setSynced(id string) error {
+	f, err := os.OpenFile(s.synced(id), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // settleDue reports whether nobody has settled for a while, and notes that this is to be done now.
 func (s *Store) settleDue() bool {
 	stamp := filepath.Join(s.dir, "settled")
@@ -91,14 +99,9 @@ func (s *Store) settle() error {
 		return err
 	}
 	for _, id := range due {
-		f, err := os.OpenFile(s.synced(id), os.O_WRONLY|os.O_CREATE, 0o600)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if err := s.setSynced(id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		_ = f.Close() // nothing was written
 	}
 	return nil
 }

@@ -31,23 +31,36 @@ func RemoveAll(path string) error {
 		return wrapPath("remove", path, err)
 	}
 	defer top.Close()
-	r := remover{top: top}
-	if err := r.empty(top, 0); err != nil {
+	if err := emptyTop(top); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
+	}
+	return wrapPath("remove", path, rmdir(parent, name))
+}
+
+// emptyTop deletes all that is in top and below.
+func emptyTop(top *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(top.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	r := remover{top: top, dev: st.Dev}
+	if err := r.empty(top, 0); err != nil {
+		return err
 	}
 	for len(r.raised) > 0 {
 		name := r.raised[0]
 		r.raised = r.raised[1:]
 		if err := r.dir(top, name, 0); err != nil {
-			return fmt.Errorf("remove %s: %w", path, err)
+			return err
 		}
 	}
-	return wrapPath("remove", path, rmdir(parent, name))
+	return nil
 }
 
 // remover deletes one tree. Each level costs an open folder, so what lies deeper than maxDepth is first raised to the top.
 type remover struct {
 	top    *os.File
+	dev    uint64   // of top
 	raised []string // names in top
 }
 
@@ -81,6 +94,16 @@ func (r *remover) dir(parent *os.File, name string, depth int) error {
 		return err
 	}
 	defer dir.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Dev != r.dev { // a subvolume of a btrfs: nothing can be raised out of it
+		if err := emptyTop(dir); err != nil {
+			return err
+		}
+		return rmdir(int(parent.Fd()), name)
+	}
 	if depth == maxDepth {
 		unique := rand.Text()
 		r.raised = append(r.raised, unique)

@@ -36,17 +36,23 @@ import (
 //
 // A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is a lower of one that is alive.
 // All others are removed by the next OpenStore that finds a part in DIR/open that nobody holds, or by the next Remove.
-type Store struct{ dir string }
+type Store struct {
+	dir   string
+	clear func(part string) error
+}
 
 // OpenStore opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
 // alive. What cannot be removed is left to the next time. The error wraps ErrUnsupported where the store holds
 // another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's.
-func OpenStore(dir, kind string) (*Store, error) {
+//
+// clear, unless it is nil, is called with the folder of each part that is to be removed, before that is: it removes what [RemoveAll] would not.
+// The part may be half made, and half removed.
+func OpenStore(dir, kind string, clear func(part string) error) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir}
+	s := &Store{dir, clear}
 	for _, d := range []string{s.snapshots(), s.parts(), s.open()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -479,6 +485,9 @@ func (p *Part) SetLowers(dirs []string) error {
 	return p.writeLowers()
 }
 
+// SetSynced notes that all of the part is on disk, for a part whose next write is that of its name and cannot get to the disk first.
+func (p *Part) SetSynced() error { return p.store.setSynced(p.id) }
+
 // writeLowers rewrites the file in place, since it is the one that is locked. It is read under the store's lock,
 // or when the part has a name and no longer changes.
 func (p *Part) writeLowers() error {
@@ -547,6 +556,11 @@ func (p *Part) Close() error {
 // remove removes the part. The file that is locked goes last, and under the store's lock, so that no one who looks
 // for parts left behind finds this one without it.
 func (p *Part) remove() error {
+	if clear := p.store.clear; clear != nil {
+		if err := clear(p.Dir()); err != nil {
+			return err
+		}
+	}
 	entries, err := os.ReadDir(p.Dir())
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func must(t *testing.T, errs ...error) {
 
 func openStore(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir, "test")
+	s, err := OpenStore(dir, "test", nil)
 	must(t, err)
 	return s
 }
@@ -177,14 +177,14 @@ func TestStoreFormat(t *testing.T) {
 	dir := t.TempDir()
 	openStore(t, dir)
 	openStore(t, dir)
-	_, err := OpenStore(dir, "other")
+	_, err := OpenStore(dir, "other", nil)
 	if !errors.Is(err, ErrUnsupported) {
 		t.Errorf("another driver: %v, want an error that is %q", err, ErrUnsupported)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "format"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(strings.Replace(string(data), "uid_map", "uid_map 7 7 7\nuid_map", 1)), 0o600))
-	if _, err := OpenStore(dir, "test"); !errors.Is(err, ErrUnsupported) {
+	if _, err := OpenStore(dir, "test", nil); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("other ids: %v, want an error that is %q", err, ErrUnsupported)
 	}
 }
@@ -366,5 +366,83 @@ overgone/ dir 0755
 `
 	if diff := treetest.Diff(want, treetest.Dump(t, at(4), treetest.NoOwners)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestProbe: what was found out is not tried again, until the machine starts anew or the file system is another.
+func TestProbe(t *testing.T) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	tries := 0
+	probe := func(wantTries int) {
+		t.Helper()
+		result, err := s.Probe(func(part string) (string, error) {
+			tries++
+			return "it works", os.WriteFile(filepath.Join(part, "tried"), nil, 0o600)
+		})
+		must(t, err)
+		if result != "it works" || tries != wantTries {
+			t.Errorf("%q after %d tries, want %d", result, tries, wantTries)
+		}
+	}
+	probe(1)
+	probe(1)
+	note := filepath.Join(dir, "probed")
+	data, err := os.ReadFile(note)
+	must(t, err)
+	_, device, _ := strings.Cut(string(data), "\n")
+	for i, other := range []string{"", string(data[:len(data)-1]), "boot another\n" + device, strings.Replace(string(data), "device ", "device 1", 1)} {
+		must(t, os.WriteFile(note, []byte(other), 0o600))
+		probe(i + 2)
+	}
+	probe(5)
+	if _, err := s.Probe(func(string) (string, error) { return "", nil }); err != nil {
+		t.Errorf("a try that would fail was made: %v", err)
+	}
+	must(t, os.Remove(note))
+	broken := errors.New("broken")
+	for range 2 {
+		if _, err := s.Probe(func(string) (string, error) { return "", broken }); !errors.Is(err, broken) {
+			t.Errorf("Probe: %v, want %v, each time", err, broken)
+		}
+	}
+	if entries, err := os.ReadDir(s.parts()); err != nil || len(entries) > 0 {
+		t.Errorf("%d parts are left, %v", len(entries), err)
+	}
+}
+
+// TestClear: the driver removes what RemoveAll would not, in every way that a part goes, half made ones too.
+func TestClear(t *testing.T) {
+	dir := t.TempDir()
+	cleared := map[string]int{}
+	open := func() *Store {
+		s, err := OpenStore(dir, "test", func(part string) error {
+			cleared[filepath.Base(part)]++
+			_, err := os.Lstat(part)
+			return err
+		})
+		must(t, err)
+		return s
+	}
+	s := open()
+	dropped := part(t, s, "", "f")
+	must(t, dropped.Close())
+	removed := part(t, s, "", "f")
+	must(t, removed.Commit(t.Context(), "name", nil), removed.Close(), s.Remove(t.Context(), "name"))
+	left := part(t, s, "", "f")
+	left.release()
+	half := filepath.Join(s.parts(), "HALF")
+	must(t, os.Mkdir(half, 0o700))
+	open()
+	for _, id := range []string{dropped.id, removed.id, left.id, "HALF"} {
+		if cleared[id] != 1 {
+			t.Errorf("part %s was cleared %d times", id, cleared[id])
+		}
+	}
+	if len(cleared) != 4 {
+		t.Errorf("cleared: %v", cleared)
+	}
+	if entries, err := os.ReadDir(s.parts()); err != nil || len(entries) > 0 {
+		t.Errorf("%d parts are left, %v", len(entries), err)
 	}
 }

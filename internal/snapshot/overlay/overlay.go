@@ -50,7 +50,7 @@ func Open(dir string, o Options) (*Driver, error) {
 		d.attrs = rootlessAttributes
 	}
 	var err error
-	if d.Store, err = snapshot.OpenStore(dir, "overlay "+string(d.attrs)); err != nil {
+	if d.Store, err = snapshot.OpenStore(dir, "overlay "+string(d.attrs), nil); err != nil {
 		return nil, err
 	}
 	if err := d.probe(dir); err != nil {

@@ -382,32 +382,6 @@ func TestOnOverlay(t *testing.T) {
 	}
 }
 
-// TestProbeOnce: what worked is not tried again, until the machine starts anew or the file system is another.
-func TestProbeOnce(t *testing.T) {
-	d := openDriver(t, t.TempDir())
-	commit(t, d, "", "base", makes(t, "f file"))
-	dir := filepath.Join(newTree(t, d, "base").Dir(), "dir") // a try would fail here
-	must(t, os.Mkdir(dir, 0o700))
-	now, err := circumstances(dir)
-	must(t, err)
-	for _, test := range []struct {
-		note  string
-		tried bool
-	}{{now, false}, {"", true}, {now[:len(now)-1], true}, {"boot another\n" + now[strings.Index(now, "device"):], true}} {
-		must(t, os.WriteFile(filepath.Join(dir, "probed"), []byte(test.note), 0o600))
-		if _, err := open(dir); errors.Is(err, snapshot.ErrUnsupported) != test.tried || err != nil && !test.tried {
-			t.Errorf("%q: %v, want a try: %v", test.note, err, test.tried)
-		}
-	}
-	dir = t.TempDir()
-	openDriver(t, dir)
-	now, err = circumstances(dir)
-	must(t, err)
-	if note, err := os.ReadFile(filepath.Join(dir, "probed")); err != nil || string(note) != now {
-		t.Errorf("noted: %q, %v, want %q", note, err, now)
-	}
-}
-
 // TestOtherAttributes: what root's overlay has written, the rootless one would not understand.
 func TestOtherAttributes(t *testing.T) {
 	dir := t.TempDir()

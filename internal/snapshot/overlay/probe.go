@@ -1,12 +1,10 @@
 package overlay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,40 +12,15 @@ import (
 )
 
 // probe tries a small tree in the driver's folder: whether it can be mounted, and whether a rename, a removed file, a
-// replaced folder and an extended attribute end up in the upper folder as they should. What worked is noted down, and not
-// tried again on the same file system before the next start of the machine.
-func (d *Driver) probe(dir string) (err error) {
-	note := filepath.Join(dir, "probed")
-	now, err := circumstances(dir)
-	if err != nil {
-		return err
-	}
-	if before, err := os.ReadFile(note); err == nil && string(before) == now {
-		return nil
-	}
-	part, err := d.Store.New(context.Background(), "")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, part.Close()) }()
-	if err := d.try(part.Dir()); err != nil {
-		return fmt.Errorf("overlay in %s%s: %w: %w%s", dir, onFileSystem(dir), snapshot.ErrUnsupported, err, advice(err))
-	}
-	return os.WriteFile(note, []byte(now), 0o600) // half of it is not taken for the whole
-}
-
-// circumstances returns what decides about the outcome of a probe in dir: this start of the machine (random(4)), and
-// the file system.
-func circumstances(dir string) (string, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return "", &os.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	return fmt.Sprintf("boot %s\ndevice %d:%d\n", strings.TrimSpace(string(boot)), unix.Major(st.Dev), unix.Minor(st.Dev)), nil
+// replaced folder and an extended attribute end up in the upper folder as they should.
+func (d *Driver) probe(dir string) error {
+	_, err := d.Probe(func(part string) (string, error) {
+		if err := d.try(part); err != nil {
+			return "", fmt.Errorf("overlay in %s%s: %w: %w%s", dir, onFileSystem(dir), snapshot.ErrUnsupported, err, advice(err))
+		}
+		return "works", nil
+	})
+	return err
 }
 
 // try does what probe is for, in an empty folder.

@@ -26,20 +26,40 @@ type Opener func(dir string) (snapshot.Driver, error)
 
 // Run runs the whole suite for the driver called name, on each kind of file system that can be had, and in t.TempDir.
 // It skips where open says snapshot.ErrUnsupported, unless the environment variable GENOCI_REQUIRE has the driver's name.
-func Run(t *testing.T, name string, open Opener) {
+//
+// A driver that is for some kinds of file systems only names them. On all others open must say snapshot.ErrUnsupported.
+func Run(t *testing.T, name string, open Opener, only ...string) {
 	if asHelper(t, open) {
 		return
 	}
-	OnFileSystem(t, "tmpfs", func(t *testing.T, tempDir func(*testing.T) string) { run(t, name, open, tempDir) })
+	on := func(kind string, tempDir func(*testing.T) string) func(t *testing.T) {
+		if len(only) > 0 && !slices.Contains(only, kind) {
+			return func(t *testing.T) { refuse(t, open, tempDir) }
+		}
+		return func(t *testing.T) { run(t, name, open, tempDir) }
+	}
+	OnFileSystem(t, "tmpfs", func(t *testing.T, tempDir func(*testing.T) string) { on("tmpfs", tempDir)(t) })
 	if testing.Short() {
 		return
 	}
 	t.Run("disk", func(t *testing.T) {
 		t.Parallel()
-		run(t, name, open, (*testing.T).TempDir)
+		on(kindOf(t, t.TempDir()), (*testing.T).TempDir)(t)
 	})
 	for _, kind := range []string{"ext4", "xfs", "btrfs"} {
-		OnFileSystem(t, kind, func(t *testing.T, tempDir func(*testing.T) string) { run(t, name, open, tempDir) })
+		OnFileSystem(t, kind, func(t *testing.T, tempDir func(*testing.T) string) { on(kind, tempDir)(t) })
+	}
+}
+
+// refuse wants the driver to refuse the file system, with a reason.
+func refuse(t *testing.T, open Opener, tempDir func(*testing.T) string) {
+	dir := filepath.Join(tempDir(t), "try")
+	_, err := open(dir)
+	if !errors.Is(err, snapshot.ErrUnsupported) || err.Error() == snapshot.ErrUnsupported.Error() {
+		t.Errorf("Open: %v, want an error that is %q, with a reason", err, snapshot.ErrUnsupported)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder was made, though the driver cannot use it: %v", err)
 	}
 }
 

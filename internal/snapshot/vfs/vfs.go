@@ -26,7 +26,7 @@ var (
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
 func Open(dir string) (*Driver, error) {
-	store, err := snapshot.OpenStore(dir, "vfs")
+	store, err := snapshot.OpenStore(dir, "vfs", nil)
 	if err != nil {
 		return nil, err
 	}
