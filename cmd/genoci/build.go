@@ -42,7 +42,7 @@ func (s *stepFlags) add(fs *pflag.FlagSet) {
 type buildFlags struct {
 	specFlags
 	stepFlags
-	driver    string
+	storage   storageFlags
 	jobs      count
 	keepGoing bool
 	why       bool
@@ -80,7 +80,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	f.specFlags.add(fs)
-	driverVar(fs, &f.driver)
+	f.storage.add(fs)
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
@@ -91,7 +91,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 }
 
 func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, error) {
-	if err := checkDriver(f.driver); err != nil {
+	if err := f.storage.check(); err != nil {
 		return nil, err
 	}
 	p, err := f.plan(targets)
@@ -108,7 +108,11 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 			v.Report(e)
 		}
 	}
-	b.Report, b.Driver = report, driverOpener(f.driver, b.Cache, report)
+	f.storage.cacheDir = f.cacheDir
+	if err := f.storage.resolve(); err != nil {
+		return nil, err
+	}
+	b.Report, b.Driver = report, f.storage.opener(report)
 	b.Jobs, b.KeepGoing, b.Why = int(f.jobs), f.keepGoing, f.why
 	if b.Layout != nil {
 		// From before the first look, so that what is found stays.

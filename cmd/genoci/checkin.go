@@ -68,7 +68,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 	if err != nil {
 		return err
 	}
-	all, err := checkouts(ctx, state, messages)
+	all, err := f.checkouts(ctx, messages)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,8 @@ func (f *checkinFlags) again(ctx context.Context, c *checkout.Checkout, res chec
 	if tag == "" {
 		tag = c.Tag
 	}
-	next := deskFlags{driver: c.Driver.String(), cacheDir: f.cacheDir, layout: c.Layout}
+	next := f.deskFlags
+	next.driver, next.layout = c.Driver.String(), c.Layout
 	return next.checkout(ctx, tag, c.Dir, io.Discard, messages)
 }
 

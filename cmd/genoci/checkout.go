@@ -67,14 +67,14 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 	if err := l.Use(ctx); err != nil {
 		return err
 	}
-	all, err := checkouts(ctx, state, messages)
+	all, err := f.checkouts(ctx, messages)
 	if err != nil {
 		return err
 	}
 	var desk checkout.Desk
 	if c := checkoutAt(all, dir); c != nil {
 		desk = c.Desk // whatever driver it was made with
-	} else if desk, err = f.desk(state, messages); err != nil {
+	} else if desk, err = f.desk(messages); err != nil {
 		return err
 	}
 	c, again, err := desk.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
@@ -106,11 +106,10 @@ only one image is checked out, or when standing in the checkout.`,
   genoci abort /tmp/w`,
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			state, err := f.enter()
-			if err != nil {
+			if _, err := f.enter(); err != nil {
 				return err
 			}
-			all, err := checkouts(cmd.Context(), state, cmd.ErrOrStderr())
+			all, err := f.checkouts(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -23,43 +23,39 @@ import (
 
 // deskFlags are the flags of the commands that work with trees: where these are kept.
 type deskFlags struct {
-	driver   string
-	cacheDir string
-	layout   string
+	storageFlags
+	layout string
 }
 
 func (f *deskFlags) add(fs *pflag.FlagSet) {
 	layoutVar(fs, &f.layout)
-	driverVar(fs, &f.driver)
+	f.storageFlags.add(fs)
 	cacheDirVar(fs, &f.cacheDir)
 }
 
 // enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
 func (f *deskFlags) enter() (*cache.Cache, error) {
-	if err := checkDriver(f.driver); err != nil {
+	if err := f.check(); err != nil {
 		return nil, err
 	}
 	if err := sandbox.Enter(); err != nil {
 		return nil, err
 	}
-	state, err := cacheDir(f.cacheDir)
-	if err != nil {
+	if err := f.resolve(); err != nil {
 		return nil, err
 	}
-	return cache.Open(state)
+	return cache.Open(f.cacheDir)
 }
 
 // desk opens the storage driver for trees that outlive the process. What differs from a build is said on w.
-func (f *deskFlags) desk(c *cache.Cache, w io.Writer) (checkout.Desk, error) {
-	name := f.driver
-	if name == "auto" && sandbox.Rootless() {
-		name = "vfs"
-		fmt.Fprintln(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver vfs)")
-	}
-	warn := func(e build.Event) { fmt.Fprintln(w, "warning:", e.Text) }
-	drv, err := driverOpener(name, c, warn)()
+func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
+	f.outlive = true
+	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(w, "warning:", e.Text) })()
 	if err != nil {
 		return checkout.Desk{}, err
+	}
+	if f.driver == "auto" && sandbox.Rootless() {
+		fmt.Fprintf(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", drv)
 	}
 	return deskOf(drv), nil
 }
@@ -69,20 +65,17 @@ func deskOf(drv snapshot.Driver) checkout.Desk {
 }
 
 // keepers opens the drivers that have kept trees; those that cannot be opened are said on w.
-func keepers(c *cache.Cache, w io.Writer) ([]snapshot.Driver, error) {
+func (s *storageFlags) keepers(w io.Writer) ([]snapshot.Driver, error) {
 	var all []snapshot.Driver
-	for _, d := range drivers() {
+	for _, d := range s.drivers() {
 		if d.open == nil {
 			continue
 		}
-		dir, err := c.Dir(d.name)
-		if err != nil {
-			return nil, err
-		}
+		dir, _ := d.dir()
 		if _, err := os.Stat(filepath.Join(dir, "kept")); err != nil {
 			continue
 		}
-		drv, err := openDriverIn(d, dir)
+		drv, err := d.openIn(dir)
 		if err != nil {
 			fmt.Fprintln(w, "warning:", err)
 			continue
@@ -93,8 +86,8 @@ func keepers(c *cache.Cache, w io.Writer) ([]snapshot.Driver, error) {
 }
 
 // checkouts returns all checkouts there are.
-func checkouts(ctx context.Context, c *cache.Cache, w io.Writer) ([]*checkout.Checkout, error) {
-	drvs, err := keepers(c, w)
+func (s *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.Checkout, error) {
+	drvs, err := s.keepers(w)
 	if err != nil {
 		return nil, err
 	}

@@ -3,12 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/build"
-	"genoci/internal/cache"
 	"genoci/internal/sandbox"
 )
 
@@ -26,6 +23,7 @@ type status string
 
 const (
 	fine    status = "ok"
+	unused  status = "unused"  // a storage driver that is not set up, and not needed
 	slower  status = "warning" // builds work; some are slower, or some specs do not work
 	lacking status = "lacking" // run, install and hooks do not work
 )
@@ -45,7 +43,8 @@ type diagnosis struct {
 }
 
 func newDoctor() *cobra.Command {
-	var layoutDir, stateDir string
+	var layoutDir string
+	var storage storageFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -59,11 +58,11 @@ Steps that only unpack, copy or remove need none of it.`,
   genoci doctor --cache-dir /srv/cache --json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := cacheDir(stateDir)
+			err := storage.resolve()
 			if err != nil {
 				return err
 			}
-			d := examine(cmd.Context(), dir, layoutDir)
+			d := examine(cmd.Context(), &storage, layoutDir)
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), d)
 			} else {
@@ -76,31 +75,14 @@ Steps that only unpack, copy or remove need none of it.`,
 		},
 	}
 	layoutVar(cmd.Flags(), &layoutDir)
-	cacheDirVar(cmd.Flags(), &stateDir)
+	storage.addHidden(cmd.Flags())
+	cacheDirVar(cmd.Flags(), &storage.cacheDir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// probeDriversCommand is the hidden command whose process looks at the storage drivers for doctor, since it has to be in a
-// namespace, and doctor itself must not.
-const probeDriversCommand = "probe"
-
-func newProbeDrivers() *cobra.Command {
-	return &cobra.Command{
-		Use:    probeDriversCommand + " DIR",
-		Hidden: true,
-		Args:   exactly("DIR"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := sandbox.Enter(); err != nil {
-				return err
-			}
-			return printJSON(cmd.OutOrStdout(), checkDrivers(args[0]))
-		},
-	}
-}
-
 // examine makes all checks.
-func examine(ctx context.Context, cacheDir, layoutDir string) diagnosis {
+func examine(ctx context.Context, storage *storageFlags, layoutDir string) diagnosis {
 	var checks []check
 	for _, f := range sandbox.Check() {
 		c := check{Name: f.Name, Status: fine, Detail: f.Detail, Fix: f.Fix}
@@ -110,9 +92,9 @@ func examine(ctx context.Context, cacheDir, layoutDir string) diagnosis {
 		checks = append(checks, c)
 	}
 	if !isLacking(checks) {
-		checks = append(checks, probeDrivers(ctx, cacheDir)...)
+		checks = append(checks, checkDrivers(storage.probe(ctx))...)
 	}
-	checks = append(checks, checkFolder("cache", cacheDir), checkFolder("layout", layoutDir), checkBusybox())
+	checks = append(checks, checkFolder("cache", storage.cacheDir), checkFolder("layout", layoutDir), checkBusybox())
 	return diagnosis{OK: !isLacking(checks), Checks: checks}
 }
 
@@ -120,26 +102,8 @@ func isLacking(checks []check) bool {
 	return slices.ContainsFunc(checks, func(c check) bool { return c.Status == lacking })
 }
 
-// probeDrivers runs checkDrivers in a namespace, by a process of its own.
-func probeDrivers(ctx context.Context, dir string) []check {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", probeDriversCommand, dir)
-	cmd.Args[0] = os.Args[0]
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	var checks []check
-	if err == nil {
-		err = json.Unmarshal(out, &checks)
-	}
-	if err != nil {
-		return []check{{Name: "drivers", Status: lacking, Detail: strings.TrimSpace(cmp.Or(stderr.String(), err.Error()))}}
-	}
-	return checks
-}
-
-// checkDrivers opens each storage driver in the cache folder dir.
-func checkDrivers(dir string) []check {
-	c, err := cache.Open(dir)
+// checkDrivers says which storage drivers work. A driver that nobody asked for may lack what it needs.
+func checkDrivers(reports []driverReport, err error) []check {
 	if err != nil {
 		return []check{{Name: "drivers", Status: lacking, Detail: err.Error(), Fix: "name a folder that can be written: --cache-dir DIR"}}
 	}
@@ -149,16 +113,16 @@ func checkDrivers(dir string) []check {
 	}
 	var checks []check
 	works := false
-	for _, d := range drivers() {
-		if d.open == nil {
-			continue
+	for _, r := range reports {
+		one := check{Name: r.Name + mode, Status: fine, Detail: "works in " + r.Dir}
+		switch {
+		case r.Works:
+			works = true
+		case r.Expected:
+			one.Status, one.Detail, one.Fix = slower, r.Why, r.Fix
+		default:
+			one.Status, one.Detail = unused, r.Why
 		}
-		one := check{Name: d.name + mode, Status: fine, Detail: "works in " + dir}
-		if _, err := openDriver(d, c); err != nil {
-			one.Status, one.Detail = slower, err.Error()
-			one.Fix = "name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR"
-		}
-		works = works || one.Status == fine
 		checks = append(checks, one)
 	}
 	if !works {

@@ -1,13 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"genoci/internal/build"
-	"genoci/internal/cache"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/btrfs"
 	"genoci/internal/snapshot/overlay"
 	"genoci/internal/snapshot/vfs"
 )
@@ -15,71 +17,93 @@ import (
 // driver is a storage driver.
 type driver struct {
 	name string
+	// dir returns the folder of the driver's files, and whether the driver can be expected to work there: else "auto" does not try it.
+	dir  func() (dir string, expected bool)
 	open func(dir string) (snapshot.Driver, error) // nil: not supported yet, known by name only
+	fix  string                                    // what the user can do where it does not work
 }
 
-// drivers lists all storage drivers, in the order in which "auto" tries them.
-func drivers() []driver {
+// drivers lists all storage drivers, in the order in which "auto" tries them: the fastest first, and last the one that works everywhere.
+func (s *storageFlags) drivers() []driver {
 	return []driver{
-		{"overlay", func(dir string) (snapshot.Driver, error) {
-			o := overlay.Options{Rootless: sandbox.Rootless()}
-			if !o.Rootless {
-				o.Outside = sandbox.Outside
-			}
-			return overlay.Open(dir, o)
-		}},
-		{"vfs", func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) }},
-		{"btrfs", nil},
-		{"lvm", nil},
+		{
+			"overlay", s.inCache("overlay"),
+			func(dir string) (snapshot.Driver, error) {
+				o := overlay.Options{Rootless: sandbox.Rootless()}
+				if !o.Rootless {
+					o.Outside = sandbox.Outside
+				}
+				return overlay.Open(dir, o)
+			},
+			"name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR",
+		},
+		{
+			"btrfs", s.btrfsDir,
+			func(dir string) (snapshot.Driver, error) { return btrfs.Open(dir) },
+			"as root: genoci storage setup --driver btrfs; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR",
+		},
+		{name: "lvm"},
+		{
+			"vfs", s.inCache("vfs"),
+			func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
+			"name a cache folder that can be written: --cache-dir DIR",
+		},
 	}
 }
 
-// checkDriver returns an error when name is a driver that does not exist yet.
-func checkDriver(name string) error {
-	for _, d := range drivers() {
-		if d.name == name && d.open == nil {
-			return withHint(lackingf("driver %s: not supported yet", name), "use --driver auto")
+// check returns an error when the driver is one that does not exist yet.
+func (s *storageFlags) check() error {
+	for _, d := range s.drivers() {
+		if d.name == s.driver && d.open == nil {
+			return withHint(lackingf("driver %s: not supported yet", d.name), "use --driver auto")
 		}
 	}
 	return nil
 }
 
-// driverOpener returns the func that opens the storage driver called name, with its files in the cache. For "auto" that is the
-// first that works in the cache's file system; why an earlier one does not is reported as a warning.
-func driverOpener(name string, c *cache.Cache, report func(build.Event)) func() (snapshot.Driver, error) {
+// opener returns the func that opens the storage driver. For "auto" that is the first that can be expected to work, and does; why an
+// earlier one does not is reported as a warning.
+func (s *storageFlags) opener(report func(build.Event)) func() (snapshot.Driver, error) {
 	return func() (snapshot.Driver, error) {
-		var last error
-		for _, d := range drivers() {
-			if d.open == nil || name != "auto" && name != d.name {
-				continue
-			}
-			if last != nil {
-				report(build.Event{
-					Time: time.Now(), Kind: build.Warning,
-					Text: fmt.Sprintf("%v; using driver %s", last, d.name),
-				})
-			}
-			opened, err := openDriver(d, c)
-			if err == nil || name != "auto" {
-				return opened, err
-			}
-			last = err
+		opened, failed, err := s.openDriver()
+		if err != nil {
+			return nil, err
 		}
-		return nil, last
+		for _, err := range failed {
+			report(build.Event{Time: time.Now(), Kind: build.Warning, Text: fmt.Sprintf("%v; using driver %s", err, opened)})
+		}
+		return opened, nil
 	}
 }
 
-// openDriver opens d in its folder of the cache.
-func openDriver(d driver, c *cache.Cache) (snapshot.Driver, error) {
-	dir, err := c.Dir(d.name)
+// openDriver opens the storage driver. For "auto", failed is why earlier ones do not work.
+func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err error) {
+	for _, d := range s.drivers() {
+		if d.open == nil || s.driver != "auto" && s.driver != d.name {
+			continue
+		}
+		dir, expected := d.dir()
+		if s.driver == "auto" && (!expected || s.outlive && d.ends()) {
+			continue
+		}
+		opened, err := d.openIn(dir)
+		if err == nil {
+			return opened, failed, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, nil, errors.Join(failed...)
+}
+
+// ends reports whether the driver's trees can only be seen by the process that made them, and those that it starts.
+func (d driver) ends() bool { return d.name == "overlay" && sandbox.Rootless() }
+
+// openIn opens the driver with its files in dir.
+func (d driver) openIn(dir string) (snapshot.Driver, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	return openDriverIn(d, dir)
-}
-
-// openDriverIn opens d in the folder dir.
-func openDriverIn(d driver, dir string) (snapshot.Driver, error) {
 	opened, err := d.open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("driver %s: %w", d.name, err)

@@ -38,7 +38,7 @@ func choiceVar(fs *pflag.FlagSet, value *string, name, usage string, allowed ...
 func driverVar(fs *pflag.FlagSet, value *string) {
 	*value = "auto"
 	c := &choice{value: value, allowed: []string{"auto"}, shown: []string{"auto"}}
-	for _, d := range drivers() {
+	for _, d := range new(storageFlags).drivers() {
 		c.allowed = append(c.allowed, d.name)
 		if d.open != nil {
 			c.shown = append(c.shown, d.name)

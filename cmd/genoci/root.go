@@ -83,7 +83,7 @@ It needs no daemon, no root, and no other program.
 		c.cmd.Long += "\n\n" + exitHelp
 		root.AddCommand(c.cmd)
 	}
-	root.AddCommand(newProbeDrivers())
+	root.AddCommand(newProbe())
 	return root
 }
 

@@ -31,20 +31,23 @@ import (
 type setting struct {
 	flag string
 	atom string // its key in the original's files; "" if there is none
+	path bool   // its value is a path, in which a file may have "~" for the home folder
 }
 
 var settings = []setting{
-	{"layout", "layoutdir"},
-	{"driver", "driver"},
-	{"jobs", ""},
-	{"compression", ""},
-	{"cache-dir", ""},
-	{"progress", ""},
-	{"busybox", ""},
+	{"layout", "layoutdir", true},
+	{"driver", "driver", false},
+	{"jobs", "", false},
+	{"compression", "", false},
+	{"cache-dir", "", true},
+	{"progress", "", false},
+	{"busybox", "", true},
+	{"lofile", "lofile", true},
+	{"btrfsmount", "btrfsmount", true},
 }
 
-// atomUnused are keys of the original's files that configure its btrfs and lvm drivers.
-var atomUnused = []string{"lofile", "btrfsmount", "lvbasedir", "vg", "lvsize", "thinsize"}
+// atomUnused are keys of the original's files that configure its lvm driver.
+var atomUnused = []string{"lvbasedir", "vg", "lvsize", "thinsize"}
 
 func (s setting) env() string { return "GENOCI_" + strings.ToUpper(s.key()) }
 func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }
@@ -72,7 +75,11 @@ func applySettings(cmd *cobra.Command) error {
 		if f == nil || f.Changed {
 			continue
 		}
-		if v, ok := s.lookup(files); ok {
+		v, ok, err := s.lookup(files)
+		if err != nil {
+			return err
+		}
+		if ok {
 			if err := f.Value.Set(v.text); err != nil {
 				return usagef("%s: %w", v.origin, err)
 			}
@@ -82,16 +89,19 @@ func applySettings(cmd *cobra.Command) error {
 }
 
 // lookup returns what the environment, or the first of files that has it, says about the setting.
-func (s setting) lookup(files []map[string]value) (value, bool) {
+func (s setting) lookup(files []map[string]value) (v value, ok bool, err error) {
 	if text := os.Getenv(s.env()); text != "" {
-		return value{text, s.env()}, true
+		return value{text, s.env()}, true, nil
 	}
 	for _, f := range files {
-		if v, ok := f[s.flag]; ok {
-			return v, true
+		if v, ok = f[s.flag]; ok {
+			if s.path {
+				v.text, err = expandHome(v.text)
+			}
+			return v, true, err
 		}
 	}
-	return value{}, false
+	return value{}, false, nil
 }
 
 // settingsFile is a place of settings.

@@ -45,7 +45,7 @@ checkout command mounts the tree again, with its changes.`,
 			if err != nil {
 				return err
 			}
-			all, err := checkouts(cmd.Context(), state, cmd.ErrOrStderr())
+			all, err := f.checkouts(cmd.Context(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -59,8 +59,8 @@ checkout command mounts the tree again, with its changes.`,
 			return printStatus(cmd.OutOrStdout(), list)
 		},
 	}
+	f.addHidden(cmd.Flags())
 	cacheDirVar(cmd.Flags(), &f.cacheDir)
-	f.driver = "auto"
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }

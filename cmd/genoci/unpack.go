@@ -108,7 +108,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 		}
 	}
 	warn := func(e build.Event) { fmt.Fprintln(messages, "warning:", e.Text) }
-	drv, err := driverOpener(f.driver, state, warn)()
+	drv, err := f.opener(warn)()
 	if err != nil {
 		return err
 	}

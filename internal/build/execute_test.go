@@ -19,7 +19,9 @@ import (
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/btrfs"
 	"genoci/internal/snapshot/overlay"
+	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/snapshot/vfs"
 )
 
@@ -36,7 +38,8 @@ var drivers = map[string]func(dir string) (snapshot.Driver, error){
 	"overlay": func(dir string) (snapshot.Driver, error) {
 		return overlay.Open(dir, overlay.Options{Rootless: sandbox.Rootless()})
 	},
-	"vfs": func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
+	"btrfs": func(dir string) (snapshot.Driver, error) { return btrfs.Open(dir) },
+	"vfs":   func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
 }
 
 // missing skips a test for want of a feature of the machine, or fails it where that is required.
@@ -64,6 +67,9 @@ func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w
 				missing(t, name, errors.New("no namespace"))
 			}
 			dir := t.TempDir()
+			if name == "btrfs" {
+				dir = snapshottest.Mount(t, "btrfs")
+			}
 			if _, err := open(dir); errors.Is(err, snapshot.ErrUnsupported) {
 				missing(t, name, err)
 			}
@@ -81,7 +87,7 @@ func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w
 			if left := check(os.ReadDir(w.dir))(t); len(left) != len(tops) {
 				t.Errorf("left in the folder of the spec: %v", left)
 			}
-			if m := mountsBelow(t, dir); m != "" {
+			if m := mountsBelow(t, dir+"/"); m != "" {
 				t.Errorf("left mounted: %s", m)
 			}
 		})

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"genoci/internal/cache"
+	"genoci/internal/sandbox"
+)
+
+// driverReport is what a look at a storage driver gave. It is an element of what storage status --json prints.
+type driverReport struct {
+	Name     string `json:"name"`
+	Works    bool   `json:"works"`
+	Dir      string `json:"dir"`               // of its files
+	Expected bool   `json:"expected"`          // auto takes it, unless an earlier one works
+	Reflink  bool   `json:"reflink,omitempty"` // copies share their blocks
+	Why      string `json:"why,omitempty"`     // it does not work
+	Fix      string `json:"fix,omitempty"`
+}
+
+// probeCommand is the hidden command whose process looks at the storage drivers for others, since it has to be in a
+// namespace, and they must not.
+const probeCommand = "probe"
+
+func newProbe() *cobra.Command {
+	var s storageFlags
+	cmd := &cobra.Command{
+		Use:    probeCommand,
+		Hidden: true,
+		Args:   exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := sandbox.Enter(); err != nil {
+				return err
+			}
+			reports, err := s.reports()
+			if err != nil {
+				return err
+			}
+			return printJSON(cmd.OutOrStdout(), reports)
+		},
+	}
+	s.addHidden(cmd.Flags())
+	cacheDirVar(cmd.Flags(), &s.cacheDir)
+	return cmd
+}
+
+// probe returns what reports does, by a process in a namespace.
+func (s *storageFlags) probe(ctx context.Context) ([]driverReport, error) {
+	args := []string{probeCommand, "--cache-dir", s.cacheDir, "--lofile", s.lofile, "--btrfsmount", s.btrfsmount}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var reports []driverReport
+	if err == nil {
+		err = json.Unmarshal(out, &reports)
+	}
+	if err != nil {
+		return nil, errors.New(strings.TrimSpace(cmp.Or(stderr.String(), err.Error())))
+	}
+	return reports, nil
+}
+
+// reports opens all storage drivers.
+func (s *storageFlags) reports() ([]driverReport, error) {
+	if _, err := cache.Open(s.cacheDir); err != nil {
+		return nil, err
+	}
+	var all []driverReport
+	for _, d := range s.drivers() {
+		if d.open == nil {
+			continue
+		}
+		r := driverReport{Name: d.name}
+		r.Dir, r.Expected = d.dir()
+		opened, err := d.openIn(r.Dir)
+		if err != nil {
+			r.Why, r.Fix = err.Error(), d.fix
+		} else {
+			r.Works = true
+		}
+		if v, ok := opened.(interface{ Reflink() bool }); ok {
+			r.Reflink = v.Reflink()
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}

@@ -1,0 +1,353 @@
+package btrfs
+
+import (
+	"context"
+	"crypto/rand"
+	"golang.org/x/sys/unix"
+	"sync"
+
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"fmt"
+	"os"
+	"testing"
+
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/snapshottest"
+	"genoci/internal/treetest"
+)
+
+// enterErr is why there is no mount namespace of our own, which views need.
+var enterErr error
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	enterErr = sandbox.Enter()
+	os.Exit(m.Run())
+}
+
+func open(dir string) (snapshot.Driver, error) {
+	if enterErr != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
+	}
+	return Open(dir)
+}
+
+func TestBtrfs(t *testing.T) { snapshottest.Run(t, "btrfs", open, "btrfs") }
+
+func BenchmarkBtrfs(b *testing.B) { snapshottest.Bench(b, "btrfs", open, "btrfs") }
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// onBtrfs runs test with a driver on a new btrfs.
+func onBtrfs(t *testing.T, test func(t *testing.T, d *Driver)) {
+	snapshottest.OnFileSystem(t, "btrfs", func(t *testing.T, tempDir func(*testing.T) string) {
+		d, err := open(tempDir(t))
+		must(t, err)
+		test(t, d.(*Driver))
+	})
+}
+
+func newTree(t *testing.T, d *Driver, parent string) snapshot.Tree {
+	t.Helper()
+	tree, err := d.New(t.Context(), parent)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tree
+}
+
+// commit makes a snapshot of what change leaves in a tree.
+func commit(t *testing.T, d *Driver, parent, name string, change func(dir string)) {
+	t.Helper()
+	tree := newTree(t, d, parent)
+	change(tree.Dir())
+	must(t, tree.Commit(t.Context(), name))
+}
+
+func makes(t *testing.T, text string) func(dir string) {
+	return func(dir string) { treetest.Make(t, dir, text, treetest.NoOwners) }
+}
+
+// run runs a shell script in dir.
+func run(t *testing.T, dir, script string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-euc", script)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+}
+
+// TestTouched: what the kernel sends becomes the paths that were touched, although files have other names on the way.
+func TestTouched(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", makes(t, `
+			a/b/c/f file "1"
+			dir/f file "1"
+			empty/ dir
+			f file "1"
+			g file "1"
+			l symlink f
+			many/1 file
+			many/2 file
+			many/sub/3 file
+			one file <1> "1"
+			sub/two file <1> "1"
+			three file <1> "1"
+		`))
+		for _, test := range []struct{ name, script, want string }{
+			{"nothing", "", ""},
+			{"content", "echo 2 > f", "f"},
+			{"same content", "cat f > x; cat x > f; rm x", ". f"},
+			{"mode", "chmod 700 dir", "dir"},
+			{"new file", "echo > dir/new", "dir dir/new"},
+			{"new folder", "mkdir -p dir/new/sub; echo > dir/new/sub/f", "dir dir/new/"},
+			{"removed", "rm f", ". f"},
+			{"removed folder", "rm -r many", ". many/"},
+			{"moved folder", "mv many moved", ". many/ moved/"},
+			{"moved, and changed in it", "mv many moved; echo > moved/1; rm moved/2; mv moved/sub/3 3", ". 3 many/ moved/"},
+			{"moved into a new folder", "mkdir new; mv many new/many", ". many/ new/"},
+			{"moved out of a removed folder", "mv many/sub kept; rm -r many", ". kept/ many/"},
+			{"swapped folders", "mv many x; mv dir many; mv x dir", ". dir/ many/"},
+			{"swapped files", "mv f x; mv g f; mv x g", ". f/ g/"},
+			{"parent and child swapped", "mv a/b x; mv a x/a; mv x b", ". a/ b/"},
+			{"another type", "rm f; mkdir f; rm -r dir; ln -s f dir; rm l; echo > l", ". dir/ f/ l"},
+			{"folder made anew", "rm -r many; mkdir many; echo > many/4", ". many/"},
+			{"folder made anew with one of its files", "mv many x; mkdir many; mv x/1 many/1; rm -r x", ". many/"},
+			{"hard link", "ln f h", ". f h"},
+			{"file with links", "echo 2 >> sub/two", "one sub/two three"},
+			{"link removed", "rm sub/two", "one sub sub/two three"},
+			{"link moved into a folder, and changed", "mkdir new; mv one new; echo 2 >> new/one", ". new/ one sub/two three"},
+			{"attribute", "setfattr -n user.x -v 1 f", "f"},
+			{"name like the kernel's", "echo > o257-7-0; mv o257-7-0 o258-7-0", ". o258-7-0"},
+			{"odd name", "touch " + "'\xff'", ". \xff"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				tree := newTree(t, d, "base")
+				toucher, ok := tree.(snapshot.Toucher)
+				if !ok {
+					if !sandbox.Rootless() {
+						t.Fatal("as root, the tree does not say what was touched")
+					}
+					t.Skip("the kernel sends to root only")
+				}
+				run(t, tree.Dir(), test.script)
+				var got []string
+				for path, err := range toucher.Touched(t.Context()) {
+					must(t, err)
+					got = append(got, path)
+				}
+				slices.Sort(got)
+				if got := strings.Join(got, " "); got != test.want {
+					t.Errorf("%s: touched\n%q, want\n%q", test.script, got, test.want)
+				}
+				must(t, os.WriteFile(filepath.Join(tree.Dir(), "later"), nil, 0o644)) // it is writable again
+			})
+		}
+	})
+}
+
+// TestManyLinks: the kernel tells the names of a file up to a limit. Where there are more, the whole tree is touched.
+func TestManyLinks(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", func(dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o644))
+			for i := range 500 {
+				must(t, os.Link(filepath.Join(dir, "f"), filepath.Join(dir, fmt.Sprintf("a long name, of which there are many: %d", i))))
+			}
+		})
+		tree := newTree(t, d, "base")
+		must(t, os.WriteFile(filepath.Join(tree.Dir(), "f"), []byte("x"), 0o644))
+		toucher, ok := tree.(snapshot.Toucher)
+		if !ok {
+			t.Skip("the kernel sends to root only")
+		}
+		for path, err := range toucher.Touched(t.Context()) {
+			must(t, err)
+			if path != "./" {
+				t.Errorf("%s is touched, want ./", path)
+			}
+		}
+	})
+}
+
+// TestSubvolumes: subvolumes that a command makes in a tree become folders, with all that is in them.
+func TestSubvolumes(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", makes(t, "d/f file\n e/ dir mtime=5"))
+		for _, touch := range []bool{false, true} {
+			tree := newTree(t, d, "base")
+			dir := tree.Dir()
+			for _, path := range []string{"top", "d/sub", "d/sub/in", "e/ro", "e/ro/in"} {
+				must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+			}
+			must(t, makeSnapshot(filepath.Join(dir, "copy"), filepath.Join(dir, "d/sub")))
+			treetest.Make(t, dir, `
+				d/sub/ dir 0750 user.x="1" mtime=7
+				d/sub/f file 4755 "x" mtime=1
+				d/sub/g file <1> "y"
+				d/sub/h file <1> "y"
+				d/sub/in/l symlink ../f
+				e/ro/f file
+				e/ro/in/f file
+				e/ dir mtime=5
+			`, treetest.NoOwners)
+			ro, err := openDir(filepath.Join(dir, "e/ro"))
+			must(t, err, setReadOnly(int(ro.Fd()), true), ro.Close())
+			dump := func(dir string) string {
+				text := treetest.Dump(t, dir, treetest.Root, treetest.MTimes)
+				// What stands for a subvolume in a copy of the one that it is in has the time at which it is looked at.
+				return regexp.MustCompile(`(?m)^(copy/in/.*) mtime=.*`).ReplaceAllString(text, "$1")
+			}
+			want := dump(dir)
+			if toucher, ok := tree.(snapshot.Toucher); ok && touch {
+				paths := map[string]bool{}
+				for path, err := range toucher.Touched(t.Context()) {
+					must(t, err)
+					paths[path] = true
+				}
+				for _, path := range []string{"top/", "d/sub/", "e/ro/", "copy/"} {
+					if !paths[path] {
+						t.Errorf("%s is not touched: %v", path, paths)
+					}
+				}
+			}
+			name := fmt.Sprint("child ", touch)
+			must(t, tree.Commit(t.Context(), name))
+			view, err := d.View(t.Context(), name)
+			must(t, err)
+			if diff := treetest.Diff(want, dump(view.Dir())); diff != "" {
+				t.Errorf("the snapshot (- wanted, + got):\n%s", diff)
+			}
+			must(t, view.Close())
+			if diff := treetest.Diff(want, dump(newTree(t, d, name).Dir())); diff != "" {
+				t.Errorf("a tree of it (- wanted, + got):\n%s", diff)
+			}
+		}
+	})
+}
+
+// TestDropSubvolumes: a tree goes with the subvolumes in it, read-only ones too, also when its process was killed.
+func TestDropSubvolumes(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		tree := newTree(t, d, "")
+		dir := tree.Dir()
+		for _, path := range []string{"sub", "sub/in", "sub/in/in"} {
+			must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+			must(t, os.WriteFile(filepath.Join(dir, path, "f"), nil, 0o644))
+		}
+		for _, path := range []string{"sub/in/in", "sub/in", "sub", "."} {
+			f, err := openDir(filepath.Join(dir, path))
+			must(t, err, setReadOnly(int(f.Fd()), true), f.Close())
+		}
+		must(t, tree.Close())
+		if _, err := os.Lstat(filepath.Dir(dir)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the tree is still there: %v", err)
+		}
+	})
+}
+
+// TestSiblingsTouched: trees of one parent may be asked at once what was touched, by several processes too, and no snapshot stays read-only.
+func TestSiblingsTouched(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", makes(t, "f file"))
+		var wg sync.WaitGroup
+		for i := range 8 {
+			other, err := open(d.dir) // which knows nothing of the others, like another process
+			must(t, err)
+			tree := newTree(t, other.(*Driver), "base")
+			toucher, ok := tree.(snapshot.Toucher)
+			if !ok {
+				t.Skip("the kernel sends to root only")
+			}
+			name := fmt.Sprint("new", i)
+			wg.Go(func() {
+				for range 10 {
+					if err := os.WriteFile(filepath.Join(tree.Dir(), name), nil, 0o644); err != nil {
+						t.Error(err)
+					}
+					var paths []string
+					for path, err := range toucher.Touched(t.Context()) {
+						if err != nil {
+							t.Error(err)
+						}
+						paths = append(paths, path)
+					}
+					if !slices.Equal(paths, []string{".", name}) {
+						t.Errorf("touched: %q", paths)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		base := root(newTree(t, d, "base").(*sentTree).Lowers()[0])
+		must(t, os.WriteFile(filepath.Join(base, "g"), nil, 0o644))
+	})
+}
+
+// TestCancelSend: the sending ends with the context.
+func TestCancelSend(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", func(string) {})
+		tree := newTree(t, d, "base")
+		for i := range 5000 {
+			must(t, os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
+		}
+		toucher, ok := tree.(*sentTree)
+		if !ok {
+			t.Skip("the kernel sends to root only")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		err := changes(ctx, tree.Dir(), root(toucher.Lowers()[0]), func(command) { cancel() })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want %v", err, context.Canceled)
+		}
+	})
+}
+
+// TestFull: a full file system is told as such, and what is there stays good.
+func TestFull(t *testing.T) {
+	if dir := os.Getenv("GENOCI_TEST_BTRFS"); dir != "" {
+		t.Skipf("%s is not for this test alone", dir)
+	}
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		commit(t, d, "", "base", makes(t, `f file "x"`))
+		tree := newTree(t, d, "base")
+		f, err := os.Create(filepath.Join(tree.Dir(), "big"))
+		must(t, err)
+		block := make([]byte, 1<<20)
+		for err == nil {
+			rand.Read(block)
+			_, err = f.Write(block)
+		}
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		if err := tree.Commit(t.Context(), "full"); err != nil && !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("commit: %v, want success, or an error that is %q", err, unix.ENOSPC)
+		}
+		must(t, tree.Close(), d.Remove(t.Context(), "full"))
+		view, err := d.View(t.Context(), "base")
+		must(t, err)
+		defer view.Close()
+		if got := treetest.Dump(t, view.Dir(), treetest.NoOwners); got != "f file 0644 \"x\"\n" {
+			t.Errorf("the base is now %q", got)
+		}
+	})
+}

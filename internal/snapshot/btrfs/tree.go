@@ -1,0 +1,253 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
+)
+
+// tree is a part whose root folder is a subvolume.
+type tree struct {
+	*snapshot.Part
+	witness *os.File // open since before anything was written, so that it learns of all errors of writing (syncfs(2))
+}
+
+var _ snapshot.Tree = (*tree)(nil)
+
+// Dir implements snapshot.Tree.
+func (t *tree) Dir() string { return root(t.Part.Dir()) }
+
+// make makes the subvolume, a snapshot of the parent's if there is one.
+func (t *tree) make() error {
+	if lowers := t.Lowers(); len(lowers) > 0 {
+		return makeSnapshot(t.Dir(), root(lowers[0]))
+	}
+	if err := inParent("make subvolume", t.Dir(), createSubvolume); err != nil {
+		return err
+	}
+	return os.Chmod(t.Dir(), 0o755)
+}
+
+// makeSnapshot makes the subvolume path, a snapshot of the one at src.
+func makeSnapshot(path, src string) error {
+	from, err := openDir(src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return inParent("make snapshot", path, func(parent int, name string) error {
+		return snapshotSubvolume(parent, name, int(from.Fd()))
+	})
+}
+
+// rest brings the tree to rest: without subvolumes in it, and on disk.
+func (t *tree) rest(ctx context.Context) error {
+	dir, err := openDir(t.Dir())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := flatten(ctx, int(dir.Fd())); err != nil {
+		return fmt.Errorf("make plain folders of subvolumes in %s: %w", t.Dir(), err)
+	}
+	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
+}
+
+// Commit implements snapshot.Tree. The tree is written out, which the kernel would do as well for the first tree that is made of it.
+// From then on its parent is not needed.
+func (t *tree) Commit(ctx context.Context, name string) error {
+	err := t.Part.Commit(ctx, name, func() error {
+		if err := t.rest(ctx); err != nil {
+			return err
+		}
+		if err := t.SetLowers(nil); err != nil {
+			return err
+		}
+		return t.SetSynced()
+	})
+	if err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// Keep implements snapshot.Tree. The parent is kept along, to know later what was touched.
+func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
+	if err := t.Part.Keep(ctx, name, note, func() error { return t.rest(ctx) }); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
+// Close implements snapshot.Tree.
+func (t *tree) Close() error {
+	_ = t.witness.Close() // nothing was written; the second time it is closed already
+	return t.Part.Close()
+}
+
+// sentTree is a tree that says what was touched in it.
+type sentTree struct {
+	*tree
+	sending *sync.Mutex // one tree at a time
+}
+
+// maxTries is how often another process may come in between.
+const maxTries = 40
+
+var _ snapshot.Toucher = (*sentTree)(nil)
+
+// Touched implements snapshot.Toucher.
+func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		paths, err := t.touched(ctx)
+		for _, path := range paths {
+			if !yield(path, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield("", err)
+		}
+	}
+}
+
+func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
+	if err := t.rest(ctx); err != nil {
+		return nil, err
+	}
+	var found touched
+	t.sending.Lock()
+	for try := 0; ; try++ {
+		err = changes(ctx, t.Dir(), root(t.Lowers()[0]), found.do)
+		if !errors.Is(err, unix.EPERM) || try == maxTries {
+			break
+		}
+		time.Sleep(time.Duration(try) * time.Millisecond)
+	}
+	t.sending.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if err := t.addLinks(&found); err != nil {
+		return nil, err
+	}
+	return found.list(), nil
+}
+
+// changes calls do for each command that makes the subvolume at dir of the one at parent. Both are read-only meanwhile.
+//
+// They do not stay so, although nothing writes to a snapshot any more: nobody could remove them by rm -r. The parent may be in
+// use by another process at once. The kernel makes nothing writable that is just being sent, so the last of them does; but one that comes
+// just before the sending ends it, with EPERM.
+func changes(ctx context.Context, dir, parent string, do func(command)) (err error) {
+	var files [2]*os.File
+	for i, dir := range []string{dir, parent} {
+		f, err := openDir(dir)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		defer func() {
+			if e := setReadOnly(int(f.Fd()), false); e != nil && e != unix.EPERM {
+				err = errors.Join(err, wrapPath("make writable", dir, e))
+			}
+		}()
+		files[i] = f
+	}
+	id, err := treeID(int(files[1].Fd()))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := setReadOnly(int(f.Fd()), true); err != nil {
+			return wrapPath("make read-only", f.Name(), err)
+		}
+	}
+	return wrapPath("send changes of", dir, sent(ctx, int(files[0].Fd()), id, do))
+}
+
+// sent calls do for what is sent of an open subvolume.
+func sent(ctx context.Context, from int, parent uint64, do func(command)) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	stop := context.AfterFunc(ctx, func() { _ = r.Close() }) // which ends the sending
+	defer stop()
+	done := make(chan error, 1)
+	go func() {
+		err := send(from, parent, int(w.Fd()))
+		_ = w.Close() // what was written is in the pipe
+		done <- err
+	}()
+	readErr := readStream(r, do)
+	_ = r.Close()
+	sendErr := <-done
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case sendErr != nil && sendErr != unix.EPIPE:
+		return sendErr
+	}
+	return readErr
+}
+
+// addLinks adds all other names of the files that are touched, of which the kernel names one. The tree is read-only.
+func (t *sentTree) addLinks(found *touched) error {
+	dir, err := openDir(t.Dir())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	seen := make(map[uint64]bool)
+	for _, path := range found.old() {
+		inode, err := linked(int(dir.Fd()), path)
+		if err != nil {
+			return err
+		}
+		if inode == 0 || seen[inode] {
+			continue
+		}
+		seen[inode] = true
+		names, complete, err := pathsOf(int(dir.Fd()), inode)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			found.touch(name)
+		}
+		if !complete {
+			found.names.touched, found.names.all = true, true
+		}
+	}
+	return nil
+}
+
+// linked returns the inode number of the file at a path below an open folder if it has several names, else 0.
+func linked(dir int, path string) (inode uint64, err error) {
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return 0, wrapPath("open", path, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, wrapPath("fstat", path, err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Nlink == 1 {
+		return 0, nil
+	}
+	return st.Ino, nil
+}
