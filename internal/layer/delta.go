@@ -144,11 +144,7 @@ func keptXattrs(all map[string]string) map[string]string {
 
 // sameMetadata reports whether a file need not be listed in a layer, provided that its content is the same. It says nothing
 // of names: hard links are not compared.
-func sameMetadata(a, b Entry) bool {
-	a, b = canonical(a), canonical(b)
-	return a.Type == b.Type && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.MTime == b.MTime && a.Size == b.Size &&
-		a.Link == b.Link && a.Major == b.Major && a.Minor == b.Minor && maps.Equal(a.Xattrs, b.Xattrs)
-}
+func sameMetadata(a, b Entry) bool { return attributes(a, b)&^AttrContent == 0 }
 
 // digestOf returns the SHA-256 of a file's content; open may be nil for an empty file.
 func digestOf(open Opener) (sum [32]byte, err error) {
