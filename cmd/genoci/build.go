@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"genoci/internal/build"
-	"genoci/internal/cache"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -147,11 +146,7 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 			return nil, err
 		}
 	}
-	state, err := cacheDir(s.cacheDir)
-	if err != nil {
-		return nil, err
-	}
-	c, err := cache.Open(state)
+	c, err := openCache(s.cacheDir)
 	if err != nil {
 		return nil, err
 	}

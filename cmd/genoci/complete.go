@@ -1,10 +1,14 @@
 package main
 
 import (
+	"io"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"genoci/internal/layer"
 	"genoci/internal/spec"
 )
 
@@ -42,4 +46,52 @@ func completeTags(dir *string, n int) completion {
 		}
 		return slices.DeleteFunc(tags, func(t string) bool { return slices.Contains(args, t) }), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completePaths completes TAG:/PATH from the images of a layout, and files after it.
+func completePaths(f *lookFlags) completion {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		const more = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		ref, at, ok := strings.Cut(prefix, ":/")
+		if !ok {
+			tags, directive := completeTags(&f.layout, 1)(cmd, nil, prefix)
+			for i := range tags {
+				tags[i] += ":/"
+			}
+			return tags, directive | cobra.ShellCompDirectiveNoSpace
+		}
+		if err := applySettings(cmd); err != nil {
+			return nil, more
+		}
+		root, release, err := f.open(cmd.Context(), io.Discard, ref)
+		if err != nil {
+			return nil, more
+		}
+		defer release()
+		return pathsIn(root, ref, at), more
+	}
+}
+
+// pathsIn returns the operands that a beginning of a path can become: what is in its folder.
+func pathsIn(root rootfs, ref, at string) []cobra.Completion {
+	folder := at[:strings.LastIndexByte(at, '/')+1]
+	dir, err := layer.Resolve(root, folder, true)
+	if err != nil {
+		return nil
+	}
+	var all []cobra.Completion
+	for e, err := range root.Children(dir) {
+		if err != nil {
+			return all
+		}
+		name := ref + ":/" + folder + path.Base(e.Path)
+		if e.Type == layer.TypeDir {
+			name += "/"
+		}
+		all = append(all, name)
+	}
+	return all
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"genoci/internal/cache"
 )
 
 // choice is a flag that takes one of a few words.
@@ -101,6 +103,15 @@ func cacheDir(given string) (string, error) {
 		return "", withHint(lackingf("cache folder: %w", err), "name one: --cache-dir DIR, or GENOCI_CACHE_DIR")
 	}
 	return filepath.Join(dir, "genoci"), nil
+}
+
+// openCache opens the cache in that folder.
+func openCache(given string) (*cache.Cache, error) {
+	dir, err := cacheDir(given)
+	if err != nil {
+		return nil, err
+	}
+	return cache.Open(dir)
 }
 
 // sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where it is not set.

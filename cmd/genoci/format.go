@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -81,6 +82,14 @@ func printable(line string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is.
+func quoted(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // escapeLen returns the length of the escape sequence that s starts with, 0 for none.

@@ -66,6 +66,7 @@ It needs no daemon, no root, and no other program.
 		{groupBuild, newExplain()},
 		{groupLayout, newLs()},
 		{groupLayout, newInspect()},
+		{groupLayout, newGet()},
 		{groupLayout, newTag()},
 		{groupLayout, newRm()},
 		{groupLayout, newGC()},
@@ -117,10 +118,13 @@ func isCommand(root *cobra.Command, name string) bool {
 }
 
 // exactly makes the wrong number of arguments an error that names what is wanted.
-func exactly(names ...string) cobra.PositionalArgs {
+func exactly(names ...string) cobra.PositionalArgs { return upTo(len(names), names...) }
+
+// upTo is exactly for commands that can do without all but the first least arguments.
+func upTo(least int, names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
-		case len(args) < len(names):
+		case len(args) < least:
 			return missingArgument(cmd, names[len(args)])
 		case len(args) > len(names):
 			return withHint(usagef("%s: unexpected argument %q", cmd.Name(), args[len(names)]), "usage: %s", cmd.UseLine())

@@ -239,7 +239,7 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	for _, p := range paths {
 		m := match{name: path.Base(p)}
 		err := layer.Walk(view, p, func(e layer.Entry) (bool, error) {
-			rel := below(e.Path, p)
+			rel := layer.Rel(p, e.Path)
 			if rel != "." && source.MatchAny(op.Exclude, rel) {
 				return false, nil
 			}
@@ -257,23 +257,11 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	return matches, x.Extract(ctx)
 }
 
-// below returns path relative to dir, "." for dir itself.
-func below(p, dir string) string {
-	switch {
-	case p == dir:
-		return "."
-	case dir == ".":
-		return p
-	default:
-		return strings.TrimPrefix(p, dir+"/")
-	}
-}
-
 // viewMatches returns the paths of a tree that match a path or glob: at least one. A symlink that is named
 // itself is followed.
 func viewMatches(view layer.View, pattern string) ([]string, error) {
 	if p := clean(pattern); !source.IsGlob(pattern) {
-		real, err := layer.NewComposer(view, 0).Resolve(p, true)
+		real, err := layer.Resolve(view, p, true)
 		if err != nil {
 			return nil, err
 		}

@@ -41,12 +41,15 @@ func (n *node) isDir() bool { return n.here != nil && n.here.Type == TypeDir }
 // NewComposer starts with no changes on base. epoch (seconds since 1970) is the mtime of folders that it makes.
 func NewComposer(base View, epoch int64) *Composer { return &Composer{base: base, epoch: epoch} }
 
+// Resolve is the function Resolve in the tree as it is now.
+func (c *Composer) Resolve(path string, last bool) (string, error) { return Resolve(c, path, last) }
+
 // Resolve follows the symlinks of path's parents, and of its last element too when last is set, as inside a chroot,
-// and returns the canonical path. What does not exist yet is taken as it is written; more than 255 links are an error.
+// and returns the canonical path. What does not exist is taken as it is written; more than 255 links are an error.
 // A leading "/" and elements "." and ".." mean what they mean in a chroot.
-func (c *Composer) Resolve(path string, last bool) (string, error) {
+func Resolve(view View, path string, last bool) (string, error) {
 	return resolve(path, last, func(p string) (string, error) {
-		e, ok, err := c.Lookup(p)
+		e, ok, err := view.Lookup(p)
 		if err != nil || !ok || e.Type != TypeSymlink {
 			return "", err
 		}

@@ -157,3 +157,15 @@ func isRoot[T string | []byte](path T) bool { return len(path) == 1 && path[0] =
 func Below(path, dir string) bool {
 	return dir == "." || path == dir || len(path) > len(dir) && path[len(dir)] == '/' && strings.HasPrefix(path, dir)
 }
+
+// Rel returns path, which is dir or lies below it, relative to dir: "." for dir itself.
+func Rel(dir, path string) string {
+	switch {
+	case path == dir:
+		return "."
+	case dir == ".":
+		return path
+	default:
+		return path[len(dir)+1:]
+	}
+}

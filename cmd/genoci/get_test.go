@@ -1,0 +1,145 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/cache"
+	"genoci/internal/image"
+	"genoci/internal/imagefs"
+	"genoci/internal/layout"
+	"genoci/internal/treetest"
+)
+
+// imageOf makes an image of layers with these headers, each file with its own name as content, and opens it to look into.
+func imageOf(t *testing.T, layers ...[]tar.Header) *imagefs.Image {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := layout.Create(filepath.Join(t.TempDir(), "oci"))
+	must(err)
+	t.Cleanup(func() { l.Close() })
+	c, err := cache.Open(t.TempDir())
+	must(err)
+	e := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
+	for _, headers := range layers {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, h := range headers {
+			h.Mode = 0o755
+			if h.Typeflag == tar.TypeReg {
+				h.Size = int64(len(h.Name))
+			}
+			must(w.WriteHeader(&h))
+			if h.Typeflag == tar.TypeReg {
+				_, err := io.WriteString(w, h.Name)
+				must(err)
+			}
+		}
+		must(w.Close())
+		blob, err := l.NewBlob()
+		must(err)
+		_, err = blob.Write(b.Bytes())
+		must(err)
+		desc, err := blob.Commit(v1.MediaTypeImageLayer)
+		must(err)
+		e.Layers = append(e.Layers, image.Layer{Descriptor: desc, DiffID: digest.FromBytes(b.Bytes())})
+	}
+	img, err := l.WriteImage(image.Extend(image.Image{}, e))
+	must(err)
+	opened, err := imagefs.Store{Layout: l, Cache: c}.Open(t.Context(), img)
+	must(err)
+	return opened
+}
+
+// Whatever an image calls its files and wherever its symlinks lead, nothing outside the copy is touched.
+func TestGetHostile(t *testing.T) {
+	outside := t.TempDir()
+	const secret = "secret file 0600 \"\"\n"
+	treetest.Make(t, outside, secret, treetest.NoOwners)
+	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
+	link := func(name, to string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to}
+	}
+	hard := func(name, to string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: to}
+	}
+	dir := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeDir, Name: name} }
+	tests := []struct {
+		name   string
+		layers [][]tar.Header
+		get    string
+		want   string // what is there then; OUT is the folder outside
+		err    string
+	}{
+		{"a path through a symlink", [][]tar.Header{{link("d", outside), file("d/f")}}, "d/f", "copy file 0755 \"d/f\"\n", ""},
+		{"a path through one of a lower layer", [][]tar.Header{{link("d", outside)}, {file("d/f")}}, "d/f", "copy file 0755 \"d/f\"\n", ""},
+		{
+			"a folder that was a symlink", [][]tar.Header{{link("d/e", outside)}, {dir("d/e"), file("d/e/secret")}}, "d",
+			"copy/ dir 0755\ncopy/e/ dir 0755\ncopy/e/secret file 0755 \"d/e/secret\"\n", "",
+		},
+		{
+			"a symlink that was a folder", [][]tar.Header{{dir("d/e"), file("d/e/secret")}, {link("d/e", outside)}}, "d",
+			"copy/ dir 0755\ncopy/e symlink OUT\n", "",
+		},
+		{
+			"a folder after a symlink of its name", [][]tar.Header{{link("d/l", outside), dir("d/l"), file("d/l/f")}}, "d",
+			"copy/ dir 0755\ncopy/l/ dir 0755\ncopy/l/f file 0755 \"d/l/f\"\n", "",
+		},
+		{
+			"a symlink to the host", [][]tar.Header{{link("l", outside+"/secret")}}, "l", "",
+			"/l is a symlink to OUT/secret, and there is no OUT/secret",
+		},
+		{
+			"a symlink that leads up", [][]tar.Header{{link("d/l", "../../../.."+outside+"/secret")}}, "d/l", "",
+			"/d/l is a symlink to ../../../..OUT/secret, and there is no OUT/secret",
+		},
+		{
+			"names that lead up", [][]tar.Header{{file("d/../../../../../../../../genoci-evil")}}, "",
+			"copy/ dir 0755\ncopy/genoci-evil file 0755 \"d/../../../../../../../../genoci-evil\"\n", "",
+		},
+		{
+			"a hard link to the host", [][]tar.Header{{dir("d"), hard("d/h", outside+"/secret")}}, "d", "",
+			"d/h: hard link to OUT/secret, which is no file of a lower layer",
+		},
+		{
+			"a hard link through a symlink", [][]tar.Header{{link("l", outside), dir("d"), hard("d/h", "l/secret")}}, "d", "",
+			"d/h: hard link to OUT/secret, which is no file of a lower layer",
+		},
+	}
+	hide := strings.NewReplacer(outside, "OUT", outside[1:], "OUT").Replace
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			work, failed := t.TempDir(), ""
+			g := getter{stdout: io.Discard, stderr: io.Discard, root: os.Geteuid() == 0}
+			if err := g.get(t.Context(), imageOf(t, tt.layers...), tt.get, filepath.Join(work, "copy")); err != nil {
+				failed = hide(err.Error())
+			}
+			if failed != tt.err {
+				t.Errorf("error %q, want %q", failed, tt.err)
+			}
+			if diff := cmp.Diff(tt.want, hide(treetest.Dump(t, work, treetest.NoOwners))); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if got := treetest.Dump(t, outside, treetest.NoOwners); got != secret {
+				t.Errorf("outside: %s", got)
+			}
+			if _, err := os.Lstat("/genoci-evil"); err == nil {
+				t.Error("/genoci-evil is there")
+			}
+		})
+	}
+}
