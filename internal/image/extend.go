@@ -74,13 +74,18 @@ func extendManifest(base v1.Manifest, e Extension) v1.Manifest {
 	return m
 }
 
+// ofOneImage reports whether an annotation says how just this image came about.
+func ofOneImage(key string) bool {
+	switch key {
+	case v1.AnnotationCreated, v1.AnnotationRefName, v1.AnnotationBaseImageName, v1.AnnotationBaseImageDigest:
+		return true
+	}
+	return false
+}
+
 func extendAnnotations(base map[string]string, e Extension) map[string]string {
 	a := maps.Clone(base)
-	for _, own := range []string{
-		v1.AnnotationCreated, v1.AnnotationRefName, v1.AnnotationBaseImageName, v1.AnnotationBaseImageDigest,
-	} {
-		delete(a, own)
-	}
+	maps.DeleteFunc(a, func(key, _ string) bool { return ofOneImage(key) })
 	a = merge(a, e.Annotations)
 	if e.BaseName != "" {
 		a = merge(a, map[string]string{v1.AnnotationBaseImageName: e.BaseName})
