@@ -66,7 +66,7 @@ func (c *Checkout) Changes(ctx context.Context, images imagefs.Store, warn func(
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
-	changes, err := c.diff(ctx, base, tree, warn)
+	changes, err := c.Diff(ctx, base, tree, warn)
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
@@ -82,8 +82,8 @@ func (c *Checkout) image(images imagefs.Store) (image.Image, error) {
 	return img, nil
 }
 
-// diff compares the tree with the image.
-func (c *Checkout) diff(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
+// Diff compares the tree, which has been resumed, with that of its image. warn is told what a layer cannot hold.
+func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
 	o := layer.DiffOptions{Warn: warn}
 	if t, ok := tree.(snapshot.Toucher); ok {
 		o.Touched = t.Touched(ctx)
@@ -137,7 +137,7 @@ func (c *Checkout) Checkin(ctx context.Context, images imagefs.Store, o CheckinO
 	if err != nil {
 		return res, err
 	}
-	changes, err := c.diff(ctx, base, tree, o.Warn)
+	changes, err := c.Diff(ctx, base, tree, o.Warn)
 	if err != nil {
 		return res, err
 	}

@@ -79,6 +79,30 @@ func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, 
 	return w.delta.finish()
 }
 
+// Subtree returns what stands at the canonical path in the folder dir and below it, sorted as Apply wants it, with hard links; paths are
+// relative to path, which is ".". The error wraps fs.ErrNotExist where there is nothing. What it says of Diff's trees goes for this one.
+func Subtree(ctx context.Context, dir, path string, warn func(path, what string)) ([]Change, error) {
+	all := func(yield func(string, error) bool) { yield(path+"/", nil) }
+	found, err := Diff(ctx, dir, Merge(), DiffOptions{Touched: all, Warn: warn})
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, ch := range found {
+		if Below(ch.Path, path) {
+			if ch.Group != "" {
+				ch.Group = Rel(path, ch.Group)
+			}
+			ch.Path = Rel(path, ch.Path)
+			changes = append(changes, ch)
+		}
+	}
+	if len(changes) == 0 {
+		return nil, &fs.PathError{Op: "find", Path: "/" + path, Err: fs.ErrNotExist}
+	}
+	return changes, nil
+}
+
 // maxWalkers bounds the folders that are looked at in one moment. Some more than there are
 // processors keep a disk busy.
 const maxWalkers = 8

@@ -366,3 +366,47 @@ func TestDiffThenWrite(t *testing.T) {
 		t.Errorf("became a symlink: %v", err)
 	}
 }
+
+func TestSubtree(t *testing.T) {
+	dir := newFolder(t)
+	treetest.Make(t, dir, `a/ dir 0755 0:0
+a/b/ dir 0700 0:0
+a/b/one file 0644 0:0 <1> "x"
+a/b/sub/ dir 0755 0:0
+a/b/sub/two file 0644 0:0 <1> "x"
+a/b.c file 0644 0:0 ""
+a/up symlink ../c
+outer file 0644 0:0 <1> "x"
+`, treetest.NoOwners)
+	subtree := func(path string) string {
+		t.Helper()
+		changes, err := Subtree(t.Context(), dir, path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range changes {
+			changes[i].MTime = 0
+		}
+		copied := newFolder(t)
+		if changes[0].Type == TypeDir { // it is what Apply takes
+			mustApply(t, copied, changes, asUser())
+			original := treetest.Dump(t, filepath.Join(dir, path), treetest.NoOwners)
+			if diff := treetest.Diff(original, treetest.Dump(t, copied, treetest.NoOwners)); diff != "" {
+				t.Errorf("%s: the copy is another: %s", path, diff)
+			}
+		}
+		return listing(t, changes)
+	}
+	wantText(t, subtree("a/b"), "./ dir 0700 0:0\none file 0644 0:0 \"x\"\nsub/ dir 0755 0:0\nsub/two = one\n")
+	wantText(t, subtree("a/b/sub"), "./ dir 0755 0:0\ntwo file 0644 0:0 \"x\"\n")
+	wantText(t, subtree("a/b/sub/two"), ". file 0644 0:0 \"x\"\n")
+	wantText(t, subtree("a/up"), ". symlink 0777 0:0 -> ../c\n")
+	if all := subtree("."); strings.Count(all, "\n") != 9 {
+		t.Errorf("all: %s", all)
+	}
+	for _, path := range []string{"none", "none/x", "outer/x", "a/b/on"} {
+		if changes, err := Subtree(t.Context(), dir, path, nil); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, %v", path, changes, err)
+		}
+	}
+}

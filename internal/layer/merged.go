@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 )
 
 // Merged is the tree that a chain of layers makes, lowest first, as a View. The
@@ -19,6 +20,9 @@ type Merged struct{ layers []*TOC }
 // Merge returns the view of a chain of layers, lowest first. None at all is an empty
 // tree, in which not even "." is found.
 func Merge(layers ...*TOC) *Merged { return &Merged{layers} }
+
+// With returns the view of the chain with a further layer on top.
+func (m *Merged) With(top *TOC) *Merged { return Merge(append(slices.Clone(m.layers), top)...) }
 
 var _ View = (*Merged)(nil)
 
