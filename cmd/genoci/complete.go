@@ -76,7 +76,7 @@ func completePaths(f *lookFlags) completion {
 }
 
 // pathsIn returns the operands that a beginning of a path can become: what is in its folder.
-func pathsIn(root rootfs, ref, at string) []cobra.Completion {
+func pathsIn(root layer.View, ref, at string) []cobra.Completion {
 	folder := at[:strings.LastIndexByte(at, '/')+1]
 	dir, err := layer.Resolve(root, folder, true)
 	if err != nil {

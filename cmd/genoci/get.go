@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/layer"
+	"genoci/internal/sandbox"
 	"genoci/internal/spec"
 )
 
@@ -24,10 +25,10 @@ func newGet() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "get TAG:/PATH [DEST]",
-		Short: "Copy a file or folder out of an image",
+		Short: "Copy a file or folder out of an image or a checkout",
 		Long: `Get copies what an image has at PATH, without unpacking the image: it is found in the indexes of the layers, and only the
-layers that hold something of it are read. Symlinks on the way to PATH, and one at PATH itself, are followed as the
-image's own programs would follow them.
+layers that hold something of it are read. In place of TAG, a digest or the folder of a checkout does as well. Symlinks on the
+way to PATH, and one at PATH itself, are followed as the image's own programs would follow them.
 
 DEST is the name of the copy, or a folder that is there, in which the copy gets the name that PATH has; it is the
 current folder by default. With - as DEST, the content of a file goes to stdout. What is there already is not
@@ -37,7 +38,8 @@ Folders are copied with all that is in them: modes, times, symlinks as they are,
 owners. As an ordinary user all files belong to the caller, without setuid and setgid bits. Devices are left out.`,
 		Example: `  genoci get web:/etc/nginx/nginx.conf
   genoci get web:/etc/os-release - | grep VERSION
-  genoci get sha256:6c3c62:/usr/share/doc /tmp/doc`,
+  genoci get sha256:6c3c62:/usr/share/doc /tmp/doc
+  genoci get ./mounted:/etc/hosts`,
 		Args:              upTo(1, "TAG:/PATH", "DEST"),
 		ValidArgsFunction: completePaths(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +47,7 @@ owners. As an ordinary user all files belong to the caller, without setuid and s
 			if err != nil {
 				return err
 			}
-			g := getter{stderr: cmd.ErrOrStderr(), stdout: cmd.OutOrStdout(), force: force, root: os.Geteuid() == 0}
+			g := getter{stderr: cmd.ErrOrStderr(), stdout: cmd.OutOrStdout(), force: force, root: givesFiles()}
 			dest := ""
 			if len(args) == 2 {
 				dest = args[1]
@@ -71,6 +73,9 @@ owners. As an ordinary user all files belong to the caller, without setuid and s
 	return cmd
 }
 
+// givesFiles reports whether files that the process makes can belong to anybody: it is root, and not only since it looks into a tree.
+func givesFiles() bool { return os.Geteuid() == 0 && !(sandbox.Inside() && sandbox.Rootless()) }
+
 // parseOperand takes TAG:/PATH to pieces. Tags and digests may have colons, but none before a slash that ends them.
 func parseOperand(text string) (ref, at string, err error) {
 	ref, at, ok := strings.Cut(text, ":/")
@@ -80,11 +85,20 @@ func parseOperand(text string) (ref, at string, err error) {
 	return ref, at, nil
 }
 
+// filesystem is what can be copied from.
+type filesystem interface {
+	layer.View
+
+	// Subtree returns what stands at the canonical path and below it, as layer.Apply wants it, with paths relative to path. release is
+	// due when nothing is read any more.
+	Subtree(ctx context.Context, path string) (changes []layer.Change, release func() error, err error)
+}
+
 // getter copies out of a root filesystem.
 type getter struct {
 	stdout, stderr io.Writer
 	force          bool
-	root           bool // the process may give files to anybody
+	root           bool // files keep their owners
 }
 
 // destination returns the path of the copy that the user wants, which must not be there, or may be replaced. at is what is copied.
@@ -119,7 +133,7 @@ func (g *getter) destination(dest, at string) (string, error) {
 }
 
 // get copies what root has at a path to dest.
-func (g *getter) get(ctx context.Context, root rootfs, at, dest string) error {
+func (g *getter) get(ctx context.Context, root filesystem, at, dest string) error {
 	real, err := g.find(root, at)
 	if err != nil {
 		return err
@@ -145,7 +159,7 @@ func (g *getter) get(ctx context.Context, root rootfs, at, dest string) error {
 }
 
 // find returns the canonical path of what is at a path, symlinks followed.
-func (g *getter) find(root rootfs, at string) (string, error) {
+func (g *getter) find(root filesystem, at string) (string, error) {
 	named, err := layer.Resolve(root, at, false)
 	if err != nil {
 		return "", err
@@ -171,7 +185,7 @@ func (g *getter) find(root rootfs, at string) (string, error) {
 }
 
 // notThere is the error for a path that has nothing.
-func notThere(root rootfs, at string) error {
+func notThere(root filesystem, at string) error {
 	dir, name := path.Split(at)
 	dir = path.Clean(dir)
 	var names []string

@@ -67,6 +67,7 @@ It needs no daemon, no root, and no other program.
 		{groupLayout, newLs()},
 		{groupLayout, newInspect()},
 		{groupLayout, newGet()},
+		{groupLayout, newDiff()},
 		{groupLayout, newTag()},
 		{groupLayout, newRm()},
 		{groupLayout, newGC()},

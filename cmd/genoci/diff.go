@@ -1,0 +1,455 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"genoci/internal/image"
+	"genoci/internal/layer"
+)
+
+// diffFlags are the flags of diff.
+type diffFlags struct {
+	lookFlags
+	stat, json, times bool
+}
+
+func newDiff() *cobra.Command {
+	var f diffFlags
+	cmd := &cobra.Command{
+		Use:   "diff A [B]",
+		Short: "Show what differs between two images or checkouts",
+		Long: `Diff shows how B differs from A: files and folders that were added (A), deleted (D) or modified (M), and what about them,
+then the config. Each is a tag, a digest, or the folder of a checkout. With one of them, what it changed is shown: an image
+is compared with its base, or with itself without the last layer where the base is not in the layout; a checkout with
+the image that was checked out.
+
+The indexes of the layers say what differs. Nothing is unpacked, layers that both images have are not looked through, and
+of a checkout only what was changed is read. Times count with --times only.`,
+		Example: `  genoci diff web
+  genoci diff web-2026-11-25_1 web
+  genoci diff --stat debian:12 web
+  genoci diff web --json | jq -r '.files[] | select(.change == "added") | .path'`,
+		Args:              upTo(1, "A", "B"),
+		ValidArgsFunction: completeTags(&f.layout, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&f.stat, "stat", false, "count files and bytes by folder")
+	cmd.Flags().BoolVar(&f.times, "times", false, "let modification times count")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	return cmd
+}
+
+// layered is what can be compared.
+type layered interface {
+	// Stack returns the indexes of its layers.
+	Stack(ctx context.Context) (stack, error)
+
+	// Base returns what it was made from, and what that is called.
+	Base(ctx context.Context) (base stack, what string, err error)
+}
+
+func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
+	b, release, err := f.open(ctx, stderr, args[len(args)-1])
+	if err != nil {
+		return err
+	}
+	defer release()
+	old, now := stack{}, stack{}
+	out := jsonDiff{From: args[0], To: args[len(args)-1], Config: []jsonConfigChange{}}
+	if len(args) == 2 {
+		a, release, err := f.open(ctx, stderr, args[0])
+		if err != nil {
+			return err
+		}
+		defer release()
+		old, err = a.Stack(ctx)
+		if err != nil {
+			return fmt.Errorf("diff %s: %w", args[0], err)
+		}
+	} else {
+		old, out.From, err = b.Base(ctx)
+		if err != nil {
+			return fmt.Errorf("diff %s: %w", args[0], err)
+		}
+		if !f.json {
+			fmt.Fprintf(stderr, "note: compared with %s\n", out.From)
+		}
+	}
+	if now, err = b.Stack(ctx); err != nil {
+		return fmt.Errorf("diff %s: %w", out.To, err)
+	}
+	d, err := compare(ctx, old, now, f.times)
+	if err != nil {
+		return fmt.Errorf("diff %s %s: %w", out.From, out.To, err)
+	}
+	switch w := bufio.NewWriter(stdout); {
+	case f.json:
+		return printJSON(stdout, d.json(out, !f.stat))
+	case f.stat:
+		d.printStat(stdout)
+		return nil
+	default:
+		d.print(w)
+		return w.Flush()
+	}
+}
+
+// differences are how two root filesystems and their configs differ.
+type differences struct {
+	files  []layer.Difference
+	config []image.Change
+}
+
+// compare compares two root filesystems. Layers that are the lowest of both are the same.
+func compare(ctx context.Context, old, now stack, times bool) (differences, error) {
+	shared := 0
+	for shared < min(len(old.diffIDs), len(now.diffIDs)) && old.diffIDs[shared] == now.diffIDs[shared] {
+		shared++
+	}
+	files, err := layer.Between(ctx, old.view, now.view, shared, times)
+	return differences{files, image.Compare(old.image, now.image)}, err
+}
+
+// print prints a line for each difference.
+func (d differences) print(w io.Writer) {
+	for _, f := range d.files {
+		fmt.Fprintln(w, fileLine(f))
+	}
+	for _, c := range d.config {
+		fmt.Fprintln(w, configLine(c))
+	}
+}
+
+// fileLine is a difference in a line: "M /etc/motd (mode 0644 -> 0600, content)".
+func fileLine(d layer.Difference) string {
+	name := shownPath(d.Path(), d.New != nil && d.New.Type == layer.TypeDir || d.New == nil && d.Old.Type == layer.TypeDir)
+	switch {
+	case d.New == nil:
+		return "D " + name
+	case d.Old != nil:
+		return fmt.Sprintf("M %s (%s)", name, strings.Join(attributeTexts(d), ", "))
+	case d.New.Type == layer.TypeSymlink:
+		return fmt.Sprintf("A %s -> %s", name, quoted(d.New.Link))
+	case otherName(d.New) != "":
+		return fmt.Sprintf("A %s (hard link to %s)", name, quoted(otherName(d.New)))
+	}
+	return "A " + name
+}
+
+// shownPath is a path in an image as people see it.
+func shownPath(p string, isDir bool) string {
+	p = path.Join("/", p)
+	if isDir && p != "/" {
+		p += "/"
+	}
+	return quoted(p)
+}
+
+// otherName returns the first of all names of a file that has several, if it is not this one.
+func otherName(e *layer.Entry) string {
+	if e.Group == "" || e.Group == e.Path {
+		return ""
+	}
+	return "/" + e.Group
+}
+
+// attributeTexts says what is different about what stands at a path in both trees.
+func attributeTexts(d layer.Difference) []string {
+	var texts []string
+	add := func(attr layer.Attributes, name string, value func(*layer.Entry) string) {
+		switch {
+		case !d.Attributes.Has(attr):
+		case value == nil:
+			texts = append(texts, name)
+		default:
+			texts = append(texts, fmt.Sprintf("%s %s -> %s", name, value(d.Old), value(d.New)))
+		}
+	}
+	add(layer.AttrType, "type", func(e *layer.Entry) string { return typeName(e.Type) })
+	add(layer.AttrMode, "mode", modeOf)
+	add(layer.AttrOwner, "owner", func(e *layer.Entry) string { return fmt.Sprintf("%d:%d", e.UID, e.GID) })
+	add(layer.AttrContent, "content", nil)
+	add(layer.AttrSize, "size", func(e *layer.Entry) string { return strconv.FormatInt(e.Size, 10) })
+	add(layer.AttrLink, "link", func(e *layer.Entry) string { return quoted(e.Link) })
+	add(layer.AttrDevice, "device", func(e *layer.Entry) string { return fmt.Sprintf("%d:%d", e.Major, e.Minor) })
+	if d.Attributes.Has(layer.AttrXattrs) {
+		texts = append(texts, xattrTexts(d.Old.Xattrs, d.New.Xattrs)...)
+	}
+	add(layer.AttrHardLink, "hard link", func(e *layer.Entry) string { return orNone(quoted(otherName(e))) })
+	add(layer.AttrTime, "time", func(e *layer.Entry) string { return timeOf(e).Format(time.RFC3339) })
+	return texts
+}
+
+// xattrTexts says which extended attributes came, went or changed.
+func xattrTexts(old, now map[string]string) []string {
+	both := maps.Clone(old)
+	if both == nil {
+		both = map[string]string{}
+	}
+	maps.Copy(both, now)
+	var texts []string
+	for _, name := range slices.Sorted(maps.Keys(both)) {
+		was, had := old[name]
+		is, has := now[name]
+		switch {
+		case !had:
+			texts = append(texts, "xattr "+quoted(name)+" added")
+		case !has:
+			texts = append(texts, "xattr "+quoted(name)+" removed")
+		case was != is:
+			texts = append(texts, "xattr "+quoted(name)+" changed")
+		}
+	}
+	return texts
+}
+
+func modeOf(e *layer.Entry) string { return fmt.Sprintf("%04o", e.Mode) }
+
+func timeOf(e *layer.Entry) time.Time { return time.Unix(e.MTime, 0).UTC() }
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// configLine is a change of the config in a line: "M config user (1 -> 2)".
+func configLine(c image.Change) string {
+	name := "config " + c.Field
+	if c.Key != "" {
+		name += " " + quoted(c.Key)
+	}
+	switch old, now := configText(c.Old), configText(c.New); {
+	case c.Old != nil && c.New != nil:
+		return fmt.Sprintf("M %s (%s -> %s)", name, old, now)
+	case c.New == nil:
+		return "D " + name
+	case now == "":
+		return "A " + name
+	case c.Key != "":
+		return "A " + name + "=" + now
+	default:
+		return "A " + name + " " + now
+	}
+}
+
+// configText is a value of a config as people see it.
+func configText(value any) string {
+	switch v := value.(type) {
+	case []string:
+		return quoted(words(v))
+	case string:
+		return quoted(v)
+	}
+	return ""
+}
+
+// tally is how much differs in a folder.
+type tally struct {
+	added, deleted, modified int
+	bytesAdded, bytesDeleted int64
+}
+
+// add counts a difference. The content of a file with several names counts once.
+func (c *tally) add(d layer.Difference) {
+	content := d.Old == nil || d.New == nil || d.Attributes&(layer.AttrContent|layer.AttrType) != 0
+	if d.New != nil && content && otherName(d.New) == "" {
+		c.bytesAdded += d.New.Size
+	}
+	if d.Old != nil && content && otherName(d.Old) == "" {
+		c.bytesDeleted += d.Old.Size
+	}
+	switch {
+	case d.Old == nil:
+		c.added++
+	case d.New == nil:
+		c.deleted++
+	default:
+		c.modified++
+	}
+}
+
+// byFolder counts the differences in each folder, which has two levels at most, and all of them.
+func (d differences) byFolder() (folders map[string]tally, total tally) {
+	folders = map[string]tally{}
+	for _, f := range d.files {
+		elems := strings.SplitN(path.Dir(f.Path()), "/", 3)
+		folder := path.Join("/", path.Join(elems[:min(2, len(elems))]...))
+		c := folders[folder]
+		c.add(f)
+		folders[folder] = c
+		total.add(f)
+	}
+	return folders, total
+}
+
+func (d differences) printStat(w io.Writer) {
+	folders, total := d.byFolder()
+	rows := [][]string{{"FOLDER", "ADDED", "DELETED", "MODIFIED", "BYTES"}}
+	row := func(name string, c tally) {
+		var bytes []string
+		if c.bytesAdded > 0 {
+			bytes = append(bytes, "+"+size(c.bytesAdded))
+		}
+		if c.bytesDeleted > 0 {
+			bytes = append(bytes, "-"+size(c.bytesDeleted))
+		}
+		rows = append(rows, []string{name, strconv.Itoa(c.added), strconv.Itoa(c.deleted), strconv.Itoa(c.modified), strings.Join(bytes, " ")})
+	}
+	for _, name := range slices.Sorted(maps.Keys(folders)) {
+		row(quoted(name), folders[name])
+	}
+	if len(d.config) > 0 {
+		row("config", d.configTally())
+	}
+	row("total", total)
+	table(w, rows)
+}
+
+func (d differences) configTally() (c tally) {
+	for _, change := range d.config {
+		switch {
+		case change.Old == nil:
+			c.added++
+		case change.New == nil:
+			c.deleted++
+		default:
+			c.modified++
+		}
+	}
+	return c
+}
+
+// jsonDiff is what diff --json prints. Names and meanings stay as they are; fields may come.
+type jsonDiff struct {
+	From    string             `json:"from"`           // as it was named, or what it is
+	To      string             `json:"to"`             //
+	Files   []jsonDifference   `json:"files,omitzero"` // in the order of paths; not with --stat
+	Config  []jsonConfigChange `json:"config"`
+	Folders []jsonCount        `json:"folders"` // of two levels at most
+	Total   jsonCount          `json:"total"`
+}
+
+type jsonDifference struct {
+	Path       string     `json:"path"`                 // absolute
+	Change     string     `json:"change"`               // added, deleted or modified
+	Attributes []string   `json:"attributes,omitempty"` // that were modified: type, mode, owner, content, ...
+	Old        *jsonEntry `json:"old,omitempty"`
+	New        *jsonEntry `json:"new,omitempty"`
+}
+
+// jsonEntry is what stands at a path.
+type jsonEntry struct {
+	Type     string            `json:"type"` // file, folder, symlink, fifo, character device, block device
+	Mode     string            `json:"mode"` // octal
+	UID      int               `json:"uid"`
+	GID      int               `json:"gid"`
+	Size     int64             `json:"size,omitempty"`
+	Digest   digest.Digest     `json:"digest,omitempty"` // of the content of a file
+	MTime    time.Time         `json:"mtime"`
+	Link     string            `json:"link,omitempty"`     // the text of a symlink
+	HardLink string            `json:"hardLink,omitempty"` // the first other name of the same file
+	Device   string            `json:"device,omitempty"`   // MAJOR:MINOR
+	Xattrs   map[string][]byte `json:"xattrs,omitempty"`   // values in base64
+}
+
+type jsonConfigChange struct {
+	Field string `json:"field"`         // as in a spec
+	Key   string `json:"key,omitempty"` // of a variable, label, ...
+	Old   any    `json:"old,omitempty"` // a string, or a list of them
+	New   any    `json:"new,omitempty"`
+}
+
+type jsonCount struct {
+	Folder       string `json:"folder,omitempty"`
+	Added        int    `json:"added"`
+	Deleted      int    `json:"deleted"`
+	Modified     int    `json:"modified"`
+	BytesAdded   int64  `json:"bytesAdded"`
+	BytesDeleted int64  `json:"bytesDeleted"`
+}
+
+func newJSONCount(folder string, c tally) jsonCount {
+	return jsonCount{folder, c.added, c.deleted, c.modified, c.bytesAdded, c.bytesDeleted}
+}
+
+// json completes out; files says whether each of them is listed.
+func (d differences) json(out jsonDiff, files bool) jsonDiff {
+	if files {
+		out.Files = []jsonDifference{}
+		for _, f := range d.files {
+			out.Files = append(out.Files, newJSONDifference(f))
+		}
+	}
+	for _, c := range d.config {
+		out.Config = append(out.Config, jsonConfigChange(c))
+	}
+	folders, total := d.byFolder()
+	out.Folders, out.Total = []jsonCount{}, newJSONCount("", total)
+	for _, name := range slices.Sorted(maps.Keys(folders)) {
+		out.Folders = append(out.Folders, newJSONCount(name, folders[name]))
+	}
+	return out
+}
+
+func newJSONDifference(d layer.Difference) jsonDifference {
+	j := jsonDifference{Path: path.Join("/", d.Path()), Change: "modified", Old: newJSONEntry(d.Old), New: newJSONEntry(d.New)}
+	switch {
+	case d.Old == nil:
+		j.Change = "added"
+	case d.New == nil:
+		j.Change = "deleted"
+	}
+	for _, a := range []struct {
+		attr layer.Attributes
+		name string
+	}{
+		{layer.AttrType, "type"}, {layer.AttrMode, "mode"}, {layer.AttrOwner, "owner"}, {layer.AttrContent, "content"}, {layer.AttrSize, "size"},
+		{layer.AttrLink, "link"}, {layer.AttrDevice, "device"}, {layer.AttrXattrs, "xattrs"}, {layer.AttrHardLink, "hardLink"}, {layer.AttrTime, "mtime"},
+	} {
+		if d.Attributes.Has(a.attr) {
+			j.Attributes = append(j.Attributes, a.name)
+		}
+	}
+	return j
+}
+
+func newJSONEntry(e *layer.Entry) *jsonEntry {
+	if e == nil {
+		return nil
+	}
+	j := &jsonEntry{
+		Type: typeName(e.Type), Mode: modeOf(e), UID: e.UID, GID: e.GID, Size: e.Size, MTime: timeOf(e), HardLink: otherName(e),
+	}
+	switch e.Type {
+	case layer.TypeFile:
+		j.Digest = digest.NewDigestFromBytes(digest.SHA256, e.Digest[:])
+	case layer.TypeSymlink:
+		j.Link = e.Link
+	case layer.TypeChar, layer.TypeBlock:
+		j.Device = fmt.Sprintf("%d:%d", e.Major, e.Minor)
+	}
+	for name, value := range e.Xattrs {
+		if j.Xattrs == nil {
+			j.Xattrs = map[string][]byte{}
+		}
+		j.Xattrs[name] = []byte(value)
+	}
+	return j
+}
