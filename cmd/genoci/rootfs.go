@@ -37,19 +37,23 @@ type stack struct {
 
 // lookFlags are the flags of commands that look into root filesystems.
 type lookFlags struct {
-	layout   string
-	cacheDir string
+	storageFlags
+	layout string
 }
 
 func (f *lookFlags) add(fs *pflag.FlagSet) {
 	layoutVar(fs, &f.layout)
 	cacheDirVar(fs, &f.cacheDir)
+	f.addHidden(fs)
 }
 
 // open finds the root filesystem that ref names: the image of a tag or digest, or else the tree of a checkout in that folder. release is due when it
 // is not needed any more. The program may begin anew, where trees can be looked at.
 func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (root rootfs, release func(), err error) {
-	state, err := openCache(f.cacheDir)
+	if err := f.resolve(); err != nil {
+		return nil, nil, err
+	}
+	state, err := cache.Open(f.cacheDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,7 +79,7 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 	if err := sandbox.Enter(); err != nil {
 		return nil, nil, err
 	}
-	all, err := checkouts(ctx, state, stderr)
+	all, err := f.checkouts(ctx, stderr)
 	if err != nil {
 		return nil, nil, err
 	}
