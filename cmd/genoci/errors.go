@@ -116,9 +116,18 @@ func hintFor(err error) string {
 	case errors.Is(err, layout.ErrInUse):
 		return "try again when the builds that use the layout have ended"
 	case errors.As(err, &exit) && exit.Code == 127:
-		return "status 127 means that the image has no command of that name"
+		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	}
-	return ""
+	return lookHint(err, "")
+}
+
+// lookHint returns, after before, how to look into what the step left whose failure err tells; "" where it is not kept.
+func lookHint(err error, before string) string {
+	step := stepError(err)
+	if step == nil || step.Kept == "" {
+		return ""
+	}
+	return before + "genoci shell " + step.Kept + " opens a shell in what it left"
 }
 
 // printError prints err and returns the exit code: a line "error: ..." for each error that it is joined from, the last

@@ -52,6 +52,7 @@ type jsonFailure struct {
 	Op     string   `json:"op,omitempty"`     // the step that failed
 	Exit   int      `json:"exit,omitempty"`   // exit status of its command
 	Output []string `json:"output,omitempty"` // last lines of its output
+	Kept   string   `json:"kept,omitempty"`   // TARGET@failed, what the step left
 	Hint   string   `json:"hint,omitempty"`
 }
 
@@ -87,7 +88,7 @@ func newJSONFailure(err error) jsonFailure {
 	f := jsonFailure{Error: err.Error(), Hint: hintFor(err)}
 	if step := stepError(err); step != nil {
 		f.Target, f.File, f.Line, f.Column = step.Target, step.File, step.Pos.Line, step.Pos.Col
-		f.Op, f.Output = step.Op, step.Tail
+		f.Op, f.Output, f.Kept = step.Op, step.Tail, step.Kept
 	}
 	var exit *sandbox.ExitError
 	if errors.As(err, &exit) {

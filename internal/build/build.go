@@ -67,7 +67,8 @@ type Builder struct {
 	found    sync.Map                  // cache.Entry by key: steps that are cached
 	running  memo[string, *builtLayer] // steps that are or were carried out, by their keys
 	trees    trees
-	packing  chan struct{} // holds a token for each layer that is being compressed
+	opened   snapshot.Driver // once it is
+	packing  chan struct{}   // holds a token for each layer that is being compressed
 
 	lendOnce sync.Once
 	lend     func() (*busybox, error)
@@ -113,22 +114,33 @@ func (b *Builder) setup(p *plan.Plan) error {
 	}
 	b.start = b.Now()
 	b.packing = make(chan struct{}, runtime.GOMAXPROCS(0))
-	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) { return b.Driver() })
-	state, err := b.Cache.Dir("inputs")
-	if err != nil {
-		return err
-	}
-	stats, err := source.OpenStats(filepath.Join(state, "stats"))
-	if err != nil {
-		return err
-	}
+	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) {
+		drv, err := b.Driver()
+		b.opened = drv
+		return drv, err
+	})
 	dir, err := filepath.Abs(p.Spec.Dir)
 	if err != nil {
 		return err
 	}
-	b.src = &source.Source{Dir: dir, Stats: stats, Downloads: state}
+	if b.src, err = newSource(b.Cache, dir); err != nil {
+		return err
+	}
 	b.last = b.Cache.Last(filepath.Join(dir, filepath.Base(p.Spec.File)))
 	return nil
+}
+
+// newSource returns the source of what ops in the folder dir read.
+func newSource(c *cache.Cache, dir string) (*source.Source, error) {
+	state, err := c.Dir("inputs")
+	if err != nil {
+		return nil, err
+	}
+	stats, err := source.OpenStats(filepath.Join(state, "stats"))
+	if err != nil {
+		return nil, err
+	}
+	return &source.Source{Dir: dir, Stats: stats, Downloads: state}, nil
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build
@@ -249,6 +261,9 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		if n := nodes[img]; n.result != nil {
 			res.Images = append(res.Images, *n.result)
 		}
+	}
+	if dropErr := b.dropFailed(ctx, p.Spec.File, res.Images); dropErr != nil && ctx.Err() == nil {
+		b.report(Event{Kind: Warning, Text: fmt.Sprintf("drop what failed steps left: %v", dropErr)})
 	}
 	if err == nil || b.KeepGoing && ctx.Err() == nil {
 		err = errors.Join(err, b.moveTags(ctx, p, nodes, res))

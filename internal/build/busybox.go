@@ -30,8 +30,8 @@ func StaticBusybox() (string, error) {
 }
 
 // findBusybox finds the busybox that the user named, or a static one on the PATH.
-func (b *Builder) findBusybox() (*busybox, error) {
-	path, err := b.Busybox, error(nil)
+func findBusybox(src *source.Source, path string) (*busybox, error) {
+	var err error
 	if path == "" {
 		path, err = StaticBusybox()
 	} else if path, err = filepath.Abs(path); err == nil {
@@ -41,7 +41,7 @@ func (b *Builder) findBusybox() (*busybox, error) {
 		return nil, fmt.Errorf("none can be lent to it: %w; install busybox-static, or name one with --busybox", err)
 	}
 	ctx := context.Background()
-	f, err := b.src.File(ctx, path, "")
+	f, err := src.File(ctx, path, "")
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,9 @@ func (b *Builder) findBusybox() (*busybox, error) {
 
 // busybox returns the busybox to lend, looked for once.
 func (b *Builder) busybox() (*busybox, error) {
-	b.lendOnce.Do(func() { b.lend = sync.OnceValues(b.findBusybox) })
+	b.lendOnce.Do(func() {
+		b.lend = sync.OnceValues(func() (*busybox, error) { return findBusybox(b.src, b.Busybox) })
+	})
 	return b.lend()
 }
 

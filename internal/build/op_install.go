@@ -113,7 +113,7 @@ func (s *step) installFiles(ctx context.Context, root string, out *output, progr
 	if _, err := sandbox.LookPath(root, program, cmd.Env); err != nil {
 		return fmt.Errorf("the image has no %s to install %s with", program, files[0].Name)
 	}
-	lend := &lending{s: s, cmd: cmd}
+	lend := s.lend(cmd)
 	cmd.Args = append([]string{program}, args...)
 	for i, f := range files {
 		// The number keeps files of one name apart, and the order that the spec has.
@@ -123,7 +123,7 @@ func (s *step) installFiles(ctx context.Context, root string, out *output, progr
 		}
 		cmd.Args = append(cmd.Args, inside)
 	}
-	return cmd.Run(ctx)
+	return s.start(ctx, lend)
 }
 
 // rpmArgs are the arguments of an rpm installation. Where the distribution is Debian's, rpm's own
@@ -153,9 +153,5 @@ func (s *step) packageManager(root string) (*packageManager, error) {
 func (s *step) shell(ctx context.Context, root string, out *output, text string, args ...string) error {
 	cmd := s.command(root, []spec.KV{{Key: "DEBIAN_FRONTEND", Value: "noninteractive"}}, out)
 	cmd.Args = append([]string{"/bin/sh", "-e", "-c", text, "install"}, args...)
-	lend := &lending{s: s, cmd: cmd}
-	if err := lend.shell(); err != nil {
-		return err
-	}
-	return cmd.Run(ctx)
+	return s.start(ctx, s.lend(cmd))
 }

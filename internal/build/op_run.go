@@ -2,21 +2,11 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"genoci/internal/sandbox"
-	"genoci/internal/source"
 	"genoci/internal/spec"
 )
-
-// lentDir is where a command finds what the build lends to it: packages, scripts, busybox. It is a
-// mount, and never reaches the layer.
-const lentDir = "/.genoci"
 
 // maxScript is the longest text that is given as an argument (Linux allows 128 KiB for one); a
 // longer one is lent as a file.
@@ -50,7 +40,7 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 	cmd := s.command(root, op.Env, out)
 	cmd.Dir, cmd.User = op.Workdir, op.User
 	cmd.Network = sandbox.Network(op.Network)
-	lend := &lending{s: s, cmd: cmd}
+	lend := s.lend(cmd)
 	shell := op.Shell
 	if shell == nil {
 		shell = []string{"/bin/sh", "-e"}
@@ -73,7 +63,7 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 			}
 		}
 	case len(op.Script) > maxScript:
-		path, err := lend.file("script", strings.NewReader(op.Script), 0o755)
+		path, err := lend.text("script", op.Script, 0o755)
 		if err != nil {
 			return err
 		}
@@ -84,130 +74,20 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 			cmd.Args = append(append(cmd.Args, shell[0]), op.Args...)
 		}
 	}
-	if err := lend.shell(); err != nil {
-		return err
-	}
-	return cmd.Run(ctx)
+	return s.start(ctx, lend)
 }
 
 // command is a command in the tree with the environment of the step.
 func (s *step) command(root string, env []spec.KV, out *output) *sandbox.Cmd {
-	return &sandbox.Cmd{
-		Root: root, Env: proxyEnv(s.stepEnv(s.n, env)), Stdout: out, Stderr: out,
-	}
+	return &sandbox.Cmd{Root: root, Env: s.stepEnv(s.n, env), Stdout: out, Stderr: out}
 }
 
-// lending is what the build lends to one command.
-type lending struct {
-	s   *step
-	cmd *sandbox.Cmd
-	dir string // on the host; "" while nothing is lent
-}
-
-// file lends a file of the given content, and returns its path inside.
-func (l *lending) file(name string, content io.Reader, mode os.FileMode) (string, error) {
-	if err := l.mount(); err != nil {
-		return "", err
-	}
-	path := filepath.Join(l.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return "", err
-	}
-	_, err = copyBuffer(f, content)
-	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
-		return "", err
-	}
-	return lentDir + "/" + name, nil
-}
-
-// mount makes the folder of what is lent a mount of the command.
-func (l *lending) mount() error {
-	if l.dir != "" {
-		return nil
-	}
-	dir, err := l.s.tempDir()
-	if err != nil {
+// start runs a command in the tree, to its end. With what it ran is known afterwards, for the case that it failed.
+func (s *step) start(ctx context.Context, l *lending) error {
+	s.ran = settingOf(l)
+	if err := l.shell(); err != nil {
 		return err
 	}
-	l.dir = dir
-	l.cmd.Binds = append(l.cmd.Binds, sandbox.Bind{Source: dir, Dest: lentDir})
-	return nil
-}
-
-// input lends a file that the step reads, exactly as it was digested.
-func (l *lending) input(name string, f source.File, mode os.FileMode) (string, error) {
-	r, err := f.Open()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	return l.file(name, r, mode)
-}
-
-// script lends a script of the host, and returns its path inside and the program of its interpreter line.
-func (l *lending) script(f source.File) (path, interpreter string, err error) {
-	if path, err = l.input(f.Name, f, 0o755); err != nil {
-		return "", "", err
-	}
-	r, err := os.Open(filepath.Join(l.dir, f.Name))
-	if err != nil {
-		return "", "", err
-	}
-	defer r.Close()
-	head := make([]byte, 256) // BINPRM_BUF_SIZE, execve(2)
-	n, err := io.ReadFull(r, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return "", "", err
-	}
-	line, _, _ := strings.Cut(string(head[:n]), "\n")
-	if rest, ok := strings.CutPrefix(line, "#!"); ok {
-		if words := strings.Fields(rest); len(words) > 0 {
-			return path, words[0], nil
-		}
-	}
-	if strings.HasPrefix(line, "\x7fELF") {
-		return path, path, nil
-	}
-	return path, "", nil
-}
-
-// shell lends a static busybox where the command is a shell that the image does not have.
-func (l *lending) shell() error {
-	if l.cmd.Args[0] != "/bin/sh" {
-		return nil
-	}
-	if _, err := sandbox.LookPath(l.cmd.Root, "/bin/sh", l.cmd.Env); err == nil {
-		return nil
-	}
-	bb, err := l.s.busybox()
-	if err != nil {
-		return fmt.Errorf("the image has no /bin/sh, and %w", err)
-	}
-	if _, err := l.input("bin/busybox", bb.file, 0o755); err != nil {
-		return err
-	}
-	applets, err := bb.applets()
-	if err != nil {
-		return err
-	}
-	for _, name := range applets {
-		if name == "busybox" {
-			continue
-		}
-		if err := os.Symlink("busybox", filepath.Join(l.dir, "bin", name)); err != nil {
-			return err
-		}
-	}
-	l.s.lent = bb.file.String()
-	l.cmd.Args[0] = lentDir + "/bin/sh"
-	for i, kv := range l.cmd.Env {
-		if strings.HasPrefix(kv, "PATH=") {
-			l.cmd.Env[i] = kv + ":" + lentDir + "/bin"
-		}
-	}
-	return nil
+	l.cmd.Env = proxyEnv(l.cmd.Env)
+	return l.cmd.Run(ctx)
 }

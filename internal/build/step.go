@@ -113,6 +113,7 @@ type step struct {
 	begin   time.Time // of its execution, by the clock of file systems
 	taken   bool      // an archive was taken as the layer
 	lent    string    // SHA-256 of the busybox that was lent
+	ran     *Setting  // of the command that was run last, for the op that was begun last
 	copied  []copied
 	files   []io.Closer // what the openers of changes read from
 }
@@ -217,7 +218,7 @@ func (s *step) opStarted(a spec.Action) {
 	if s.begun == a.Op {
 		return
 	}
-	s.begun = a.Op
+	s.begun, s.ran = a.Op, nil
 	s.report(Event{Kind: OpStarted, Target: s.n.String(), Step: s.Name(), Text: a.Op.String(), Pos: a.Pos})
 }
 
@@ -230,6 +231,7 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l *builtLayer, 
 	defer func() { err = errors.Join(err, tree.Close()) }()
 	s.begin = coarseNow()
 	if err := s.act(ctx, tree, base); err != nil {
+		s.keepFailed(ctx, tree, err)
 		return l, err
 	}
 	changes, err := s.diff(ctx, tree, base)
@@ -395,12 +397,9 @@ func (b *Builder) opError(n *node, s *plan.Step, a spec.Action, err error, tail 
 
 // tempDir makes a folder that is removed when the step ends, or by a later build where it is killed.
 func (s *step) tempDir() (string, error) {
-	dir, release, err := s.Cache.TempDir()
-	if err != nil {
-		return "", err
-	}
-	s.files = append(s.files, closer(release))
-	return dir, os.Chmod(dir, 0o755)
+	dir, remove, err := lentFolder(s.Cache)
+	s.files = append(s.files, closer(remove))
+	return dir, err
 }
 
 // tempFile makes a nameless file that is closed when the step ends.

@@ -1,0 +1,158 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+)
+
+// What a user calls TARGET@failed is, for storage drivers, the kept tree failed:TARGET.
+const (
+	failedPrefix = "failed:"
+	failedSuffix = "@failed"
+)
+
+// FailedRef returns the name by which users call what the newest failed step of a target left.
+func FailedRef(target string) string { return target + failedSuffix }
+
+// FailedTarget returns the target whose failed step a user's name stands for.
+func FailedTarget(ref string) (target string, ok bool) {
+	target, ok = strings.CutSuffix(ref, failedSuffix)
+	return target, ok && target != ""
+}
+
+// FailedTree returns the name of the kept tree that the newest failed step of a target left.
+func FailedTree(target string) string { return failedPrefix + target }
+
+// FailedTreeTarget returns the target whose failed step left the kept tree of the name.
+func FailedTreeTarget(tree string) (target string, ok bool) {
+	return strings.CutPrefix(tree, failedPrefix)
+}
+
+// FailedNote is what is noted of the tree that a failed step left: what happened, and how a command is to be run in it. The
+// values of environment variables are in it, since a shell needs them; it is kept, and goes, with the tree. Proxy settings are not, nor would
+// be any secret.
+type FailedNote struct {
+	Target string    `json:"target"`
+	Step   string    `json:"step"` // TARGET, or TARGET#2 for the second of several layers
+	Spec   string    `json:"spec"` // absolute path
+	Line   int       `json:"line"`
+	Column int       `json:"column"`
+	Op     string    `json:"op"` // in a line
+	Error  string    `json:"error"`
+	Exit   int       `json:"exit,omitempty"` // status of the command that failed
+	Time   time.Time `json:"time"`
+
+	Base     string          `json:"base"`             // of the target, as the spec has it
+	Layers   []digest.Digest `json:"layers,omitempty"` // DiffIDs of what the step stands on, the lowest first
+	Platform v1.Platform     `json:"platform"`
+	Setting  Setting         `json:"setting"`
+}
+
+// ParseFailedNote returns what is noted of a kept tree that a failed step left.
+func ParseFailedNote(k snapshot.Kept) (*FailedNote, error) {
+	n := &FailedNote{}
+	if err := json.Unmarshal(k.Note, n); err != nil {
+		return nil, fmt.Errorf("note of kept tree %s: %w", k.Name, err)
+	}
+	return n, nil
+}
+
+// keepFailed keeps the tree of a step that failed with err, and notes that at the *StepError. Where a user has ended the build the tree
+// goes: nothing is wrong with it. That a tree cannot be kept is told beside the error, and never in its place.
+func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
+	var failure *StepError
+	if errors.Is(err, context.Canceled) || !errors.As(err, &failure) {
+		return
+	}
+	note, keepErr := json.Marshal(s.failedNote(failure))
+	if keepErr == nil {
+		keepErr = snapshot.KeepUnsynced(context.WithoutCancel(ctx), tree, FailedTree(failure.Target), note)
+	}
+	if keepErr != nil {
+		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("what the step left is not kept: %v", keepErr)})
+		return
+	}
+	failure.Kept = FailedRef(failure.Target)
+}
+
+func (s *step) failedNote(failure *StepError) *FailedNote {
+	n := &FailedNote{
+		Target: failure.Target, Step: failure.Step, Spec: s.specPath(failure.File), Line: failure.Pos.Line, Column: failure.Pos.Col,
+		Op: failure.Op, Error: failure.Err.Error(), Time: s.Now().UTC().Truncate(time.Second),
+		Base: s.n.Base.String(), Platform: Platform(), Setting: Setting{Env: s.stepEnv(s.n, nil)},
+	}
+	var exit *sandbox.ExitError
+	if errors.As(failure.Err, &exit) {
+		n.Exit = exit.Code
+	}
+	for _, l := range s.n.stack() {
+		n.Layers = append(n.Layers, l.DiffID)
+	}
+	if s.ran != nil {
+		n.Setting = *s.ran
+	}
+	return n
+}
+
+// specPath returns the absolute path of the spec, by which failed steps of targets of one name are told apart.
+func (b *Builder) specPath(file string) string { return filepath.Join(b.src.Dir, filepath.Base(file)) }
+
+// dropFailed drops the trees that failed steps left of targets that are built now, from the same spec. One that somebody is looking
+// into stays until the next time.
+func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResult) error {
+	if b.opened == nil { // nothing was executed
+		return nil
+	}
+	all, err := b.opened.Kept(ctx)
+	for _, k := range all {
+		target, ok := FailedTreeTarget(k.Name)
+		if !ok || !slices.ContainsFunc(built, func(i ImageResult) bool { return i.Target == target }) {
+			continue
+		}
+		note, noteErr := ParseFailedNote(k)
+		if noteErr != nil || note.Spec != b.specPath(file) {
+			continue
+		}
+		if dropErr := b.opened.Drop(ctx, k.Name); !errors.Is(dropErr, snapshot.ErrHeld) && !errors.Is(dropErr, unix.EBUSY) {
+			err = errors.Join(err, dropErr)
+		}
+	}
+	return err
+}
+
+// OpenFailed opens what the newest failed step of a target left. Close of the tree gives it back as it has become. The
+// error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld where somebody has it.
+func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapshot.Tree, *FailedNote, error) {
+	name := FailedTree(target)
+	tree, err := drv.Resume(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := drv.Kept(ctx)
+	for _, k := range all {
+		if k.Name != name || err != nil {
+			continue
+		}
+		var note *FailedNote
+		if note, err = ParseFailedNote(k); err == nil {
+			return tree, note, nil
+		}
+	}
+	if err == nil { // dropped or replaced just now
+		err = fmt.Errorf("kept tree %s: %w", name, snapshot.ErrNotExist)
+	}
+	return nil, nil, errors.Join(err, tree.Close())
+}

@@ -1,0 +1,177 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"genoci/internal/cache"
+	"genoci/internal/sandbox"
+	"genoci/internal/source"
+)
+
+// lentDir is where a command finds what is lent to it: packages, scripts, busybox. It is a
+// mount, and never reaches the layer.
+const lentDir = "/.genoci"
+
+// lending is what is lent to one command.
+type lending struct {
+	cmd     *sandbox.Cmd
+	tempDir func() (string, error)   // makes a folder that is removed some time after the command
+	busybox func() (*busybox, error) // what to lend where there is no shell
+	dir     string                   // on the host; "" while nothing is lent
+	files   []LentFile               // what was lent, but for the busybox
+}
+
+// LentFile is a file that was lent to a command, as it can be lent again.
+type LentFile struct {
+	Name string      `json:"name"`           // path below the folder of what is lent
+	Path string      `json:"path,omitempty"` // of the file on the host
+	Text string      `json:"text,omitempty"` // where it was made for the command
+	Mode os.FileMode `json:"mode"`
+}
+
+// lend returns what will be lent to a command of the step.
+func (s *step) lend(cmd *sandbox.Cmd) *lending {
+	return &lending{cmd: cmd, tempDir: s.tempDir, busybox: func() (*busybox, error) {
+		bb, err := s.busybox()
+		if err == nil {
+			s.lent = bb.file.String()
+		}
+		return bb, err
+	}}
+}
+
+// text lends a file of that text, and returns its path inside.
+func (l *lending) text(name, text string, mode os.FileMode) (string, error) {
+	l.files = append(l.files, LentFile{Name: name, Text: text, Mode: mode})
+	return l.file(name, strings.NewReader(text), mode)
+}
+
+// input lends a file that the step reads, exactly as it was digested.
+func (l *lending) input(name string, f source.File, mode os.FileMode) (string, error) {
+	l.files = append(l.files, LentFile{Name: name, Path: f.Path, Mode: mode})
+	return l.content(name, f, mode)
+}
+
+func (l *lending) content(name string, f source.File, mode os.FileMode) (string, error) {
+	r, err := f.Open()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	return l.file(name, r, mode)
+}
+
+// file lends a file of the given content, and returns its path inside.
+func (l *lending) file(name string, content io.Reader, mode os.FileMode) (string, error) {
+	if err := l.mount(); err != nil {
+		return "", err
+	}
+	path := filepath.Join(l.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return "", err
+	}
+	_, err = copyBuffer(f, content)
+	if err := errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
+		return "", err
+	}
+	return lentDir + "/" + name, nil
+}
+
+// mount makes the folder of what is lent a mount of the command.
+func (l *lending) mount() error {
+	if l.dir != "" {
+		return nil
+	}
+	dir, err := l.tempDir()
+	if err != nil {
+		return err
+	}
+	l.dir = dir
+	l.cmd.Binds = append(l.cmd.Binds, sandbox.Bind{Source: dir, Dest: lentDir})
+	return nil
+}
+
+// script lends a script of the host, and returns its path inside and the program of its interpreter line.
+func (l *lending) script(f source.File) (path, interpreter string, err error) {
+	if path, err = l.input(f.Name, f, 0o755); err != nil {
+		return "", "", err
+	}
+	r, err := os.Open(filepath.Join(l.dir, f.Name))
+	if err != nil {
+		return "", "", err
+	}
+	defer r.Close()
+	head := make([]byte, 256) // BINPRM_BUF_SIZE, execve(2)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return "", "", err
+	}
+	line, _, _ := strings.Cut(string(head[:n]), "\n")
+	if rest, ok := strings.CutPrefix(line, "#!"); ok {
+		if words := strings.Fields(rest); len(words) > 0 {
+			return path, words[0], nil
+		}
+	}
+	if strings.HasPrefix(line, "\x7fELF") {
+		return path, path, nil
+	}
+	return path, "", nil
+}
+
+// shell lends a static busybox where the command is a shell that the image does not have.
+func (l *lending) shell() (err error) {
+	if l.cmd.Args[0] == "/bin/sh" {
+		l.cmd.Args[0], err = l.sh()
+	}
+	return err
+}
+
+// sh returns the path of a POSIX shell for the command: the image's, or that of a static busybox, which is lent then with all that it can do.
+func (l *lending) sh() (path string, err error) {
+	const sh = "/bin/sh"
+	if _, err := sandbox.LookPath(l.cmd.Root, sh, l.cmd.Env); err == nil {
+		return sh, nil
+	}
+	bb, err := l.busybox()
+	if err != nil {
+		return "", fmt.Errorf("the image has no /bin/sh, and %w", err)
+	}
+	if _, err := l.content("bin/busybox", bb.file, 0o755); err != nil {
+		return "", err
+	}
+	applets, err := bb.applets()
+	if err != nil {
+		return "", err
+	}
+	for _, name := range applets {
+		if name == "busybox" {
+			continue
+		}
+		if err := os.Symlink("busybox", filepath.Join(l.dir, "bin", name)); err != nil {
+			return "", err
+		}
+	}
+	for i, kv := range l.cmd.Env {
+		if strings.HasPrefix(kv, "PATH=") {
+			l.cmd.Env[i] = kv + ":" + lentDir + "/bin"
+		}
+	}
+	return lentDir + sh, nil
+}
+
+// lentFolder makes a folder for what is lent to a command.
+func lentFolder(c *cache.Cache) (dir string, remove func() error, err error) {
+	if dir, remove, err = c.TempDir(); err != nil {
+		return "", func() error { return nil }, err
+	}
+	return dir, remove, os.Chmod(dir, 0o755)
+}
