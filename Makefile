@@ -37,6 +37,9 @@ bench: bin/genoci ## genoci and its peers side by side, into docs/benchmarks.md;
 bench-growth: bin/genoci ## how cost grows with sizes, into docs/benchmarks.md; as root
 	bench/run.sh growth
 
+bench-drivers: bin/genoci ## what storage drivers take, into docs/benchmarks.md; as root
+	bench/run.sh drivers
+
 bench-go: ## Go benchmarks COUNT times into bench/new.txt, compared with bench/old.txt
 	go test -run='^$$' -bench=. -benchmem -count=$(COUNT) ./... | tee bench/new.txt
 	$(TOOL) benchstat $(wildcard bench/old.txt) bench/new.txt
@@ -61,4 +64,4 @@ help: ## this list
 	@grep -E '^[a-z/-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 FORCE:
-.PHONY: FORCE demo test check lint race fuzz bench bench-growth bench-go golden judge repro cover clean help
+.PHONY: FORCE demo test check lint race fuzz bench bench-growth bench-drivers bench-go golden judge repro cover clean help

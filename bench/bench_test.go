@@ -49,6 +49,19 @@ func TestSuite(t *testing.T) {
 		}
 		r.Growth = append(r.Growth, growth{Name: c.name, Points: []point{at, {2000, 2 * at.Wall, at.CPU, at.Memory}}})
 	}
+	for _, st := range storages() {
+		if st.driver != "overlay" && !strings.HasSuffix(st.name, "ext4") {
+			continue // they take a loop device
+		}
+		at, err := s.measureDriver(t.Context(), st, 3, "bb")
+		if err != nil {
+			t.Fatalf("%s: %v", st.name, err)
+		}
+		if at.Make <= 0 || at.Commit <= 0 || at.Calls <= 0 || at.Walk <= 0 || at.Chain <= 0 {
+			t.Errorf("%s: %+v", st.name, at)
+		}
+		r.Drivers = append(r.Drivers, at)
+	}
 	checkDocs(t, r)
 }
 

@@ -27,6 +27,12 @@ func limit(ctx context.Context, args []string) error {
 		return decodeAndHash(args[1], func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) })
 	case len(args) == 2 && args[0] == "pack":
 		return packAndHash(ctx, args[1])
+	case len(args) == 2 && args[0] == "walk":
+		dir, err := filepath.EvalSymlinks(args[1]) // a checkout
+		if err != nil {
+			return err
+		}
+		return walkAll(dir)
 	case len(args) == 1 && args[0] == "parallel":
 		return sleepAndPack(ctx)
 	}

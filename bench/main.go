@@ -33,7 +33,7 @@ type options struct {
 	slow      float64 // seconds: tools that take longer run once
 	scenarios string  // ids, or beginnings of them, separated by commas; all when empty
 	peers     string  // names of tools beside genoci and the limits, separated by commas; all when empty
-	parts     string  // scenarios, trace, growth, or several of them
+	parts     string  // scenarios, trace, growth, drivers, or several of them
 	inputs    bool    // only print the names of the inputs
 	results   string  // file that results are added to
 	docs      string  // folder that docs and pictures are written into
@@ -86,7 +86,7 @@ func parseOptions(args []string) (options, error) {
 	flags.Float64Var(&o.slow, "slow", 10, "`seconds` beyond which a tool, but for genoci and the limits, does a scenario only once")
 	flags.StringVar(&o.scenarios, "scenarios", "", "`ids` of scenarios, or beginnings of them, separated by commas (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`names` of tools beside genoci and the limits, separated by commas (default all)")
-	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth (default: nothing, docs are written anew)")
+	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth, drivers (default: nothing, docs are written anew)")
 	flags.BoolVar(&o.inputs, "inputs", false, "print the names of the inputs that the parts need, and do nothing else")
 	flags.StringVar(&o.results, "results", "", "`file` that results are added to")
 	flags.StringVar(&o.docs, "docs", "", "`folder` for docs and pictures")
@@ -133,6 +133,8 @@ func (o options) inputNames() []string {
 			names = append(names, traceInput)
 		case "growth":
 			names = append(names, growthInput)
+		case "drivers":
+			names = append(names, driverInput)
 		}
 	}
 	slices.Sort(names)
@@ -202,6 +204,10 @@ func (s *suite) parts(ctx context.Context, o options) error {
 		case "growth":
 			if err = s.copyInputs(o.corpus, []string{growthInput}); err == nil {
 				r.Growth, err = s.grow(ctx)
+			}
+		case "drivers":
+			if err = s.copyInputs(o.corpus, []string{driverInput}); err == nil {
+				r.Drivers, err = s.measureDrivers(ctx)
 			}
 		default:
 			err = fmt.Errorf("no such part: %q", part)

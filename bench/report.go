@@ -23,6 +23,7 @@ type report struct {
 	Outcomes []outcome         `json:"outcomes"`
 	Traces   []trace           `json:"traces"`
 	Growth   []growth          `json:"growth"`
+	Drivers  []driverResult    `json:"drivers"`
 }
 
 // readReport reads a report; one that is not there is empty.

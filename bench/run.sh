@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh: builds what the benchmarks need, and runs the parts that are named (scenarios, trace, growth; nothing: only writes the docs).
+# run.sh: builds what the benchmarks need, and runs the parts that are named (scenarios, trace, growth, drivers; nothing: only writes the docs).
 #
 #	bench/run.sh scenarios,trace
 #
