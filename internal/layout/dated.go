@@ -1,9 +1,13 @@
 package layout
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Dated is a dated tag, NAME-YYYY-MM-DD_N: the Nth build of NAME on that day.
@@ -28,6 +32,25 @@ func ParseDated(tag string) (d Dated, ok bool) {
 		return Dated{}, false
 	}
 	return d, true
+}
+
+// Build is a dated tag with what it names.
+type Build struct {
+	Dated
+	Descriptor v1.Descriptor
+}
+
+// Builds returns the dated tags of a name, the newest first.
+func Builds(tags []Tag, name string) []Build {
+	var all []Build
+	for _, t := range tags {
+		d, ok := ParseDated(t.Name)
+		if ok && d.Name == name && !slices.ContainsFunc(all, func(b Build) bool { return b.Dated == d }) { // the first of a name counts
+			all = append(all, Build{d, t.Descriptor})
+		}
+	}
+	slices.SortFunc(all, func(a, b Build) int { return cmp.Or(cmp.Compare(b.Date, a.Date), cmp.Compare(b.N, a.N)) })
+	return all
 }
 
 // NextDated returns for each name its dated tag of the day that is to come: N is one more than the highest that stands in tags.

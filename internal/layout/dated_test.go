@@ -1,8 +1,12 @@
 package layout
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func TestParseDated(t *testing.T) {
@@ -36,5 +40,25 @@ func TestNextDated(t *testing.T) {
 		if got := next(name).String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+func TestBuilds(t *testing.T) {
+	var tags []Tag
+	for i, name := range []string{
+		"web", "web-2026-11-26_2", "web-2026-11-26_10", "api-2026-11-26_3", "web-2027-01-01_1", "web-2025-12-31_9", "web-x-2026-11-26_1", "web-2026-11-26_2",
+	} {
+		tags = append(tags, Tag{Name: name, Descriptor: v1.Descriptor{Size: int64(i)}})
+	}
+	var got []string
+	for _, b := range Builds(tags, "web") {
+		got = append(got, fmt.Sprint(b, " ", b.Descriptor.Size))
+	}
+	want := []string{"web-2027-01-01_1 4", "web-2026-11-26_10 2", "web-2026-11-26_2 1", "web-2025-12-31_9 5"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := Builds(tags, "none"); got != nil {
+		t.Errorf("of nothing: %v", got)
 	}
 }
