@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"genoci/internal/layer"
+	"genoci/internal/layout"
 	"genoci/internal/spec"
 )
 
@@ -94,4 +95,30 @@ func pathsIn(root layer.View, ref, at string) []cobra.Completion {
 		all = append(all, name)
 	}
 	return all
+}
+
+// completeBuilds completes a name that has dated builds, and after it those.
+func completeBuilds(dir *string) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if err := applySettings(cmd); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		l, err := layout.Open(*dir)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		defer l.Close()
+		tags, err := l.Tags()
+		switch {
+		case err != nil || len(args) > 1 || len(args) == 1 && cmd.Name() != "rollback":
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		case len(args) == 0:
+			return builtNames(tags), cobra.ShellCompDirectiveNoFileComp
+		}
+		var names []cobra.Completion
+		for _, b := range layout.Builds(tags, args[0]) {
+			names = append(names, b.String()[len(args[0])+1:], b.String())
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
 }

@@ -68,6 +68,8 @@ It needs no daemon, no root, and no other program.
 		{groupLayout, newInspect()},
 		{groupLayout, newGet()},
 		{groupLayout, newDiff()},
+		{groupLayout, newLog()},
+		{groupLayout, newRollback()},
 		{groupLayout, newTag()},
 		{groupLayout, newRm()},
 		{groupLayout, newGC()},
