@@ -12,8 +12,8 @@ func newGC() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what no tag needs",
-		Long: `Gc removes blobs that nothing in the layout's index reaches, and temporary files of builds that were killed. It refuses
-to run while builds use the layout.`,
+		Long: `Gc removes blobs that nothing in the layout's index reaches, and temporary files: what builds that were killed left, and the layers
+of targets with build_only that no tag needs. It refuses to run while builds use the layout.`,
 		Example: `  genoci gc --dry-run
   genoci gc`,
 		Args: exactly(),

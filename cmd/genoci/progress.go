@@ -109,11 +109,14 @@ func whyLine(e build.Event) string { return "why: " + printable(e.Text) }
 
 // doneLine says how an image ended.
 func doneLine(e build.Event) string {
-	img := e.Image
-	if img.Cached {
-		return "cached, " + short(img.Digest)
+	img, digest := e.Image, ""
+	if img.Digest != "" {
+		digest = ", " + short(img.Digest)
 	}
-	return fmt.Sprintf("built in %s, %s, %s added", duration(img.Elapsed), short(img.Digest), size(img.Added))
+	if img.Cached {
+		return "cached" + digest
+	}
+	return fmt.Sprintf("built in %s%s, %s added", duration(img.Elapsed), digest, size(img.Added))
 }
 
 // failedLine says in short why an image failed: the position and the text of the whole error come at the end of the build.

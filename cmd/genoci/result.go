@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,9 @@ type jsonResult struct {
 // jsonImage is an image in a result or an event.
 type jsonImage struct {
 	Target    string        `json:"target"`
-	Digest    digest.Digest `json:"digest"` // of the manifest
-	Size      int64         `json:"size"`   // of manifest, config and layers, compressed
-	Added     int64         `json:"added"`  // of that, what this build added to the layout
+	Digest    digest.Digest `json:"digest,omitempty"` // of the manifest; none where no tag needs it
+	Size      int64         `json:"size"`             // of manifest, config and layers, compressed
+	Added     int64         `json:"added"`            // of that, what this build added to the layout
 	Layers    int           `json:"layers"`
 	Cached    bool          `json:"cached"`              // nothing had to be carried out
 	BuildOnly bool          `json:"buildOnly,omitempty"` // it has no tag
@@ -132,7 +133,7 @@ func printSummary(w io.Writer, res *build.Result) {
 		if i.BuildOnly {
 			tags = "(build only)"
 		}
-		rows = append(rows, []string{i.Target, short(i.Digest), size(i.Added), how, duration(i.Elapsed), tags})
+		rows = append(rows, []string{i.Target, cmp.Or(short(i.Digest), "-"), size(i.Added), how, duration(i.Elapsed), tags})
 	}
 	table(w, rows)
 	for _, i := range res.Images {

@@ -64,8 +64,9 @@ type Builder struct {
 	inputs   memo[spec.Op, *input]
 	archives map[*plan.Step]string // what became of the archives of passable steps
 	tocs     memo[string, *layer.TOC]
-	found    sync.Map                  // cache.Entry by key: steps that are cached
-	running  memo[string, *builtLayer] // steps that are or were carried out, by their keys
+	found    sync.Map                    // located by key, and whether a tag needs it: steps that are cached
+	running  memo[string, *builtLayer]   // steps that are or were carried out, by their keys
+	pressed  memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
 	trees    trees
 	opened   snapshot.Driver // once it is
 	packing  chan struct{}   // holds a token for each layer that is being compressed
@@ -195,7 +196,7 @@ func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *pla
 	if err != nil || unread {
 		return false, err
 	}
-	l, hit := b.lookup(s, key)
+	l, hit := b.lookup(n, s, key)
 	if hit {
 		n.layers = n.layers.on(l)
 	}

@@ -49,9 +49,9 @@ type Event struct {
 // ImageResult is an image that was built.
 type ImageResult struct {
 	Target    string
-	Digest    digest.Digest // of the manifest
-	Size      int64         // of manifest, config and all layers, compressed
-	Added     int64         // of that, blobs that this build added to the layout
+	Digest    digest.Digest // of the manifest; "" where none was written, since no tag needs it
+	Size      int64         // of manifest, config and all layers, as they are stored
+	Added     int64         // of that, what this build added to the layout
 	Layers    int
 	Cached    bool // no step was carried out
 	BuildOnly bool

@@ -116,7 +116,7 @@ func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan
 		if err != nil {
 			return Explanation{}, err
 		}
-		if l, hit := b.lookup(s, key); hit {
+		if l, hit := b.lookup(n, s, key); hit {
 			n.layers = n.layers.on(l)
 			return Explanation{Outcome: Cached}, nil
 		}
@@ -268,7 +268,7 @@ func (b *Builder) unusable(e cache.Entry) Reason {
 	if e.Lent != "" && e.Lent != b.busyboxDigest() {
 		return Reason{Kind: ReasonBusybox, Text: "the busybox that was lent changed", Changes: []Change{{"busybox", e.Lent, b.busyboxDigest()}}}
 	}
-	if e.DiffID != "" && b.blobOf(e).Digest == "" {
+	if len(e.Blobs) > 0 && b.blobOf(e).Digest == "" {
 		old, now := compressionNames(slices.Sorted(maps.Keys(e.Blobs))), compressionNames([]string{b.blobID(b.Recompress)})
 		return Reason{Kind: ReasonCompression, Text: arrow("compression changed: ", old, now), Changes: []Change{{"compression", old, now}}}
 	}

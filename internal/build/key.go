@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -301,45 +302,81 @@ func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, err
 }
 
 // lookup returns the layer that a step of the key made before, if it is still in the layout; nil where it changed nothing.
-func (b *Builder) lookup(s *plan.Step, key cache.Key) (*builtLayer, bool) {
+func (b *Builder) lookup(n *node, s *plan.Step, key cache.Key) (*builtLayer, bool) {
 	if b.NoCache || s.Hooked() {
 		return nil, false
 	}
-	e, ok := b.find(key)
+	at, ok := b.find(n, key)
 	if !ok {
 		return nil, false
 	}
 	b.last.Set(lastName(s), key)
-	if e.Archive != "" {
-		b.noteArchive(s, e.Archive)
+	if at.entry.Archive != "" {
+		b.noteArchive(s, at.entry.Archive)
 	}
-	if e.DiffID == "" {
+	if at.entry.DiffID == "" {
 		return nil, true
 	}
-	return &builtLayer{Layer: image.Layer{Descriptor: b.blobOf(e), DiffID: e.DiffID, CreatedBy: createdBy(s)}}, true
+	return &builtLayer{
+		Layer: image.Layer{Descriptor: at.desc, DiffID: at.entry.DiffID, CreatedBy: createdBy(s)}, scratch: at.scratch,
+	}, true
 }
 
-// find returns the entry of the key if it can be used, and its layer's blob is there. What Forecast found so, Build does not look
-// for again.
-func (b *Builder) find(key cache.Key) (cache.Entry, bool) {
-	if e, ok := b.found.Load(key.String()); ok {
-		return e.(cache.Entry), true
+// located is an entry of the cache whose layer is in the layout.
+type located struct {
+	entry   cache.Entry
+	desc    v1.Descriptor // zero where the step changed nothing
+	scratch bool          // as in builtLayer
+}
+
+// find returns the entry of the key if it can be used for n. What Forecast found so, Build does not look for again.
+func (b *Builder) find(n *node, key cache.Key) (located, bool) {
+	name := key.String()
+	if !n.needed {
+		name += " for no tag"
+	}
+	if at, ok := b.found.Load(name); ok {
+		return at.(located), true
 	}
 	e, err := b.Cache.Get(key)
 	if err != nil || e.Lent != "" && e.Lent != b.busyboxDigest() {
-		return e, false
+		return located{}, false
 	}
-	if e.DiffID != "" && (b.blobOf(e).Digest == "" || b.Layout == nil || !b.Layout.Has(b.blobOf(e))) {
-		return e, false
+	at, ok := b.locate(n, e)
+	if ok {
+		b.found.Store(name, at)
 	}
-	b.found.Store(key.String(), e)
-	return e, true
+	return at, ok
+}
+
+// locate finds the layer of an entry: as the blob that serves this build, as any that is there where no tag needs it, or as what
+// such a blob can be made of.
+func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
+	at := located{entry: e}
+	if e.DiffID == "" || b.Layout == nil {
+		return at, e.DiffID == ""
+	}
+	ids := []string{b.blobID(b.Recompress)}
+	if !n.needed {
+		ids = append(ids, slices.Sorted(maps.Keys(e.Blobs))...)
+	}
+	for _, id := range ids {
+		if at.desc = descriptor(e.Blobs[id]); at.desc.Digest != "" && b.Layout.Has(at.desc) {
+			return at, true
+		}
+	}
+	at.scratch = e.Tar > 0 && b.Layout.HasScratch(e.DiffID, e.Tar)
+	at.desc = v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: e.DiffID, Size: e.Tar}
+	return at, at.scratch
 }
 
 // blobOf returns the descriptor of the blob that serves this build; zero where the entry has none.
 func (b *Builder) blobOf(e cache.Entry) v1.Descriptor {
-	blob := e.Blobs[b.blobID(b.Recompress)]
-	return v1.Descriptor{MediaType: blob.MediaType, Digest: blob.Digest, Size: blob.Size}
+	return descriptor(e.Blobs[b.blobID(b.Recompress)])
+}
+
+func descriptor(b cache.Blob) v1.Descriptor {
+	return v1.Descriptor{MediaType: b.MediaType, Digest: b.Digest, Size: b.Size}
 }
 
 // remember stores what the step made. How an archive that was taken as it is came to be compressed depends on
@@ -353,11 +390,11 @@ func (s *step) remember(l *builtLayer) error {
 		e.Archive = s.Archive(s.Step, op)
 	}
 	if l != nil {
-		e.DiffID = l.DiffID
-		blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}
-		e.Blobs = map[string]cache.Blob{s.blobID(s.Recompress): blob}
-		if !s.taken {
-			e.Blobs[s.blobID(!s.Recompress)] = blob
+		e.DiffID, e.Blobs = l.DiffID, map[string]cache.Blob{}
+		if l.scratch {
+			e.Tar = l.Descriptor.Size
+		} else {
+			s.addBlob(e, l)
 		}
 	}
 	if err := s.Cache.Put(s.key, e); err != nil {
@@ -366,6 +403,31 @@ func (s *step) remember(l *builtLayer) error {
 	s.last.Set(lastName(s.Step), s.key)
 	return s.keepInputs()
 }
+
+// addBlob notes the blob of a layer in the entry of the step.
+func (s *step) addBlob(e cache.Entry, l *builtLayer) {
+	blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}
+	e.Blobs[s.blobID(s.recompress())] = blob
+	if e.Archive != asIs {
+		e.Blobs[s.blobID(!s.recompress())] = blob
+	}
+}
+
+// rememberBlob notes a blob that a layer got later than its entry.
+func (s *step) rememberBlob(l *builtLayer) error {
+	e, err := s.Cache.Get(s.key)
+	if err != nil || e.DiffID != l.DiffID {
+		return nil // no entry, or one that another step made, for which it is to note that
+	}
+	if e.Blobs == nil {
+		e.Blobs = map[string]cache.Blob{}
+	}
+	s.addBlob(e, l)
+	return s.Cache.Put(s.key, e)
+}
+
+// recompress reports whether an archive that is taken as the layer is compressed anew: where no tag needs it, nobody wishes that.
+func (s *step) recompress() bool { return s.Recompress && s.n.needed }
 
 // asTheyAre begins the names of blobs for which sound archives are not compressed anew.
 const asTheyAre = "archives as they are, else "

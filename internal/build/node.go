@@ -41,6 +41,7 @@ type node struct {
 	archives []Archive
 
 	making  sync.WaitGroup // of blobs
+	needed  bool           // it will have a tag, or one that stands on it will
 	stoodOn bool           // other images of the plan stand on it
 	carries bool           // some of those run something, and need its tree
 
@@ -76,12 +77,14 @@ func newNodes(p *plan.Plan) nodes {
 	}
 	for _, img := range slices.Backward(p.Images) {
 		n := all[img]
+		n.needed = n.needed || !img.Target.BuildOnly
 		n.height += len(img.Steps)
 		for _, d := range n.needs() {
 			d.height = max(d.height, n.height)
 		}
 		if n.onto != nil {
 			n.onto.stoodOn = true
+			n.onto.needed = n.onto.needed || n.needed
 			n.onto.carries = n.onto.carries || n.carries || slices.ContainsFunc(img.Steps, (*plan.Step).Executes)
 		}
 	}
@@ -174,9 +177,12 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	if err := n.layers.wait(ctx); err != nil {
 		return err
 	}
-	img, err := b.Layout.WriteImage(image.Extend(n.base, b.extension(n)))
-	if err != nil {
-		return fmt.Errorf("target %q: %w", n, err)
+	img := image.Extend(n.base, b.extension(n))
+	if n.needed {
+		var err error
+		if img, err = b.Layout.WriteImage(img); err != nil {
+			return fmt.Errorf("target %q: %w", n, err)
+		}
 	}
 	n.img = img
 	added := n.imported
@@ -192,7 +198,7 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	return nil
 }
 
-// size is that of the manifest, the config and all layers.
+// size is that of the manifest and the config, where they were written, and of all layers.
 func size(img image.Image) int64 {
 	total := img.Descriptor.Size + img.Manifest.Config.Size
 	for _, l := range img.Manifest.Layers {

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/image"
 	"genoci/internal/layer"
@@ -18,6 +19,8 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 	switch {
 	case len(changes) == 0:
 		return nil, nil
+	case !s.n.needed:
+		return s.packScratch(ctx, changes)
 	case s.awaited():
 		return s.packAhead(ctx, changes)
 	}
@@ -29,19 +32,56 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 		_ = s.n.below.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
 		return nil, err
 	}
-	s.settle(l, func() (*layout.BlobWriter, string, error) { return blob, s.Compression.MediaType, nil })
+	s.settle(l, func() (v1.Descriptor, error) { return commit(blob, s.Compression.MediaType) })
 	return l, nil
+}
+
+// commit completes a blob.
+func commit(blob *layout.BlobWriter, mediaType string) (v1.Descriptor, error) {
+	desc, err := blob.Commit(mediaType)
+	return desc, errors.Join(err, blob.Close())
+}
+
+// packScratch keeps the tar as it is: no tag needs the layer.
+func (s *step) packScratch(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
+	l := s.newLayer()
+	w, err := s.Layout.NewScratch()
+	if err != nil {
+		return nil, err
+	}
+	z, err := s.plain(w, s.counting("write", contentSize(changes), io.Discard))
+	if err == nil {
+		err = firstError(s.makeTar(ctx, l, z, changes), z.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	l.scratch = true
+	s.settle(l, func() (v1.Descriptor, error) { return w.Commit(l.DiffID) })
+	return l, nil
+}
+
+// plain writes to w without compressing.
+func (s *step) plain(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
+	none, err := layer.CompressionByName("none")
+	if err != nil {
+		return nil, err
+	}
+	return none.NewWriter(w, taps...)
 }
 
 // packAhead does not wait for the compression.
 func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	tar, l := newSpool(s.Cache.Temp), s.newLayer()
-	s.settle(l, func() (*layout.BlobWriter, string, error) {
+	s.settle(l, func() (v1.Descriptor, error) {
 		blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
 			_, err := io.Copy(z, tar) // into the blocks of the compressor
 			return err
 		})
-		return blob, s.Compression.MediaType, errors.Join(err, tar.CloseRead(err))
+		if err := errors.Join(err, tar.CloseRead(err)); err != nil {
+			return v1.Descriptor{}, err
+		}
+		return commit(blob, s.Compression.MediaType)
 	})
 	err := s.makeTar(ctx, l, tar, changes)
 	tar.CloseWrite(err)
@@ -122,34 +162,71 @@ func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest
 	return s.learnKey(ctx, toc)
 }
 
-// settle completes a layer beside what comes next: write makes its blob and says its media type. The blob is made durable and gets
-// its name, the index and the entry of the cache are stored, and l is ready.
-func (s *step) settle(l *builtLayer, write func() (*layout.BlobWriter, string, error)) {
+// settle completes a layer beside what comes next: put puts it into the layout, its index and the entry of the cache are stored, and l is
+// ready.
+func (s *step) settle(l *builtLayer, put func() (v1.Descriptor, error)) {
 	s.n.making.Go(func() {
 		defer close(l.ready)
-		if err := s.store(l, write); err != nil {
+		if err := s.store(l, put); err != nil {
 			l.err = s.stepError(s.n, s.Step, err)
 		}
 	})
 }
 
-func (s *step) store(l *builtLayer, write func() (*layout.BlobWriter, string, error)) error {
-	blob, mediaType, err := write()
-	if err != nil {
+func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err error) {
+	if l.Descriptor, err = put(); err != nil {
 		return err
 	}
-	defer blob.Close()
-	if l.Descriptor, err = blob.Commit(mediaType); err != nil {
-		return err
-	}
-	err = s.images().SaveTOC(l.DiffID, l.toc)
-	if err == nil {
+	if err = s.images().SaveTOC(l.DiffID, l.toc); err == nil {
 		err = s.remember(l)
 	}
 	if err == nil {
 		s.done(false, l.Descriptor.Size)
 	}
 	return err
+}
+
+// press returns the layer with a blob that a tag can name. Where it has none, since no tag needed it, it is compressed beside what
+// comes next.
+func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
+	if l == nil || !l.scratch || !s.n.needed {
+		return l
+	}
+	pressed := &builtLayer{Layer: image.Layer{DiffID: l.DiffID, CreatedBy: l.CreatedBy}, ready: make(chan struct{})}
+	s.n.made = s.n.made.on(pressed)
+	s.n.making.Go(func() {
+		defer close(pressed.ready)
+		var err error
+		pressed.Descriptor, err = s.pressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.pressInto(ctx, l) })
+		if err == nil {
+			err = s.rememberBlob(pressed)
+		}
+		if err != nil {
+			pressed.err = s.stepError(s.n, s.Step, err)
+		}
+	})
+	return pressed
+}
+
+// pressInto makes the blob of a scratch layer.
+func (s *step) pressInto(ctx context.Context, l *builtLayer) (v1.Descriptor, error) {
+	desc, err := l.wait(ctx)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	tar, err := s.images().OpenLayer(desc, nil)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	defer tar.Close()
+	blob, err := s.compress(ctx, desc.Size, func(z io.Writer) error {
+		_, err := io.Copy(z, tar) // to the end, where the digest is checked
+		return err
+	})
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return commit(blob, s.Compression.MediaType)
 }
 
 // awaited reports whether something stands on the step's layer.

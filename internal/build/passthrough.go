@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -35,9 +36,12 @@ func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err err
 		if err := s.identify(ctx, l, in.diffID, in.toc); err != nil {
 			return nil, false, errors.Join(err, in.drop())
 		}
-		s.taken = true
 		s.noteArchive(s.Step, asIs)
-		s.settle(l, func() (*layout.BlobWriter, string, error) { return in.blob, in.mediaType, nil })
+		if l.scratch = in.scratch != nil; l.scratch {
+			s.settle(l, func() (v1.Descriptor, error) { return in.scratch.Commit(l.DiffID) })
+		} else {
+			s.settle(l, func() (v1.Descriptor, error) { return commit(in.blob, in.mediaType) })
+		}
 		if err := in.tree.commit(ctx, stack{l}); err != nil {
 			return nil, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
 		}
@@ -111,8 +115,9 @@ func rewritten(why string) string { return "rewritten: " + why }
 
 // taken is an archive that was taken as a layer.
 type taken struct {
-	blob      *layout.BlobWriter // complete
-	mediaType string
+	blob      *layout.BlobWriter // complete; nil:
+	scratch   *layout.ScratchWriter
+	mediaType string // of blob
 	diffID    digest.Digest
 	toc       *layer.TOC
 	sum       [32]byte // SHA-256 of the archive's bytes
@@ -129,9 +134,6 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 	defer file.Close()
 	c, err := layer.Sniff(bufio.NewReader(io.NewSectionReader(file, 0, f.Size)))
 	if err != nil {
-		return t, err
-	}
-	if t.blob, err = s.Layout.NewBlob(); err != nil {
 		return t, err
 	}
 	if s.keeps(c) {
@@ -156,11 +158,20 @@ func (s *step) reading(ctx context.Context, r io.Reader, file *source.Taking) io
 }
 
 // drop leaves nothing of what was taken.
-func (t *taken) drop() error { return errors.Join(t.tree.drop(), t.blob.Close()) }
+func (t *taken) drop() error {
+	err := t.tree.drop()
+	if t.blob != nil {
+		err = errors.Join(err, t.blob.Close())
+	}
+	if t.scratch != nil {
+		err = errors.Join(err, t.scratch.Close())
+	}
+	return err
+}
 
 // keeps reports whether a layer may stay compressed as an archive is.
 func (s *step) keeps(c layer.Compression) bool {
-	if s.Recompress {
+	if s.recompress() {
 		return c.Name == s.Compression.Name
 	}
 	return c.MediaType != "" && c.Name != "none"
@@ -168,7 +179,10 @@ func (s *step) keeps(c layer.Compression) bool {
 
 // intakeAs stores the compressed bytes, and reads the tar in them. Where the layout's file system can share the archive's blocks,
 // it does, and the blob is what is read: the bytes are not written, and nobody can change them meanwhile.
-func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file *source.Taking) error {
+func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file *source.Taking) (err error) {
+	if t.blob, err = s.Layout.NewBlob(); err != nil {
+		return err
+	}
 	clone, err := t.blob.Clone(file.File)
 	if err != nil {
 		return err
@@ -196,7 +210,7 @@ func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file
 	return err
 }
 
-// intakeAnew stores the tar compressed as new layers are.
+// intakeAnew stores the tar compressed as new layers are; as it is where no tag needs the layer.
 func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in io.Reader) error {
 	sum := sha256.New()
 	read := layer.TeeAhead(in, sum)
@@ -206,7 +220,7 @@ func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in
 		return err
 	}
 	defer tar.Close()
-	z, err := s.Compression.NewWriter(t.blob)
+	z, err := s.tarWriter(t)
 	if err != nil {
 		return err
 	}
@@ -216,6 +230,19 @@ func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in
 		sum.Sum(t.sum[:0])
 	}
 	return firstError(err, z.Close())
+}
+
+func (s *step) tarWriter(t *taken) (z io.WriteCloser, err error) {
+	if s.n.needed {
+		if t.blob, err = s.Layout.NewBlob(); err != nil {
+			return nil, err
+		}
+		return s.Compression.NewWriter(t.blob)
+	}
+	if t.scratch, err = s.Layout.NewScratch(); err != nil {
+		return nil, err
+	}
+	return s.plain(t.scratch)
 }
 
 // readTar reads a tar to its end, and writes it to w. In that one pass it is checked and indexed, and unpacked where a later step needs a tree.

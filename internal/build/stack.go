@@ -17,6 +17,7 @@ import (
 type builtLayer struct {
 	image.Layer               // Descriptor: once ready is closed
 	toc         *layer.TOC    // of a layer that this build made
+	scratch     bool          // no tag needed it: it is in the layout as its tar, and no manifest may name it (layout.Scratch)
 	ready       chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
 	err         error
 

@@ -30,11 +30,11 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	var l *builtLayer
 	hit := false
 	if !st.unread {
-		l, hit = b.lookup(s, st.key)
+		l, hit = b.lookup(n, s, st.key)
 	}
 	if hit {
 		st.done(hit, 0)
-		n.layers = n.layers.on(l)
+		n.layers = n.layers.on(st.press(ctx, l))
 		return nil
 	}
 	n.cached = false
@@ -43,7 +43,7 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	if err != nil {
 		return err
 	}
-	n.layers = n.layers.on(l)
+	n.layers = n.layers.on(st.press(ctx, l))
 	for _, a := range s.Ops {
 		if op, ok := a.Op.(*spec.Expand); ok && !shared {
 			n.archives = append(n.archives, Archive{Op: op.String(), How: st.Archive(s, op)})
@@ -111,7 +111,6 @@ type step struct {
 	started time.Time
 	begun   spec.Op   // the op that was begun last
 	begin   time.Time // of its execution, by the clock of file systems
-	taken   bool      // an archive was taken as the layer
 	lent    string    // SHA-256 of the busybox that was lent
 	ran     *Setting  // of the command that was run last, for the op that was begun last
 	copied  []copied

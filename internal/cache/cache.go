@@ -150,6 +150,8 @@ type Entry struct {
 	DiffID digest.Digest `json:"diffID,omitempty"`
 	// Blobs are the layer's blobs, by the ID of the compression that made them.
 	Blobs map[string]Blob `json:"blobs,omitempty"`
+	// Tar is the size of the layer's tar, where the layout may have that as a scratch layer.
+	Tar int64 `json:"tar,omitempty"`
 	// Lent is the SHA-256 of the busybox that was lent to the step, "" for none.
 	Lent string `json:"lent,omitempty"`
 	// Archive says what became of an archive that might have been the layer as it is; "" for other steps.
@@ -183,8 +185,7 @@ func (c *Cache) Get(k Key) (Entry, error) {
 	return r.Entry, nil
 }
 
-// Put stores the entry of the key. Blobs of other compressions that an earlier entry of the same
-// result holds stay.
+// Put stores the entry of the key. What an earlier entry of the same result says of other blobs, and of the tar, stays.
 func (c *Cache) Put(k Key, e Entry) error {
 	if old, err := c.Get(k); err == nil && old.DiffID == e.DiffID && old.Lent == e.Lent {
 		for id, b := range old.Blobs {
@@ -192,6 +193,7 @@ func (c *Cache) Put(k Key, e Entry) error {
 				e.Blobs[id] = b
 			}
 		}
+		e.Tar = max(e.Tar, old.Tar)
 	}
 	b, err := json.Marshal(record{Inputs: k.node, Entry: e})
 	if err != nil {

@@ -35,6 +35,9 @@ func (s Store) OpenLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader) (io
 		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
 	}
 	f, err := s.Layout.Blob(desc.Digest)
+	if errors.Is(err, layout.ErrNotExist) && c.Name == "none" {
+		f, err = s.Layout.Scratch(desc.Digest)
+	}
 	if err != nil {
 		return nil, err
 	}
