@@ -23,18 +23,21 @@ of targets with build_only that no tag needs. It refuses to run while builds use
 				return err
 			}
 			defer l.Close()
-			res, err := l.GC(cmd.Context(), dryRun)
-			out, verb := cmd.OutOrStdout(), "removed"
-			if dryRun {
-				verb = "would remove"
-				for _, b := range res.Blobs {
-					fmt.Fprintf(out, "%s  %s\n", b.Digest, size(b.Size))
-				}
-			}
+			c, err := l.Collect(cmd.Context(), nil)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%s %s and %s, %s\n", verb, plural(len(res.Blobs), "blob"), plural(res.Temps, "temporary file"), size(res.Bytes))
+			defer c.Close()
+			out, verb := cmd.OutOrStdout(), "removed"
+			if dryRun {
+				verb = "would remove"
+				for _, b := range c.Blobs {
+					fmt.Fprintf(out, "%s  %s\n", b.Digest, size(b.Size))
+				}
+			} else if err := c.Remove(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s %s and %s, %s\n", verb, plural(len(c.Blobs), "blob"), plural(len(c.Temps), "temporary file"), size(c.Bytes()))
 			return nil
 		},
 	}

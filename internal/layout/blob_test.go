@@ -162,7 +162,7 @@ func TestDroppedBlobLeavesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	noTemps(t, l)
-	for desc := range l.blobs() {
+	for desc := range l.Blobs() {
 		t.Errorf("blob %v", desc)
 	}
 }
@@ -197,7 +197,7 @@ func TestBlobErrors(t *testing.T) {
 func TestSymlinkedBlob(t *testing.T) {
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
 	store := t.TempDir()
-	for desc, err := range l.blobs() {
+	for desc, err := range l.Blobs() {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -174,7 +174,7 @@ func checkKilled(t *testing.T, dir string, before ...string) {
 			t.Error(err)
 		}
 	}
-	if _, err := l.GC(t.Context(), false); err != nil {
+	if _, err := collect(t.Context(), l, false); err != nil {
 		t.Error(err)
 	}
 	noTemps(t, l)

@@ -6,112 +6,167 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/image"
 )
 
-// GCResult is what GC removed, or would remove.
-type GCResult struct {
-	Blobs []v1.Descriptor // digest and size of removed blobs
-	Temps int             // temporary files of killed builds
-	Bytes int64           // of both
+// Collection is a garbage collection that was begun: it is known what goes, and until Close nobody uses the layout or changes its tags.
+type Collection struct {
+	Tags  []Tag           // that go
+	Blobs []v1.Descriptor // digest and size of those that nothing reaches then
+	Temps []Temp          // that killed builds left
+
+	l     *Layout
+	locks []*os.File
 }
 
-// GC removes blobs that nothing in index.json reaches, named there or not (through nested indexes, manifests and subjects too), and
-// temporary files that no live process holds. A missing manifest reaches nothing; where index.json reaches one that
-// cannot be read, nothing is removed, and the error names it. The error wraps ErrInUse while anyone holds Use, this
-// Layout included. With dryRun nothing is removed.
-func (l *Layout) GC(ctx context.Context, dryRun bool) (GCResult, error) {
-	result, err := l.collect(ctx, dryRun)
-	if err != nil {
-		return result, fmt.Errorf("gc %s: %w", l.dir, err)
+// Temp is a temporary file that no live process holds.
+type Temp struct {
+	Path string
+	Size int64
+}
+
+// Choice says what a collection takes beside what nothing reaches, and what it leaves although nothing does.
+type Choice struct {
+	Drop []string        // tags that go
+	Keep []digest.Digest // manifests and indexes that stay, with all that they reach
+}
+
+// Collect finds the blobs that nothing in index.json reaches, named there or not (through nested indexes, manifests and
+// subjects too), and temporary files that no live process holds. choose, which may be nil, is asked when nobody can change anything any more.
+// Nothing is removed before Remove. A missing manifest reaches nothing; where index.json reaches one that cannot be
+// read, the error names it. The error wraps ErrInUse while anyone holds Use, this Layout included.
+func (l *Layout) Collect(ctx context.Context, choose func([]Tag) (Choice, error)) (*Collection, error) {
+	c := &Collection{l: l}
+	err := c.lock(ctx)
+	if err == nil {
+		err = c.find(ctx, choose)
 	}
-	return result, nil
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("gc %s: %w", l.dir, err)
+	}
+	return c, nil
 }
 
-func (l *Layout) collect(ctx context.Context, dryRun bool) (GCResult, error) {
-	var result GCResult
-	blobs, err := l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
+func (c *Collection) lock(ctx context.Context) error {
+	blobs, err := c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return result, ErrInUse
+		return ErrInUse
 	}
 	if err != nil {
-		return result, err
+		return err
 	}
-	defer unlock(blobs)
-	index, err := lock(ctx, l.dir, unix.LOCK_EX)
+	c.locks = append(c.locks, blobs)
+	index, err := lock(ctx, c.l.dir, unix.LOCK_EX)
 	if err != nil {
-		return result, err
+		return err
 	}
-	defer unlock(index)
-
-	reached, err := l.reached(ctx)
-	if err != nil {
-		return result, err
-	}
-	remove := os.Remove
-	if dryRun {
-		remove = func(string) error { return nil }
-	}
-	if err := l.removeTemps(&result, remove); err != nil {
-		return result, err
-	}
-	return result, l.removeBlobs(ctx, &result, reached, remove)
+	c.locks = append(c.locks, index)
+	return nil
 }
 
-// reached returns the digests of all blobs that index.json reaches.
-func (l *Layout) reached(ctx context.Context) (map[digest.Digest]bool, error) {
-	x, err := l.readIndex()
-	if err != nil {
-		return nil, err
+// Close ends the collection. Further calls do nothing.
+func (c *Collection) Close() {
+	for _, f := range c.locks {
+		unlock(f)
 	}
-	reached := map[digest.Digest]bool{}
-	var unreadable error
-	w := walker{l: l, seen: map[claim]bool{}, visit: func(desc v1.Descriptor, _ []byte, err error) {
-		reached[desc.Digest] = true
-		if err != nil && !errors.Is(err, ErrNotExist) {
-			unreadable = errors.Join(unreadable, err)
+	c.locks = nil
+}
+
+// Bytes returns the size of all files that go.
+func (c *Collection) Bytes() (n int64) {
+	for _, b := range c.Blobs {
+		n += b.Size
+	}
+	for _, t := range c.Temps {
+		n += t.Size
+	}
+	return n
+}
+
+func (c *Collection) find(ctx context.Context, choose func([]Tag) (Choice, error)) error {
+	x, err := c.l.readIndex()
+	if err != nil {
+		return err
+	}
+	var choice Choice
+	if choose != nil {
+		if choice, err = choose(x.Tags()); err != nil {
+			return err
 		}
-	}}
+	}
+	roots, err := c.l.describe(choice.Keep)
+	if err != nil {
+		return err
+	}
 	for _, e := range x.entries {
-		if err := w.walk(ctx, e.desc); err != nil {
-			return nil, err
+		if name := e.name(); name != "" && slices.Contains(choice.Drop, name) {
+			c.Tags = append(c.Tags, Tag{name, e.desc})
+		} else {
+			roots = append(roots, e.desc)
 		}
 	}
-	return reached, unreadable
-}
-
-// removeBlobs removes the blobs that are not reached.
-func (l *Layout) removeBlobs(ctx context.Context, result *GCResult, reached map[digest.Digest]bool, remove func(string) error) error {
-	for desc, err := range l.blobs() {
+	r := newReach(c.l)
+	reached := map[digest.Digest]bool{}
+	for _, desc := range roots {
+		blobs, _, err := r.from(ctx, desc)
+		if err != nil {
+			return err
+		}
+		for _, b := range blobs {
+			reached[b.Digest] = true
+		}
+	}
+	for desc, err := range c.l.Blobs() {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return err
 		}
-		if reached[desc.Digest] {
-			continue
+		if !reached[desc.Digest] {
+			c.Blobs = append(c.Blobs, desc)
 		}
-		path, err := l.blobPath(desc.Digest)
-		if err != nil {
-			return err
-		}
-		if err := remove(path); err != nil {
-			return err
-		}
-		result.Blobs = append(result.Blobs, desc)
-		result.Bytes += desc.Size
 	}
-	return nil
+	return c.findTemps()
 }
 
-// removeTemps removes the temporary files whose lock is free. Those of index.json are written under the lock that GC holds.
-func (l *Layout) removeTemps(result *GCResult, remove func(string) error) error {
-	for _, dir := range []string{l.dir, l.path(v1.ImageBlobsDir)} {
+// describe returns the descriptors of manifests and indexes that are there.
+func (l *Layout) describe(digests []digest.Digest) ([]v1.Descriptor, error) {
+	var all []v1.Descriptor
+	for _, d := range digests {
+		path, err := l.blobPath(d)
+		if err != nil {
+			return nil, err
+		}
+		st, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		desc := v1.Descriptor{Digest: d, Size: st.Size()}
+		data, err := l.read(desc)
+		if err != nil {
+			return nil, err
+		}
+		desc.MediaType = image.MediaType(data)
+		all = append(all, desc)
+	}
+	return all, nil
+}
+
+// findTemps finds the temporary files whose lock is free. Those of index.json are written under the lock that c has.
+func (c *Collection) findTemps() error {
+	for _, dir := range []string{c.l.dir, c.l.path(v1.ImageBlobsDir)} {
 		files, err := os.ReadDir(dir)
 		if err != nil {
 			return err
@@ -120,32 +175,80 @@ func (l *Layout) removeTemps(result *GCResult, remove func(string) error) error 
 			if !strings.HasPrefix(file.Name(), tempPrefix) || !file.Type().IsRegular() {
 				continue
 			}
-			if err := removeTemp(filepath.Join(dir, file.Name()), result, remove); err != nil {
+			path := filepath.Join(dir, file.Name())
+			f, err := lockTemp(path)
+			if f == nil {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			st, err := f.Stat()
+			unlock(f)
+			if err != nil {
 				return err
 			}
+			c.Temps = append(c.Temps, Temp{path, st.Size()})
 		}
 	}
 	return nil
 }
 
-// removeTemp removes a temporary file unless it is locked.
-func removeTemp(path string, result *GCResult, remove func(string) error) error {
+// lockTemp locks a temporary file; nil where a process holds it, or where it is gone.
+func lockTemp(path string) (*os.File, error) {
 	f, err := lock(context.Background(), path, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
-	if err != nil {
-		return err
+	return f, err
+}
+
+// Remove removes what was found: the tags first, in one step, so that whatever ends the process, no tag stands for an image of which a part
+// is missing.
+func (c *Collection) Remove(ctx context.Context) error {
+	if err := c.remove(ctx); err != nil {
+		return fmt.Errorf("gc %s: %w", c.l.dir, err)
 	}
-	defer unlock(f)
-	st, err := f.Stat()
-	if err != nil {
-		return err
+	return nil
+}
+
+func (c *Collection) remove(ctx context.Context) error {
+	if len(c.Tags) > 0 {
+		err := c.l.update(func(x *Index) error {
+			for _, t := range c.Tags {
+				x.Remove(t.Name)
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
 	}
-	if err := remove(path); err != nil {
-		return err
+	for _, t := range c.Temps {
+		f, err := lockTemp(t.Path)
+		if f == nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		err = os.Remove(t.Path)
+		unlock(f)
+		if err != nil {
+			return err
+		}
 	}
-	result.Temps++
-	result.Bytes += st.Size()
+	for _, b := range c.Blobs {
+		path, err := c.l.blobPath(b.Digest)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,7 +22,7 @@ func TestGC(t *testing.T) {
 	if err := os.WriteFile(foreign, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	would, err := l.GC(ctx, true)
+	would, err := collect(ctx, l, true)
 	if err != nil || len(would.Blobs) != 3 { // layer, config, manifest
 		t.Fatalf("%v, %v", would, err)
 	}
@@ -32,8 +33,8 @@ func TestGC(t *testing.T) {
 			t.Errorf("a dry run removed %v", blob)
 		}
 	}
-	did, err := l.GC(ctx, false)
-	if err != nil || len(did.Blobs) != 3 || did.Bytes != size || would.Bytes != size {
+	did, err := collect(ctx, l, false)
+	if err != nil || len(did.Blobs) != 3 || did.Bytes() != size || would.Bytes() != size {
 		t.Errorf("%v, %v; the dry run said %v", did, err, would)
 	}
 	for _, blob := range did.Blobs {
@@ -42,7 +43,7 @@ func TestGC(t *testing.T) {
 		}
 	}
 	sound(t, l, "kept")
-	if again, err := l.GC(ctx, false); err != nil || len(again.Blobs) != 0 {
+	if again, err := collect(ctx, l, false); err != nil || len(again.Blobs) != 0 {
 		t.Errorf("a second run: %v, %v", again, err)
 	}
 	if _, err := os.Stat(foreign); err != nil {
@@ -63,8 +64,8 @@ func TestGCOfTemporaryFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := l.GC(t.Context(), false)
-	if err != nil || got.Temps != 2 || got.Bytes != 18 {
+	got, err := collect(t.Context(), l, false)
+	if err != nil || len(got.Temps) != 2 || got.Bytes() != 18 {
 		t.Errorf("%+v, %v, want 2 of 18 bytes", got, err)
 	}
 	for _, name := range dead {
@@ -105,13 +106,109 @@ func TestGCRemovesNothingOnError(t *testing.T) {
 			if err := spoil(l); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := l.GC(t.Context(), false); err == nil || len(got.Blobs) > 0 || got.Temps > 0 {
+			if got, err := collect(t.Context(), l, false); err == nil || len(got.Blobs) > 0 || len(got.Temps) > 0 {
 				t.Errorf("%v, %v", got, err)
 			}
 			if !l.Has(garbage) {
 				t.Error("a blob was removed")
 			}
 		})
+	}
+}
+
+// Tags that are dropped go before anything else, and with them what only they reached.
+func TestCollectDropsTags(t *testing.T) {
+	ctx := t.Context()
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "kept", "old", "older", "used")
+	used, err := l.Image("used", linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Collect(ctx, func(tags []Tag) (Choice, error) {
+		if len(tags) != 4 {
+			t.Errorf("tags %v", tags)
+		}
+		keep := []digest.Digest{used.Descriptor.Digest, digest.FromString("gone")}
+		return Choice{Drop: []string{"old", "older", "used"}, Keep: keep}, nil
+	})
+	if err != nil || len(c.Tags) != 3 || len(c.Blobs) != 6 {
+		t.Fatalf("%+v, %v, want 3 tags and 6 blobs", c, err)
+	}
+	defer c.Close()
+	if tags, err := l.Tags(); err != nil || len(tags) != 4 {
+		t.Errorf("before Remove: %v, %v", tags, err)
+	}
+	if err := c.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	sound(t, l, "kept")
+	if _, err := l.Image(used.Descriptor.Digest.String(), linux); err != nil {
+		t.Errorf("what is to be kept: %v", err)
+	}
+	if again, err := collect(ctx, l, true); err != nil || len(again.Blobs) != 3 {
+		t.Errorf("left: %v, %v", again.Blobs, err)
+	}
+}
+
+// While a collection is under way nobody comes to use the layout or changes tags.
+func TestCollectExcludes(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+	c, err := l.Collect(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := l.Use(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Use: %v", err)
+	}
+	if err := l.Update(ctx, func(*Index) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Update: %v", err)
+	}
+	c.Close()
+	if err := l.Use(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHoldings(t *testing.T) {
+	ctx := t.Context()
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "a", "b")
+	if _, err := writeBlob(l, "", []byte("garbage")); err != nil {
+		t.Fatal(err)
+	}
+	img, err := l.Image("b", linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Update(ctx, func(x *Index) error { x.Set("also-b", img.Descriptor); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	all, err := l.Holdings(ctx)
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for i, tag := range []string{"a", "b", "also-b"} {
+		h := all[i]
+		if h.Tag != tag || len(h.Blobs) != 3 || len(h.Stacks) != 1 || len(h.Stacks[0]) != 1 {
+			t.Errorf("%+v", h)
+		}
+	}
+	b := all[1]
+	if b.Stacks[0][0] != img.Config.RootFS.DiffIDs[0] || b.Blobs[0].Digest != img.Descriptor.Digest || b.Blobs[0].Size != img.Descriptor.Size {
+		t.Errorf("%+v is not what the image holds: %+v", b, img)
+	}
+
+	path, err := l.blobPath(img.Descriptor.Digest)
+	if err == nil {
+		err = os.Truncate(path, 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := l.Holdings(ctx); err == nil || len(all) != 3 || len(all[0].Blobs) != 3 {
+		t.Errorf("a manifest that cannot be read: %v, %v", all, err)
 	}
 }
 
@@ -133,7 +230,7 @@ func TestGCFollowsAllClaims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := l.GC(ctx, false); err != nil || len(got.Blobs) > 0 {
+	if got, err := collect(ctx, l, false); err != nil || len(got.Blobs) > 0 {
 		t.Errorf("%v, %v", got, err)
 	}
 }
@@ -146,7 +243,7 @@ func TestGCEndsWithContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.GC(ctx, false); !errors.Is(err, context.Canceled) || !l.Has(garbage) {
+	if _, err := collect(ctx, l, false); !errors.Is(err, context.Canceled) || !l.Has(garbage) {
 		t.Errorf("error %v", err)
 	}
 }

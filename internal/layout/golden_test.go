@@ -284,8 +284,8 @@ func report(t *testing.T, l *Layout) string {
 	for _, line := range problems(t, l) {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	collected, err := l.GC(t.Context(), false)
-	fmt.Fprintf(&b, "gc: %s\n", outcome(fmt.Sprintf("%d bytes", collected.Bytes), err))
+	collected, err := collect(t.Context(), l, false)
+	fmt.Fprintf(&b, "gc: %s\n", outcome(fmt.Sprintf("%d bytes", collected.Bytes()), err))
 	for _, blob := range collected.Blobs {
 		fmt.Fprintf(&b, "  %s %d\n", blob.Digest, blob.Size)
 	}

@@ -215,3 +215,16 @@ func sound(t testing.TB, l *Layout, tags ...string) {
 		}
 	}
 }
+
+// collect collects the garbage of l, or with dry only says what it is.
+func collect(ctx context.Context, l *Layout, dry bool) (*Collection, error) {
+	c, err := l.Collect(ctx, nil)
+	if err != nil {
+		return &Collection{}, err
+	}
+	defer c.Close()
+	if dry {
+		return c, nil
+	}
+	return c, c.Remove(ctx)
+}

@@ -69,7 +69,7 @@ const minDigits = 6
 // resolveDigest finds the one blob whose digest begins with prefix. Of its descriptor, the media type is left out.
 func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
 	var found []v1.Descriptor
-	for desc, err := range l.blobs() {
+	for desc, err := range l.Blobs() {
 		if err != nil {
 			return v1.Descriptor{}, err
 		}

@@ -43,6 +43,11 @@ func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
 		return err
 	}
 	defer unlock(f)
+	return l.update(edit)
+}
+
+// update is Update for whoever has the lock.
+func (l *Layout) update(edit func(*Index) error) error {
 	x, err := l.readIndex()
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@
 // Locks are flock(2) locks on folders, so that no lock file appears in a layout:
 //
 //   - the layout's folder, exclusively and briefly, while it is made or index.json is replaced;
-//   - the folder blobs, shared by all that [Layout.Use] it, exclusively by [Layout.GC].
+//   - the folder blobs, shared by all that [Layout.Use] it, exclusively by [Layout.Collect].
 //
 // On network file systems they hold among the processes of one machine. Other tools know nothing of them: while they write to a
 // layout, do not collect its garbage.
@@ -34,7 +34,7 @@ import (
 var (
 	// ErrNotExist is wrapped where a layout, tag or blob is not there.
 	ErrNotExist = errors.New("does not exist")
-	// ErrInUse is wrapped by GC while builds use the layout.
+	// ErrInUse is wrapped by Collect while builds use the layout.
 	ErrInUse = errors.New("in use")
 )
 

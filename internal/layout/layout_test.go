@@ -88,7 +88,7 @@ func TestModesDoNotDependOnUmask(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077))
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
 	files := []string{"oci-layout", "index.json"}
-	for desc, err := range l.blobs() {
+	for desc, err := range l.Blobs() {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestUseHoldsOffGC(t *testing.T) {
 		}
 	}
 	for _, gc := range []*Layout{l, other} {
-		if _, err := gc.GC(ctx, false); !errors.Is(err, ErrInUse) {
+		if _, err := collect(ctx, gc, false); !errors.Is(err, ErrInUse) {
 			t.Errorf("GC of a layout in use: error %v", err)
 		}
 	}
@@ -134,7 +134,7 @@ func TestUseHoldsOffGC(t *testing.T) {
 	if err := l.Use(ctx); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Use after Close: error %v", err)
 	}
-	if got, err := l.GC(ctx, false); err != nil || len(got.Blobs) != 1 {
+	if got, err := collect(ctx, l, false); err != nil || len(got.Blobs) != 1 {
 		t.Errorf("GC after Close: %v, %v", got, err)
 	}
 }

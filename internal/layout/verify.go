@@ -181,7 +181,7 @@ func (v *verifier) verifyBlobs(ctx context.Context) (int, int64, error) {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for desc, err := range v.l.blobs() {
+	for desc, err := range v.l.Blobs() {
 		if err != nil {
 			g.Go(func() error { return err })
 			break

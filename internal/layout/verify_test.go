@@ -18,7 +18,7 @@ import (
 func TestVerifyCounts(t *testing.T) {
 	l := open(t, "two-tags")
 	var size int64
-	for desc, err := range l.blobs() {
+	for desc, err := range l.Blobs() {
 		if err != nil {
 			t.Fatal(err)
 		}

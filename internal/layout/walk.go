@@ -19,8 +19,8 @@ func algorithms() []digest.Algorithm {
 	return []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512}
 }
 
-// blobs yields digest and size of all blobs that are there, sorted. Files with other names are left alone.
-func (l *Layout) blobs() iter.Seq2[v1.Descriptor, error] {
+// Blobs yields digest and size of all blobs that are there, sorted. Files with other names are left alone.
+func (l *Layout) Blobs() iter.Seq2[v1.Descriptor, error] {
 	return func(yield func(v1.Descriptor, error) bool) {
 		for _, algorithm := range algorithms() {
 			files, err := os.ReadDir(l.path(v1.ImageBlobsDir, algorithm.String()))
