@@ -68,6 +68,12 @@ type Driver interface {
 
 	// Hide ends what Show began. The error is EBUSY where a file below is open, or a process stands there.
 	Hide(ctx context.Context, name string) error
+
+	// Space says what each tree takes on disk.
+	Space(ctx context.Context) (Space, error)
+
+	// Discard removes the driver's folder if no tree is in it any more. The driver is of no use after that, nor is any other of the folder.
+	Discard() error
 }
 
 // Tree is a root filesystem in a folder.

@@ -440,6 +440,9 @@ func (p *Part) make(parent string) (err error) {
 		if p.lowers, err = p.store.stack(parent); err != nil {
 			return err
 		}
+		if link, err := p.store.link(parent); err == nil {
+			touch(link)
+		}
 	}
 	if err := p.store.note(p.id); err != nil {
 		return err

@@ -103,6 +103,8 @@ func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string
 		{"KeepTouched", testKeepTouched},
 		{"KeepKill", testKeepKill},
 		{"Show", testShow},
+		{"Space", testSpace},
+		{"Discard", testDiscard},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, dir: filepath.Join(tempDir(t), name), open: open}

@@ -1,0 +1,248 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Space is what the trees of a driver take on disk. A tree is made of parts, and may have them in common with others: what goes with a tree is
+// what no other is made of.
+type Space struct {
+	Trees []TreeSpace
+	Parts map[string]int64 // bytes of each part
+	Rest  int64            // bytes of the driver's own records
+}
+
+// TreeSpace is a snapshot, a kept tree, or one that a process has open.
+type TreeSpace struct {
+	Name  string // "" for one that is open, and neither a snapshot nor kept
+	Kept  bool
+	Parts []string  // its own first
+	Used  time.Time // when it was last made, kept, or a parent
+}
+
+// Space says what the trees take on disk, as DiskUsage counts: of files that share blocks with others (reflinks), all blocks.
+func (s *Store) Space(ctx context.Context) (Space, error) { return s.SpaceBy(ctx, DiskUsage) }
+
+// SpaceBy is Space for a driver whose parts are measured in another way.
+func (s *Store) SpaceBy(ctx context.Context, measure func(ctx context.Context, part string) (int64, error)) (Space, error) {
+	space := Space{Parts: map[string]int64{}}
+	unlock, err := s.lock()
+	if err != nil {
+		return space, err
+	}
+	err = s.listTrees(&space)
+	unlock()
+	if err == nil {
+		err = s.measureParts(ctx, &space, measure)
+	}
+	if err != nil {
+		return space, err
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return space, err
+	}
+	for _, dir := range []string{s.dir, s.parts()} {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil {
+			return space, wrapPath("lstat", dir, err)
+		}
+		space.Rest += st.Blocks * 512
+	}
+	for _, e := range entries {
+		if e.Name() == filepath.Base(s.parts()) {
+			continue
+		}
+		n, err := DiskUsage(ctx, filepath.Join(s.dir, e.Name()))
+		if err != nil {
+			return space, err
+		}
+		space.Rest += n
+	}
+	return space, nil
+}
+
+// listTrees finds all trees, and all parts. The store's lock is held.
+func (s *Store) listTrees(space *Space) error {
+	named := map[string]bool{}
+	for dir, kept := range map[string]bool{s.snapshots(): false, s.kept(): true} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			ids, err := s.stackBehind(filepath.Join(dir, e.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // a name whose parts are lost
+			}
+			if err != nil {
+				return err
+			}
+			named[ids[0]] = true
+			t := TreeSpace{Name: unescape(e.Name()), Kept: kept, Parts: ids}
+			if fi, err := e.Info(); err == nil {
+				t.Used = fi.ModTime()
+			}
+			space.Trees = append(space.Trees, t)
+		}
+	}
+	parts, err := os.ReadDir(s.parts())
+	if err != nil {
+		return err
+	}
+	for _, e := range parts {
+		space.Parts[e.Name()] = 0
+		if named[e.Name()] {
+			continue
+		}
+		p := &Part{store: s, id: e.Name()}
+		free, err := p.tryHold()
+		p.release()
+		if err != nil {
+			return err
+		}
+		if free { // a part that others stand on, or one that nobody needs
+			continue
+		}
+		ids, err := s.stackOf(p.id)
+		if err != nil {
+			return err
+		}
+		space.Trees = append(space.Trees, TreeSpace{Parts: ids, Used: time.Now()})
+	}
+	return nil
+}
+
+// measureParts measures all parts, several at once. One that goes meanwhile is empty.
+func (s *Store) measureParts(ctx context.Context, space *Space, measure func(context.Context, string) (int64, error)) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	tokens := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	for id := range space.Parts {
+		tokens <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tokens }()
+			n, err := measure(ctx, filepath.Join(s.parts(), id))
+			mu.Lock()
+			defer mu.Unlock()
+			space.Parts[id] = n
+			failed = errors.Join(failed, err)
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// Discard implements Driver.
+func (s *Store) Discard() error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, dir := range []string{s.parts(), s.snapshots(), s.kept()} {
+		if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	records := []string{"open", "snapshots", "kept", "parts", "probed", "boot", "boot.new", "settled", "format.new", "format", "lock"}
+	for _, name := range records {
+		if err := RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			return err
+		}
+	}
+	err = os.Remove(s.dir)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) { // somebody else's files, or a mount point
+		return nil
+	}
+	return err
+}
+
+// touch notes that a snapshot is used. Its time is of use for what to remove first, and for nothing else.
+func touch(link string) {
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
+	_ = unix.UtimesNanoAt(unix.AT_FDCWD, link, now, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// DiskUsage returns how many bytes of disk are taken by what is at path and below, folders included, as du(1) counts: a file with several names
+// once, nothing that is mounted there, and what lies deeper than some hundred folders not at all. What is not there takes none.
+func DiskUsage(ctx context.Context, path string) (int64, error) {
+	u := usage{ctx: ctx, seen: map[uint64]bool{}}
+	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, wrapPath("open", filepath.Dir(path), err)
+	}
+	defer unix.Close(parent)
+	if err := u.add(parent, filepath.Base(path), 0); err != nil {
+		return 0, wrapPath("measure", path, err)
+	}
+	return u.bytes, nil
+}
+
+// usage adds up blocks.
+type usage struct {
+	ctx   context.Context
+	bytes int64
+	seen  map[uint64]bool // inodes of files with several names
+}
+
+// add counts name in the folder parent.
+func (u *usage) add(parent int, name string, depth int) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if st.Nlink > 1 {
+			if u.seen[st.Ino] {
+				return nil
+			}
+			u.seen[st.Ino] = true
+		}
+		u.bytes += st.Blocks * 512
+		return nil
+	}
+	if err := u.ctx.Err(); err != nil || depth == 2*maxDepth {
+		return err
+	}
+	fd, err := unix.Openat2(parent, name, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	u.bytes += st.Blocks * 512
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := u.add(int(dir.Fd()), name, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
