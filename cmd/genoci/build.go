@@ -113,6 +113,11 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 	}
 	b.Report, b.Driver = report, f.storage.opener(report)
 	b.Jobs, b.KeepGoing, b.Why = int(f.jobs), f.keepGoing, f.why
+	release, err := b.Cache.Use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if b.Layout != nil {
 		// From before the first look, so that what is found stays.
 		if err := b.Layout.Use(ctx); err != nil {

@@ -246,6 +246,13 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err := b.Layout.Use(ctx); err != nil {
 		return nil, err
 	}
+	dir, err := filepath.Abs(b.Layout.Dir())
+	if err == nil {
+		err = b.Cache.AddLayout(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
 	begin := time.Now()
 	b.report(Event{Kind: BuildStarted, Total: int64(len(p.Images))})
 	b.src.Report = func(url string, done, total int64) {
@@ -253,7 +260,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	}
 
 	nodes := newNodes(p)
-	err := b.buildAll(ctx, p, nodes)
+	err = b.buildAll(ctx, p, nodes)
 	if saveErr := errors.Join(b.src.Stats.Save(), b.saveLast(p)); saveErr != nil {
 		b.report(Event{Kind: Warning, Text: saveErr.Error()})
 	}

@@ -6,10 +6,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -385,12 +387,13 @@ func (s *step) remember(l *builtLayer) error {
 	if s.Hooked() {
 		return nil
 	}
-	e := cache.Entry{Lent: s.lent}
+	e := cache.Entry{Lent: s.lent, Seconds: math.Round(time.Since(s.started).Seconds()*1000) / 1000}
 	if op, ok := passable(s.Step); ok {
 		e.Archive = s.Archive(s.Step, op)
 	}
 	if l != nil {
-		e.DiffID, e.Blobs = l.DiffID, map[string]cache.Blob{}
+		e.DiffID, e.Chain = l.DiffID, image.ChainID(s.parent, l.DiffID)
+		e.Blobs = map[string]cache.Blob{}
 		if l.scratch {
 			e.Tar = l.Descriptor.Size
 		} else {

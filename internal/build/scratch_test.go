@@ -85,8 +85,10 @@ func TestScratchLayers(t *testing.T) {
 	compressed = w.counting()
 	w.build(use)
 	w.reopen()
-	if got := check(w.layout.GC(t.Context(), false))(t); got.Temps != 2 || len(w.scratch()) != 0 {
-		t.Errorf("gc: %+v, left %v", got, w.scratch())
+	got := check(w.layout.Collect(t.Context(), nil))(t)
+	err := got.Remove(t.Context())
+	if got.Close(); err != nil || len(got.Temps) != 2 || len(w.scratch()) != 0 {
+		t.Errorf("gc: %+v, %v, left %v", got, err, w.scratch())
 	}
 	step("after gc", use, "tool#1 compose, tool#2 compose, use cached", 0)
 

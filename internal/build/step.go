@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
@@ -19,7 +20,7 @@ import (
 
 // buildStep adds the layer of a step to the node: the known one, or one that it makes.
 func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
-	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now()}
+	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now(), parent: n.stack().chainID()}
 	var err error
 	if st.ins, err = b.resolve(ctx, n, s); err != nil {
 		return err
@@ -107,7 +108,8 @@ type step struct {
 	n       *node
 	ins     []*input
 	key     cache.Key
-	unread  bool // key is that of a step with inputs that are not read yet
+	parent  digest.Digest // chain ID of the tree that it begins with
+	unread  bool          // key is that of a step with inputs that are not read yet
 	started time.Time
 	begun   spec.Op   // the op that was begun last
 	begin   time.Time // of its execution, by the clock of file systems

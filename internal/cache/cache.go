@@ -19,12 +19,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMiss is returned by Get where no result of a key is known.
-var ErrMiss = errors.New("not in the cache")
+var (
+	// ErrMiss is returned by Get where no result of a key is known.
+	ErrMiss = errors.New("not in the cache")
+	// ErrInUse is wrapped by Exclude while builds use the cache.
+	ErrInUse = errors.New("in use")
+)
 
 // Cache is a folder of genoci's own state: results of steps, TOCs, digests of input files, downloads
-// and the drivers' snapshots, each in a folder below.
+// and the drivers' snapshots, each in a folder below. flock(2) of the folder itself is held, shared, by all that Use it, and
+// exclusively by who removes things that they may need.
 type Cache struct{ dir string }
+
+// The folders for the kinds of content.
+const (
+	StepsDir   = "steps"   // entries, by their keys
+	TOCDir     = "toc"     // indexes of layers, by their DiffIDs
+	InputsDir  = "inputs"  // digests of input files, and downloads
+	LayoutsDir = "layouts" // which layouts were built into
+	LastDir    = "last"    // under which keys the steps of a spec were built last
+	NodesDir   = "nodes"   // what those keys were made of
+	TempsDir   = "tmp"
+)
 
 // Open opens the cache in the folder dir, making it where it is missing.
 func Open(dir string) (*Cache, error) {
@@ -37,6 +53,9 @@ func Open(dir string) (*Cache, error) {
 	}
 	return &Cache{dir: dir}, nil
 }
+
+// Root returns the absolute path of the cache's folder.
+func (c *Cache) Root() string { return c.dir }
 
 // Dir returns the folder for one kind of content ("toc", "overlay", "tmp"), making it where it is
 // missing.
@@ -51,7 +70,7 @@ func (c *Cache) Dir(kind string) (string, error) {
 // Temp returns a nameless temporary file in the cache's file system: nothing is left of it, however
 // the process ends.
 func (c *Cache) Temp() (*os.File, error) {
-	dir, err := c.Dir("tmp")
+	dir, err := c.Dir(TempsDir)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +88,7 @@ func (c *Cache) Temp() (*os.File, error) {
 // TempDir makes a folder for temporary files, and returns how to remove it. Folders whose process was
 // killed are removed by a later call: each is held by a lock (flock(2)) that ends with its process.
 func (c *Cache) TempDir() (dir string, remove func() error, err error) {
-	tmp, err := c.Dir("tmp")
+	tmp, err := c.Dir(TempsDir)
 	if err != nil {
 		return "", nil, err
 	}
@@ -79,7 +98,7 @@ func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	if dir, err = os.MkdirTemp(tmp, "step-"); err != nil {
 		return "", nil, err
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, unix.LOCK_EX)
 	if err != nil {
 		return "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -99,7 +118,7 @@ func sweep(tmp string) error {
 			continue
 		}
 		path := filepath.Join(tmp, e.Name())
-		lock, err := lockDir(path)
+		lock, err := lockDir(path, unix.LOCK_EX)
 		if err != nil {
 			continue
 		}
@@ -111,13 +130,13 @@ func sweep(tmp string) error {
 	return nil
 }
 
-// lockDir takes the lock of a folder without waiting.
-func lockDir(dir string) (*os.File, error) {
+// lockDir takes the lock of a folder without waiting; how is unix.LOCK_SH or LOCK_EX.
+func lockDir(dir string, how int) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 		f.Close()
 		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 	}
@@ -154,6 +173,10 @@ type Entry struct {
 	Tar int64 `json:"tar,omitempty"`
 	// Lent is the SHA-256 of the busybox that was lent to the step, "" for none.
 	Lent string `json:"lent,omitempty"`
+	// Chain is the chain ID of the tree that the step made: of the layers below, and of its own. A driver may have a snapshot of it.
+	Chain digest.Digest `json:"chain,omitempty"`
+	// Seconds is how long it took.
+	Seconds float64 `json:"seconds,omitempty"`
 	// Archive says what became of an archive that might have been the layer as it is; "" for other steps.
 	Archive string `json:"archive,omitempty"`
 }
@@ -182,7 +205,17 @@ func (c *Cache) Get(k Key) (Entry, error) {
 	if json.Unmarshal(b, &r) != nil || !bytes.Equal(r.Inputs, k.node) {
 		return Entry{}, ErrMiss
 	}
+	markUsed(c.path(k))
 	return r.Entry, nil
+}
+
+// markUsed gives a file the time of day, unless it was used today: what was not used for long can go first.
+func markUsed(path string) {
+	var st unix.Stat_t
+	now := time.Now()
+	if err := unix.Stat(path, &st); err == nil && now.Unix()-st.Mtim.Sec > 24*60*60 {
+		_ = os.Chtimes(path, now, now)
+	}
 }
 
 // Put stores the entry of the key. What an earlier entry of the same result says of other blobs, and of the tar, stays.
@@ -206,7 +239,7 @@ func (c *Cache) Put(k Key, e Entry) error {
 }
 
 func (c *Cache) path(k Key) string {
-	return filepath.Join(c.dir, "steps", k.id[:2], k.id[2:]+".json")
+	return filepath.Join(c.dir, StepsDir, k.id[:2], k.id[2:]+".json")
 }
 
 // WriteFile puts a file of the cache at path in one step, so that a reader sees all of it or none.

@@ -15,11 +15,8 @@ import (
 	"time"
 )
 
-// The folders of what explains keys, and their bounds.
+// The bounds of what explains keys.
 const (
-	lastDir  = "last"
-	nodesDir = "nodes"
-
 	maxNodes = 64 << 20             // bytes of all nodes together
 	keepLast = 365 * 24 * time.Hour // how long a spec is remembered after the last build that changed something
 )
@@ -38,7 +35,7 @@ type Last struct {
 // read is as if it had never been.
 func (c *Cache) Last(spec string) *Last {
 	sum := sha256.Sum256([]byte(spec))
-	l := &Last{c: c, path: filepath.Join(c.dir, lastDir, hex.EncodeToString(sum[:16])), now: map[string]string{}}
+	l := &Last{c: c, path: filepath.Join(c.dir, LastDir, hex.EncodeToString(sum[:16])), now: map[string]string{}}
 	l.old = sync.OnceValue(func() map[string]string { return readLast(l.path) })
 	return l
 }
@@ -96,17 +93,17 @@ func (l *Last) Save(known func(step string) bool) error {
 
 // forget removes what explains keys of long ago, and the oldest nodes where all take too much room.
 func (c *Cache) forget(now time.Time) error {
-	last, err := c.files(lastDir)
+	last, err := c.files(LastDir)
 	if err != nil {
 		return err
 	}
-	nodes, err := c.files(nodesDir)
+	nodes, err := c.files(NodesDir)
 	if err != nil {
 		return err
 	}
 	room := int64(maxNodes)
 	for _, f := range slices.Concat(last, nodes) {
-		if filepath.Base(filepath.Dir(f.path)) == nodesDir {
+		if filepath.Base(filepath.Dir(f.path)) == NodesDir {
 			room -= f.size
 		}
 		if now.Sub(f.mtime) < keepLast && room >= 0 {

@@ -129,7 +129,7 @@ func TestForget(t *testing.T) {
 	c := open(t)
 	now := time.Now()
 	for i := range 5 {
-		path := filepath.Join(c.dir, nodesDir, fmt.Sprint(i))
+		path := filepath.Join(c.dir, NodesDir, fmt.Sprint(i))
 		if err := WriteFile(path, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for name, age := range map[string]time.Duration{"young": 0, "old": 2 * keepLast} {
-		path, at := filepath.Join(c.dir, lastDir, name), now.Add(-age)
+		path, at := filepath.Join(c.dir, LastDir, name), now.Add(-age)
 		if err := errors.Join(WriteFile(path, nil), os.Chtimes(path, at, at)); err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,7 @@ func (c *Cache) Node(sum [32]byte) ([]byte, error) {
 }
 
 func (c *Cache) nodePath(sum [32]byte) string {
-	return filepath.Join(c.dir, nodesDir, hex.EncodeToString(sum[:]))
+	return filepath.Join(c.dir, NodesDir, hex.EncodeToString(sum[:]))
 }
 
 // Inputs returns the node that the key of the id (Key.String) was made of. The error is ErrMiss where there is

@@ -73,7 +73,7 @@ func (r *layerReader) Close() error { return errors.Join(r.ReadCloser.Close(), r
 
 // tocPath is where the index of a layer is kept.
 func (s Store) tocPath(diffID digest.Digest) (string, error) {
-	dir, err := s.Cache.Dir("toc")
+	dir, err := s.Cache.Dir(cache.TOCDir)
 	if err != nil {
 		return "", err
 	}

@@ -75,7 +75,7 @@ func TestScratch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := l.GC(t.Context(), false); got.Temps != 1 || got.Bytes != int64(len(text)) || err != nil {
+	if got, err := collect(t.Context(), l, false); len(got.Temps) != 1 || got.Bytes() != int64(len(text)) || err != nil {
 		t.Errorf("gc: %+v, %v", got, err)
 	}
 	if err := errors.Join(w.Close(), w.Close()); err != nil {

@@ -42,6 +42,7 @@ func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, erro
 	}
 	if checksum != "" {
 		if f, err := s.downloaded(ctx, u, strings.ToLower(strings.TrimPrefix(checksum, "sha256:"))); err == nil {
+			s.markUsed(u)
 			return f, nil
 		}
 	}
@@ -89,6 +90,7 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 	defer resp.Body.Close()
 	switch {
 	case resp.StatusCode == http.StatusNotModified && have:
+		s.markUsed(u)
 		f, err = s.downloaded(ctx, u, known.Digest)
 		return f, false, err
 	case resp.StatusCode != http.StatusOK:
@@ -162,7 +164,13 @@ func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
 }
 
 func (s *Source) metaPath(u *url.URL) string {
-	return filepath.Join(s.Downloads, fmt.Sprintf("url-%x.json", sha256.Sum256([]byte(u.String()))))
+	return filepath.Join(s.Downloads, fmt.Sprintf(metaPrefix+"%x"+metaSuffix, sha256.Sum256([]byte(u.String()))))
+}
+
+// markUsed notes that what the URL gave is used: the time of its file tells what was not used for long, and can go.
+func (s *Source) markUsed(u *url.URL) {
+	now := time.Now()
+	_ = os.Chtimes(s.metaPath(u), now, now)
 }
 
 // counter counts what is written.

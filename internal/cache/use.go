@@ -1,0 +1,132 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Use holds off those who call Exclude until release, or the end of the process: whoever relies on things in the cache to stay calls it first. It
+// waits for one who has called Exclude before.
+func (c *Cache) Use(ctx context.Context) (release func(), err error) {
+	for {
+		f, err := lockDir(c.dir, unix.LOCK_SH)
+		if err == nil {
+			return releaser(f), nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("use cache: %w", err)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it. The error
+// wraps ErrInUse where somebody does.
+func (c *Cache) Exclude() (release func(), err error) {
+	f, err := lockDir(c.dir, unix.LOCK_EX)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("cache %s: %w", c.dir, ErrInUse)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return releaser(f), nil
+}
+
+// releaser returns what lets a lock go, at once, even if a child process that is just being started has a copy of the descriptor.
+func releaser(f *os.File) func() {
+	return func() {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		f.Close()
+	}
+}
+
+// AddLayout notes that the cache has results whose blobs are in the layout in the folder with the absolute path dir.
+func (c *Cache) AddLayout(dir string) error {
+	sum := sha256.Sum256([]byte(dir))
+	path := filepath.Join(c.dir, LayoutsDir, hex.EncodeToString(sum[:16]))
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := WriteFile(path, []byte(dir)); err != nil {
+		return fmt.Errorf("write cache: %w", err)
+	}
+	return nil
+}
+
+// LayoutAt returns the folder that the file at path, which AddLayout has written, tells of.
+func LayoutAt(path string) (string, error) {
+	dir, err := readFile(path)
+	if err == nil && !filepath.IsAbs(string(dir)) {
+		err = ErrMiss
+	}
+	return string(dir), err
+}
+
+// Stored is an entry and its file.
+type Stored struct {
+	Entry
+	Path string
+	Info fs.FileInfo // its time is that of the last use, by the day
+}
+
+// Stored yields all entries. One that cannot be used is zero but for its file.
+func (c *Cache) Stored() iter.Seq2[Stored, error] {
+	return func(yield func(Stored, error) bool) {
+		files, err := filepath.Glob(filepath.Join(c.dir, StepsDir, "??", "*.json"))
+		if err != nil {
+			yield(Stored{}, err)
+			return
+		}
+		for _, path := range files {
+			s, err := readStored(path)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrMiss) {
+				continue // it went meanwhile
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func readStored(path string) (s Stored, err error) {
+	s.Path = path
+	if s.Info, err = os.Lstat(path); err != nil {
+		return s, err
+	}
+	b, err := readFile(path)
+	if err != nil {
+		return s, err
+	}
+	var r record
+	if json.Unmarshal(b, &r) == nil {
+		s.Entry = r.Entry
+	}
+	return s, nil
+}
+
+// Held reports whether a folder that TempDir has made is that of a live process.
+func Held(dir string) bool {
+	f, err := lockDir(dir, unix.LOCK_EX)
+	if err != nil {
+		return errors.Is(err, unix.EWOULDBLOCK)
+	}
+	releaser(f)()
+	return false
+}
