@@ -81,10 +81,15 @@ var policy = map[string]rule{
 			" github.com/opencontainers/go-digest golang.org/x/sys",
 	},
 
+	"internal/space": { // checkout: whose images and trees are work of people
+		level:   3,
+		imports: "internal/cache internal/checkout internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+	},
+
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/overlay internal/snapshot/vfs internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/snapshot/btrfs internal/snapshot/overlay internal/snapshot/vfs internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

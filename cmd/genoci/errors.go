@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"genoci/internal/build"
-	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -113,8 +112,8 @@ func hintFor(err error) string {
 		return "genoci doctor says what this machine lacks; --driver vfs works everywhere"
 	case errors.Is(err, sandbox.ErrUnsupported):
 		return "genoci doctor says what this machine lacks, and how to mend it"
-	case errors.Is(err, layout.ErrInUse):
-		return "try again when the builds that use the layout have ended"
+	case isInUse(err):
+		return "try again when the builds that use it have ended"
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	}

@@ -1,47 +1,175 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+
+	"genoci/internal/cache"
+	"genoci/internal/layout"
+	"genoci/internal/space"
 )
 
+// gcFlags are the flags of gc.
+type gcFlags struct {
+	spaceFlags
+	keep     count
+	keepDays count
+	failed   bool
+	maxSize  byteSize
+	dryRun   bool
+	json     bool
+}
+
 func newGC() *cobra.Command {
-	var dir string
-	var dryRun bool
+	var f gcFlags
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what no tag needs",
-		Long: `Gc removes blobs that nothing in the layout's index reaches, and temporary files: what builds that were killed left, and the layers
-of targets with build_only that no tag needs. It refuses to run while builds use the layout.`,
+		Long: `Gc removes what nobody needs any more: blobs that nothing in the layout's index reaches; unpacked trees, indexes of layers and results of
+steps that belong to no tag of any layout that was built into, nor to anything that the cache knows; downloads that were not used for 60 days; trees of
+steps that failed a week ago; what processes left that were killed, and the layers of targets with build_only that no tag needs.
+
+--keep and --keep-days remove dated tags, NAME-YYYY-MM-DD_N, and with them what only they need: those stay that one of the two keeps, and always
+the newest of the image that NAME stands for. No other tag is ever removed.
+
+--max-size limits all that genoci keeps beside the images of the layout: the cache folder and the drivers' trees. What costs the least time to make again, for
+each byte, goes first; of equals, what was not used for longest. Checkouts and the images that they were made from stay.
+
+It refuses to run while builds use the layout or the cache. Whatever ends it, the tags that are there stay valid.`,
 		Example: `  genoci gc --dry-run
-  genoci gc`,
+  genoci gc --keep 5
+  genoci gc --keep 3 --keep-days 30 --max-size 20GB`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := openLayout(dir)
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			c, err := l.Collect(cmd.Context(), nil)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			out, verb := cmd.OutOrStdout(), "removed"
-			if dryRun {
-				verb = "would remove"
-				for _, b := range c.Blobs {
-					fmt.Fprintf(out, "%s  %s\n", b.Digest, size(b.Size))
-				}
-			} else if err := c.Remove(cmd.Context()); err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "%s %s and %s, %s\n", verb, plural(len(c.Blobs), "blob"), plural(len(c.Temps), "temporary file"), size(c.Bytes()))
-			return nil
+			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	layoutVar(cmd.Flags(), &dir)
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be removed")
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	f.add(fs)
+	fs.Var(&f.keep, "keep", "remove dated tags, but the newest N of each name")
+	fs.Var(&f.keepDays, "keep-days", "remove dated tags, but those of the last N days")
+	fs.BoolVar(&f.failed, "failed", false, "remove all trees of steps that failed, however new")
+	fs.Var(&f.maxSize, "max-size", "of all beside the images: the cache and the unpacked trees")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be removed")
+	fs.BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
+}
+
+func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
+	p, err := f.places(true)
+	if err != nil {
+		return err
+	}
+	defer p.Layout.Close()
+	now := time.Now()
+	c, err := space.Collect(ctx, p, space.Keep{Count: int(f.keep), Days: int(f.keepDays)}, now)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	release, err := p.Cache.Exclude()
+	if err != nil {
+		return err
+	}
+	defer release()
+	inv, err := space.Survey(ctx, p, c)
+	if err != nil {
+		return err
+	}
+	tellUnusable(messages, p, inv)
+	plan := inv.Plan(space.Policy{Limit: f.maxSize.limit(), Failed: f.failed}, now)
+	if !f.dryRun {
+		if err := plan.Carry(ctx); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		err = printJSON(out, newJSONRemoval(plan, f.dryRun))
+	} else {
+		printRemoval(out, plan, f.dryRun)
+	}
+	if tagged := inv.Tagged(); f.maxSize.set && tagged > f.maxSize.bytes {
+		fmt.Fprintf(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
+	}
+	if err == nil && plan.Over() {
+		err = withHint(fmt.Errorf("gc: %s are left beside the images, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
+			"checkouts stay, and trees that a process has; genoci du shows them")
+	}
+	return err
+}
+
+// jsonRemoval is what gc --json and clean --json print.
+type jsonRemoval struct {
+	DryRun    bool              `json:"dryRun"`
+	Tags      []string          `json:"tags"`
+	Blobs     []digest.Digest   `json:"blobs"`
+	Temporary int               `json:"temporary"` // files of the layout
+	Items     []jsonRemovalItem `json:"items"`     // of the cache and the drivers, in the order in which they go
+	Freed     int64             `json:"freed"`
+	Left      int64             `json:"left"` // beside the images
+}
+
+type jsonRemovalItem struct {
+	Kind space.Kind `json:"kind"`
+	Name string     `json:"name"`
+	Size int64      `json:"size"`
+	Why  string     `json:"why"`
+}
+
+func newJSONRemoval(p *space.Plan, dryRun bool) jsonRemoval {
+	j := jsonRemoval{
+		DryRun: dryRun, Tags: []string{}, Blobs: []digest.Digest{}, Temporary: len(p.Temps), Items: []jsonRemovalItem{}, Freed: p.Freed(), Left: p.Left,
+	}
+	for _, t := range p.Tags {
+		j.Tags = append(j.Tags, t.Name)
+	}
+	for _, b := range p.Blobs {
+		j.Blobs = append(j.Blobs, b.Digest)
+	}
+	for _, i := range p.Items {
+		j.Items = append(j.Items, jsonRemovalItem{i.Kind, i.Name, i.Size, i.Why})
+	}
+	return j
+}
+
+// printRemoval prints what was removed in a line, before that, in a dry run, all of it.
+func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
+	verb := "removed"
+	if dryRun {
+		verb = "would remove"
+		var rows [][]string
+		for _, t := range p.Tags {
+			rows = append(rows, []string{"tag", "", t.Name, ""})
+		}
+		for _, b := range p.Blobs {
+			rows = append(rows, []string{"blob", size(b.Size), string(b.Digest), "no tag reaches it"})
+		}
+		for _, t := range p.Temps {
+			rows = append(rows, []string{"temporary", size(t.Size), t.Path, "its process has ended"})
+		}
+		for _, i := range p.Items {
+			rows = append(rows, []string{string(i.Kind), size(i.Size), i.Name, i.Why})
+		}
+		table(w, rows)
+	}
+	var trees int
+	for _, i := range p.Items {
+		if i.IsTree() {
+			trees++
+		}
+	}
+	fmt.Fprintf(w, "%s %s, %s, %s and %s, %s; %s are left beside the images\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
+		plural(trees, "tree"), plural(len(p.Items)-trees+len(p.Temps), "other file"), size(p.Freed()), size(p.Left))
+}
+
+// isInUse reports whether a build uses what is to be cleaned up.
+func isInUse(err error) bool {
+	return errors.Is(err, layout.ErrInUse) || errors.Is(err, cache.ErrInUse)
 }

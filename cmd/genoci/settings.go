@@ -44,6 +44,7 @@ var settings = []setting{
 	{"busybox", "", true},
 	{"lofile", "lofile", true},
 	{"btrfsmount", "btrfsmount", true},
+	{"max-size", "", false},
 }
 
 // atomUnused are keys of the original's files that configure its lvm driver.

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"genoci/internal/space"
+)
+
+// cleanFlags are the flags of clean.
+type cleanFlags struct {
+	spaceFlags
+	checkouts bool
+	force     bool
+	dryRun    bool
+	json      bool
+}
+
+func newClean() *cobra.Command {
+	var f cleanFlags
+	cmd := &cobra.Command{
+		Use:   "clean",
+		Short: "Remove the cache with all unpacked trees",
+		Long: `Clean removes all that can be made again: the results of steps, the unpacked trees of all drivers, what steps left that failed, indexes, digests
+and downloads. The layout is not touched; the next build carries out every step. gc removes less: what nobody needs.
+
+Checkouts stay, unless --checkouts is given, which asks before it drops what was changed in them. Files in the cache folder that are not of
+genoci stay, too, and are named. An ordinary user removes that way what belongs to subordinate ids.
+
+It refuses to run while a build uses the cache.`,
+		Example: `  genoci clean --dry-run
+  genoci clean
+  genoci clean --checkouts --force`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	f.addTrees(fs)
+	fs.BoolVar(&f.checkouts, "checkouts", false, "drop checkouts too, with all that was changed in them")
+	fs.BoolVar(&f.force, "force", false, "do not ask before checkouts are dropped")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be removed")
+	fs.BoolVar(&f.json, "json", false, "print JSON")
+	return cmd
+}
+
+func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Writer) error {
+	p, err := f.trees()
+	if err != nil {
+		return err
+	}
+	release, err := p.Cache.Exclude()
+	if err != nil {
+		return err
+	}
+	defer release()
+	inv, err := space.Survey(ctx, p, nil)
+	if err != nil {
+		return err
+	}
+	plan := inv.Plan(space.Policy{All: true, Checkouts: f.checkouts}, time.Now())
+	if err := f.confirm(in, messages, inv); err != nil {
+		return err
+	}
+	if !f.dryRun {
+		if err := plan.Carry(ctx); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		err = printJSON(out, newJSONRemoval(plan, f.dryRun))
+	} else {
+		printCleaned(out, plan, f.dryRun)
+	}
+	return errors.Join(err, f.left(messages, p, inv))
+}
+
+// confirm asks before checkouts are dropped.
+func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Inventory) error {
+	work := slices.DeleteFunc(slices.Clone(inv.Trees), func(t space.Tree) bool { return t.Kind != space.Checkouts })
+	if !f.checkouts || f.force || f.dryRun || len(work) == 0 {
+		return nil
+	}
+	for _, t := range work {
+		fmt.Fprintf(messages, "checkout of %s\n", treeUse(t))
+	}
+	file, ok := in.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return withHint(usagef("clean: there is no terminal to ask on whether %s may be dropped", plural(len(work), "checkout")),
+			"--force drops them without a question")
+	}
+	fmt.Fprintf(messages, "drop %s, with all that was changed there? [y/N] ", plural(len(work), "checkout"))
+	answer, err := bufio.NewReader(file).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return errors.New("clean: nothing was removed")
+	}
+	return nil
+}
+
+// left says what stays, and returns an error where that should have gone.
+func (f *cleanFlags) left(messages io.Writer, p space.Places, inv *space.Inventory) error {
+	if len(inv.Foreign) > 0 {
+		fmt.Fprintf(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))
+	}
+	for _, t := range inv.Trees {
+		if t.Kind == space.Checkouts && !f.checkouts {
+			fmt.Fprintf(messages, "note: the checkout of %s stays\n", treeUse(t))
+		}
+	}
+	var errs []error
+	for _, s := range p.Stores {
+		if s.Err != nil {
+			errs = append(errs, withHint(fmt.Errorf("clean: %s is left: %w", s.Dir, s.Err), "run it as the user whose builds made that folder"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// printCleaned prints what goes of each kind.
+func printCleaned(w io.Writer, p *space.Plan, dryRun bool) {
+	counts, sizes := map[space.Kind]int{}, map[space.Kind]int64{}
+	for _, i := range p.Items {
+		counts[i.Kind]++
+		sizes[i.Kind] += i.Size
+	}
+	var rows [][]string
+	for _, k := range space.Kinds() {
+		if counts[k] > 0 {
+			rows = append(rows, []string{size(sizes[k]), fmt.Sprint(counts[k]), string(k)})
+		}
+	}
+	table(w, rows)
+	verb := "removed"
+	if dryRun {
+		verb = "would remove"
+	}
+	fmt.Fprintf(w, "%s %s; %s are left\n", verb, size(p.Freed()), size(p.Left))
+}

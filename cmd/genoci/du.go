@@ -1,0 +1,272 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"genoci/internal/space"
+)
+
+func newDu() *cobra.Command {
+	var f spaceFlags
+	var asJSON, blobs bool
+	cmd := &cobra.Command{
+		Use:   "du [TAG...]",
+		Short: "Show what takes how much disk space",
+		Long: `Du shows what the images, the unpacked trees and the rest of the cache take on disk, the largest first. SIZE is all of it, OWN what would become
+free if only that went: the rest is shared with others. Tags of one image share a line.
+
+Blobs count as they are stored, everything else by the blocks that it takes on disk. Files that share blocks (reflinks on xfs and btrfs, which the
+driver vfs makes) count in full each time.
+
+With tags, du shows those, their trees and their blobs.`,
+		Example: `  genoci du
+  genoci du web
+  genoci du --blobs --json`,
+		ValidArgsFunction: completeTags(&f.layout, 0),
+		RunE: func(cmd *cobra.Command, tags []string) error {
+			inv, err := f.survey(cmd.Context(), len(tags) > 0, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if len(tags) > 0 {
+				if err := only(inv, tags); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), newJSONUsage(inv))
+			}
+			printUsage(cmd.OutOrStdout(), inv, blobs || len(tags) > 0, len(tags) == 0)
+			return nil
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().BoolVar(&blobs, "blobs", false, "show blobs too")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// survey looks at all places, sorted by size.
+func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Writer) (*space.Inventory, error) {
+	p, err := f.places(needLayout)
+	if err != nil {
+		return nil, err
+	}
+	if p.Layout != nil {
+		defer p.Layout.Close()
+		if err := p.Layout.Use(ctx); err != nil {
+			return nil, err
+		}
+	}
+	release, err := p.Cache.Use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	inv, err := space.Survey(ctx, p, nil)
+	if err != nil {
+		return nil, err
+	}
+	tellUnusable(messages, p, inv)
+	slices.SortStableFunc(inv.Images, func(a, b space.Image) int { return cmp.Compare(b.Size, a.Size) })
+	slices.SortStableFunc(inv.Blobs, func(a, b space.Blob) int { return cmp.Compare(b.Size, a.Size) })
+	slices.SortStableFunc(inv.Trees, func(a, b space.Tree) int { return cmp.Compare(b.Size, a.Size) })
+	return inv, nil
+}
+
+// only leaves of an inventory the images of some tags or digests, their blobs and their trees.
+func only(inv *space.Inventory, tags []string) error {
+	wanted := func(img space.Image) bool {
+		return slices.ContainsFunc(tags, func(tag string) bool {
+			return slices.Contains(img.Tags, tag) || len(tag) >= len("sha256:123456") && strings.HasPrefix(string(img.Digest), tag)
+		})
+	}
+	images := slices.DeleteFunc(slices.Clone(inv.Images), func(img space.Image) bool { return !wanted(img) })
+	for _, tag := range tags {
+		if !slices.ContainsFunc(images, func(img space.Image) bool {
+			return slices.Contains(img.Tags, tag) || strings.HasPrefix(string(img.Digest), tag)
+		}) {
+			return withHint(fmt.Errorf("tag %q does not exist in %s", tag, inv.Layout), "genoci ls lists the tags")
+		}
+	}
+	has := map[digest.Digest]bool{}
+	for _, img := range images {
+		for _, b := range img.Blobs {
+			has[b.Digest] = true
+		}
+		for _, id := range img.Chain {
+			has[id] = true
+		}
+	}
+	inv.Images = images
+	inv.Blobs = slices.DeleteFunc(inv.Blobs, func(b space.Blob) bool { return !has[b.Digest] })
+	inv.Trees = slices.DeleteFunc(inv.Trees, func(t space.Tree) bool { return !has[digest.Digest(t.Name)] })
+	return nil
+}
+
+// jsonUsage is what du --json prints.
+type jsonUsage struct {
+	Layout  string           `json:"layout,omitempty"`
+	Cache   string           `json:"cache"`
+	Images  []jsonUsageImage `json:"images"`
+	Blobs   []jsonUsageBlob  `json:"blobs"`
+	Trees   []jsonUsageTree  `json:"trees"`
+	Sums    []jsonUsageSum   `json:"sums"`
+	Tagged  int64            `json:"tagged"` // what the images take
+	Kept    int64            `json:"kept"`   // what the cache and the drivers take: what gc --max-size limits
+	Foreign []string         `json:"foreign,omitempty"`
+}
+
+type jsonUsageImage struct {
+	Digest digest.Digest `json:"digest"`
+	Tags   []string      `json:"tags"`
+	Size   int64         `json:"size"`
+	Own    int64         `json:"own"`
+}
+
+type jsonUsageBlob struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+	Images int           `json:"images"` // that reach it
+}
+
+type jsonUsageTree struct {
+	Kind   space.Kind `json:"kind"`
+	Driver string     `json:"driver"`
+	Name   string     `json:"name"`
+	Size   int64      `json:"size"`
+	Own    int64      `json:"own"`
+	Used   time.Time  `json:"used"`
+	Tags   []string   `json:"tags,omitempty"`  // whose tree it is
+	Below  []string   `json:"below,omitempty"` // that stand on it
+	Dir    string     `json:"dir,omitempty"`   // of a checkout
+}
+
+type jsonUsageSum struct {
+	Kind  space.Kind `json:"kind"`
+	Count int        `json:"count"`
+	Size  int64      `json:"size"`
+}
+
+func newJSONUsage(inv *space.Inventory) jsonUsage {
+	j := jsonUsage{
+		Layout: inv.Layout, Cache: inv.Cache, Tagged: inv.Tagged(), Kept: inv.Kept(), Foreign: inv.Foreign,
+		Images: []jsonUsageImage{}, Blobs: []jsonUsageBlob{}, Trees: []jsonUsageTree{}, Sums: []jsonUsageSum{},
+	}
+	for _, i := range inv.Images {
+		j.Images = append(j.Images, jsonUsageImage{i.Digest, append([]string{}, i.Tags...), i.Size, i.Own})
+	}
+	for _, b := range inv.Blobs {
+		j.Blobs = append(j.Blobs, jsonUsageBlob(b))
+	}
+	for _, t := range inv.Trees {
+		tree := jsonUsageTree{t.Kind, t.Store.Name, t.Name, t.Size, t.Own, t.Used, t.Tags, t.Below, ""}
+		if t.Work != nil {
+			tree.Dir, tree.Tags = t.Work.Dir, []string{t.Work.Tag}
+		}
+		j.Trees = append(j.Trees, tree)
+	}
+	for _, s := range inv.Sums() {
+		if s.Count > 0 || s.Size > 0 {
+			j.Sums = append(j.Sums, jsonUsageSum(s))
+		}
+	}
+	return j
+}
+
+// printUsage prints tables of images, trees and, where they are wanted, blobs and sums.
+func printUsage(w io.Writer, inv *space.Inventory, blobs, sums bool) {
+	if len(inv.Images) > 0 {
+		rows := [][]string{{"SIZE", "OWN", "IMAGE"}}
+		for _, i := range inv.Images {
+			rows = append(rows, []string{size(i.Size), size(i.Own), cmp.Or(few(i.Tags), short(i.Digest))})
+		}
+		table(w, rows)
+		fmt.Fprintln(w)
+	}
+	if len(inv.Trees) > 0 {
+		rows := [][]string{{"SIZE", "OWN", "USED", "TREE", "OF"}}
+		for _, t := range inv.Trees {
+			rows = append(rows, []string{size(t.Size), size(t.Own), t.Used.Format(time.DateOnly), treeName(t), treeUse(t)})
+		}
+		table(w, rows)
+		fmt.Fprintln(w)
+	}
+	if blobs && len(inv.Blobs) > 0 {
+		rows := [][]string{{"SIZE", "IMAGES", "BLOB"}}
+		for _, b := range inv.Blobs {
+			rows = append(rows, []string{size(b.Size), strconv.Itoa(b.Images), string(b.Digest)})
+		}
+		table(w, rows)
+		fmt.Fprintln(w)
+	}
+	if sums {
+		printSums(w, inv)
+	}
+}
+
+func printSums(w io.Writer, inv *space.Inventory) {
+	rows := [][]string{{"SIZE", "COUNT", "KIND"}}
+	all := inv.Sums()
+	slices.SortStableFunc(all, func(a, b space.Sum) int { return cmp.Compare(b.Size, a.Size) })
+	var total int64
+	for _, s := range all {
+		total += s.Size
+		if s.Count > 0 || s.Size > 0 {
+			rows = append(rows, []string{size(s.Size), strconv.Itoa(s.Count), string(s.Kind)})
+		}
+	}
+	rows = append(rows, []string{size(total), "", "in all, " + size(inv.Kept()) + " of it in the cache"})
+	table(w, rows)
+	if len(inv.Foreign) > 0 {
+		fmt.Fprintf(w, "not of genoci, in %s: %s\n", inv.Cache, few(inv.Foreign))
+	}
+}
+
+// treeName says which tree it is.
+func treeName(t space.Tree) string {
+	name := short(digest.Digest(t.Name))
+	switch t.Kind {
+	case space.Checkouts:
+		name = "checkout"
+	case space.Open:
+		name = "in use"
+	}
+	return t.Store.Name + " " + name
+}
+
+// treeUse says what a tree is for.
+func treeUse(t space.Tree) string {
+	switch {
+	case t.Work != nil:
+		return t.Work.Tag + ", in " + t.Work.Dir
+	case t.Kind != space.Snapshots:
+		return ""
+	case len(t.Tags) > 0:
+		return few(t.Tags)
+	case len(t.Below) > 0:
+		return "below " + few(t.Below)
+	case t.Known:
+		return "the cache"
+	}
+	return "nothing; gc removes it"
+}
+
+// few returns a list of names, and of many only the first ones.
+func few(names []string) string {
+	const most = 3
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}

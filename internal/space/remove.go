@@ -1,0 +1,99 @@
+package space
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"genoci/internal/snapshot"
+)
+
+// Remove carries the plan out. Nobody may use the layout (Layout.Collect) or the cache (Cache.Exclude) meanwhile. Tags go first, and
+// the names of trees before their content: whatever ends the process, what is still there is whole. What cannot be removed is told of
+// in the error, and does not keep the rest.
+func (p *Plan) Remove(ctx context.Context) error {
+	var errs []error
+	if g := p.inv.gone; g != nil {
+		if err := g.Remove(ctx); err != nil {
+			return err
+		}
+	}
+	for _, i := range p.Items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := i.remove(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", i.Name, err))
+		}
+	}
+	for _, dir := range p.folders {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Carry is Remove, and then a look at what is left: where that is more than was foreseen, and than the limit, more goes, which is added to the plan.
+func (p *Plan) Carry(ctx context.Context) error {
+	if err := p.Remove(ctx); err != nil {
+		return err
+	}
+	for range 3 {
+		if p.Limit == nil {
+			break
+		}
+		inv, err := Survey(ctx, p.remaining(), nil)
+		if err != nil {
+			return err
+		}
+		left := inv.Kept()
+		if left <= *p.Limit {
+			return nil
+		}
+		p.Left = left
+		more := inv.Plan(Policy{Limit: p.Limit}, p.now)
+		if len(more.Items) == 0 {
+			return nil
+		}
+		if err := more.Remove(ctx); err != nil {
+			return err
+		}
+		p.Items = append(p.Items, more.Items...)
+	}
+	return nil
+}
+
+// remaining returns the places that are left.
+func (p *Plan) remaining() Places {
+	left := p.inv.places
+	left.Stores = slices.DeleteFunc(slices.Clone(left.Stores), func(s Store) bool {
+		return slices.ContainsFunc(p.Items, func(i Item) bool { return i.store != nil && i.store.Dir == s.Dir })
+	})
+	return left
+}
+
+func (i Item) remove(ctx context.Context) error {
+	switch {
+	case i.store != nil:
+		return i.store.Driver.Discard()
+	case i.tree == nil:
+		for _, path := range append([]string{i.file.Path}, i.file.more...) {
+			if err := snapshot.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	drv := i.tree.Store.Driver
+	switch {
+	case i.tree.Kind == Snapshots:
+		return drv.Remove(ctx, i.tree.Name)
+	case i.tree.Work != nil:
+		return i.tree.Work.Abort(ctx)
+	}
+	return drv.Drop(ctx, i.tree.Name)
+}

@@ -1,0 +1,338 @@
+package space
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/cache"
+	"genoci/internal/checkout"
+	"genoci/internal/image"
+	"genoci/internal/layout"
+	"genoci/internal/snapshot"
+)
+
+// Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is.
+func Survey(ctx context.Context, p Places, gone *layout.Collection) (*Inventory, error) {
+	inv := &Inventory{Cache: p.Cache.Root(), places: p, gone: gone}
+	s := &surveyor{
+		Inventory: inv,
+		ctx:       ctx,
+		chains:    map[digest.Digest]*chain{},
+		layers:    map[digest.Digest]bool{},
+		blobs:     map[digest.Digest]bool{},
+	}
+	steps := []func() error{s.layout, s.otherLayouts, s.results, s.downloads, s.files, s.stores}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return inv, nil
+}
+
+// surveyor makes an inventory.
+type surveyor struct {
+	*Inventory
+	ctx    context.Context
+	chains map[digest.Digest]*chain // of images, and of results
+	layers map[digest.Digest]bool   // DiffIDs of both
+	blobs  map[digest.Digest]bool   // of all layouts
+}
+
+// chain is a tree that somebody needs.
+type chain struct {
+	tags, below []string
+	known       bool
+}
+
+func (s *surveyor) chain(id digest.Digest) *chain {
+	c := s.chains[id]
+	if c == nil {
+		c = &chain{}
+		s.chains[id] = c
+	}
+	return c
+}
+
+// need notes the trees and layers of an image, which people know by names. It returns the chain IDs.
+func (s *surveyor) need(stacks [][]digest.Digest, names []string) (ids []digest.Digest) {
+	for _, diffIDs := range stacks {
+		chainIDs := image.ChainIDs(diffIDs)
+		for i, id := range chainIDs {
+			s.layers[diffIDs[i]] = true
+			c := s.chain(id)
+			if i == len(chainIDs)-1 {
+				c.tags = append(c.tags, names...)
+			} else {
+				c.below = append(c.below, names...)
+			}
+		}
+		ids = append(ids, chainIDs...)
+	}
+	return ids
+}
+
+// layout looks at the layout of the places.
+func (s *surveyor) layout() error {
+	l := s.places.Layout
+	if l == nil {
+		return nil
+	}
+	dir, err := filepath.Abs(l.Dir())
+	if err != nil {
+		return err
+	}
+	s.Layout = dir
+	holdings, err := l.Holdings(s.ctx)
+	if err != nil {
+		if holdings == nil {
+			return err
+		}
+		s.Unsure = append(s.Unsure, err)
+	}
+	removed := map[digest.Digest]bool{}
+	if s.gone != nil {
+		for _, b := range s.gone.Blobs {
+			removed[b.Digest] = true
+		}
+		holdings = slices.DeleteFunc(holdings, func(h layout.Holding) bool {
+			return h.Tag != "" && slices.ContainsFunc(s.gone.Tags, func(t layout.Tag) bool { return t.Name == h.Tag })
+		})
+	}
+	at := map[digest.Digest]int{}
+	for _, h := range holdings {
+		i, ok := at[h.Descriptor.Digest]
+		if !ok {
+			i = len(s.Images)
+			at[h.Descriptor.Digest] = i
+			s.Images = append(s.Images, Image{Digest: h.Descriptor.Digest, Blobs: h.Blobs})
+		}
+		if h.Tag != "" {
+			s.Images[i].Tags = append(s.Images[i].Tags, h.Tag)
+		}
+	}
+	users := map[digest.Digest]int{}
+	for _, h := range holdings {
+		if i, ok := at[h.Descriptor.Digest]; ok {
+			delete(at, h.Descriptor.Digest)
+			img := &s.Images[i]
+			img.Chain = s.need(h.Stacks, namesOf(img))
+			for _, b := range img.Blobs {
+				users[b.Digest]++
+			}
+		}
+	}
+	for i := range s.Images {
+		for _, b := range s.Images[i].Blobs {
+			s.Images[i].Size += b.Size
+			if users[b.Digest] == 1 {
+				s.Images[i].Own += b.Size
+			}
+		}
+	}
+	return s.allBlobs(l, users, removed)
+}
+
+// namesOf returns the tags of an image, or its digest where it has none.
+func namesOf(img *Image) []string {
+	if len(img.Tags) == 0 {
+		return []string{string(img.Digest)}
+	}
+	return img.Tags
+}
+
+func (s *surveyor) allBlobs(l *layout.Layout, users map[digest.Digest]int, removed map[digest.Digest]bool) error {
+	for b, err := range l.Blobs() {
+		if err != nil {
+			return err
+		}
+		if !removed[b.Digest] {
+			s.blobs[b.Digest] = true
+			s.Blobs = append(s.Blobs, Blob{Digest: b.Digest, Size: b.Size, Images: users[b.Digest]})
+		}
+	}
+	return nil
+}
+
+// otherLayouts looks at the layouts that the cache knows of. One that is gone needs nothing; of one that cannot be read
+// nobody knows what it needs.
+func (s *surveyor) otherLayouts() error {
+	files, err := os.ReadDir(filepath.Join(s.Cache, cache.LayoutsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, f := range files {
+		dir, err := cache.LayoutAt(filepath.Join(s.Cache, cache.LayoutsDir, f.Name()))
+		if err != nil || dir == s.Layout {
+			continue
+		}
+		if err := s.otherLayout(dir); err != nil {
+			if s.ctx.Err() != nil {
+				return s.ctx.Err()
+			}
+			s.Unsure = append(s.Unsure, err)
+		}
+	}
+	return nil
+}
+
+func (s *surveyor) otherLayout(dir string) error {
+	l, err := layout.Open(dir)
+	if errors.Is(err, layout.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	holdings, err := l.Holdings(s.ctx)
+	for _, h := range holdings {
+		s.need(h.Stacks, []string{dir + ":" + cmp.Or(h.Tag, string(h.Descriptor.Digest))})
+	}
+	for b, listErr := range l.Blobs() {
+		if listErr != nil {
+			return listErr
+		}
+		s.blobs[b.Digest] = true
+	}
+	return err
+}
+
+// results looks at the entries of the cache.
+func (s *surveyor) results() error {
+	for e, err := range s.places.Cache.Stored() {
+		if err == nil {
+			err = s.ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		f := file(Results, e.Path, e.Info)
+		f.cost = time.Duration(e.Seconds * float64(time.Second))
+		there := e.DiffID == ""
+		for _, b := range e.Blobs {
+			there = there || s.blobs[b.Digest]
+		}
+		switch {
+		case there && e.DiffID != "":
+			s.layers[e.DiffID] = true
+			if e.Chain != "" {
+				s.chain(e.Chain).known = true
+			}
+		case e.DiffID == "":
+			s.retire(&f)
+		case !there:
+			f.unneeded = s.unless("its layer is in no layout")
+		}
+		s.Files = append(s.Files, f)
+	}
+	return nil
+}
+
+// unless returns why something is not needed, or "" where that is not sure.
+func (s *surveyor) unless(why string) string {
+	if len(s.Unsure) > 0 {
+		return ""
+	}
+	return why
+}
+
+// file describes a file of the cache.
+func file(kind Kind, path string, info fs.FileInfo) File {
+	return File{Kind: kind, Path: path, Size: blocks(info), Used: info.ModTime()}
+}
+
+// stores measures the folders of the drivers.
+func (s *surveyor) stores() error {
+	for i := range s.places.Stores {
+		store := &s.places.Stores[i]
+		if store.Driver == nil {
+			n, err := snapshot.DiskUsage(s.ctx, store.Dir)
+			if err != nil {
+				s.Unsure = append(s.Unsure, err)
+			}
+			s.Stores = append(s.Stores, StoreSpace{Store: store, Size: n})
+			continue
+		}
+		if err := s.store(store); err != nil {
+			return fmt.Errorf("driver %s: %w", store.Name, err)
+		}
+	}
+	slices.SortFunc(s.Trees, func(a, b Tree) int {
+		return cmp.Or(cmp.Compare(a.Store.Name, b.Store.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	return nil
+}
+
+func (s *surveyor) store(store *Store) error {
+	space, err := store.Driver.Space(s.ctx)
+	if err != nil {
+		return err
+	}
+	kept, err := store.Driver.Kept(s.ctx)
+	if err != nil {
+		return err
+	}
+	checkouts, err := checkout.Desk{Driver: store.Driver}.List(s.ctx)
+	if err != nil {
+		return err
+	}
+	total := StoreSpace{Store: store, Size: space.Rest, Rest: space.Rest, Parts: space.Parts}
+	users := map[string]int{}
+	for _, n := range space.Parts {
+		total.Size += n
+	}
+	for _, t := range space.Trees {
+		for _, id := range t.Parts {
+			users[id]++
+		}
+	}
+	for _, ts := range space.Trees {
+		t := Tree{Store: store, Kind: Snapshots, Name: ts.Name, Used: ts.Used, parts: ts.Parts}
+		for _, id := range ts.Parts {
+			t.Size += space.Parts[id]
+			if users[id] == 1 {
+				t.Own += space.Parts[id]
+			}
+		}
+		switch c := s.chains[digest.Digest(ts.Name)]; {
+		case ts.Kept:
+			i := slices.IndexFunc(kept, func(k snapshot.Kept) bool { return k.Name == ts.Name })
+			if i < 0 {
+				continue // dropped meanwhile
+			}
+			t.Kind, t.Used, t.inUse = keptKind(ts.Name), kept[i].Since, kept[i].Held
+			if c := slices.IndexFunc(checkouts, func(c *checkout.Checkout) bool { return c.Kept.Name == ts.Name }); c >= 0 {
+				t.Work = checkouts[c]
+			}
+		case ts.Name == "":
+			t.Kind, t.inUse = Open, true
+		case c != nil:
+			t.Tags, t.Below, t.Known = c.tags, c.below, c.known
+		}
+		s.Trees = append(s.Trees, t)
+	}
+	s.Stores = append(s.Stores, total)
+	return nil
+}
+
+// failedPrefix begins the names of trees that steps left which failed.
+const failedPrefix = "failed:"
+
+// keptKind returns what a kept tree is. What is not known is treated as work of somebody.
+func keptKind(name string) Kind {
+	if strings.HasPrefix(name, failedPrefix) {
+		return Failed
+	}
+	return Checkouts
+}
