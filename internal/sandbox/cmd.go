@@ -77,7 +77,7 @@ const grace = 2 * time.Second
 // the default capabilities and seccomp filter of moby, umask 022, and a session of its own. Device
 // nodes other than those of /dev do not open.
 //
-// When ctx ends, the command gets SIGTERM, and what it started is killed at the latest two seconds
+// When ctx ends, the command gets SIGTERM (with TTY, SIGHUP), and what it started is killed at the latest two seconds
 // later; the error is then that of ctx. Everything that is left when the command itself ends is
 // killed too, and all of it when this process dies. Mount points that were missing are removed
 // afterwards.

@@ -660,6 +660,18 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 
+	// When its context ends, a shell that is told to ends by itself.
+	ctx, cancel := context.WithCancel(t.Context())
+	c = Cmd{Root: root, TTY: true, Args: []string{"sh", "-c", "trap '' TERM; trap 'echo hung up; exit' HUP; echo ready; while :; do sleep 0.1; done"}}
+	out.Reset()
+	c.Stdout = io.MultiWriter(&out, writerFunc(func([]byte) { cancel() }))
+	if err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if !strings.HasSuffix(out.String(), "\nhung up\r\n") {
+		t.Errorf("got %q", out.String())
+	}
+
 	// A failure before there is a terminal is reported as ever.
 	c = Cmd{Root: root, TTY: true, Args: []string{"missing"}}
 	if err := c.Run(t.Context()); !errors.Is(err, ErrNotFound) {

@@ -86,7 +86,7 @@ func (j *job) runInside(ctx context.Context) error {
 	}
 	err = p.begin(j, s)
 	if err == nil {
-		p.await(ctx, init)
+		p.await(ctx, init, j.TTY)
 	}
 	init.kill()
 	endErr := p.end()
@@ -287,7 +287,7 @@ func (p *process) begin(j *job, s *stage) error {
 }
 
 // await returns when the command has ended. It is still to be waited for.
-func (p *process) await(ctx context.Context, init *initProcess) {
+func (p *process) await(ctx context.Context, init *initProcess, tty bool) {
 	var mu sync.Mutex
 	ended := false
 	kill := func(pid int, s unix.Signal) {
@@ -298,8 +298,12 @@ func (p *process) await(ctx context.Context, init *initProcess) {
 		}
 	}
 	pid := p.cmd.Process.Pid
+	begin := unix.SIGTERM
+	if tty { // a shell that somebody types into does not listen to SIGTERM
+		begin = unix.SIGHUP
+	}
 	stop := context.AfterFunc(ctx, func() {
-		kill(-pid, unix.SIGTERM)
+		kill(-pid, begin)
 		time.AfterFunc(grace, func() { kill(init.pid, unix.SIGKILL) })
 	})
 	defer stop()
