@@ -97,7 +97,7 @@ var policy = map[string]rule{
 
 	// Tests of the program as its users run it. They import nothing that it is made of.
 	"test/program": {level: 1},
-	"test/e2e":     {level: 4, tests: "test/program"},
+	"test/e2e":     {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
 	"examples":     {level: 4, tests: "test/program"},
 	// A program that an example puts into an image.
 	"examples/static": {level: 4},

@@ -34,7 +34,7 @@ func (s *stepFlags) add(fs *pflag.FlagSet) {
 	choiceVar(fs, &s.compression, "compression", "of new layers; auto is gzip, and archives that are layers as they are stay gzip or zstd",
 		"auto", "gzip", "zstd", "none")
 	fs.BoolVar(&s.reproducible, "reproducible", true, "give files that steps make the time of the build's epoch; =false keeps real times")
-	fs.StringVar(&s.busybox, "busybox", "", "static busybox that is lent to images without a shell, `FILE` (default: looked for on the host)")
+	busyboxVar(fs, &s.busybox)
 }
 
 // buildFlags are the flags of build.
@@ -62,6 +62,8 @@ is taken from the cache when none of its inputs changed.
 
 Steps that only unpack, copy or remove are put together as archives. Steps that run something need a root filesystem, in
 a namespace of their own; for an ordinary user that takes ranges in /etc/subuid and /etc/subgid.
+
+When a step fails that runs something, what it left is kept as TARGET@failed, for genoci shell.
 
 SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json makes it JSON.`,
 		Example: `  genoci build                         all targets of genoci.yaml

@@ -122,3 +122,19 @@ func completeBuilds(dir *string) completion {
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 }
+
+// completeShell completes what a shell can be opened in.
+func completeShell(f *shellFlags) completion {
+	tags := completeTags(&f.layout, 0)
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names, directive := tags(cmd, args, prefix)
+		if f.resolve() == nil {
+			refs, _ := f.failedRefs() // as with the tags, what cannot be read is not offered
+			names = append(refs, names...)
+		}
+		return names, directive
+	}
+}

@@ -93,6 +93,11 @@ func cacheDirVar(fs *pflag.FlagSet, dir *string) {
 	fs.StringVar(dir, "cache-dir", "", "`DIR` of genoci's own state (default $XDG_CACHE_HOME/genoci)")
 }
 
+// busyboxVar adds the flag --busybox.
+func busyboxVar(fs *pflag.FlagSet, file *string) {
+	fs.StringVar(file, "busybox", "", "static busybox that is lent to images without a shell, `FILE` (default: looked for on the host)")
+}
+
 // cacheDir returns the folder of genoci's own state: as given, or by the XDG base directory specification.
 func cacheDir(given string) (string, error) {
 	if given != "" {

@@ -64,6 +64,7 @@ It needs no daemon, no root, and no other program.
 		{groupBuild, newCheck()},
 		{groupBuild, newPlan()},
 		{groupBuild, newExplain()},
+		{groupBuild, newShell()},
 		{groupLayout, newLs()},
 		{groupLayout, newInspect()},
 		{groupLayout, newGet()},

@@ -91,7 +91,7 @@ func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 func (s *step) failedNote(failure *StepError) *FailedNote {
 	n := &FailedNote{
 		Target: failure.Target, Step: failure.Step, Spec: s.specPath(failure.File), Line: failure.Pos.Line, Column: failure.Pos.Col,
-		Op: failure.Op, Error: failure.Err.Error(), Time: s.Now().UTC().Truncate(time.Second),
+		Op: failure.Op, Error: failure.Err.Error(), Time: s.Now().UTC(),
 		Base: s.n.Base.String(), Platform: Platform(), Setting: Setting{Env: s.stepEnv(s.n, nil)},
 	}
 	var exit *sandbox.ExitError
@@ -136,23 +136,27 @@ func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResu
 // OpenFailed opens what the newest failed step of a target left. Close of the tree gives it back as it has become. The
 // error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld where somebody has it.
 func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapshot.Tree, *FailedNote, error) {
-	name := FailedTree(target)
-	tree, err := drv.Resume(ctx, name)
+	tree, err := drv.Resume(ctx, FailedTree(target))
 	if err != nil {
 		return nil, nil, err
 	}
+	note, err := NoteOfFailed(ctx, drv, target)
+	if err != nil {
+		return nil, nil, errors.Join(err, tree.Close())
+	}
+	return tree, note, nil
+}
+
+// NoteOfFailed returns what is noted of what the newest failed step of a target left. The error wraps snapshot.ErrNotExist where there is none.
+func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*FailedNote, error) {
+	name := FailedTree(target)
 	all, err := drv.Kept(ctx)
-	for _, k := range all {
-		if k.Name != name || err != nil {
-			continue
-		}
-		var note *FailedNote
-		if note, err = ParseFailedNote(k); err == nil {
-			return tree, note, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	if err == nil { // dropped or replaced just now
-		err = fmt.Errorf("kept tree %s: %w", name, snapshot.ErrNotExist)
+	i := slices.IndexFunc(all, func(k snapshot.Kept) bool { return k.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("kept tree %s: %w", name, snapshot.ErrNotExist)
 	}
-	return nil, nil, errors.Join(err, tree.Close())
+	return ParseFailedNote(all[i])
 }

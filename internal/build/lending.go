@@ -1,9 +1,11 @@
 package build
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +67,42 @@ func (l *lending) content(name string, f source.File, mode os.FileMode) (string,
 	defer r.Close()
 	return l.file(name, r, mode)
 }
+
+// again lends what a command had before, as it is now; what is not there any more is left out. The program "again", for the shell sh,
+// runs the command.
+func (l *lending) again(s Setting, sh string) error {
+	for _, f := range s.Lent {
+		if err := l.fileAgain(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if len(s.Args) == 0 {
+		return nil
+	}
+	words := []string{"cd " + quote(cmp.Or(s.Dir, "/")) + " && exec"}
+	for _, arg := range s.Args {
+		words = append(words, quote(arg))
+	}
+	_, err := l.file("again", strings.NewReader("#!"+sh+"\n"+strings.Join(words, " ")+"\n"), 0o755)
+	return err
+}
+
+func (l *lending) fileAgain(f LentFile) error {
+	if f.Path == "" {
+		_, err := l.file(f.Name, strings.NewReader(f.Text), f.Mode)
+		return err
+	}
+	r, err := os.Open(f.Path)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = l.file(f.Name, r, f.Mode)
+	return err
+}
+
+// quote returns s as a word of a POSIX shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // file lends a file of the given content, and returns its path inside.
 func (l *lending) file(name string, content io.Reader, mode os.FileMode) (string, error) {

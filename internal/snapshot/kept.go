@@ -257,6 +257,21 @@ func (s *Store) Kept(ctx context.Context, at func(part string) (dir string, show
 	return all, nil
 }
 
+// KeptNames returns the names of the kept trees in a driver's folder, as a quick look tells them: for one who does not know yet whether to
+// open the driver. A folder that is not there has none.
+func KeptNames(dir string) ([]string, error) {
+	s := &Store{dir: dir}
+	entries, err := os.ReadDir(s.kept())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, unescape(e.Name()))
+	}
+	return names, err
+}
+
 // keptAt returns what is known of a kept tree; Dir is the folder of its part.
 func (s *Store) keptAt(link string) (Kept, error) {
 	target, err := os.Readlink(link)

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"genoci/internal/build"
+	"genoci/internal/cache"
+	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+)
+
+// sessionFlags are what a person can say about a command that runs in a tree.
+type sessionFlags struct {
+	user    string
+	workdir string
+	env     []string
+	network string
+	busybox string
+}
+
+func (s *sessionFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&s.user, "user", "", "run as `USER` or USER:GROUP of the image, by name or number")
+	fs.StringVar(&s.workdir, "workdir", "", "run in `DIR` of the image")
+	fs.StringArrayVar(&s.env, "env", nil, "set the variable `NAME=VALUE`; NAME alone takes the value that it has here")
+	choiceVar(fs, &s.network, "network", "what is seen of the network; auto is what the step had, and host for images", "auto", "host", "none")
+	busyboxVar(fs, &s.busybox)
+}
+
+// apply changes what a command is run with as the flags say.
+func (s *sessionFlags) apply(to *build.Setting) error {
+	if s.user != "" {
+		to.User = s.user
+	}
+	if s.workdir != "" {
+		to.Dir = s.workdir
+	}
+	if s.network != "auto" {
+		to.Network = s.network
+	}
+	for _, kv := range s.env {
+		name, _, given := strings.Cut(kv, "=")
+		if name == "" {
+			return usagef("--env: %q is not NAME=VALUE", kv)
+		}
+		if value, ok := os.LookupEnv(name); !given && ok {
+			kv += "=" + value
+		} else if !given {
+			continue
+		}
+		to.Env = append(slices.DeleteFunc(to.Env, func(old string) bool { return strings.HasPrefix(old, name+"=") }), kv)
+	}
+	return nil
+}
+
+// run runs a command, or a shell where args are empty, in the tree with the root folder dir, on the terminal if there is one. How
+// it ends is how the program is to end.
+func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, setting build.Setting, args []string) error {
+	if err := s.apply(&setting); err != nil {
+		return err
+	}
+	session := build.Session{
+		Root: dir, Args: args, Setting: setting, TTY: onTerminal(len(args) == 0), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Cache: c, Busybox: s.busybox,
+	}
+	err := session.Run(ctx)
+	var exit *sandbox.ExitError
+	switch {
+	case ctx.Err() == nil && errors.As(err, &exit):
+		return &cliError{err: err, code: exit.Code, told: true}
+	case errors.Is(err, sandbox.ErrNotFound):
+		return &cliError{err: err, code: exitNotFound}
+	}
+	return err
+}
+
+// exitNotFound is the exit code of shells where there is no such command.
+const exitNotFound = 127
+
+// onTerminal reports whether a command is to have a terminal. Other than a shell, a command whose errors go elsewhere
+// has none, since a terminal takes both in one.
+func onTerminal(shell bool) bool {
+	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+	return isTerminal(os.Stdin) && isTerminal(os.Stdout) && (shell || isTerminal(os.Stderr))
+}
+
+// shellFlags are the flags of shell.
+type shellFlags struct {
+	sessionFlags
+	deskFlags
+}
+
+func newShell() *cobra.Command {
+	var f shellFlags
+	cmd := &cobra.Command{
+		Use:   "shell {TARGET@failed|TAG} [-- COMMAND [ARG...]]",
+		Short: "Open a shell in what a failed step left, or in an image",
+		Long: `Shell runs a command, or opens a shell (the image's bash, or else its sh, or else a busybox that is lent), in the sandbox that
+steps run in, on the terminal if there is one. The exit code is the command's: 127 where there is no such command, 128 and the signal's number
+where a signal ended it.
+
+TARGET@failed is what the newest step of TARGET left that failed. The command has the environment, user, folder and network
+of the one that failed. /.genoci has what was lent to that, as it is on the host now, and /.genoci/again, which runs it
+once more. What is changed there stays, until TARGET is built, or fails anew; it never gets into an image.
+
+A TAG, or a digest, is opened as a tree of its own, with the environment, user and folder of the image's config. What is changed
+there is dropped in the end.`,
+		Example: `  genoci shell web@failed                        look around
+  genoci shell web@failed -- /.genoci/again      run the command that failed once more
+  genoci shell web@failed --user root -- apt-get install -y strace
+  genoci shell web -- cat /etc/os-release        run a command in an image`,
+		Args:              atLeastOne("TARGET@failed or TAG"),
+		ValidArgsFunction: completeShell(&f),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			if err := f.resolve(); err != nil {
+				return err
+			}
+			if target, ok := build.FailedTarget(args[0]); ok {
+				return f.inFailed(cmd.Context(), cmd.ErrOrStderr(), target, args[1:])
+			}
+			return f.inImage(cmd.Context(), cmd.ErrOrStderr(), args[0], args[1:])
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	f.sessionFlags.add(fs)
+	f.deskFlags.add(fs)
+	return cmd
+}
+
+// inFailed runs a command in what a failed step of the target left.
+func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target string, args []string) error {
+	tree, note, drv, err := f.openFailed(ctx, target)
+	if err != nil {
+		return err
+	}
+	c, err := cache.Open(f.cacheDir)
+	if err != nil {
+		return errors.Join(err, tree.Close())
+	}
+	if len(args) == 0 {
+		told := fmt.Sprintf("note: %s:%d:%d: %s: %s (%s ago)", note.Spec, note.Line, note.Column, printable(note.Op), printable(note.Error),
+			duration(time.Since(note.Time).Truncate(time.Second)))
+		if len(note.Setting.Args) > 0 {
+			told += "; /.genoci/again runs it once more"
+		}
+		fmt.Fprintln(stderr, told)
+	}
+	err = errors.Join(f.run(ctx, c, tree.Dir(), note.Setting, args), tree.Close())
+	if newer, noteErr := build.NoteOfFailed(ctx, drv, target); noteErr == nil && !newer.Time.Equal(note.Time) {
+		fmt.Fprintf(stderr, "note: %s is what a newer failure left by now; what you had open is gone\n", build.FailedRef(target))
+	}
+	return err
+}
+
+// openFailed opens what a failed step of the target left, and the driver that keeps it, where trees can be looked at: the program may begin anew.
+func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.Tree, *build.FailedNote, snapshot.Driver, error) {
+	ref := build.FailedRef(target)
+	places, err := s.keeping(build.FailedTree(target))
+	if err == nil && len(places) == 0 {
+		err = s.noFailed(ref)
+	}
+	if err == nil {
+		err = sandbox.Enter()
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	drv, err := newest(ctx, places, build.FailedTree(target))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if drv == nil {
+		return nil, nil, nil, s.noFailed(ref)
+	}
+	tree, note, err := build.OpenFailed(ctx, drv, target)
+	switch {
+	case errors.Is(err, snapshot.ErrHeld):
+		err = withHint(fmt.Errorf("%s: %w", ref, snapshot.ErrHeld), "try again when the shell that is open in it has ended")
+	case errors.Is(err, snapshot.ErrNotExist):
+		err = s.noFailed(ref)
+	}
+	return tree, note, drv, err
+}
+
+// noFailed is the error for a tree that there is not, with those that there are.
+func (s *storageFlags) noFailed(ref string) error {
+	err := fmt.Errorf("%s: no failed step left anything", ref)
+	if others, otherErr := s.failedRefs(); otherErr == nil && len(others) > 0 {
+		return withHint(err, "there is %s", strings.Join(others, ", "))
+	}
+	return withHint(err, "there is something after a build in which a step failed that runs something")
+}
+
+// inImage runs a command in a tree made from an image.
+func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, args []string) (err error) {
+	l, img, err := openImage(f.layout, ref)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := l.Use(ctx); err != nil {
+		return err
+	}
+	c, err := f.enter()
+	if err != nil {
+		return err
+	}
+	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(stderr, warning(e)) })()
+	if err != nil {
+		return err
+	}
+	name, err := imagesOf(c, l, stderr).Snapshot(ctx, drv, img, deskOf(drv).Unpack)
+	if err != nil {
+		return err
+	}
+	tree, err := drv.New(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	if err := l.Close(); err != nil { // others may collect its garbage from now on
+		return err
+	}
+	if len(args) == 0 {
+		fmt.Fprintf(stderr, "note: what is changed here is dropped when the shell ends\n")
+	}
+	config := img.Config.Config
+	return f.run(ctx, c, tree.Dir(), build.Setting{Env: config.Env, Dir: config.WorkingDir, User: config.User}, args)
+}

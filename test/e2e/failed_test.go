@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"genoci/test/program"
+)
+
+// forDrivers runs a test with each storage driver that works here.
+func forDrivers(t *testing.T, test func(t *testing.T, driver string)) {
+	t.Helper()
+	for _, driver := range []string{"overlay", "vfs"} {
+		t.Run(driver, func(t *testing.T) {
+			program.NeedDriver(t, driver)
+			test(t, driver)
+		})
+	}
+}
+
+// A step that installs a package which there is not, on Debian: look into it, mend it, and go on in it.
+func TestFailedAptGet(t *testing.T) {
+	forDrivers(t, func(t *testing.T, driver string) {
+		w := newWorkspace(t)
+		w.Env = append(w.Env, "GENOCI_DRIVER="+driver)
+		w.link("debian.tar.gz", program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS"))
+		w.write("genoci.yaml", `
+debian: {expand: debian.tar.gz}
+web:
+  base: debian
+  build_env: {DEBIAN_FRONTEND: noninteractive}
+  run: |
+    apt-get update
+    apt-get install -y --no-install-recommends $(cat /packages 2>/dev/null || echo hello no-such-package)
+`)
+		res := w.fail(1, "Unable to locate package no-such-package", "web")
+		if lines := strings.Split(strings.TrimSpace(res.Stderr), "\n"); lines[len(lines)-1] != "hint: genoci shell web@failed opens a shell in what it left" {
+			if strings.Contains(res.Stderr, "Temporary failure resolving") || strings.Contains(res.Stderr, "Could not connect") {
+				program.Lack(t, "network", "the mirror cannot be reached from a sandbox: "+res.Stderr)
+			}
+			t.Errorf("last line %q", lines[len(lines)-1])
+		}
+		w.nothingLeft()
+
+		// The shell is a session on a terminal of its own, with job control.
+		term := w.terminal("shell", "web@failed")
+		term.wait("genoci.yaml:6:8: run apt-get update …: exit status 100")
+		term.wait("root@genoci:/# ")
+		if term.mode() == term.fresh {
+			t.Error("the terminal is not raw")
+		}
+		term.types("tty; stty size; echo $DEBIAN_FRONTEND.; ls /var/lib/apt/lists | grep -c _Packages\r", "\n/dev/pts/0\r\n", "40 100\r\n", "noninteractive.\r\n", "# ")
+		term.resize(50, 120)
+		term.types("stty size\r", "\n50 120\r\n", "# ")
+		term.types("sleep 1000\r", "sleep 1000\r\n")
+		term.types("\x03", "^C", "# ")
+		term.types("echo status $?; sleep 1001\r", "\nstatus 130\r\n")
+		term.types("\x1a", "Stopped", "# ")
+		term.types("jobs; kill %1; wait\r", "sleep 1001", "# ")
+		term.types("su --shell /bin/sh --command 'id -un; tty' nobody\r", "\nnobody\r\n/dev/pts/0\r\n", "# ")
+		term.types("apt-get install hello && hello\r", "Hello, world!\r\n", "# ")
+		term.types("echo hello >/packages; exit 7\r")
+		if code := term.end(); code != 7 {
+			t.Errorf("exit code %d\n%s", code, term.all())
+		}
+		term.wantFresh()
+		w.nothingLeft()
+
+		// What was done there stayed, and the step's own command goes on from it.
+		equal(t, "hello", w.Run(t, "shell", "web@failed", "--", "hello"), "Hello, world!\n")
+		if out := w.Run(t, "shell", "web@failed", "--", "/.genoci/again"); !strings.Contains(out, "hello is already the newest version") {
+			t.Errorf("again: %s", out)
+		}
+		w.nothingLeft()
+
+		// What the image lacks nobody misses: once it is built, the tree is gone.
+		w.write("genoci.yaml", "debian: {expand: debian.tar.gz}\nweb: {base: debian, run: echo mended > /out}\n")
+		w.build("web")
+		if res := w.Try(t, "shell", "web@failed"); res.Code != 1 || !strings.Contains(res.Stderr, "web@failed: no failed step left anything") {
+			t.Errorf("after the build: %d %s", res.Code, res.Stderr)
+		}
+	})
+}
+
+// A new failure of the target leaves the tree alone in which a shell is open; and a build that succeeds does.
+func TestFailedWhileOpen(t *testing.T) {
+	forDrivers(t, func(t *testing.T, driver string) {
+		w := behave(t, "bad: {base: sys, run: echo old > /which; exit 1}\n")
+		w.Env = append(w.Env, "GENOCI_DRIVER="+driver)
+		w.fail(1, "exit status 1")
+		term := w.terminal("shell", "bad@failed")
+		term.wait("# ")
+		res := w.Try(t, "shell", "bad@failed", "--", "true")
+		if want := "error: bad@failed: in use by another process\nhint: try again when the shell that is open in it has ended\n"; res.Code != 1 || res.Stderr != want {
+			t.Errorf("a second shell: %d %s", res.Code, res.Stderr)
+		}
+		w.write("genoci.yaml", "sys: {expand: sys.tgz}\nbad: {base: sys, run: echo new > /which; exit 1}\n")
+		w.fail(1, "exit status 1")
+		w.build("sys") // whatever opens the storage
+		term.types("cat /which; ls /bin/busybox\r", "\nold\r\n", "/bin/busybox\r\n", "# ")
+		equal(t, "the new one", w.Run(t, "shell", "bad@failed", "--", "cat", "/which"), "new\n")
+		term.types("exit\r", "note: bad@failed is what a newer failure left by now; what you had open is gone\r\n")
+		if code := term.end(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+
+		term = w.terminal("shell", "bad@failed")
+		term.wait("# ")
+		w.write("genoci.yaml", "sys: {expand: sys.tgz}\nbad: {base: sys, run: echo good > /which}\n")
+		w.build()
+		term.types("cat /which; exit 4\r", "\nnew\r\n")
+		if code := term.end(); code != 4 {
+			t.Errorf("exit code %d\n%s", code, term.all())
+		}
+		w.nothingLeft()
+	})
+}
+
+// However a shell's genoci ends, nothing of it stays, and the tree can be opened again.
+func TestShellKilled(t *testing.T) {
+	forDrivers(t, func(t *testing.T, driver string) {
+		for _, c := range []struct {
+			signal unix.Signal
+			code   int
+		}{{unix.SIGKILL, -1}, {unix.SIGTERM, 143}, {unix.SIGHUP, 129}} {
+			w := behave(t, "bad: {base: sys, run: echo left > /which; exit 1}\n")
+			w.Env = append(w.Env, "GENOCI_DRIVER="+driver)
+			w.fail(1, "exit status 1")
+			term := w.terminal("shell", "bad@failed")
+			term.wait("# ")
+			term.types("sleep 1000 & trap '' TERM HUP; echo begun\r", "\nbegun\r\n", "# ")
+			if err := term.cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			if code := term.end(); code != c.code {
+				t.Errorf("%v: exit code %d, want %d\n%s", c.signal, code, c.code, term.all())
+			}
+			if c.signal != unix.SIGKILL {
+				term.wantFresh()
+			}
+			eventually(t, func() bool { return len(processes(t, w.Dir)) == 0 })
+			w.nothingLeft()
+			equal(t, fmt.Sprint("after ", c.signal), w.Run(t, "shell", "bad@failed", "--", "cat", "/which"), "left\n")
+			w.nothingLeft()
+		}
+	})
+}
