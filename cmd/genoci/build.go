@@ -44,6 +44,7 @@ type buildFlags struct {
 	storage   storageFlags
 	jobs      count
 	keepGoing bool
+	shell     bool
 	why       bool
 	progress  string
 	json      bool
@@ -63,19 +64,29 @@ is taken from the cache when none of its inputs changed.
 Steps that only unpack, copy or remove are put together as archives. Steps that run something need a root filesystem, in
 a namespace of their own; for an ordinary user that takes ranges in /etc/subuid and /etc/subgid.
 
-When a step fails that runs something, what it left is kept as TARGET@failed, for genoci shell.
+When a step fails that runs something, what it left is kept as TARGET@failed, for genoci shell. With --shell-on-failure, a
+shell opens there at once: when what else was running has been stopped, or with --keep-going has been built. Then
+the build ends as it would have without.
 
 SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json makes it JSON.`,
 		Example: `  genoci build                         all targets of genoci.yaml
   genoci build -f web.yaml api         one target, and what it stands on
   genoci build --arg VERSION=1.2       with a value for ${{VERSION}}
   genoci build --why                   and say why a step is carried out again
+  genoci build --shell-on-failure      and open a shell where a step fails
   genoci build --layout /srv/images --compression zstd
   genoci build --progress json 2>events.json --json >result.json`,
 		ValidArgsFunction: completeTargets(&f.specFlags),
 		RunE: func(cmd *cobra.Command, targets []string) error {
+			if f.shell && !onTerminal(true) {
+				return withHint(usagef("--shell-on-failure: stdin and stdout are not a terminal"), "without it, genoci shell TARGET@failed opens one later")
+			}
 			res, err := f.run(cmd.Context(), targets)
-			return f.finish(cmd, res, err)
+			err = f.finish(cmd, res, err)
+			if f.shell && cmd.Context().Err() == nil {
+				return f.shellAfter(cmd, err)
+			}
+			return err
 		},
 	}
 	fs := cmd.Flags()
@@ -85,6 +96,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
+	fs.BoolVar(&f.shell, "shell-on-failure", false, "open a shell in what a step leaves that fails")
 	fs.BoolVar(&f.why, "why", false, "say why a step is not taken from the cache")
 	choiceVar(fs, &f.progress, "progress", "how progress is shown on stderr", progressModes...)
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")
@@ -230,4 +242,19 @@ func forgetTails(err error) {
 			step.Tail = nil
 		}
 	}
+}
+
+// shellAfter prints err, and opens a shell in what the first step left whose failure it tells.
+func (f *buildFlags) shellAfter(cmd *cobra.Command, err error) error {
+	failures := joined(err)
+	i := slices.IndexFunc(failures, func(e error) bool { step := stepError(e); return step != nil && step.Kept != "" })
+	if i < 0 {
+		return err
+	}
+	printError(cmd.ErrOrStderr(), err)
+	told := &cliError{err: err, code: exitCode(err), told: true}
+	in := shellFlags{sessionFlags: sessionFlags{network: "auto", busybox: f.busybox}, deskFlags: deskFlags{storageFlags: f.storage}}
+	err = in.inFailed(cmd.Context(), cmd.ErrOrStderr(), stepError(failures[i]).Target, nil)
+	printError(cmd.ErrOrStderr(), err) // not how the shell ended, but why it could not begin
+	return told
 }

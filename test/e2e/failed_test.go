@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -76,6 +78,21 @@ web:
 		}
 		w.nothingLeft()
 
+		// At once, after which the build fails as ever.
+		term = w.terminal("build", "--shell-on-failure", "--progress", "tty", "web")
+		term.wait("error: genoci.yaml:6:8: target \"web\": run apt-get update …: exit status 100")
+		term.wait("root@genoci:/# ")
+		term.types("hello\r", "hello: command not found", "# ") // it is another tree
+		term.types("grep ^PRETTY /etc/os-release; exit 3\r", "PRETTY_NAME=\"Debian")
+		if code := term.end(); code != 1 {
+			t.Errorf("exit code %d\n%s", code, term.all())
+		}
+		term.wantFresh()
+		if n := strings.Count(term.all(), "error: "); n != 1 {
+			t.Errorf("the error stands there %d times:\n%s", n, term.all())
+		}
+		w.nothingLeft()
+
 		// What the image lacks nobody misses: once it is built, the tree is gone.
 		w.write("genoci.yaml", "debian: {expand: debian.tar.gz}\nweb: {base: debian, run: echo mended > /out}\n")
 		w.build("web")
@@ -147,4 +164,52 @@ func TestShellKilled(t *testing.T) {
 			w.nothingLeft()
 		}
 	})
+}
+
+// With --keep-going, the shell opens when all others are built; without, what else runs is stopped for it.
+func TestShellOnFailure(t *testing.T) {
+	w := behave(t, `
+bad: {base: sys, pre: read x < pipe, run: echo left > /which; exit 1}
+worse: {base: sys, run: exit 2}
+slow: {base: sys, pre: echo begun > pipe, run: 'sleep 0.5; test -e /go || sleep 1000'}
+`)
+	pipe := filepath.Join(w.Dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	term := w.terminal("build", "--shell-on-failure", "bad", "slow")
+	term.wait("slow: stopped")
+	term.wait("hint: genoci shell bad@failed opens a shell in what it left")
+	term.wait("# ")
+	if p := processes(t, w.Dir); strings.Contains(strings.Join(p, "\n"), "sleep") {
+		t.Errorf("while the shell is open there runs %q", p)
+	}
+	w.Run(t, "gc") // the layout is not in use
+	term.types("cat /which; exit\r", "\nleft\r\n")
+	if code := term.end(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, term.all())
+	}
+
+	spec, err := os.ReadFile(filepath.Join(w.Dir, "genoci.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("genoci.yaml", strings.Replace(string(spec), "sleep 1000", "true", 1))
+	term = w.terminal("build", "--shell-on-failure", "--keep-going")
+	term.wait("slow: built")
+	term.wait("target \"worse\"")
+	term.wait("# ")
+	term.types("cat /which; exit\r", "\nleft\r\n")
+	if code := term.end(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, term.all())
+	}
+
+	// Where nothing is kept, there is nothing to open.
+	w.write("genoci.yaml", "sys: {expand: none.tgz}\n")
+	w.write("none.tgz", "text")
+	term = w.terminal("build", "--shell-on-failure")
+	if code := term.end(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, term.all())
+	}
+	w.nothingLeft()
 }
