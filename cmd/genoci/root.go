@@ -81,6 +81,7 @@ It needs no daemon, no root, and no other program.
 		{groupTrees, newCheckout()},
 		{groupTrees, newCheckin()},
 		{groupTrees, newAbort()},
+		{groupTrees, newChroot()},
 		{groupTrees, newStatus()},
 		{groupOther, newDoctor()},
 		{groupOther, newSchema()},

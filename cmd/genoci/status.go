@@ -1,20 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 )
 
-// statusOf is a checkout as status --json prints it.
-type statusOf struct {
+// checkoutStatus is a checkout as status --json prints it.
+type checkoutStatus struct {
 	Dir     string    `json:"dir"`
 	Tag     string    `json:"tag"`
 	Image   string    `json:"image"`
@@ -28,15 +30,35 @@ type statusOf struct {
 	Error   string    `json:"error,omitempty"`
 }
 
+// failedStatus is what a failed step left, as status --json prints it.
+type failedStatus struct {
+	Name   string    `json:"name"` // TARGET@failed
+	Spec   string    `json:"spec"`
+	Line   int       `json:"line"`
+	Column int       `json:"column"`
+	Op     string    `json:"op"`
+	Error  string    `json:"error"`
+	Exit   int       `json:"exit,omitempty"`
+	Time   time.Time `json:"time"`
+	Driver string    `json:"driver"`
+	InUse  bool      `json:"inUse"`
+}
+
+// statusReport is what status --json prints.
+type statusReport struct {
+	Checkouts []checkoutStatus     `json:"checkouts"`
+	Failed    []failedStatus `json:"failed"`
+}
+
 func newStatus() *cobra.Command {
 	var f deskFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "List what is checked out, and how much was changed",
+		Short: "List what is checked out and changed, and what failed steps left",
 		Long: `Status lists the checkouts: where each is, of what, since when, and how many files, folders and links were changed in it.
 Checkouts of all drivers and layouts are shown. "not mounted" stands where the machine was started anew: the same
-checkout command mounts the tree again, with its changes.`,
+checkout command mounts the tree again, with its changes. Below it lists what failed steps left, for genoci shell.`,
 		Example: `  genoci status
   genoci status --json`,
 		Args: exactly(),
@@ -49,14 +71,17 @@ checkout command mounts the tree again, with its changes.`,
 			if err != nil {
 				return err
 			}
-			list := []statusOf{}
+			r := statusReport{Checkouts: []checkoutStatus{}}
 			for _, c := range all {
-				list = append(list, statusOfCheckout(cmd.Context(), state, c))
+				r.Checkouts = append(r.Checkouts, newCheckoutStatus(cmd.Context(), state, c))
+			}
+			if r.Failed, err = f.failedStatuses(cmd.Context(), cmd.ErrOrStderr()); err != nil {
+				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), list)
+				return printJSON(cmd.OutOrStdout(), r)
 			}
-			return printStatus(cmd.OutOrStdout(), list)
+			return r.print(cmd.OutOrStdout())
 		},
 	}
 	f.addHidden(cmd.Flags())
@@ -65,8 +90,8 @@ checkout command mounts the tree again, with its changes.`,
 	return cmd
 }
 
-func statusOfCheckout(ctx context.Context, state *cache.Cache, c *checkout.Checkout) statusOf {
-	s := statusOf{
+func newCheckoutStatus(ctx context.Context, state *cache.Cache, c *checkout.Checkout) checkoutStatus {
+	s := checkoutStatus{
 		Dir: c.Dir, Tag: c.Tag, Image: c.Image.String(), Layout: c.Layout, Driver: c.Driver.String(),
 		Since: c.Began().UTC(), Shown: c.Linked(), InUse: c.Kept.Held,
 	}
@@ -80,7 +105,7 @@ func statusOfCheckout(ctx context.Context, state *cache.Cache, c *checkout.Check
 }
 
 // count finds what was changed.
-func (s *statusOf) count(ctx context.Context, state *cache.Cache, c *checkout.Checkout) error {
+func (s *checkoutStatus) count(ctx context.Context, state *cache.Cache, c *checkout.Checkout) error {
 	images, err := images(state, c.Layout, io.Discard)
 	if err != nil {
 		return err
@@ -100,7 +125,7 @@ func (s *statusOf) count(ctx context.Context, state *cache.Cache, c *checkout.Ch
 }
 
 // changed says in words what is known of a checkout.
-func (s statusOf) changed() string {
+func (s checkoutStatus) changed() string {
 	text := "nothing changed"
 	switch {
 	case s.Error != "":
@@ -116,15 +141,54 @@ func (s statusOf) changed() string {
 	return text
 }
 
-func printStatus(w io.Writer, list []statusOf) error {
-	if len(list) == 0 {
+// failedStatuses returns what failed steps left.
+func (s *storageFlags) failedStatuses(ctx context.Context, w io.Writer) ([]failedStatus, error) {
+	drvs, err := s.keepers(w)
+	if err != nil {
+		return nil, err
+	}
+	all := []failedStatus{}
+	for _, drv := range drvs {
+		kept, err := drv.Kept(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range kept {
+			target, ok := build.FailedTreeTarget(k.Name)
+			if !ok {
+				continue
+			}
+			n, err := build.ParseFailedNote(k)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, failedStatus{
+				build.FailedRef(target), n.Spec, n.Line, n.Column, n.Op, n.Error, n.Exit, n.Time.UTC(), drv.String(), k.Held,
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b failedStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+func (r statusReport) print(w io.Writer) error {
+	if len(r.Checkouts) == 0 {
 		fmt.Fprintln(w, "nothing is checked out")
-		return nil
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FOLDER\tTAG\tDRIVER\tSINCE\tCHANGED")
-	for _, s := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", s.Dir, s.Tag, s.Driver, s.Since.Format("2006-01-02 15:04"), s.changed())
+	rows := [][]string{{"FOLDER", "TAG", "DRIVER", "SINCE", "CHANGED"}}
+	for _, s := range r.Checkouts {
+		rows = append(rows, []string{s.Dir, s.Tag, s.Driver, s.Since.Format("2006-01-02 15:04"), s.changed()})
 	}
-	return t.Flush()
+	if len(rows) > 1 {
+		table(w, rows)
+	}
+	rows = [][]string{{"FAILED", "DRIVER", "SINCE", "ACTION", "ERROR"}}
+	for _, f := range r.Failed {
+		rows = append(rows, []string{f.Name, f.Driver, f.Time.Format("2006-01-02 15:04"), printable(f.Op), printable(f.Error)})
+	}
+	if len(rows) > 1 {
+		fmt.Fprintln(w)
+		table(w, rows)
+	}
+	return nil
 }

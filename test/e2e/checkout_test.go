@@ -24,10 +24,11 @@ type checkedOut struct {
 // checkouts returns what genoci says is checked out.
 func (w *workspace) checkouts() []checkedOut {
 	w.t.Helper()
-	var all []checkedOut
-	if err := json.Unmarshal([]byte(w.Run(w.t, "status", "--json")), &all); err != nil {
+	var status struct{ Checkouts []checkedOut }
+	if err := json.Unmarshal([]byte(w.Run(w.t, "status", "--json")), &status); err != nil {
 		w.t.Fatal(err)
 	}
+	all := status.Checkouts
 	for _, c := range all {
 		if c.Error != "" || c.InUse {
 			w.t.Errorf("status: %+v", c)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"genoci/internal/build"
+	"genoci/internal/image"
+)
+
+// chrootFlags are the flags of chroot.
+type chrootFlags struct {
+	sessionFlags
+	deskFlags
+}
+
+func newChroot() *cobra.Command {
+	var f chrootFlags
+	cmd := &cobra.Command{
+		Use:   "chroot [DIR] [COMMAND [ARG...]]",
+		Short: "Open a shell, or run a command, in a checkout",
+		Long: `Chroot runs a command in a checkout, or opens a shell (the image's bash, or else its sh, or else a busybox that is lent), in
+the sandbox that steps run in, on the terminal if there is one. It is root in / there, with the environment of the image's config;
+--user and --workdir say otherwise. What is changed stays in the checkout. The exit code is the command's.
+
+DIR is the folder of a checkout; it may be left out where there is only one, or when standing in it. Flags stand before it.`,
+		Example: `  genoci chroot
+  genoci chroot apt-get install -y strace
+  genoci chroot /tmp/w sh -c 'rm -rf /var/cache/*'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.chroot(cmd.Context(), args, cmd.ErrOrStderr())
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.SetInterspersed(false) // what follows is the command's
+	f.sessionFlags.add(fs)
+	cacheDirVar(fs, &f.cacheDir)
+	f.addHidden(fs)
+	return cmd
+}
+
+func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Writer) (err error) {
+	state, err := f.enter()
+	if err != nil {
+		return err
+	}
+	all, err := f.checkouts(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	dir := ""
+	if len(args) > 0 && checkoutAt(all, args[0]) != nil {
+		dir, args = args[0], args[1:]
+	}
+	c, err := pick(all, dir)
+	if err != nil {
+		return err
+	}
+	images, err := images(state, c.Layout, stderr)
+	if err != nil {
+		return err
+	}
+	img, err := images.Layout.Image(c.Image.String(), image.Host())
+	if err = errors.Join(err, images.Layout.Close()); err != nil {
+		return err
+	}
+	tree, err := c.Resume(ctx)
+	if err != nil {
+		return inUse(err, c)
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	if len(args) == 0 {
+		fmt.Fprintf(stderr, "note: in the checkout of %s in %s\n", c.Tag, c.Dir)
+	}
+	return f.run(ctx, state, tree.Dir(), build.Setting{Env: img.Config.Config.Env}, args)
+}
