@@ -50,6 +50,14 @@ func makeSnapshot(path, src string) error {
 
 // rest brings the tree to rest: without subvolumes in it, and on disk.
 func (t *tree) rest(ctx context.Context) error {
+	if err := t.flatten(ctx); err != nil {
+		return err
+	}
+	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
+}
+
+// flatten makes plain folders of subvolumes that were made in the tree.
+func (t *tree) flatten(ctx context.Context) error {
 	dir, err := openDir(t.Dir())
 	if err != nil {
 		return err
@@ -58,7 +66,7 @@ func (t *tree) rest(ctx context.Context) error {
 	if err := flatten(ctx, int(dir.Fd())); err != nil {
 		return fmt.Errorf("make plain folders of subvolumes in %s: %w", t.Dir(), err)
 	}
-	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
+	return nil
 }
 
 // Commit implements snapshot.Tree. The tree is written out, which the kernel would do as well for the first tree that is made of it.
@@ -87,6 +95,14 @@ func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 	return t.Close()
 }
 
+// KeepUnsynced implements snapshot.UnsyncedKeeper.
+func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
+	if err := t.Part.KeepUnsynced(ctx, name, note, func() error { return t.flatten(ctx) }); err != nil {
+		return err
+	}
+	return t.Close()
+}
+
 // Close implements snapshot.Tree.
 func (t *tree) Close() error {
 	_ = t.witness.Close() // nothing was written; the second time it is closed already
@@ -102,7 +118,10 @@ type sentTree struct {
 // maxTries is how often another process may come in between.
 const maxTries = 40
 
-var _ snapshot.Toucher = (*sentTree)(nil)
+var (
+	_ snapshot.Toucher        = (*sentTree)(nil)
+	_ snapshot.UnsyncedKeeper = (*sentTree)(nil)
+)
 
 // Touched implements snapshot.Toucher.
 func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
