@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"genoci/internal/build"
 	"genoci/internal/space"
 )
 
@@ -237,6 +238,10 @@ func printSums(w io.Writer, inv *space.Inventory) {
 func treeName(t space.Tree) string {
 	name := short(digest.Digest(t.Name))
 	switch t.Kind {
+	case space.Failed:
+		if target, ok := build.FailedTreeTarget(t.Name); ok {
+			name = build.FailedRef(target)
+		}
 	case space.Checkouts:
 		name = "checkout"
 	case space.Open:

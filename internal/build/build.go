@@ -133,7 +133,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 
 // newSource returns the source of what ops in the folder dir read.
 func newSource(c *cache.Cache, dir string) (*source.Source, error) {
-	state, err := c.Dir("inputs")
+	state, err := c.Dir(cache.InputsDir)
 	if err != nil {
 		return nil, err
 	}

@@ -6,12 +6,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -387,7 +385,7 @@ func (s *step) remember(l *builtLayer) error {
 	if s.Hooked() {
 		return nil
 	}
-	e := cache.Entry{Lent: s.lent, Seconds: math.Round(time.Since(s.started).Seconds()*1000) / 1000}
+	e := cache.Entry{Lent: s.lent, Seconds: s.seconds()}
 	if op, ok := passable(s.Step); ok {
 		e.Archive = s.Archive(s.Step, op)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -177,13 +178,16 @@ func (s *step) learnKey(ctx context.Context, toc *layer.TOC) (err error) {
 	if err := s.complete(ctx, s.n, s.Step, s.ins); err != nil {
 		return err
 	}
-	if err := s.Cache.Put(s.key, cache.Entry{}); err != nil {
+	if err := s.Cache.Put(s.key, cache.Entry{Seconds: s.seconds()}); err != nil {
 		return s.stepError(s.n, s.Step, err)
 	}
 	s.unread = false
 	s.key, err = s.Builder.key(s.nodes, s.n, s.Step, s.ins)
 	return err
 }
+
+// seconds returns how long the step has taken by now.
+func (s *step) seconds() float64 { return math.Round(time.Since(s.started).Seconds()*1000) / 1000 }
 
 // copied is a file of the host whose digest is not known, and where the step put it.
 type copied struct {
