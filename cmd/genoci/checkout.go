@@ -67,6 +67,11 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 	if err := l.Use(ctx); err != nil {
 		return err
 	}
+	release, err := state.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	all, err := f.checkouts(ctx, messages)
 	if err != nil {
 		return err

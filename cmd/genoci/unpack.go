@@ -102,6 +102,11 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	if err := l.Use(ctx); err != nil {
 		return err
 	}
+	release, err := state.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if len(tags) == 0 {
 		if tags, err = ownTags(l); err != nil {
 			return err

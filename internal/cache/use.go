@@ -56,7 +56,7 @@ func releaser(f *os.File) func() {
 	}
 }
 
-// AddLayout notes that the cache has results whose blobs are in the layout in the folder with the absolute path dir.
+// AddLayout notes that the cache has results, or trees, of what is in the layout in the folder with the absolute path dir.
 func (c *Cache) AddLayout(dir string) error {
 	sum := sha256.Sum256([]byte(dir))
 	path := filepath.Join(c.dir, LayoutsDir, hex.EncodeToString(sum[:16]))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,6 +17,13 @@ import (
 // Snapshot makes sure that drv has the tree of an image, and returns its name, the chain ID; "" for an image without layers.
 // For a driver whose trees share nothing with their parents, only the whole image is kept, and no tree of some of its layers.
 func (s Store) Snapshot(ctx context.Context, drv snapshot.Driver, img image.Image, o layer.UnpackOptions) (string, error) {
+	layoutDir, err := filepath.Abs(s.Layout.Dir())
+	if err == nil {
+		err = s.Cache.AddLayout(layoutDir) // whose tags are what the snapshot is of
+	}
+	if err != nil {
+		return "", err
+	}
 	chain := image.ChainIDs(img.Config.RootFS.DiffIDs)
 	from := len(chain)
 	for from > 0 && !drv.Has(string(chain[from-1])) {
