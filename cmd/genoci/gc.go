@@ -31,9 +31,9 @@ func newGC() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what no tag needs",
-		Long: `Gc removes what nobody needs any more: blobs that nothing in the layout's index reaches; unpacked trees, indexes of layers and results of
-steps that belong to no tag of any layout that was built into, nor to anything that the cache knows; downloads that were not used for 60 days; trees of
-steps that failed a week ago; what processes left that were killed, and the layers of targets with build_only that no tag needs.
+		Long: `Gc removes what nobody needs any more: blobs that nothing in the layout's index reaches, and layers of targets with build_only that no tag
+needs; unpacked trees, indexes of layers and results of steps that belong to no tag of any layout that was built into, nor to anything that the cache
+knows; downloads that were not used for 60 days; trees of steps that failed a week ago; what processes left that were killed.
 
 --keep and --keep-days remove dated tags, NAME-YYYY-MM-DD_N, and with them what only they need: those stay that one of the two keeps, and always
 the newest of the image that NAME stands for. No other tag is ever removed.
@@ -152,7 +152,11 @@ func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
 			rows = append(rows, []string{"blob", size(b.Size), string(b.Digest), "no tag reaches it"})
 		}
 		for _, t := range p.Temps {
-			rows = append(rows, []string{"temporary", size(t.Size), t.Path, "its process has ended"})
+			if t.Scratch {
+				rows = append(rows, []string{"scratch layer", size(t.Size), t.Path, "no tag needs it"})
+			} else {
+				rows = append(rows, []string{"temporary", size(t.Size), t.Path, "its process has ended"})
+			}
 		}
 		for _, i := range p.Items {
 			rows = append(rows, []string{string(i.Kind), size(i.Size), i.Name, i.Why})

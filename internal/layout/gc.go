@@ -28,8 +28,9 @@ type Collection struct {
 
 // Temp is a temporary file that no live process holds.
 type Temp struct {
-	Path string
-	Size int64
+	Path    string
+	Size    int64
+	Scratch bool // it is a layer that no tag needs
 }
 
 // Choice says what a collection takes beside what nothing reaches, and what it leaves although nothing does.
@@ -188,7 +189,7 @@ func (c *Collection) findTemps() error {
 			if err != nil {
 				return err
 			}
-			c.Temps = append(c.Temps, Temp{path, st.Size()})
+			c.Temps = append(c.Temps, Temp{path, st.Size(), strings.HasPrefix(file.Name(), scratchPrefix)})
 		}
 	}
 	return nil

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -47,6 +49,22 @@ func (l *Layout) HasScratch(diffID digest.Digest, size int64) bool {
 	}
 	now := time.Now()
 	return os.Chtimes(path, now, now) == nil
+}
+
+// ScratchLayers returns the sizes of all scratch layers, by the digits of their DiffIDs.
+func (l *Layout) ScratchLayers() (map[string]int64, error) {
+	files, err := os.ReadDir(l.path(v1.ImageBlobsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	all := map[string]int64{}
+	for _, f := range files {
+		digits, ok := strings.CutPrefix(f.Name(), scratchPrefix)
+		if info, err := f.Info(); ok && err == nil {
+			all[digits] = info.Size()
+		}
+	}
+	return all, nil
 }
 
 // startTime is when the machine was started.

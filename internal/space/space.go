@@ -27,26 +27,27 @@ type Kind string
 
 // The kinds, as users read them.
 const (
-	Images       Kind = "images"       // blobs that index.json reaches
-	Blobs        Kind = "loose blobs"  // blobs that it does not reach
-	Snapshots    Kind = "snapshots"    // unpacked trees
-	Checkouts    Kind = "checkouts"    // trees that people work in
-	Failed       Kind = "failed"       // trees of steps that failed
-	Open         Kind = "open trees"   // that a process works with
-	Results      Kind = "results"      // which layer a step made
-	Indexes      Kind = "indexes"      // of layers
-	Digests      Kind = "digests"      // of input files
-	Downloads    Kind = "downloads"    // from URLs
-	Explanations Kind = "explanations" // what explain compares with
-	Records      Kind = "records"      // folders, and what is known of layouts and trees
-	Temporary    Kind = "temporary"    // files of processes that ended early
-	Unusable     Kind = "unusable"     // a driver's folder that cannot be opened
+	Images       Kind = "images"         // blobs that index.json reaches
+	Blobs        Kind = "loose blobs"    // blobs that it does not reach
+	Scratch      Kind = "scratch layers" // that no tag needs, and nobody has compressed
+	Snapshots    Kind = "snapshots"      // unpacked trees
+	Checkouts    Kind = "checkouts"      // trees that people work in
+	Failed       Kind = "failed"         // trees of steps that failed
+	Open         Kind = "open trees"     // that a process works with
+	Results      Kind = "results"        // which layer a step made
+	Indexes      Kind = "indexes"        // of layers
+	Digests      Kind = "digests"        // of input files
+	Downloads    Kind = "downloads"      // from URLs
+	Explanations Kind = "explanations"   // what explain compares with
+	Records      Kind = "records"        // folders, and what is known of layouts and trees
+	Temporary    Kind = "temporary"      // files of processes that ended early
+	Unusable     Kind = "unusable"       // a driver's folder that cannot be opened
 )
 
 // Kinds returns all kinds, in the order in which they are shown.
 func Kinds() []Kind {
 	return []Kind{
-		Images, Blobs, Snapshots, Checkouts, Failed, Open, Results, Indexes, Digests, Downloads, Explanations, Records, Temporary, Unusable,
+		Images, Blobs, Scratch, Snapshots, Checkouts, Failed, Open, Results, Indexes, Digests, Downloads, Explanations, Records, Temporary, Unusable,
 	}
 }
 
@@ -72,6 +73,7 @@ type Inventory struct {
 	Cache   string  // folder
 	Images  []Image // those of the layout
 	Blobs   []Blob  // those of the layout
+	Scratch Sum     // layers of the layout that no tag needs
 	Trees   []Tree
 	Files   []File // of the cache folder, without those of drivers in it
 	Folders []File // of the cache folder and below, without the cache folder itself
@@ -168,6 +170,7 @@ func (inv *Inventory) Sums() []Sum {
 		}
 	}
 	sums[Images].Count = len(inv.Images)
+	add(Scratch, inv.Scratch.Count, inv.Scratch.Size)
 	for _, f := range inv.Files {
 		add(f.Kind, 1, f.Size)
 	}

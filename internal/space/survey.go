@@ -30,6 +30,7 @@ func Survey(ctx context.Context, p Places, gone *layout.Collection) (*Inventory,
 		chains:    map[digest.Digest]*chain{},
 		layers:    map[digest.Digest]bool{},
 		blobs:     map[digest.Digest]bool{},
+		scratch:   map[string]bool{},
 	}
 	steps := []func() error{s.layout, s.otherLayouts, s.results, s.downloads, s.files, s.stores}
 	for _, step := range steps {
@@ -43,10 +44,11 @@ func Survey(ctx context.Context, p Places, gone *layout.Collection) (*Inventory,
 // surveyor makes an inventory.
 type surveyor struct {
 	*Inventory
-	ctx    context.Context
-	chains map[digest.Digest]*chain // of images, and of results
-	layers map[digest.Digest]bool   // DiffIDs of both
-	blobs  map[digest.Digest]bool   // of all layouts
+	ctx     context.Context
+	chains  map[digest.Digest]*chain // of images, and of results
+	layers  map[digest.Digest]bool   // DiffIDs of both
+	blobs   map[digest.Digest]bool   // of all layouts
+	scratch map[string]bool          // digits of the DiffIDs of their scratch layers
 }
 
 // chain is a tree that somebody needs.
@@ -161,7 +163,23 @@ func (s *surveyor) allBlobs(l *layout.Layout, users map[digest.Digest]int, remov
 			s.Blobs = append(s.Blobs, Blob{Digest: b.Digest, Size: b.Size, Images: users[b.Digest]})
 		}
 	}
-	return nil
+	if s.gone != nil {
+		return nil // scratch layers go with it
+	}
+	return s.scratchOf(l, func(size int64) {
+		s.Scratch.Count++
+		s.Scratch.Size += size
+	})
+}
+
+// scratchOf notes the scratch layers of a layout.
+func (s *surveyor) scratchOf(l *layout.Layout, found func(size int64)) error {
+	all, err := l.ScratchLayers()
+	for digits, size := range all {
+		s.scratch[digits] = true
+		found(size)
+	}
+	return err
 }
 
 // otherLayouts looks at the layouts that the cache knows of. One that is gone needs nothing; of one that cannot be read
@@ -205,7 +223,7 @@ func (s *surveyor) otherLayout(dir string) error {
 		}
 		s.blobs[b.Digest] = true
 	}
-	return err
+	return errors.Join(err, s.scratchOf(l, func(int64) {}))
 }
 
 // results looks at the entries of the cache.
@@ -219,7 +237,7 @@ func (s *surveyor) results() error {
 		}
 		f := file(Results, e.Path, e.Info)
 		f.cost = time.Duration(e.Seconds * float64(time.Second))
-		there := e.DiffID == ""
+		there := e.DiffID == "" || e.Tar > 0 && s.scratch[e.DiffID.Encoded()]
 		for _, b := range e.Blobs {
 			there = there || s.blobs[b.Digest]
 		}
