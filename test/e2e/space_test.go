@@ -1,0 +1,256 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"genoci/test/program"
+)
+
+// usage is what genoci du --json prints, as far as the tests read it.
+type usage struct {
+	Images []struct {
+		Tags      []string
+		Size, Own int64
+	}
+	Trees []struct {
+		Kind, Driver, Name string
+		Size, Own          int64
+		Tags               []string
+	}
+	Tagged, Kept int64
+}
+
+func (w *workspace) usage() (u usage) {
+	w.t.Helper()
+	if err := json.Unmarshal([]byte(w.Run(w.t, "du", "--json")), &u); err != nil {
+		w.t.Fatal(err)
+	}
+	return u
+}
+
+// removal is what genoci gc --json prints.
+type removal struct {
+	DryRun      bool
+	Tags, Blobs []string
+	Items       []struct {
+		Kind, Name, Why string
+		Size            int64
+	}
+	Freed, Left int64
+}
+
+func (w *workspace) collect(args ...string) (r removal) {
+	w.t.Helper()
+	if err := json.Unmarshal([]byte(w.Run(w.t, append([]string{"gc", "--json"}, args...)...)), &r); err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// spaced is a workspace with a spec whose images differ from version to version, on a base that does not.
+func spaced(t *testing.T) *workspace {
+	return behave(t, `
+one: {base: sys, run: ["echo ${{V}} > /version", "dd if=/bin/busybox of=/copy bs=64k count=8"]}
+two: {base: one, run: "echo two of ${{V}} > /two"}
+`)
+}
+
+func (w *workspace) version(v int) { w.t.Helper(); w.build("--arg", "V="+strconv.Itoa(v)) }
+
+// digests returns the digests of tags.
+func (w *workspace) digests(tags ...string) string {
+	w.t.Helper()
+	var all []string
+	for _, tag := range tags {
+		all = append(all, tag+"="+w.layout.Image(w.t, tag).Digest)
+	}
+	return strings.Join(all, " ")
+}
+
+// diskUsage returns what du(1) says of a path, in bytes.
+func (w *workspace) diskUsage(path string) int64 {
+	w.t.Helper()
+	text, _, _ := strings.Cut(w.Tool(w.t, "du", "-s", "-B1", path), "\t")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+func near(a, b int64) bool { return a-b < a/20+8192 && b-a < a/20+8192 }
+
+// du agrees with du(1), gc does what its dry run says and keeps to its limit, and what is built afterwards is the same.
+func TestSpace(t *testing.T) {
+	w := spaced(t)
+	for v := range 4 {
+		w.version(v)
+	}
+	want := w.digests("sys", "one", "two")
+	u := w.usage()
+	if blobs := w.diskUsage("oci/blobs"); !near(u.Tagged, blobs-16384) { // small blobs take a whole block
+		t.Errorf("images take %d bytes, du(1) says %d", u.Tagged, blobs)
+	}
+	if cache := w.diskUsage(".cache"); os.Getuid() == 0 && !near(u.Kept, cache) {
+		t.Errorf("all else takes %d bytes, du(1) says %d", u.Kept, cache)
+	}
+	for _, tree := range u.Trees {
+		if tree.Kind != "snapshots" || tree.Own > tree.Size || tree.Size == 0 {
+			t.Errorf("tree %+v", tree)
+		}
+	}
+
+	would := w.collect("--keep", "2", "--dry-run")
+	did := w.collect("--keep", "2")
+	if len(did.Tags) != 6 || len(did.Items) < 6 || !would.DryRun || did.DryRun {
+		t.Errorf("removed %+v", did)
+	}
+	would.DryRun = false
+	a, _ := json.Marshal(would)
+	b, _ := json.Marshal(did)
+	equal(t, "what gc did, and what its dry run said", string(b), string(a))
+	equal(t, "digests after gc", w.digests("sys", "one", "two"), want)
+	w.Run(t, "verify")
+	if after := w.usage(); after.Kept > u.Kept || !near(after.Kept, did.Left) {
+		t.Errorf("%d bytes are kept, gc said %d; before it was %d", after.Kept, did.Left, u.Kept)
+	}
+
+	full := w.usage().Kept
+	for _, limit := range []int64{full - 1, full / 2, 100_000, 0} {
+		text := strconv.FormatInt(limit, 10)
+		would := w.collect("--max-size", text, "--dry-run")
+		did := w.collect("--max-size", text)
+		equal(t, "items for limit "+text, strconv.Itoa(len(did.Items)), strconv.Itoa(len(would.Items)))
+		if got := w.usage().Kept; got > limit {
+			t.Errorf("limit %d: du says %d", limit, got)
+		}
+		if got := w.diskUsage(".cache"); os.Getuid() == 0 && got > limit+4096 { // the folder itself
+			t.Errorf("limit %d: du(1) says %d", limit, got)
+		}
+	}
+	w.Run(t, "verify")
+	w.version(3)
+	equal(t, "digests of a build after gc", w.digests("sys", "one", "two"), want)
+	w.nothingLeft()
+}
+
+// A step that took long is worth more than a tree, and the tree more than nothing: the next build after a moderate limit carries out nothing.
+func TestLimitKeepsResults(t *testing.T) {
+	w := spaced(t)
+	w.version(1)
+	u := w.usage()
+	var trees int64
+	for _, tree := range u.Trees {
+		trees += tree.Own
+	}
+	w.Run(t, "gc", "--max-size", strconv.FormatInt(u.Kept-trees/2, 10))
+	if out := w.build("--arg", "V=1"); strings.Contains(out, " built ") {
+		t.Errorf("carried out again:\n%s", out)
+	}
+}
+
+// The image of a checkout stays until that ends, though no tag names it any more, and clean leaves it.
+func TestCollectLeavesCheckouts(t *testing.T) {
+	w := spaced(t)
+	w.version(1)
+	w.Run(t, "checkout", "one", "work")
+	program.Write(t, w.Dir, "work/by-hand", "kept\n")
+	w.Run(t, append([]string{"rm"}, w.layout.TagNames(t)...)...)
+	w.Run(t, "gc", "--max-size", "1TB")
+	w.Run(t, "clean")
+	w.Run(t, "checkin", "new", "--dir", "work")
+	equal(t, "by-hand", w.file("new", "by-hand"), "kept\n")
+	equal(t, "version", w.file("new", "version"), "1\n")
+	w.Run(t, "verify")
+	w.Run(t, "gc", "--max-size", "0")
+	if u := w.usage(); u.Kept != 0 {
+		t.Errorf("%d bytes are kept", u.Kept)
+	}
+	w.nothingLeft()
+}
+
+// gc and clean in a loop do no harm to builds: either waits for the other, or says that it is in use.
+func TestCollectWhileBuilding(t *testing.T) {
+	w := spaced(t)
+	w.version(0)
+	stop, ended := make(chan struct{}), make(chan int)
+	go func() {
+		collected := 0
+		defer func() { ended <- collected }()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			args := [][]string{{"gc", "--keep", "1", "--max-size", "100kB"}, {"clean"}, {"gc"}}[i%3]
+			switch res := w.Try(t, args...); {
+			case res.Code == 0:
+				collected++
+			case res.Code != 1 || !strings.Contains(res.Stderr, "in use"):
+				t.Errorf("%q: exit status %d\n%s", args, res.Code, res.Stderr)
+			}
+		}
+	}()
+	for v := range 8 {
+		// Two at once, of the same targets.
+		other := w.Command(t, "build", "--progress", "none", "--arg", "V="+strconv.Itoa(v))
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if res := w.Try(t, "build", "--progress", "plain", "--arg", "V="+strconv.Itoa(v)); res.Code != 0 {
+			t.Errorf("build %d: exit status %d\n%s", v, res.Code, res.Stderr)
+		}
+		if err := other.Wait(); err != nil {
+			t.Errorf("the other build %d: %v", v, err)
+		}
+	}
+	close(stop)
+	if n := <-ended; n == 0 {
+		t.Error("nothing was ever collected")
+	}
+	equal(t, "two", w.file("two", "two"), "two of 7\n")
+	w.Run(t, "verify")
+	w.nothingLeft()
+}
+
+// Whenever gc or clean is killed, the tags that are there are whole, the next build gives the same images, and the next gc ends the work.
+func TestCollectKilled(t *testing.T) {
+	w := spaced(t)
+	w.version(1)
+	want := w.digests("sys", "one", "two")
+	began := time.Now()
+	w.Run(t, "gc", "--dry-run")
+	start := time.Since(began)
+	for i, args := range [][]string{
+		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1"},
+		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1", "--max-size", "0"},
+		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1", "--max-size", "0"},
+	} {
+		w.version(2)
+		w.version(1)
+		cmd := w.Command(t, args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(start/2 + time.Duration(i)*start/4)
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		eventually(t, func() bool { return len(processes(t, filepath.Join(w.Dir, ".cache"))) == 0 })
+		w.Run(t, "verify")
+		equal(t, "digests after a kill", w.digests("sys", "one", "two"), want)
+		w.version(1)
+		equal(t, "digests of a build after a kill", w.digests("sys", "one", "two"), want)
+	}
+	w.Run(t, "gc", "--max-size", "0")
+	if u := w.usage(); u.Kept != 0 {
+		t.Errorf("%d bytes are kept", u.Kept)
+	}
+	w.nothingLeft()
+}
