@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func newCheckout() *cobra.Command {
 		Use:   "checkout TAG [DIR]",
 		Short: "Make a tree of an image that can be changed by hand",
 		Long: `Checkout unpacks an image, or takes the tree that a build has left, and makes a copy on write of it that can be changed
-with any tool. DIR (default: ./mounted) becomes a symbolic link to the tree. Checkin makes an image of what was changed, abort drops it,
+with any tool. DIR (default: mounted, below --btrfsmount where that is used, or here) becomes a symbolic link to the tree. Checkin makes an image of what was changed, abort drops it,
 chroot runs a command in it, and status lists what is checked out. Several images can be checked out at once, and one image
 several times, each in a DIR of its own.
 
@@ -40,7 +41,7 @@ The path of the tree's link goes to stdout.`,
 		},
 		ValidArgsFunction: completeTags(&f.layout, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := defaultCheckout
+			dir := "" // a default
 			if len(args) == 2 {
 				dir = args[1]
 			}
@@ -51,8 +52,20 @@ The path of the tree's link goes to stdout.`,
 	return cmd
 }
 
-// defaultCheckout is where checkout puts its link, as the original did below the folder of its driver.
-const defaultCheckout = "mounted"
+// defaultCheckout is where checkout puts its link: as in the original, below the folder that was set up for the driver, and where there is
+// none, in the working folder.
+func (s *storageFlags) defaultCheckout(driver string) string {
+	const name = "mounted"
+	for _, d := range s.drivers() {
+		if d.name != driver {
+			continue
+		}
+		if dir, _ := d.dir(); filepath.Base(dir) == storeName {
+			return filepath.Join(filepath.Dir(dir), name)
+		}
+	}
+	return name
+}
 
 func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages io.Writer) error {
 	state, err := f.enter()
@@ -76,11 +89,19 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 	if err != nil {
 		return err
 	}
+	c := checkoutAt(all, dir)
 	var desk checkout.Desk
-	if c := checkoutAt(all, dir); c != nil {
+	if c == nil {
+		if desk, err = f.desk(messages); err != nil {
+			return err
+		}
+		if dir == "" {
+			dir = f.defaultCheckout(desk.Driver.String())
+			c = checkoutAt(all, dir)
+		}
+	}
+	if c != nil {
 		desk = c.Desk // whatever driver it was made with
-	} else if desk, err = f.desk(messages); err != nil {
-		return err
 	}
 	c, again, err := desk.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
 	switch {

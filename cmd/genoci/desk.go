@@ -128,6 +128,9 @@ func pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
 
 // checkoutAt returns the checkout that has its symlink, or its tree, at dir.
 func checkoutAt(all []*checkout.Checkout, dir string) *checkout.Checkout {
+	if dir == "" {
+		return nil
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil

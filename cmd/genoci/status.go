@@ -46,8 +46,8 @@ type failedStatus struct {
 
 // statusReport is what status --json prints.
 type statusReport struct {
-	Checkouts []checkoutStatus     `json:"checkouts"`
-	Failed    []failedStatus `json:"failed"`
+	Checkouts []checkoutStatus `json:"checkouts"`
+	Failed    []failedStatus   `json:"failed"`
 }
 
 func newStatus() *cobra.Command {

@@ -49,14 +49,17 @@ const (
 	defaultBtrfsMount = "btrfs"
 )
 
+// storeName is the name of a driver's folder where that is not in the cache.
+const storeName = "genoci"
+
 // btrfsDir returns the folder of the driver btrfs, and whether it is one that can be expected to work: someone named a folder for it, storage setup
 // made the default one, or the cache folder is on a btrfs anyway.
 func (s *storageFlags) btrfsDir() (dir string, expected bool) {
 	switch {
 	case s.btrfsmount != "":
-		return filepath.Join(s.btrfsmount, "genoci"), true
-	case onBtrfs(filepath.Join(defaultBtrfsMount, "genoci")):
-		return filepath.Join(defaultBtrfsMount, "genoci"), true
+		return filepath.Join(s.btrfsmount, storeName), true
+	case onBtrfs(filepath.Join(defaultBtrfsMount, storeName)):
+		return filepath.Join(defaultBtrfsMount, storeName), true
 	}
 	return filepath.Join(s.cacheDir, "btrfs"), onBtrfs(s.cacheDir)
 }
