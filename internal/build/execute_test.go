@@ -224,6 +224,7 @@ func TestCancel(t *testing.T) {
 		if len(w.tags()) != 0 {
 			t.Errorf("tags %v", w.tags())
 		}
+		w.wantFailedTrees()
 	})
 }
 
