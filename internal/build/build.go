@@ -117,7 +117,9 @@ func (b *Builder) setup(p *plan.Plan) error {
 	b.packing = make(chan struct{}, runtime.GOMAXPROCS(0))
 	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) {
 		drv, err := b.Driver()
-		b.opened = drv
+		if err == nil {
+			b.opened = drv
+		}
 		return drv, err
 	})
 	dir, err := filepath.Abs(p.Spec.Dir)

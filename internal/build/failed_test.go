@@ -14,6 +14,7 @@ import (
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/vfs"
 	"genoci/internal/spec"
 )
 
@@ -193,3 +194,12 @@ func (d stingy) New(ctx context.Context, parent string) (snapshot.Tree, error) {
 type stingyTree struct{ snapshot.Tree }
 
 func (stingyTree) Keep(context.Context, string, []byte) error { return unix.ENOSPC }
+
+// Where no driver could be opened, nothing is looked for in one.
+func TestNoDriverNoFailed(t *testing.T) {
+	w := newWork(t, nil)
+	w.driver = func() (snapshot.Driver, error) { return (*vfs.Driver)(nil), unix.ENOTSUP }
+	if _, err := w.try("good: {copy: {content: A, dest: /a}}\nbad: {base: good, run: 'true'}\n"); !errors.Is(err, unix.ENOTSUP) {
+		t.Errorf("error %v", err)
+	}
+}
