@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 // to a folder that the image has at its place, so that an archive with lib/ does not break a base in
 // which /lib is a symlink.
 func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, in *input) error {
-	a, err := s.readArchive(ctx, op, in.archive)
+	a, err := s.readArchive(ctx, &in.archive)
 	if err != nil {
 		return err
 	}
@@ -42,18 +43,20 @@ func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, i
 	return nil
 }
 
-// readArchive reads the archive to its end, where its digest is checked.
-func (s *step) readArchive(ctx context.Context, op *spec.Expand, f source.File) (*layer.Archive, error) {
-	r, err := f.Open()
+// readArchive reads the archive to its end, where its digest is checked, or learned.
+func (s *step) readArchive(ctx context.Context, f *source.File) (*layer.Archive, error) {
+	file, err := s.src.Take(f)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer file.Close()
 	spool, err := s.Cache.Temp()
 	if err != nil {
 		return nil, err
 	}
-	in := s.progress(ctx, s.n.String(), s.Name(), "expand", f.Size, r)
+	sum := sha256.New()
+	in := layer.TeeAhead(s.reading(ctx, file, file), sum)
+	defer in.Close()
 	a, err := layer.ReadArchive(ctx, in, spool)
 	if err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func (s *step) readArchive(ctx context.Context, op *spec.Expand, f source.File) 
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, err
 	}
-	return a, nil
+	return a, file.Done([32]byte(sum.Sum(nil)))
 }
 
 // expansion is an archive on its way into the image.

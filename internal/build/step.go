@@ -142,11 +142,6 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	if l, ok, err := s.passThrough(ctx); ok || err != nil {
 		return l, err
 	}
-	if s.unread && s.ins[0].archive.Path != "" { // it could not be taken as it is
-		if err := s.learnKey(ctx, nil); err != nil {
-			return nil, err
-		}
-	}
 	c := layer.NewComposer(base, s.n.epoch)
 	for i, a := range s.Ops {
 		if err := s.compose(ctx, c, a, s.ins[i]); err != nil {

@@ -66,7 +66,9 @@ func (a *Archive) read(ctx context.Context, r io.Reader, l limits) error {
 	defer rc.Close()
 	a.Compression = c
 	bounded := &bombReader{r: rc, compressed: in}
-	s := newScanner(ctx, io.TeeReader(bounded, a.spool), l)
+	ahead := TeeAhead(bounded, a.spool)
+	defer ahead.Close()
+	s := newScanner(ctx, ahead, l)
 	err = a.scan(s)
 	if err == nil && s.in.count() == 0 {
 		err = errors.New("empty file")
