@@ -49,7 +49,7 @@ func completeTags(dir *string, n int) completion {
 	}
 }
 
-// completePaths completes TAG:/PATH from the images of a layout, and files after it.
+// completePaths completes TAG:/PATH from images and what failed steps left, and files after it.
 func completePaths(f *lookFlags) completion {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -58,11 +58,11 @@ func completePaths(f *lookFlags) completion {
 		const more = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 		ref, at, ok := strings.Cut(prefix, ":/")
 		if !ok {
-			tags, directive := completeTags(&f.layout, 1)(cmd, nil, prefix)
-			for i := range tags {
-				tags[i] += ":/"
+			names := rootNames(cmd, &f.storageFlags, f.layout)
+			for i := range names {
+				names[i] += ":/"
 			}
-			return tags, directive | cobra.ShellCompDirectiveNoSpace
+			return names, more
 		}
 		if err := applySettings(cmd); err != nil {
 			return nil, more
@@ -125,16 +125,30 @@ func completeBuilds(dir *string) completion {
 
 // completeShell completes what a shell can be opened in.
 func completeShell(f *shellFlags) completion {
-	tags := completeTags(&f.layout, 0)
-	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		names, directive := tags(cmd, args, prefix)
-		if f.resolve() == nil {
-			refs, _ := f.failedRefs() // as with the tags, what cannot be read is not offered
-			names = append(refs, names...)
-		}
-		return names, directive
+		return rootNames(cmd, &f.storageFlags, f.layout), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// completeRoots completes what can be compared: tags, what failed steps left, and folders where these do not fit.
+func completeRoots(f *lookFlags, n int) completion {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= n {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return rootNames(cmd, &f.storageFlags, f.layout), cobra.ShellCompDirectiveDefault
+	}
+}
+
+// rootNames returns the tags of a layout, and what users call what failed steps left. What cannot be read is not offered.
+func rootNames(cmd *cobra.Command, s *storageFlags, layoutDir string) []cobra.Completion {
+	if applySettings(cmd) != nil || s.resolve() != nil {
+		return nil
+	}
+	refs, _ := s.failedRefs()
+	tags, _ := tagsOf(layoutDir)
+	return append(refs, tags...)
 }

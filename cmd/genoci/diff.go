@@ -29,20 +29,21 @@ func newDiff() *cobra.Command {
 	var f diffFlags
 	cmd := &cobra.Command{
 		Use:   "diff A [B]",
-		Short: "Show what differs between two images or checkouts",
+		Short: "Show what differs between two images or trees",
 		Long: `Diff shows how B differs from A: files and folders that were added (A), deleted (D) or modified (M), and what about them,
-then the config. Each is a tag, a digest, or the folder of a checkout. With one of them, what it changed is shown: an image
-is compared with its base, or with itself without the last layer where the base is not in the layout; a checkout with
-the image that was checked out.
+then the config. Each is a tag, a digest, the folder of a checkout, or TARGET@failed, what a step that failed left. With one of
+them, what it changed is shown: an image is compared with its base, or with itself without the last layer where the base
+is not in the layout; a checkout with the image that was checked out; a failed step with what it began with.
 
-The indexes of the layers say what differs. Nothing is unpacked, layers that both images have are not looked through, and
-of a checkout only what was changed is read. Times count with --times only.`,
+The indexes of the layers say what differs. Nothing is unpacked, layers that both have are not looked through, and of a
+tree only what was changed is read. Of what a failed step left there is no config. Times count with --times only.`,
 		Example: `  genoci diff web
   genoci diff web-2026-11-25_1 web
+  genoci diff web@failed
   genoci diff --stat debian:12 web
   genoci diff web --json | jq -r '.files[] | select(.change == "added") | .path'`,
 		Args:              upTo(1, "A", "B"),
-		ValidArgsFunction: completeTags(&f.layout, 2),
+		ValidArgsFunction: completeRoots(&f.lookFlags, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
@@ -122,7 +123,11 @@ func compare(ctx context.Context, old, now stack, times bool) (differences, erro
 		shared++
 	}
 	files, err := layer.Between(ctx, old.view, now.view, shared, times)
-	return differences{files, image.Compare(old.image, now.image)}, err
+	d := differences{files: files}
+	if old.image != nil && now.image != nil {
+		d.config = image.Compare(*old.image, *now.image)
+	}
+	return d, err
 }
 
 // print prints a line for each difference.

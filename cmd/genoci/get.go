@@ -25,10 +25,11 @@ func newGet() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "get TAG:/PATH [DEST]",
-		Short: "Copy a file or folder out of an image or a checkout",
+		Short: "Copy a file or folder out of an image or a tree",
 		Long: `Get copies what an image has at PATH, without unpacking the image: it is found in the indexes of the layers, and only the
-layers that hold something of it are read. In place of TAG, a digest or the folder of a checkout does as well. Symlinks on the
-way to PATH, and one at PATH itself, are followed as the image's own programs would follow them.
+layers that hold something of it are read. In place of TAG, a digest does as well, the folder of a checkout, and
+TARGET@failed, what a step that failed left. Symlinks on the way to PATH, and one at PATH itself, are followed as the
+image's own programs would follow them.
 
 DEST is the name of the copy, or a folder that is there, in which the copy gets the name that PATH has; it is the
 current folder by default. With - as DEST, the content of a file goes to stdout. What is there already is not
@@ -39,7 +40,8 @@ owners. As an ordinary user all files belong to the caller, without setuid and s
 		Example: `  genoci get web:/etc/nginx/nginx.conf
   genoci get web:/etc/os-release - | grep VERSION
   genoci get sha256:6c3c62:/usr/share/doc /tmp/doc
-  genoci get ./mounted:/etc/hosts`,
+  genoci get ./mounted:/etc/hosts
+  genoci get web@failed:/var/log/build.log`,
 		Args:              upTo(1, "TAG:/PATH", "DEST"),
 		ValidArgsFunction: completePaths(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {

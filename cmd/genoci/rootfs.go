@@ -12,17 +12,16 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
+	"genoci/internal/build"
 	"genoci/internal/cache"
-	"genoci/internal/checkout"
 	"genoci/internal/image"
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
-	"genoci/internal/snapshot"
 )
 
-// rootfs is a root filesystem to look into: that of an image, or a tree.
+// rootfs is a root filesystem to look into: that of an image, of a checkout, or of what a failed step left.
 type rootfs interface {
 	filesystem
 	layered
@@ -32,7 +31,7 @@ type rootfs interface {
 type stack struct {
 	view    *layer.Merged
 	diffIDs []digest.Digest // of the layers; shorter than these where the upmost one is no layer of an image
-	image   image.Image     // whose config it has
+	image   *image.Image    // whose config it has; nil where none is known
 }
 
 // lookFlags are the flags of commands that look into root filesystems.
@@ -45,10 +44,11 @@ func (f *lookFlags) add(fs *pflag.FlagSet) {
 	layoutVar(fs, &f.layout)
 	cacheDirVar(fs, &f.cacheDir)
 	f.addHidden(fs)
+	f.driver = "auto" // trees are looked for where any driver keeps them
 }
 
-// open finds the root filesystem that ref names: the image of a tag or digest, or else the tree of a checkout in that folder. release is due when it
-// is not needed any more. The program may begin anew, where trees can be looked at.
+// open finds the root filesystem that ref names: what a failed step of TARGET left for TARGET@failed, else the image of a tag or digest, else
+// the tree of a checkout in that folder. release is due when it is not needed any more. The program may begin anew, where trees can be looked at.
 func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (root rootfs, release func(), err error) {
 	if err := f.resolve(); err != nil {
 		return nil, nil, err
@@ -56,6 +56,9 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	state, err := cache.Open(f.cacheDir)
 	if err != nil {
 		return nil, nil, err
+	}
+	if target, ok := build.FailedTarget(ref); ok {
+		return f.openFailedStep(ctx, state, stderr, target)
 	}
 	l, img, err := openImage(f.layout, ref)
 	if errors.Is(err, layout.ErrNotExist) {
@@ -91,18 +94,59 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 	if err != nil {
 		return nil, nil, err
 	}
-	release := func() { store.Layout.Close() }
 	img, err := store.Layout.Image(c.Image.String(), v1.Platform{})
 	if err != nil {
-		release()
+		store.Layout.Close()
 		return nil, nil, err
 	}
 	tree, err := c.Resume(ctx)
 	if err != nil {
-		release()
+		store.Layout.Close()
 		return nil, nil, inUse(err, c)
 	}
-	return &checkoutRoot{layer.Dir(tree.Dir()), c, tree, store, img, warnAbout(stderr)}, func() { tree.Close(); release() }, nil
+	warn := warnAbout(stderr)
+	root := &treeRoot{
+		View: layer.Dir(tree.Dir()), dir: tree.Dir(), warn: warn,
+		what: "the image that was checked out (" + c.Tag + ")",
+		base: func(ctx context.Context) (stack, error) { return openStack(ctx, store, img) },
+		diff: func(ctx context.Context, base layer.View) ([]layer.Change, error) {
+			return c.Diff(ctx, base, tree, warn)
+		},
+	}
+	return root, func() { tree.Close(); store.Layout.Close() }, nil
+}
+
+// openFailedStep opens what a failed step of the target left.
+func (f *lookFlags) openFailedStep(ctx context.Context, state *cache.Cache, stderr io.Writer, target string) (rootfs, func(), error) {
+	tree, note, _, err := f.openFailed(ctx, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	warn := warnAbout(stderr)
+	root := &treeRoot{
+		View: layer.Dir(tree.Dir()), dir: tree.Dir(), warn: warn,
+		what: "what the step began with (" + note.Step + ")",
+		base: func(ctx context.Context) (stack, error) { return stackBelow(ctx, imagefs.Store{Cache: state}, note) },
+		diff: func(ctx context.Context, base layer.View) ([]layer.Change, error) {
+			return build.DiffFailed(ctx, base, tree, warn)
+		},
+	}
+	return root, func() { tree.Close() }, nil
+}
+
+// stackBelow returns what a failed step began with, which the cache knows the indexes of.
+func stackBelow(ctx context.Context, store imagefs.Store, note *build.FailedNote) (stack, error) {
+	s := stack{view: layer.Merge(), diffIDs: note.Layers}
+	for _, id := range note.Layers {
+		toc, err := store.TOC(ctx, id, func(context.Context) (v1.Descriptor, error) {
+			return v1.Descriptor{}, withHint(fmt.Errorf("layer %s: its index is not in the cache any more", id), "build %s again", note.Target)
+		})
+		if err != nil {
+			return stack{}, err
+		}
+		s.view = s.view.With(toc)
+	}
+	return s, nil
 }
 
 // warnAbout returns how a thing that no layer can hold is told.
@@ -120,7 +164,15 @@ type imageRoot struct {
 // Stack implements rootfs.
 func (r *imageRoot) Stack(context.Context) (stack, error) { return stackOf(r.Image), nil }
 
-func stackOf(i *imagefs.Image) stack { return stack{i.Merged, i.Config.RootFS.DiffIDs, i.Image} }
+func stackOf(i *imagefs.Image) stack { return stack{i.Merged, i.Config.RootFS.DiffIDs, &i.Image} }
+
+func openStack(ctx context.Context, store imagefs.Store, img image.Image) (stack, error) {
+	i, err := store.Open(ctx, img)
+	if err != nil {
+		return stack{}, err
+	}
+	return stackOf(i), nil
+}
 
 // Base implements rootfs. It is the image that this one says to be made from, if that is there and has its lower layers; else this one
 // without its last layer.
@@ -129,50 +181,44 @@ func (r *imageRoot) Base(ctx context.Context) (stack, string, error) {
 	if d := r.Manifest.Annotations[v1.AnnotationBaseImageDigest]; d != "" {
 		img, err := r.layout.Image(d, r.Config.Platform)
 		if below := img.Config.RootFS.DiffIDs; err == nil && len(below) <= len(ids) && slices.Equal(below, ids[:len(below)]) {
-			base, err := r.store.Open(ctx, img)
-			if err != nil {
-				return stack{}, "", err
-			}
 			what := short(digest.Digest(d))
 			if name := r.Manifest.Annotations[v1.AnnotationBaseImageName]; name != "" {
 				what = fmt.Sprintf("%s, %s", printable(name), what)
 			}
-			return stackOf(base), "its base (" + what + ")", nil
+			base, err := openStack(ctx, r.store, img)
+			return base, "its base (" + what + ")", err
 		}
 	}
 	img := r.Image.Image
 	n := max(len(ids)-1, 0)
 	img.Config.RootFS.DiffIDs, img.Manifest.Layers = ids[:n], img.Manifest.Layers[:n]
-	base, err := r.store.Open(ctx, img)
-	if err != nil {
-		return stack{}, "", err
-	}
-	return stackOf(base), "the image without its last layer", nil
+	base, err := openStack(ctx, r.store, img)
+	return base, "the image without its last layer", err
 }
 
-// checkoutRoot is the tree of a checkout.
-type checkoutRoot struct {
+// treeRoot is a tree that was kept.
+type treeRoot struct {
 	layer.View
-	checkout *checkout.Checkout
-	tree     snapshot.Tree
-	store    imagefs.Store
-	image    image.Image // that was checked out
-	warn     func(path, what string)
+	dir  string
+	base func(ctx context.Context) (stack, error)                           // what the tree was made from
+	what string                                                             // that is
+	diff func(ctx context.Context, base layer.View) ([]layer.Change, error) // how the tree differs from it
+	warn func(path, what string)
 }
 
 // Subtree implements rootfs.
-func (r *checkoutRoot) Subtree(ctx context.Context, path string) ([]layer.Change, func() error, error) {
-	changes, err := layer.Subtree(ctx, r.tree.Dir(), path, r.warn)
+func (r *treeRoot) Subtree(ctx context.Context, path string) ([]layer.Change, func() error, error) {
+	changes, err := layer.Subtree(ctx, r.dir, path, r.warn)
 	return changes, func() error { return nil }, err
 }
 
 // Stack implements rootfs. What was changed is the upmost layer.
-func (r *checkoutRoot) Stack(ctx context.Context) (stack, error) {
-	base, err := r.store.Open(ctx, r.image)
+func (r *treeRoot) Stack(ctx context.Context) (stack, error) {
+	s, err := r.base(ctx)
 	if err != nil {
 		return stack{}, err
 	}
-	changes, err := r.checkout.Diff(ctx, base, r.tree, r.warn)
+	changes, err := r.diff(ctx, s.view)
 	if err != nil {
 		return stack{}, err
 	}
@@ -180,16 +226,12 @@ func (r *checkoutRoot) Stack(ctx context.Context) (stack, error) {
 	if err != nil {
 		return stack{}, err
 	}
-	s := stackOf(base)
 	s.view = s.view.With(top)
 	return s, nil
 }
 
 // Base implements rootfs.
-func (r *checkoutRoot) Base(ctx context.Context) (stack, string, error) {
-	base, err := r.store.Open(ctx, r.image)
-	if err != nil {
-		return stack{}, "", err
-	}
-	return stackOf(base), "the image that was checked out (" + r.checkout.Tag + ")", nil
+func (r *treeRoot) Base(ctx context.Context) (stack, string, error) {
+	base, err := r.base(ctx)
+	return base, r.what, err
 }

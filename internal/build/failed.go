@@ -14,6 +14,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/layer"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 )
@@ -77,6 +78,9 @@ func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 	if errors.Is(err, context.Canceled) || !errors.As(err, &failure) {
 		return
 	}
+	if err := s.keepIndexes(context.WithoutCancel(ctx)); err != nil {
+		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("what the step left cannot be compared: %v", err)})
+	}
 	note, keepErr := json.Marshal(s.failedNote(failure))
 	if keepErr == nil {
 		keepErr = snapshot.KeepUnsynced(context.WithoutCancel(ctx), tree, FailedTree(failure.Target), note)
@@ -86,6 +90,24 @@ func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 		return
 	}
 	failure.Kept = FailedRef(failure.Target)
+}
+
+// keepIndexes makes sure that the cache has the indexes of what the step began with, so that what it left can be compared. Layers of the same build
+// that are not in the layout yet may never get there.
+func (s *step) keepIndexes(ctx context.Context) error {
+	for _, l := range s.n.stack() {
+		if s.images().HasTOC(l.DiffID) {
+			continue
+		}
+		toc, err := s.toc(ctx, l)
+		if err == nil {
+			err = s.images().SaveTOC(l.DiffID, toc)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *step) failedNote(failure *StepError) *FailedNote {
@@ -159,4 +181,13 @@ func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*Fai
 		return nil, fmt.Errorf("kept tree %s: %w", name, snapshot.ErrNotExist)
 	}
 	return ParseFailedNote(all[i])
+}
+
+// DiffFailed returns how what a failed step left differs from what it began with. warn is told what a layer cannot hold.
+func DiffFailed(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
+	o := layer.DiffOptions{Warn: warn}
+	if t, ok := tree.(snapshot.Toucher); ok {
+		o.Touched = t.Touched(ctx)
+	}
+	return layer.Diff(ctx, tree.Dir(), base, o)
 }

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/layer"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -202,4 +204,42 @@ func TestNoDriverNoFailed(t *testing.T) {
 	if _, err := w.try("good: {copy: {content: A, dest: /a}}\nbad: {base: good, run: 'true'}\n"); !errors.Is(err, unix.ENOTSUP) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// What a failed step left can be compared with what it began with, though layers of its own build never got into the layout.
+func TestFailedDiff(t *testing.T) {
+	forDrivers(t, map[string]string{"file": "F"}, func(t *testing.T, w *work) {
+		w.build(rootSpec)
+		w.compressing(func() error { return errors.New("the disk is full") })
+		_, err := w.try(rootSpec + "bad:\n  base: root\n  steps:\n    - {copy: file /one, layer: true}\n" +
+			"    - run: echo two >/two; rm /one; busybox chmod 700 /data; exit 3\n")
+		if err == nil {
+			t.Fatal("no error")
+		}
+		tree, n, err := OpenFailed(t.Context(), check(w.driver())(t), "bad")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		b, _ := w.builder(rootSpec)
+		var tocs []*layer.TOC
+		for _, id := range n.Layers {
+			tocs = append(tocs, check(b.images().TOC(t.Context(), id, func(context.Context) (v1.Descriptor, error) {
+				return v1.Descriptor{}, errors.New("its index was not kept")
+			}))(t))
+		}
+		if len(tocs) != 2 {
+			t.Fatalf("%d layers", len(tocs))
+		}
+		var got []string
+		for _, ch := range check(DiffFailed(t.Context(), layer.Merge(tocs...), tree, nil))(t) {
+			if !ch.Parent && ch.Path != "." {
+				got = append(got, string(ch.Type)+" "+ch.Path)
+			}
+		}
+		slices.Sort(got)
+		if want := []string{"0 two", "5 data", "w one"}; !slices.Equal(got, want) {
+			t.Errorf("differences %q, want %q", got, want)
+		}
+	})
 }

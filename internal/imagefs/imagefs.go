@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -87,6 +88,15 @@ func (s Store) SaveTOC(diffID digest.Digest, t *layer.TOC) error {
 		return err
 	}
 	return t.Save(path)
+}
+
+// HasTOC reports whether the index of a layer is kept.
+func (s Store) HasTOC(diffID digest.Digest) bool {
+	path, err := s.tocPath(diffID)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	return err == nil
 }
 
 // TOC returns the index of a layer. Where it is not known it is made, and kept: from the blob that blob returns.
