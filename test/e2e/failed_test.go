@@ -56,7 +56,7 @@ web:
 		}
 		term.types("tty; stty size; echo $DEBIAN_FRONTEND.; ls /var/lib/apt/lists | grep -c _Packages\r", "\n/dev/pts/0\r\n", "40 100\r\n", "noninteractive.\r\n", "# ")
 		term.resize(50, 120)
-		term.types("stty size\r", "\n50 120\r\n", "# ")
+		term.types("until stty size | grep '50 120'; do sleep 0.1; done\r", "\n50 120\r\n", "# ") // the shell is told a moment later
 		term.types("sleep 1000\r", "sleep 1000\r\n")
 		term.types("\x03", "^C", "# ")
 		term.types("echo status $?; sleep 1001\r", "\nstatus 130\r\n")
