@@ -26,8 +26,8 @@ func newDu() *cobra.Command {
 		Long: `Du shows what the images, the unpacked trees and the rest of the cache take on disk, the largest first. SIZE is all of it, OWN what would become
 free if only that went: the rest is shared with others. Tags of one image share a line.
 
-Blobs count as they are stored, everything else by the blocks that it takes on disk. Files that share blocks (reflinks on xfs and btrfs, which the
-driver vfs makes) count in full each time.
+Blobs count as they are stored, everything else by the blocks that it takes on disk. What trees share (the folders of overlay, the blocks of btrfs, and of vfs
+where the file system can share them) counts once.
 
 With tags, du shows those, their trees and their blobs.`,
 		Example: `  genoci du

@@ -29,7 +29,7 @@ type TreeSpace struct {
 	Used  time.Time // when it was last made, kept, or a parent
 }
 
-// Space says what the trees take on disk, as DiskUsage counts: of files that share blocks with others (reflinks), all blocks.
+// Space implements Driver: parts take what DiskUsage counts, and share nothing.
 func (s *Store) Space(ctx context.Context) (Space, error) { return s.SpaceBy(ctx, DiskUsage) }
 
 // SpaceBy is Space for a driver whose parts are measured in another way.
@@ -177,7 +177,12 @@ func touch(link string) {
 // DiskUsage returns how many bytes of disk are taken by what is at path and below, folders included, as du(1) counts: a file with several names
 // once, nothing that is mounted there, and what lies deeper than some hundred folders not at all. What is not there takes none.
 func DiskUsage(ctx context.Context, path string) (int64, error) {
-	u := usage{ctx: ctx, seen: map[uint64]bool{}}
+	return diskUsage(ctx, path, nil)
+}
+
+// diskUsage is DiskUsage, less the content for which apart returns true.
+func diskUsage(ctx context.Context, path string, apart func(parent int, name string, st *unix.Stat_t) (bool, error)) (int64, error) {
+	u := usage{ctx: ctx, seen: map[inode]bool{}, apart: apart}
 	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return 0, nil
@@ -196,7 +201,8 @@ func DiskUsage(ctx context.Context, path string) (int64, error) {
 type usage struct {
 	ctx   context.Context
 	bytes int64
-	seen  map[uint64]bool // inodes of files with several names
+	seen  map[inode]bool // files with several names
+	apart func(parent int, name string, st *unix.Stat_t) (bool, error)
 }
 
 // add counts name in the folder parent.
@@ -209,16 +215,26 @@ func (u *usage) add(parent int, name string, depth int) error {
 	if err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if st.Nlink > 1 {
-			if u.seen[st.Ino] {
-				return nil
-			}
-			u.seen[st.Ino] = true
-		}
-		u.bytes += st.Blocks * 512
-		return nil
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return u.folder(parent, name, &st, depth)
 	}
+	if st.Nlink > 1 {
+		id := inode{uint64(st.Dev), st.Ino}
+		if u.seen[id] {
+			return nil
+		}
+		u.seen[id] = true
+	}
+	if u.apart != nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size > 0 {
+		if apart, err := u.apart(parent, name, &st); apart || err != nil {
+			return err
+		}
+	}
+	u.bytes += st.Blocks * 512
+	return nil
+}
+
+func (u *usage) folder(parent int, name string, st *unix.Stat_t, depth int) error {
 	if err := u.ctx.Err(); err != nil || depth == 2*maxDepth {
 		return err
 	}

@@ -106,6 +106,9 @@ func (d *Driver) probe(dir string) (result string, err error) {
 // String implements snapshot.Driver.
 func (*Driver) String() string { return "btrfs" }
 
+// Space implements snapshot.Driver.
+func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) { return d.SharedSpace(ctx) }
+
 // New implements snapshot.Driver. As root, the tree of a snapshot is a snapshot.Toucher.
 func (d *Driver) New(ctx context.Context, parent string) (tree snapshot.Tree, err error) {
 	err = d.withSpace(ctx, func() error {

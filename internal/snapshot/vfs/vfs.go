@@ -66,6 +66,14 @@ func (d *Driver) Reflink() bool { return d.reflink }
 // Copies implements snapshot.Copier.
 func (d *Driver) Copies() bool { return !d.reflink }
 
+// Space implements snapshot.Driver.
+func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
+	if d.reflink {
+		return d.SharedSpace(ctx)
+	}
+	return d.Store.Space(ctx)
+}
+
 // New implements snapshot.Driver.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
 	part, err := d.Store.New(ctx, parent)

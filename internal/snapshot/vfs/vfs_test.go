@@ -49,7 +49,27 @@ func TestReflink(t *testing.T) {
 			if used := usedByCopy(t, d, size); want && used > size/4 || !want && used < size {
 				t.Errorf("the copy of a file of %d bytes takes %d", size, used)
 			}
+			checkSpace(t, d, size)
 		})
+	}
+}
+
+// checkSpace checks what the driver says of two trees that have a file of so many bytes in common, if it could share its blocks.
+func checkSpace(t *testing.T, d *Driver, size int64) {
+	t.Helper()
+	space, err := d.Space(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total, own int64
+	for _, n := range space.Parts {
+		total += n
+	}
+	for _, tree := range space.Trees {
+		own += space.Parts[tree.Parts[0]]
+	}
+	if d.Reflink() && (total > size+size/4 || total < size || own > size/4) || !d.Reflink() && (total < 2*size || own != total) {
+		t.Errorf("two trees take %d bytes, of which %d are shared by none", total, own)
 	}
 }
 
