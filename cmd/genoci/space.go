@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -60,29 +61,42 @@ func (f *spaceFlags) trees() (space.Places, error) {
 	var entered error // why there is no namespace
 	for _, d := range f.drivers() {
 		p.Drivers = append(p.Drivers, d.name)
-		if d.open == nil {
-			continue
-		}
-		dir, _ := d.dir()
-		dir, err := filepath.Abs(dir)
+		dirs, err := d.stores(f.cacheDir)
 		if err != nil {
 			return p, err
 		}
-		if !hasStore(dir) {
-			continue
+		for _, dir := range dirs {
+			if len(p.Stores) == 0 {
+				entered = sandbox.Enter()
+			}
+			s := space.Store{Name: d.name, Dir: dir, Err: entered}
+			if entered == nil {
+				s.Driver, s.Err = d.openIn(dir)
+			}
+			p.Stores = append(p.Stores, s)
 		}
-		if len(p.Stores) == 0 {
-			entered = sandbox.Enter()
-		}
-		s := space.Store{Name: d.name, Dir: dir, Err: entered}
-		if entered == nil {
-			s.Driver, s.Err = d.openIn(dir)
-		}
-		p.Stores = append(p.Stores, s)
 	}
 	var err error
 	p.Cache, err = cache.Open(f.cacheDir)
 	return p, err
+}
+
+// stores returns the folders in which the driver keeps things: the one that it would be opened in, and that in the cache, in which it was before somebody
+// named another.
+func (d driver) stores(cacheDir string) ([]string, error) {
+	if d.open == nil {
+		return nil, nil
+	}
+	now, _ := d.dir()
+	now, err := filepath.Abs(now)
+	if err != nil {
+		return nil, err
+	}
+	dirs := []string{now}
+	if before := filepath.Join(cacheDir, d.name); before != now {
+		dirs = append(dirs, before)
+	}
+	return slices.DeleteFunc(dirs, func(dir string) bool { return !hasStore(dir) }), nil
 }
 
 // hasStore reports whether a driver has begun to keep things in the folder.
