@@ -17,20 +17,26 @@ import (
 func OnFileSystem(t *testing.T, kind string, test func(t *testing.T, tempDir func(*testing.T) string)) {
 	t.Run(kind, func(t *testing.T) {
 		t.Parallel()
-		mount := Mount(t, kind)
-		test(t, func(t *testing.T) string {
-			dir, err := os.MkdirTemp(mount, "") //nolint:usetesting // t.TempDir is not on this file system
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := snapshot.RemoveAll(dir); err != nil {
-					t.Error(err)
-				}
-			})
-			return dir
-		})
+		test(t, tempDirsIn(Mount(t, kind)))
 	})
+}
+
+// tempDirsIn returns a function that makes folders in dir, which are removed at the end of a test.
+func tempDirsIn(dir string) func(*testing.T) string {
+	return func(t *testing.T) string { return tempDir(t, dir) }
+}
+
+func tempDir(t testing.TB, dir string) string {
+	dir, err := os.MkdirTemp(dir, "") //nolint:usetesting // t.TempDir is not on this file system
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := snapshot.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // Mount returns a folder on a new, small file system of the kind until the end of the test: tmpfs, which
@@ -69,16 +75,7 @@ func given(t testing.TB, kind string) string {
 	if found := kindOf(t, dir); found != kind {
 		t.Fatalf("%s is on %s, not on %s", dir, found, kind)
 	}
-	dir, err := os.MkdirTemp(dir, "") //nolint:usetesting // t.TempDir is not on this file system
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := snapshot.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
+	return tempDir(t, dir)
 }
 
 // kindOf returns the kind of the file system that holds dir, of those that tests tell apart.
@@ -110,4 +107,14 @@ func mountLoop(t testing.TB, kind, mount string) {
 			Lack(t, kind, strings.Join(command, " ")+": "+err.Error()+": "+string(out))
 		}
 	}
+}
+
+// Command runs a program, and returns all that it wrote. Where there is no such program the test is skipped, see Lack.
+func Command(t testing.TB, name string, args ...string) (string, error) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		Lack(t, name, err.Error())
+	}
+	out, err := exec.Command(name, args...).CombinedOutput()
+	return string(out), err
 }

@@ -51,6 +51,14 @@ func Run(t *testing.T, name string, open Opener, only ...string) {
 	}
 }
 
+// RunIn is Run in the folder that mount returns, on whatever file system that is. The driver has to work there.
+func RunIn(t *testing.T, name string, open Opener, mount func(t *testing.T) string) {
+	if asHelper(t, open) {
+		return
+	}
+	run(t, name, open, tempDirsIn(mount(t)))
+}
+
 // refuse wants the driver to refuse the file system, with a reason.
 func refuse(t *testing.T, open Opener, tempDir func(*testing.T) string) {
 	dir := filepath.Join(tempDir(t), "try")
