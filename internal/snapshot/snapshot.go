@@ -51,6 +51,9 @@ type Driver interface {
 	// Names yields all snapshots in no particular order.
 	Names(ctx context.Context) ([]string, error)
 
+	// Busy reports whether a process has a tree: one that it works on, looks at, or has resumed.
+	Busy() (bool, error)
+
 	// Kept returns all kept trees in no particular order.
 	Kept(ctx context.Context) ([]Kept, error)
 

@@ -117,6 +117,30 @@ func (s *Store) leftOpen() (left []string, held bool, err error) {
 	return left, held, nil
 }
 
+// Busy implements Driver.
+func (s *Store) Busy() (bool, error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	_, held, err := s.leftOpen()
+	if err != nil || held {
+		return held, err
+	}
+	kept, err := os.ReadDir(s.kept())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for _, e := range kept {
+		k, err := s.keptAt(filepath.Join(s.kept(), e.Name()))
+		if err != nil || k.Held {
+			return k.Held, err
+		}
+	}
+	return false, err
+}
+
 // note notes that a part has no name, before that is so. forget undoes it; where it fails, OpenStore looks through all parts once more.
 func (s *Store) note(id string) error {
 	return os.WriteFile(filepath.Join(s.open(), id), nil, 0o600)

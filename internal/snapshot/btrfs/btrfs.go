@@ -25,9 +25,10 @@ import (
 type Driver struct {
 	*snapshot.Store
 	dir   string
+	host  host
 	sends bool // the process may ask the kernel for the changes in a tree
 
-	sending sync.Mutex
+	sending sync.Mutex // one tree at a time is sent
 }
 
 var _ snapshot.Driver = (*Driver)(nil)
@@ -43,6 +44,9 @@ func Open(dir string) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{Store: store, dir: dir}
+	if d.host, err = findHost(dir); err != nil {
+		return nil, err
+	}
 	sends, err := store.Probe(d.probe)
 	if err != nil {
 		return nil, err
@@ -53,22 +57,11 @@ func Open(dir string) (*Driver, error) {
 
 // checkFileSystem returns an error where dir, or the folder that it is to be made in, is not on a btrfs.
 func checkFileSystem(dir string) error {
-	there, err := filepath.Abs(dir)
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(there, &st)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.ENOENT) {
-			return wrapPath("statfs", there, err)
-		}
-		there = filepath.Dir(there)
-	}
-	if st.Type != unix.BTRFS_SUPER_MAGIC {
+	if !isOnBtrfs(dir) {
 		return fmt.Errorf("%s is not on a btrfs: %w; use a folder on one, or have root make one in a file: genoci storage setup --driver btrfs",
 			dir, snapshot.ErrUnsupported)
 	}
@@ -111,6 +104,9 @@ func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) { return d.S
 
 // New implements snapshot.Driver. As root, the tree of a snapshot is a snapshot.Toucher.
 func (d *Driver) New(ctx context.Context, parent string) (tree snapshot.Tree, err error) {
+	if err := d.host.full(); err != nil {
+		return nil, err
+	}
 	err = d.withSpace(ctx, func() error {
 		tree, err = d.newTree(ctx, parent)
 		return err
@@ -128,7 +124,7 @@ func (d *Driver) newTree(ctx context.Context, parent string) (snapshot.Tree, err
 
 // tree returns the tree in a part, when ready has made it so.
 func (d *Driver) tree(part *snapshot.Part, ready func(*tree) error) (snapshot.Tree, error) {
-	t := &tree{Part: part}
+	t := &tree{Part: part, driver: d}
 	var err error
 	if t.witness, err = openDir(part.Dir()); err == nil {
 		err = ready(t)
@@ -138,7 +134,7 @@ func (d *Driver) tree(part *snapshot.Part, ready func(*tree) error) (snapshot.Tr
 		return nil, err
 	}
 	if len(part.Lowers()) > 0 && d.sends {
-		return &sentTree{t, &d.sending}, nil
+		return &sentTree{t}, nil
 	}
 	return t, nil
 }
@@ -198,7 +194,7 @@ func (d *Driver) withSpace(ctx context.Context, f func() error) error {
 		}
 		err = f()
 	}
-	return err
+	return d.host.explain(d.dir, err)
 }
 
 func (d *Driver) startCleaning() error {

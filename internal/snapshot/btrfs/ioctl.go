@@ -151,6 +151,28 @@ func startCleaning(fd int) error {
 	return nil
 }
 
+// firstDevice returns the path of the device that holds the file system of an open file.
+func firstDevice(fd int) (string, error) {
+	var args struct { // struct btrfs_ioctl_dev_info_args
+		id          uint64
+		uuid        [16]byte
+		used, total uint64
+		fsid        [16]byte
+		_           [377]uint64
+		path        [1024]byte
+	}
+	args.id = 1
+	err := ioctl(fd, toKernel|fromKernel, 30, &args) // BTRFS_IOC_DEV_INFO
+	return text(args.path[:]), os.NewSyscallError("find device", err)
+}
+
+// resizeToDevice makes the file system as large as its device.
+func resizeToDevice(fd int) error {
+	var args volArgs
+	copy(args.name[:], "max")
+	return ioctl(fd, toKernel, 3, &args) // BTRFS_IOC_RESIZE
+}
+
 // treeID returns the number of the subvolume that holds an open folder.
 func treeID(fd int) (uint64, error) {
 	args := lookupArgs{object: firstObject}

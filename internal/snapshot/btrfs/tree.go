@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +16,7 @@ import (
 // tree is a part whose root folder is a subvolume.
 type tree struct {
 	*snapshot.Part
+	driver  *Driver
 	witness *os.File // open since before anything was written, so that it learns of all errors of writing (syncfs(2))
 }
 
@@ -82,15 +82,17 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 		return t.SetSynced()
 	})
 	if err != nil {
-		return err
+		return t.explain(err)
 	}
 	return t.Close()
 }
 
+func (t *tree) explain(err error) error { return t.driver.host.explain(t.Part.Dir(), err) }
+
 // Keep implements snapshot.Tree. The parent is kept along, to know later what was touched.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 	if err := t.Part.Keep(ctx, name, note, func() error { return t.rest(ctx) }); err != nil {
-		return err
+		return t.explain(err)
 	}
 	return t.Close()
 }
@@ -98,7 +100,7 @@ func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 // KeepUnsynced implements snapshot.UnsyncedKeeper.
 func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
 	if err := t.Part.KeepUnsynced(ctx, name, note, func() error { return t.flatten(ctx) }); err != nil {
-		return err
+		return t.explain(err)
 	}
 	return t.Close()
 }
@@ -110,10 +112,7 @@ func (t *tree) Close() error {
 }
 
 // sentTree is a tree that says what was touched in it.
-type sentTree struct {
-	*tree
-	sending *sync.Mutex // one tree at a time
-}
+type sentTree struct{ *tree }
 
 // maxTries is how often another process may come in between.
 const maxTries = 40
@@ -133,7 +132,7 @@ func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 		if err != nil {
-			yield("", err)
+			yield("", t.explain(err))
 		}
 	}
 }
@@ -143,7 +142,7 @@ func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
 		return nil, err
 	}
 	var found touched
-	t.sending.Lock()
+	t.driver.sending.Lock()
 	for try := 0; ; try++ {
 		err = changes(ctx, t.Dir(), root(t.Lowers()[0]), found.do)
 		if !errors.Is(err, unix.EPERM) || try == maxTries {
@@ -151,7 +150,7 @@ func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
 		}
 		time.Sleep(time.Duration(try) * time.Millisecond)
 	}
-	t.sending.Unlock()
+	t.driver.sending.Unlock()
 	if err != nil {
 		return nil, err
 	}

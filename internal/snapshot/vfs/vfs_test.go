@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,9 @@ func TestReflink(t *testing.T) {
 			}
 			if d.Reflink() != want {
 				t.Errorf("Reflink() is %v on %s", d.Reflink(), kind)
+			}
+			if os.Getenv("GENOCI_TEST_"+strings.ToUpper(kind)) != "" {
+				return // what is free there depends on other tests too
 			}
 			const size = 32 << 20
 			if used := usedByCopy(t, d, size); want && used > size/4 || !want && used < size {
