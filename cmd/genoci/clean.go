@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"genoci/internal/space"
 )
@@ -96,20 +92,8 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 	for _, t := range work {
 		fmt.Fprintf(messages, "checkout of %s\n", treeUse(t))
 	}
-	file, ok := in.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return withHint(usagef("clean: there is no terminal to ask on whether %s may be dropped", plural(len(work), "checkout")),
-			"--force drops them without a question")
-	}
-	fmt.Fprintf(messages, "drop %s, with all that was changed there? [y/N] ", plural(len(work), "checkout"))
-	answer, err := bufio.NewReader(file).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errors.New("clean: nothing was removed")
-	}
-	return nil
+	what := plural(len(work), "checkout")
+	return confirm(in, messages, "clean", what, "dropped", fmt.Sprintf("drop %s, with all that was changed there?", what))
 }
 
 // left says what stays, and returns an error where that should have gone.

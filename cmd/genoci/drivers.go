@@ -21,6 +21,8 @@ type driver struct {
 	dir  func() (dir string, expected bool)
 	open func(dir string) (snapshot.Driver, error) // nil: not supported yet, known by name only
 	fix  string                                    // what the user can do where it does not work
+	// backing is what storage setup makes for it. nil: nothing.
+	backing func() (backing, error)
 }
 
 // drivers lists all storage drivers, in the order in which "auto" tries them: the fastest first, and last the one that works everywhere.
@@ -36,17 +38,20 @@ func (s *storageFlags) drivers() []driver {
 				return overlay.Open(dir, o)
 			},
 			"name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR",
+			nil,
 		},
 		{
 			"btrfs", s.btrfsDir,
 			func(dir string) (snapshot.Driver, error) { return btrfs.Open(dir) },
 			"as root: genoci storage setup --driver btrfs; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR",
+			s.btrfsBacking,
 		},
 		{name: "lvm"},
 		{
 			"vfs", s.inCache("vfs"),
 			func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
 			"name a cache folder that can be written: --cache-dir DIR",
+			nil,
 		},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"syscall"
@@ -45,6 +46,9 @@ func run(args []string) int {
 	defer stop()
 
 	root := newRoot()
+	if filepath.Base(os.Args[0]) == lpack {
+		args = lpackForm(args)
+	}
 	root.SetArgs(originalForm(root, args))
 	err := root.ExecuteContext(ctx)
 	var sig *interrupted

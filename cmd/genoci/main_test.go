@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	sandbox.Init()
 	testscript.Main(m, map[string]func(){
 		"genoci":     func() { os.Exit(run(os.Args[1:])) },
+		"lpack":      func() { os.Exit(run(os.Args[1:])) },
 		"removetree": removeTree,
 	})
 }

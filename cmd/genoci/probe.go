@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +25,9 @@ type driverReport struct {
 	Expected bool   `json:"expected"`          // auto takes it, unless an earlier one works
 	Reflink  bool   `json:"reflink,omitempty"` // copies share their blocks
 	Why      string `json:"why,omitempty"`     // it does not work
-	Fix      string `json:"fix,omitempty"`
+
+	Backing *backingState `json:"backing,omitempty"` // what setup makes for it
+	Fix     string        `json:"fix,omitempty"`
 }
 
 // probeCommand is the hidden command whose process looks at the storage drivers for others, since it has to be in a
@@ -82,6 +86,9 @@ func (s *storageFlags) reports() ([]driverReport, error) {
 		}
 		r := driverReport{Name: d.name}
 		r.Dir, r.Expected = d.dir()
+		if dir, err := filepath.Abs(r.Dir); err == nil {
+			r.Dir = dir
+		}
 		opened, err := d.openIn(r.Dir)
 		if err != nil {
 			r.Why, r.Fix = err.Error(), d.fix
@@ -91,7 +98,26 @@ func (s *storageFlags) reports() ([]driverReport, error) {
 		if v, ok := opened.(interface{ Reflink() bool }); ok {
 			r.Reflink = v.Reflink()
 		}
+		if err := d.lookAtBacking(&r); err != nil {
+			return nil, err
+		}
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+func (d driver) lookAtBacking(r *driverReport) error {
+	if d.backing == nil {
+		return nil
+	}
+	b, err := d.backing()
+	if err != nil {
+		return err
+	}
+	state, err := b.state()
+	if errors.Is(err, fs.ErrPermission) { // another's file
+		return nil
+	}
+	r.Backing = &state
+	return err
 }

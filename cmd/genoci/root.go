@@ -83,6 +83,7 @@ It needs no daemon, no root, and no other program.
 		{groupTrees, newAbort()},
 		{groupTrees, newChroot()},
 		{groupTrees, newStatus()},
+		{groupTrees, newStorage()},
 		{groupOther, newDoctor()},
 		{groupOther, newSchema()},
 		{groupOther, newVersion()},
@@ -116,6 +117,17 @@ func originalForm(root *cobra.Command, args []string) []string {
 		return args
 	}
 	return append([]string{"build", "--file", args[0]}, args[1:]...)
+}
+
+// lpack is the original's program for working with trees. A link of this name to genoci takes the same words.
+const lpack = "lpack"
+
+// lpackForm turns a command line of lpack into that of genoci. Most words are those of genoci too.
+func lpackForm(args []string) []string {
+	if len(args) > 0 && slices.Contains([]string{"setup", "unsetup", "detach"}, args[0]) {
+		return append([]string{"storage"}, args...)
+	}
+	return args
 }
 
 // isCommand reports whether name is a command of root, those that cobra adds later included.

@@ -15,6 +15,7 @@ type storageFlags struct {
 	cacheDir   string // of genoci's own state
 	lofile     string
 	btrfsmount string
+	size       byteSize
 	outlive    bool // "auto" is to take a driver whose trees can be seen when the process has ended
 }
 

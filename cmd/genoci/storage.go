@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
+)
+
+func newStorage() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "storage",
+		Short: "Set up and look at the storage of root filesystems",
+		Long: `Storage sets up what the driver btrfs needs on a machine without a btrfs: a file with one in it, mounted at a folder. No other
+program is needed for it. The settings lofile, btrfsmount and driver say where, as in the original's config files; a build with
+--driver btrfs then keeps its trees there.
+
+There is no record of what was set up: the file says itself that genoci made it. When setup, detach or unsetup is killed, the same
+command mends what it left. A link to genoci that is called lpack takes the words of the original: lpack setup, lpack unsetup.`,
+		Example: `  genoci storage status
+  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci
+  genoci storage detach
+  genoci storage unsetup`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, sub := range []*cobra.Command{newStorageSetup(), newStorageStatus(), newStorageDetach(), newStorageUnsetup()} {
+		sub.Long += "\n\n" + exitHelp
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// addStorageFlags adds the flags of the storage commands.
+func addStorageFlags(cmd *cobra.Command, s *storageFlags) {
+	cmd.Flags().SortFlags = false
+	driverVar(cmd.Flags(), &s.driver)
+	s.addPlaces(cmd.Flags())
+	cacheDirVar(cmd.Flags(), &s.cacheDir)
+}
+
+func newStorageSetup() *cobra.Command {
+	var s storageFlags
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Make a btrfs in a file, and mount it",
+		Long: `Setup makes a btrfs in a file and mounts it, and says what it did. What is there already is left as it is; so it also attaches
+the file again when the machine was started anew. The file is sparse: it takes what is kept in it, up to --size, and gives
+back what is removed. A larger --size makes it larger.
+
+Where the folder --btrfsmount is on a btrfs anyway, that is used, and no file is made. Else it takes root.`,
+		Example: `  genoci storage setup --driver btrfs
+  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci --size 50GB
+  genoci build --driver btrfs --btrfsmount /mnt/genoci`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := s.backing("setup")
+			if err != nil {
+				return err
+			}
+			done, err := b.setup(cmd.Context())
+			for _, what := range done {
+				fmt.Fprintln(cmd.ErrOrStderr(), what)
+			}
+			if err != nil {
+				return storageError("setup", err)
+			}
+			return printState(cmd.OutOrStdout(), b)
+		},
+	}
+	addStorageFlags(cmd, &s)
+	cmd.Flags().Var(&s.size, "size", "`SIZE` that the storage may grow to, as 500MB or 50GB (default 20GiB)")
+	return cmd
+}
+
+func newStorageDetach() *cobra.Command {
+	var s storageFlags
+	cmd := &cobra.Command{
+		Use:   "detach",
+		Short: "Unmount the storage, and keep it",
+		Long: `Detach unmounts what setup mounted. All that is kept there stays, and setup attaches it again. It does nothing while
+a process uses the storage.`,
+		Example: `  genoci storage detach --driver btrfs`,
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := s.backing("detach")
+			if err != nil {
+				return err
+			}
+			// What cannot be looked at, as after an error of the disk, is detached all the more.
+			if c, err := contentsOf(cmd.Context(), b); err == nil {
+				if err := c.checkIdle("detach"); err != nil {
+					return err
+				}
+			}
+			if err := b.detach(); err != nil {
+				return storageError("detach", err)
+			}
+			return printState(cmd.OutOrStdout(), b)
+		},
+	}
+	addStorageFlags(cmd, &s)
+	return cmd
+}
+
+func newStorageUnsetup() *cobra.Command {
+	var s storageFlags
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "unsetup",
+		Short: "Unmount the storage, and remove it",
+		Long: `Unsetup unmounts what setup made, and removes it with all that is kept there. It first says what that is, and asks. Images are
+not touched: they are in the layout, and trees can be made of them again.
+
+It does nothing while a build or a checkout uses the storage, and removes nothing that setup did not make.`,
+		Example: `  genoci storage unsetup --driver btrfs
+  genoci storage unsetup --driver btrfs --force`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := s.backing("unsetup")
+			if err != nil {
+				return err
+			}
+			err = unsetup(cmd.Context(), b, force, cmd.InOrStdin(), cmd.ErrOrStderr())
+			return storageError("unsetup", err)
+		},
+	}
+	addStorageFlags(cmd, &s)
+	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	return cmd
+}
+
+// unsetup removes b, when it was said what that destroys, and confirmed.
+func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages io.Writer) error {
+	s, err := b.state()
+	switch {
+	case err != nil:
+		return err
+	case s.Foreign:
+		return b.destroy() // which refuses
+	case !s.Made && !s.Given:
+		fmt.Fprintln(messages, "not set up: nothing to remove")
+		return nil
+	}
+	wasReady := s.ready()
+	if !wasReady { // to see whether somebody has a checkout there
+		if _, err := b.setup(ctx); err != nil {
+			return err
+		}
+	}
+	c, err := contentsOf(ctx, b)
+	if err == nil {
+		err = c.checkUnused("unsetup")
+	}
+	if err == nil && !force {
+		what := strings.Join(doomed(s, c), ", ")
+		err = confirm(in, messages, "unsetup", what, "removed", fmt.Sprintf("remove %s?", what))
+	}
+	if err != nil {
+		if !wasReady {
+			err = errors.Join(err, b.detach())
+		}
+		return err
+	}
+	if err := b.destroy(); err != nil {
+		return err
+	}
+	fmt.Fprintln(messages, "removed", strings.Join(doomed(s, c), ", "))
+	return nil
+}
+
+// doomed says what unsetup destroys.
+func doomed(s backingState, c contents) []string {
+	var all []string
+	if s.Made {
+		all = append(all, fmt.Sprintf("%s (%s)", s.File, size(s.Taken)))
+	} else {
+		all = append(all, s.Mount+"/genoci")
+	}
+	if c.snapshots > 0 {
+		all = append(all, plural(c.snapshots, "snapshot"))
+	}
+	if c.failed > 0 {
+		all = append(all, plural(c.failed, "tree")+" of failed steps")
+	}
+	return all
+}
+
+// storageReport is what storage status --json prints.
+type storageReport struct {
+	Driver  string         `json:"driver"`          // the setting
+	Takes   string         `json:"takes,omitempty"` // the driver that a build takes
+	Drivers []driverReport `json:"drivers"`
+}
+
+func newStorageStatus() *cobra.Command {
+	var s storageFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say which storage drivers work, and what is set up",
+		Long: `Status tries the storage drivers out as the caller, and says where each keeps its trees, what is set up for it, why one does not
+work and what would help, and which of them a build takes.`,
+		Example: `  genoci storage status
+  genoci storage status --json`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.resolve(); err != nil {
+				return err
+			}
+			reports, err := s.probe(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r := storageReport{Driver: s.driver, Takes: s.takes(reports), Drivers: reports}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
+			printStorage(cmd.OutOrStdout(), r)
+			return nil
+		},
+	}
+	addStorageFlags(cmd, &s)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	return cmd
+}
+
+// takes returns the driver that a build takes, "" if none works.
+func (s *storageFlags) takes(reports []driverReport) string {
+	for _, r := range reports {
+		if r.Works && (r.Name == s.driver || s.driver == "auto" && r.Expected) {
+			return r.Name
+		}
+	}
+	return ""
+}
+
+func printStorage(w io.Writer, r storageReport) {
+	for _, d := range r.Drivers {
+		mark := "works"
+		if !d.Works {
+			mark = "does not work"
+		}
+		fmt.Fprintf(w, "%s %s in %s\n", d.Name, mark, d.Dir)
+		lines := d.lines()
+		for _, line := range lines {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+	switch {
+	case r.Takes == "":
+		fmt.Fprintf(w, "a build with --driver %s fails\n", r.Driver)
+	case r.Driver == "auto":
+		fmt.Fprintf(w, "--driver auto takes %s\n", r.Takes)
+	default:
+		fmt.Fprintf(w, "a build takes %s\n", r.Takes)
+	}
+}
+
+// lines says what else is known of the driver.
+func (d driverReport) lines() []string {
+	var lines []string
+	if d.Backing != nil {
+		lines = d.Backing.lines()
+	}
+	switch {
+	case d.Why != "":
+		lines = append(lines, "why: "+d.Why)
+		if d.Fix != "" {
+			lines = append(lines, "hint: "+d.Fix)
+		}
+	case d.Name == "vfs" && d.Reflink:
+		lines = append(lines, "copies share their blocks (reflink)")
+	case d.Name == "vfs":
+		lines = append(lines, "no reflink: copies take all bytes")
+	}
+	return lines
+}
+
+func printState(w io.Writer, b backing) error {
+	s, err := b.state()
+	if err != nil {
+		return err
+	}
+	for _, line := range s.lines() {
+		fmt.Fprintln(w, line)
+	}
+	return nil
+}
+
+// defaultSetup is the driver that is set up where none is named: the one that needs no other program.
+const defaultSetup = "btrfs"
+
+// backing returns what the verb is about, if the caller may change that.
+func (s *storageFlags) backing(verb string) (backing, error) {
+	name := s.driver
+	if name == "auto" {
+		name = defaultSetup
+	}
+	for _, d := range s.drivers() {
+		if d.name != name {
+			continue
+		}
+		if d.backing == nil {
+			if err := s.check(); err != nil {
+				return nil, err
+			}
+			return nil, withHint(usagef("storage %s: the driver %s needs no setup", verb, name), "--driver %s does", defaultSetup)
+		}
+		b, err := d.backing()
+		if err == nil {
+			err = mayBeUser(b, verb)
+		}
+		return b, err
+	}
+	return nil, usagef("storage %s: no driver %s", verb, name)
+}
+
+// storageError gives an error of the system its exit code.
+func storageError(verb string, err error) error {
+	if errors.Is(err, unix.EPERM) && !errors.Is(err, snapshot.ErrUnsupported) {
+		return withHint(lackingf("storage %s: %w", verb, err), "in a container, this takes --privileged; genoci storage status says which drivers work without")
+	}
+	return err
+}

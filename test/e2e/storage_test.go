@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"genoci/test/program"
+)
+
+// storage is a workspace whose settings name a file with a btrfs.
+type storage struct {
+	*workspace
+	file, mount string
+}
+
+func newStorage(t *testing.T) *storage {
+	t.Helper()
+	root(t)
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		program.Lack(t, "btrfs", err.Error())
+	}
+	w := newWorkspace(t)
+	s := &storage{w, filepath.Join(w.Dir, "lofile"), filepath.Join(w.Dir, "btrfs.mount")}
+	w.write(".home/.config/atom/config.yaml", "driver: btrfs\nlofile: ~/../lofile\nbtrfsmount: ~/../btrfs.mount\n")
+	s.Runner = s.With("HOME="+filepath.Join(w.Dir, ".home"), "XDG_CONFIG_HOME="+filepath.Join(w.Dir, ".home/.config"))
+	t.Cleanup(func() { s.Run(t, "storage", "unsetup", "--force") })
+	return s
+}
+
+// backing is what storage status says of the btrfs.
+type backing struct {
+	Made, Mounted bool
+	Device        string
+	Works         bool
+}
+
+func (s *storage) status() backing {
+	s.t.Helper()
+	var all struct {
+		Drivers []struct {
+			Name    string
+			Works   bool
+			Backing backing
+		}
+	}
+	if err := json.Unmarshal([]byte(s.Run(s.t, "storage", "status", "--json")), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range all.Drivers {
+		if d.Name == "btrfs" {
+			d.Backing.Works = d.Works
+			return d.Backing
+		}
+	}
+	s.t.Fatal("no btrfs")
+	return backing{}
+}
+
+// devices returns the loop devices that the file is.
+func (s *storage) devices() []string {
+	s.t.Helper()
+	found, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var devices []string
+	for _, name := range found {
+		if path, err := os.ReadFile(name); err == nil && strings.TrimSpace(string(path)) == s.file {
+			devices = append(devices, "/dev/"+strings.Split(name, "/")[3])
+		}
+	}
+	return devices
+}
+
+// checkTruth compares what status says with what the kernel does.
+func (s *storage) checkTruth() {
+	s.t.Helper()
+	eventually(s.t, func() bool { // a device of a process that was killed takes a moment to go
+		return len(s.devices()) == len(mounts(s.t, s.mount))
+	})
+	got, devices, mounts := s.status(), s.devices(), mounts(s.t, s.mount)
+	_, err := os.Stat(s.file)
+	want := backing{Made: err == nil, Mounted: len(mounts) == 1, Device: strings.Join(devices, " "), Works: len(mounts) == 1}
+	if got != want || len(mounts) > 1 {
+		s.t.Errorf("status says %+v, and it is %+v (%q)", got, want, mounts)
+	}
+}
+
+// The words of the original, with its settings: setup makes a btrfs and mounts it, and again after it was detached; unsetup removes it.
+func TestStorage(t *testing.T) {
+	s := newStorage(t)
+	s.checkTruth()
+	s.Run(t, "storage", "setup")
+	s.checkTruth()
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nrun: {base: sys, run: echo 1 > /one}\n")
+	busyboxRoot(s.workspace)
+	s.build()
+	s.Run(t, "storage", "setup")
+	s.Run(t, "storage", "detach")
+	s.checkTruth()
+	if res := s.Try(t, "build", "--no-cache"); res.Code != program.Lacking || !strings.Contains(res.Stderr, "genoci storage setup") {
+		t.Errorf("a build without its storage: status %d\n%s", res.Code, res.Stderr)
+	}
+	s.Run(t, "storage", "setup")
+	s.checkTruth()
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nrun: {base: sys, run: echo 2 > /two}\n")
+	s.build()
+	if res := s.Try(t, "storage", "unsetup"); res.Code != 2 || !strings.Contains(res.Stderr, "3 snapshots may be removed") {
+		t.Errorf("unsetup that nobody confirmed: status %d\n%s", res.Code, res.Stderr)
+	}
+	s.checkTruth()
+	s.Run(t, "storage", "unsetup", "--force")
+	s.checkTruth()
+	s.nothingLeft()
+}
+
+// While somebody works in a tree, it stays.
+func TestStorageInUse(t *testing.T) {
+	s := newStorage(t)
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nslow: {base: sys, pre: echo started > pipe, run: exec sleep 1000}\n")
+	busyboxRoot(s.workspace)
+	s.Tool(t, "mkfifo", "pipe")
+	s.Run(t, "storage", "setup")
+	s.build("sys")
+	dir := filepath.Join(s.Dir, "checkout")
+	s.Run(t, "checkout", "sys", dir)
+	for _, attached := range []bool{true, false} {
+		if !attached {
+			s.Run(t, "storage", "detach")
+		}
+		res := s.Try(t, "storage", "unsetup", "--force")
+		if res.Code != 1 || !strings.Contains(res.Stderr, "there is a checkout in it: "+dir+" (sys)") {
+			t.Errorf("unsetup with a checkout: status %d\n%s", res.Code, res.Stderr)
+		}
+		if s.status().Mounted != attached {
+			t.Error("it is no longer as it was")
+		}
+	}
+	s.Run(t, "storage", "setup")
+	s.Run(t, "abort", dir)
+
+	cmd := s.Command(t, "build")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(filepath.Join(s.Dir, "pipe")); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range [][]string{{"detach"}, {"unsetup", "--force"}} {
+		res := s.Try(t, append([]string{"storage"}, verb...)...)
+		if res.Code != 1 || !strings.Contains(res.Stderr, "a command of genoci is using it") {
+			t.Errorf("%s during a build: status %d\n%s", verb, res.Code, res.Stderr)
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // killed
+	eventually(t, func() bool { return len(processes(t, s.Dir)) == 0 })
+	s.Run(t, "storage", "unsetup", "--force")
+	s.checkTruth()
+}
+
+// Commands that are killed at any moment leave what status tells, and what the same command mends.
+func TestStorageKilled(t *testing.T) {
+	s := newStorage(t)
+	r := rand.New(rand.NewPCG(1, 2))
+	begin := time.Now()
+	s.Run(t, "storage", "setup")
+	whole := time.Since(begin)
+	for i := range 60 {
+		verb := [][]string{{"setup"}, {"setup"}, {"detach"}, {"unsetup", "--force"}}[r.IntN(4)]
+		cmd := s.Command(t, append([]string{"storage"}, verb...)...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(r.Int64N(int64(whole))))
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		s.checkTruth()
+		if i%2 == 0 {
+			s.Run(t, append([]string{"storage"}, verb...)...)
+			s.checkTruth()
+		}
+		if t.Failed() {
+			t.Fatalf("after round %d, %q", i, verb)
+		}
+	}
+	s.Run(t, "storage", "unsetup", "--force")
+	s.checkTruth()
+	if left, err := filepath.Glob(s.file + "*"); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// Several commands at once set up one storage.
+func TestStorageAtOnce(t *testing.T) {
+	s := newStorage(t)
+	for range 5 {
+		var wg sync.WaitGroup
+		for range 4 {
+			cmd := s.Command(t, "storage", "setup")
+			wg.Go(func() {
+				if err := cmd.Run(); err != nil {
+					t.Errorf("setup: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		s.checkTruth()
+		s.Run(t, "storage", "unsetup", "--force")
+		s.checkTruth()
+	}
+}
