@@ -46,8 +46,8 @@ func testExample(t *testing.T, name string) {
 
 	var first *outcome
 	outer := t
-	try := func(t *testing.T, driver string, targets ...string) {
-		built := buildIn(t, dir, program.Temp(outer), driver, targets)
+	try := func(t *testing.T, driver string, env []string, targets ...string) {
+		built := buildIn(t, dir, program.Temp(outer), driver, env, targets)
 		if first == nil {
 			first = built
 			checkWant(t, name, want, built.describe(t, want))
@@ -56,18 +56,15 @@ func testExample(t *testing.T, name string) {
 			t.Errorf("not the images that the first build gave (-first +this):\n%s", diff)
 		}
 	}
-	t.Run("auto", func(t *testing.T) { try(t, "auto") })
-	for _, driver := range []string{"overlay", "vfs"} {
-		t.Run(driver, func(t *testing.T) {
-			program.NeedDriver(t, driver)
-			try(t, driver)
-		})
+	t.Run("auto", func(t *testing.T) { try(t, "auto", nil) })
+	for _, driver := range []string{"overlay", "btrfs", "vfs"} {
+		t.Run(driver, func(t *testing.T) { try(t, driver, program.NeedDriver(t, driver)) })
 	}
 	if prepared {
 		return // the inputs are large, and orders are tried by the others
 	}
 	for i, order := range permutations(slices.Sorted(maps.Keys(first.images))) {
-		t.Run(fmt.Sprintf("order%d", i+1), func(t *testing.T) { try(t, "auto", order...) })
+		t.Run(fmt.Sprintf("order%d", i+1), func(t *testing.T) { try(t, "auto", nil, order...) })
 	}
 }
 
@@ -78,10 +75,10 @@ type outcome struct {
 }
 
 // buildIn builds targets (none: all) in dir, into a new layout and with a new cache, both in the folder state.
-func buildIn(t *testing.T, dir, state, driver string, targets []string) *outcome {
+func buildIn(t *testing.T, dir, state, driver string, env, targets []string) *outcome {
 	t.Helper()
 	out := &outcome{program.Layout(filepath.Join(state, "oci")), make(map[string]program.Image)}
-	r := program.In(dir).With("GENOCI_CACHE_DIR=" + filepath.Join(state, "cache"))
+	r := program.In(dir).With("GENOCI_CACHE_DIR=" + filepath.Join(state, "cache")).With(env...)
 	stdout := r.Run(t, append([]string{"build", "--json", "--layout", string(out.layout), "--driver", driver}, targets...)...)
 	var result struct {
 		Images []struct{ Tags []string }

@@ -1,7 +1,6 @@
 #!/bin/bash
 # run.sh: runs all of genoci's tests that this machine and this user can run; see prepare.sh for what that depends on.
-# As root, with GENOCI_TEST_USER set or in CI, GENOCI_REQUIRE names what has to work: a test that lacks it fails. What is left
-# out depends on the kernel (xfs, btrfs).
+# As root, with GENOCI_TEST_USER set or in CI, GENOCI_REQUIRE names what has to work: a test that lacks it fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,8 +12,8 @@ eval "$exports"
 export GENOCI_BIN=$PWD/bin/genoci
 
 if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
-	user_require=overlay,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,gzip,bzip2,xz,zstd,examples,debian,deb,rpm,network
-	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,acl,mount,buildah,$user_require}
+	user_require=overlay,btrfs,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,gzip,bzip2,xz,zstd,examples,debian,deb,rpm,network
+	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,xfs,loop,acl,mount,buildah,$user_require}
 fi
 
 say "other systems and processors"
@@ -32,11 +31,16 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	say "tests that touch the machine, as $GENOCI_TEST_USER"
 	# A copy, since the user need not be able to read this folder.
 	GENOCI_TEST_TREE=$(mktemp -d /var/tmp/genoci-tree-XXXXXX)
-	trap 'rm -rf "$GENOCI_TEST_TREE"' EXIT
+	trap 'umount "$GENOCI_TEST_TREE/btrfs" || true; rm -rf --one-file-system "$GENOCI_TEST_TREE"' EXIT
 	export GENOCI_TEST_TREE
 	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$GENOCI_TEST_TREE"
 	install -D -m 755 bin/genoci "$GENOCI_TEST_TREE/bin/genoci"
-	mkdir "$GENOCI_TEST_TREE/tmp"
+	mkdir "$GENOCI_TEST_TREE/tmp" "$GENOCI_TEST_TREE/btrfs"
+	# A btrfs that root has mounted, with a folder of the user.
+	truncate -s 8G "$GENOCI_TEST_TREE/btrfs.img"
+	mkfs.btrfs -q "$GENOCI_TEST_TREE/btrfs.img"
+	mount -o loop "$GENOCI_TEST_TREE/btrfs.img" "$GENOCI_TEST_TREE/btrfs"
+	export GENOCI_TEST_BTRFS=$GENOCI_TEST_TREE/btrfs
 	chown -R "$GENOCI_TEST_USER:" "$GENOCI_TEST_TREE"
 	chmod 755 "$GENOCI_TEST_TREE"
 	GENOCI_BIN=$GENOCI_TEST_TREE/bin/genoci GENOCI_REQUIRE=$user_require \

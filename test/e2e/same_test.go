@@ -11,7 +11,7 @@ import (
 	"genoci/test/program"
 )
 
-// The same spec gives the same digests as root on overlay, as root on plain copies, and as an ordinary user on overlay.
+// The same spec gives the same digests as root on each driver, and as an ordinary user on those that work anywhere.
 func TestSameDigests(t *testing.T) {
 	root(t)
 	name := os.Getenv("GENOCI_TEST_USER")
@@ -22,6 +22,7 @@ func TestSameDigests(t *testing.T) {
 		program.Lack(t, "userns", err.Error())
 	}
 	program.NeedDriver(t, "overlay")
+	onBtrfs := program.NeedDriver(t, "btrfs")
 	archive := program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS")
 	deb := program.Input(t, "deb", "GENOCI_TEST_DEB")
 	bin := filepath.Join(program.Temp(t), "genoci")
@@ -36,6 +37,7 @@ func TestSameDigests(t *testing.T) {
 	var first map[string]string
 	for _, c := range []struct{ name, driver, user string }{
 		{"root on overlay", "overlay", ""},
+		{"root on btrfs", "btrfs", ""},
 		{"root on vfs", "vfs", ""},
 		{name + " on overlay", "overlay", name},
 		{name + " on vfs", "vfs", name},
@@ -50,6 +52,9 @@ func TestSameDigests(t *testing.T) {
 		if c.user != "" {
 			program.Give(t, w.Dir, c.user)
 			w.As = c.user
+		}
+		if c.driver == "btrfs" {
+			w.Runner = w.With(onBtrfs...)
 		}
 		w.build("--driver", c.driver)
 		got := make(map[string]string)

@@ -184,20 +184,46 @@ func Input(t testing.TB, feature, variable string) string {
 	return path
 }
 
-// NeedDriver skips the test where the storage driver does not work for the caller.
-func NeedDriver(t testing.TB, driver string) {
+// NeedDriver skips the test where the storage driver does not work for the caller. It returns the environment in which it does, until the
+// test ends. For btrfs that is a file that root sets up, or a folder in the one that GENOCI_TEST_BTRFS names.
+func NeedDriver(t testing.TB, driver string) (env []string) {
 	t.Helper()
 	dir := Temp(t)
+	if driver == "btrfs" {
+		env = append(env, "GENOCI_BTRFSMOUNT="+btrfsFolder(t, dir))
+	}
 	Write(t, dir, "genoci.yaml", "probe:\n  run: true\n")
-	if res := In(dir).Try(t, "build", "--driver", driver); res.Code == Lacking {
+	if res := In(dir).With(env...).Try(t, "build", "--driver", driver); res.Code == Lacking {
 		Lack(t, driver, strings.TrimSpace(res.Stderr))
 	}
+	return env
+}
+
+// btrfsFolder returns a folder on a btrfs: one that root sets up in dir, else in the one that the environment names.
+func btrfsFolder(t testing.TB, dir string) string {
+	if given := os.Getenv("GENOCI_TEST_BTRFS"); given != "" {
+		return tempIn(t, given)
+	}
+	mount := filepath.Join(dir, "btrfs")
+	r := In(dir).With("GENOCI_DRIVER=btrfs", "GENOCI_LOFILE="+filepath.Join(dir, "btrfs.img"), "GENOCI_BTRFSMOUNT="+mount)
+	if res := r.Try(t, "storage", "setup", "--size", "8GB"); res.Code == Lacking {
+		Lack(t, "btrfs", strings.TrimSpace(res.Stderr))
+	} else if res.Code != 0 {
+		t.Fatal(res.Stderr)
+	}
+	t.Cleanup(func() { r.Run(t, "storage", "unsetup", "--force") })
+	return mount
 }
 
 // Temp returns a new folder that is removed after the test, even what subordinate ids own in it.
 func Temp(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "genoci-test-") //nolint:usetesting // t.TempDir fails on what subordinate ids own
+	return tempIn(t, "")
+}
+
+func tempIn(t testing.TB, parent string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(parent, "genoci-test-") //nolint:usetesting // t.TempDir fails on what subordinate ids own
 	if err != nil {
 		t.Fatal(err)
 	}
