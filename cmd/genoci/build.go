@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -82,7 +83,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 				return withHint(usagef("--shell-on-failure: stdin and stdout are not a terminal"), "without it, genoci shell TARGET@failed opens one later")
 			}
 			res, err := f.run(cmd.Context(), targets)
-			err = f.finish(cmd, res, err)
+			err = f.finish(cmd, res, f.hintThere(cmd, err))
 			if f.shell && cmd.Context().Err() == nil {
 				return f.shellAfter(cmd, err)
 			}
@@ -242,6 +243,20 @@ func forgetTails(err error) {
 			step.Tail = nil
 		}
 	}
+}
+
+// hintThere lets hints of how to look into what failed steps left name the cache folder where the command line does.
+func (f *buildFlags) hintThere(cmd *cobra.Command, err error) error {
+	if err == nil || !cmd.Flags().Changed("cache-dir") {
+		return err
+	}
+	failures := joined(err)
+	for i, e := range failures {
+		if lookHint(e, "") != "" {
+			failures[i] = withHint(e, "%s", strings.Replace(hintFor(e), "genoci shell ", "genoci shell --cache-dir "+shellQuote(f.cacheDir)+" ", 1))
+		}
+	}
+	return errors.Join(failures...)
 }
 
 // shellAfter prints err, and opens a shell in what the first step left whose failure it tells.
