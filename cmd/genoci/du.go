@@ -78,7 +78,7 @@ func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Wr
 	if err != nil {
 		return nil, err
 	}
-	tellUnusable(messages, p, inv)
+	f.tellUnusable(messages, p, inv)
 	slices.SortStableFunc(inv.Images, func(a, b space.Image) int { return cmp.Compare(b.Size, a.Size) })
 	slices.SortStableFunc(inv.Blobs, func(a, b space.Blob) int { return cmp.Compare(b.Size, a.Size) })
 	slices.SortStableFunc(inv.Trees, func(a, b space.Tree) int { return cmp.Compare(b.Size, a.Size) })

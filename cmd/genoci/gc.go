@@ -68,6 +68,10 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 		return err
 	}
 	defer p.Layout.Close()
+	if b, st := f.detached(); b != nil {
+		return withHint(fmt.Errorf("gc: the storage in %s is not attached: images may be checked out there, which then have to stay", st.File),
+			"%s attaches it", b.command("setup"))
+	}
 	now := time.Now()
 	c, err := space.Collect(ctx, p, space.Keep{Count: int(f.keep), Days: int(f.keepDays)}, now)
 	if err != nil {
@@ -83,7 +87,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tellUnusable(messages, p, inv)
+	f.tellUnusable(messages, p, inv)
 	plan := inv.Plan(space.Policy{Limit: f.maxSize.limit(), Failed: f.failed}, now)
 	if !f.dryRun {
 		if err := plan.Carry(ctx); err != nil {

@@ -99,6 +99,23 @@ func (d driver) stores(cacheDir string) ([]string, error) {
 	return slices.DeleteFunc(dirs, func(dir string) bool { return !hasStore(dir) }), nil
 }
 
+// detached returns storage that was set up and is not attached now, so that nobody knows what is kept there; nil for none.
+func (f *spaceFlags) detached() (backing, backingState) {
+	for _, d := range f.drivers() {
+		if d.backing == nil {
+			continue
+		}
+		b, err := d.backing()
+		if err != nil {
+			continue // nothing that is set up
+		}
+		if st, err := b.state(); err == nil && st.Made && !st.ready() {
+			return b, st
+		}
+	}
+	return nil, backingState{}
+}
+
 // hasStore reports whether a driver has begun to keep things in the folder.
 func hasStore(dir string) bool {
 	entries, err := os.ReadDir(dir)
@@ -106,7 +123,8 @@ func hasStore(dir string) bool {
 }
 
 // tellUnusable says on w what could not be looked at.
-func tellUnusable(w io.Writer, p space.Places, inv *space.Inventory) {
+func (f *spaceFlags) tellUnusable(w io.Writer, p space.Places, inv *space.Inventory) {
+	f.tellDetached(w)
 	for _, s := range p.Stores {
 		if s.Err != nil {
 			fmt.Fprintf(w, "warning: %v; %s is left as it is\n", s.Err, s.Dir)
@@ -114,6 +132,13 @@ func tellUnusable(w io.Writer, p space.Places, inv *space.Inventory) {
 	}
 	for _, err := range inv.Unsure {
 		fmt.Fprintf(w, "warning: %v; what that may need stays\n", err)
+	}
+}
+
+// tellDetached says on w which storage is not attached.
+func (f *spaceFlags) tellDetached(w io.Writer) {
+	if b, st := f.detached(); b != nil {
+		fmt.Fprintf(w, "note: the storage in %s is not attached, and what is in it not looked at; %s attaches it\n", st.File, b.command("setup"))
 	}
 }
 

@@ -175,6 +175,33 @@ func TestCollectLeavesCheckouts(t *testing.T) {
 	w.nothingLeft()
 }
 
+// Nobody knows what is checked out on storage that is not attached: gc waits until it is.
+func TestCollectDetached(t *testing.T) {
+	root(t)
+	w := spaced(t)
+	w.Runner = w.With("GENOCI_DRIVER=btrfs", "GENOCI_LOFILE="+filepath.Join(w.Dir, "img"), "GENOCI_BTRFSMOUNT="+filepath.Join(w.Dir, "btrfs"))
+	if res := w.Try(t, "storage", "setup", "--size", "1GB"); res.Code == program.Lacking {
+		program.Lack(t, "btrfs", res.Stderr)
+	}
+	defer w.Run(t, "storage", "unsetup", "--force")
+	w.version(1)
+	if u := w.usage(); len(u.Trees) == 0 || u.Trees[0].Driver != "btrfs" {
+		t.Errorf("trees: %+v", u.Trees)
+	}
+	w.Run(t, "storage", "detach")
+	if res := w.Try(t, "gc"); res.Code != 1 || !strings.Contains(res.Stderr, "img is not attached") || !strings.Contains(res.Stderr, "hint: genoci storage setup ") {
+		t.Errorf("exit status %d\n%s", res.Code, res.Stderr)
+	}
+	if res := w.Try(t, "du"); res.Code != 0 || !strings.Contains(res.Stderr, "img is not attached") {
+		t.Errorf("exit status %d\n%s", res.Code, res.Stderr)
+	}
+	w.Run(t, "storage", "setup")
+	w.Run(t, "gc", "--max-size", "0")
+	if u := w.usage(); u.Kept != 0 {
+		t.Errorf("%d bytes are kept", u.Kept)
+	}
+}
+
 // gc and clean in a loop do no harm to builds: either waits for the other, or says that it is in use.
 func TestCollectWhileBuilding(t *testing.T) {
 	w := spaced(t)
