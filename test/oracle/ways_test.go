@@ -97,6 +97,10 @@ func sameWays(t *testing.T, bin string, seed uint64) judged {
 	genoci := program.In(dir)
 	genoci.Bin = bin
 	genoci.Run(t, "build", "--progress", "plain")
+	byHand := []string{"by-hand-overlay", "by-hand-vfs"}
+	for _, tag := range byHand {
+		checkIn(t, genoci, tag, strings.TrimPrefix(tag, "by-hand-"), tree, seed)
+	}
 
 	j := judged{dir: filepath.Join(dir, "oci"), want: map[string]string{}}
 	want := treetest.Dump(t, tree, treetest.MTimes)
@@ -108,7 +112,34 @@ func sameWays(t *testing.T, bin string, seed uint64) judged {
 			}
 		}
 	}
+	for _, tag := range byHand {
+		j.want[tag] = want
+	}
 	return j
+}
+
+// checkIn makes an image of a tree by hand: another random tree, many of whose paths are the same, is checked out and removed, and the tree is put there.
+func checkIn(t *testing.T, genoci *program.Runner, tag, driver, tree string, seed uint64) {
+	t.Helper()
+	dir := filepath.Join(genoci.Dir, tag)
+	other := filepath.Join(dir, "other")
+	if err := os.MkdirAll(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	treetest.Make(t, other, randomTree(seed+1000))
+	run(t, "tar", "-C", other, "--numeric-owner", "-czf", filepath.Join(dir, "other.tgz"), ".")
+	program.Write(t, dir, "other.yaml", "other-"+driver+": {expand: other.tgz}\n")
+	genoci.Run(t, "build", "-f", filepath.Join(dir, "other.yaml"), "--driver", driver, "--progress", "plain")
+	work := filepath.Join(dir, "work")
+	genoci.Run(t, "checkout", "--driver", driver, "other-"+driver, work)
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = genoci.Try(t, "abort", work)
+		}
+	})
+	run(t, "find", work+"/", "-mindepth", "1", "-delete")
+	run(t, "cp", "-a", tree+"/.", work+"/")
+	genoci.Run(t, "checkin", "--dir", work, tag)
 }
 
 // However the layer of a tree comes about, it is the same: byte for byte where genoci writes it. The trees are judged with all others.
@@ -126,6 +157,9 @@ func TestWays(t *testing.T) {
 			if got, want := diffIDs(w), diffIDs("rewritten"); !slices.Equal(got, want) {
 				t.Errorf("seed %d: %s is %v, rewritten %v", seed, w, got, want)
 			}
+		}
+		if got, want := diffIDs("by-hand-vfs")[1], diffIDs("by-hand-overlay")[1]; got != want {
+			t.Errorf("seed %d: checked in by hand with vfs it is %v, with overlay %v", seed, got, want)
 		}
 		for _, w := range []string{"executed-on-it", "zstd"} { // what changes nothing adds no layer
 			if got, want := diffIDs(w), diffIDs("as-it-is"); !slices.Equal(got, want) {
