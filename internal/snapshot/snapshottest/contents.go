@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
 
@@ -232,13 +233,16 @@ func testSparse(s *suite) {
 	}
 }
 
-// testLongChain: a hundred snapshots, each made from the one before by a few random changes, are what the
+// testLongChain: a hundred snapshots, or forty in short mode, each made from the one before by a few random changes, are what the
 // same changes make of a plain folder.
 func testLongChain(s *suite) {
 	plain := s.TempDir()
 	r := newRandom(s)
-	parent := ""
-	for i := range 100 {
+	parent, levels := "", 100
+	if testing.Short() {
+		levels = 40
+	}
+	for i := range levels {
 		name := fmt.Sprintf("level %d", i)
 		t := s.tree(parent)
 		r.change(5, plain, t.Dir())
@@ -252,7 +256,7 @@ func testLongChain(s *suite) {
 		parent = name
 	}
 	// The top needs none of the names below.
-	for i := range 99 {
+	for i := range levels - 1 {
 		s.must(s.driver.Remove(s.Context(), fmt.Sprintf("level %d", i)))
 	}
 	s.wantTreeOf(parent, treetest.Dump(s, plain, treetest.NoOwners))

@@ -43,7 +43,7 @@ func (s *suite) start(role string) *helper {
 	s.Helper()
 	top, _, _ := strings.Cut(s.Name(), "/")
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+top+"$")
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+top+"$", fmt.Sprintf("-test.short=%v", testing.Short()))
 	cmd.Env = append(os.Environ(), helperDir+"="+s.dir, helperRole+"="+role)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -114,12 +114,18 @@ func testKill(s *suite) {
 	s.wantTreeOf("base", oneFile)
 }
 
-const rounds = 20
+// rounds returns how many rounds each of two processes does.
+func rounds() int {
+	if testing.Short() {
+		return 8
+	}
+	return 20
+}
 
 // commitRounds makes snapshots, each from the one before, and removes some.
 func commitRounds(s *suite) {
 	parent := "base"
-	for i := range rounds {
+	for i := range rounds() {
 		name := fmt.Sprintf("round %d", i)
 		t := s.tree(parent)
 		s.must(os.WriteFile(filepath.Join(t.Dir(), name), nil, 0o644))
@@ -136,7 +142,7 @@ func testTwoProcesses(s *suite) {
 	commitRounds(s)
 	other.finish(s)
 	want, names := oneFile, []string{"base"}
-	for i := range rounds {
+	for i := range rounds() {
 		name := fmt.Sprintf("round %d", i)
 		names = append(names, name)
 		want += fmt.Sprintf("%q file 0644 \"\"\n", name)

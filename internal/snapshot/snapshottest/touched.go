@@ -41,10 +41,11 @@ func testTouched(s *suite) {
 		t := s.tree(parent)
 		r.change(1+r.IntN(20), t.Dir())
 		after := s.lines(s.dump(t.Dir()))
-		if touched := s.touched(t); touched != nil {
+		touched := s.touched(t)
+		if touched != nil {
 			s.checkTouched(before, after, touched)
 		}
-		if s.Failed() {
+		if s.Failed() || touched == nil && i == 3 { // there is nothing to be tested
 			return
 		}
 		s.commit(t, fmt.Sprintf("round %d", i+1))
