@@ -66,6 +66,7 @@ var policy = map[string]rule{
 	"internal/snapshot/overlay":                    {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/btrfs/internal/gentemplate": {level: 2},
+	"internal/snapshot/lvm":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/vfs":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/snapshottest":               {level: 2, imports: "internal/snapshot internal/treetest golang.org/x/sys"},
 
@@ -73,7 +74,7 @@ var policy = map[string]rule{
 		level: 3,
 		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
-		tests: "internal/snapshot/btrfs internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs",
+		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs",
 	},
 
 	"internal/checkout": {
@@ -90,7 +91,7 @@ var policy = map[string]rule{
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/overlay internal/snapshot/vfs internal/space internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

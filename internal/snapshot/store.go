@@ -633,6 +633,19 @@ func (p *Part) release() {
 	}
 }
 
+// LockFolder keeps others that call it from doing so with the same folder.
+func LockFolder(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, err
+	}
+	return func() { unflock(f) }, nil
+}
+
 func flock(f *os.File, how int) error {
 	for {
 		err := unix.Flock(int(f.Fd()), how)

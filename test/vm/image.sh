@@ -3,7 +3,7 @@
 set -euo pipefail
 
 out=$1
-programs="busybox lvm mkfs.ext4 e2fsck mkfs.xfs thin_check losetup strace"
+programs="busybox lvm mkfs.ext4 e2fsck mkfs.xfs thin_check losetup strace tar gzip"
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

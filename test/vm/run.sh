@@ -6,7 +6,8 @@
 #
 # The machine has the kernel and the programs that test/prepare.sh has put into GENOCI_TEST_VM, no disk, and no network; the
 # program, which must be static, is the only one beside GENOCI_BIN, if that is set (/bin/genoci). It sees the variables GENOCI_*.
-# The processor is emulated: everything takes ten times as long as it should, and nothing depends on what the host is itself.
+# The processor is emulated, and a plain one: what newer ones have makes an emulation slower. Everything takes twenty times as long as it
+# should, and nothing depends on what the host is itself.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,7 +26,7 @@ install -m 755 "$program" "$root/run/program"
 [ -z "${GENOCI_BIN:-}" ] || install -m 755 "$GENOCI_BIN" "$root/bin/genoci"
 {
 	compgen -e GENOCI_ | while read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done
-	echo 'unset GENOCI_TEST_VM'
+	echo 'unset GENOCI_TEST_VM; export PATH=/usr/sbin:/usr/bin:/sbin:/bin' # real programs before those of busybox
 	[ -z "${GENOCI_BIN:-}" ] || echo 'export GENOCI_BIN=/bin/genoci'
 	printf 'exec /run/program'
 	[ $# = 0 ] || printf ' %q' "$@"
@@ -34,7 +35,7 @@ install -m 755 "$program" "$root/run/program"
 (cd "$root" && find . | cpio --quiet -o -H newc) | cat "$image/initramfs" - >"$scratch/initramfs"
 
 : >"$scratch/status"
-timeout --foreground "${GENOCI_TEST_VM_TIMEOUT:-900}" qemu-system-x86_64 -accel tcg,thread=multi -M q35 -cpu max -smp 2 -m 3G \
+timeout --foreground "${GENOCI_TEST_VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel tcg -M q35 -cpu qemu64 -smp 1 -m 3G \
 	-nodefaults -no-user-config -no-reboot -display none -serial stdio -serial "file:$scratch/status" \
 	-kernel "$image/vmlinuz" -initrd "$scratch/initramfs" \
 	-append "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off nokaslr random.trust_cpu=on" </dev/null ||

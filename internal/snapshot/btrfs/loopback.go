@@ -154,18 +154,7 @@ func (l *Loopback) Setup(ctx context.Context) (done []string, err error) {
 
 // lock keeps others from setting up or ending the same loopback meanwhile.
 func (l *Loopback) lock() (unlock func(), err error) {
-	dir, err := os.Open(filepath.Dir(l.File))
-	if err != nil {
-		return nil, err
-	}
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		_ = dir.Close() // nothing was written
-		return nil, wrapPath("flock", dir.Name(), err)
-	}
-	return func() { _ = dir.Close() }, nil
+	return snapshot.LockFolder(filepath.Dir(l.File))
 }
 
 // makeFile makes the file if there is none: under another name, until it is whole.
