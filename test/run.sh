@@ -48,6 +48,14 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 		./cmd/... ./examples ./test/e2e
 fi
 
+if [ -n "${GENOCI_TEST_VM:-}" ]; then
+	say "the storage driver lvm, in two virtual machines"
+	GENOCI_REQUIRE=root,lvm,busybox go test -count=1 -short -p 2 -timeout 20m -run Lvm -exec "$PWD/test/vm/run.sh" ./internal/snapshot/lvm ./test/e2e
+elif [ -n "${GENOCI_REQUIRE:-}" ]; then
+	echo "there is no virtual machine for the storage driver lvm (test/prepare.sh says why)" >&2
+	exit 1
+fi
+
 say "the benchmark suite, on tiny inputs"
 (cd bench && go vet ./... && go test -count=1 ./...)
 

@@ -35,6 +35,7 @@ type backing interface {
 type backingState struct {
 	File     string `json:"file,omitempty"`     // that holds it
 	Mount    string `json:"mount,omitempty"`    // the folder where it is mounted
+	Pool     string `json:"pool,omitempty"`     // the thin pool in it, GROUP/NAME
 	Made     bool   `json:"made"`               // by setup
 	Foreign  bool   `json:"foreign,omitempty"`  // something else is there, which genoci leaves alone
 	Given    bool   `json:"given,omitempty"`    // the folder is on storage that needs no setup
@@ -55,14 +56,22 @@ func (s backingState) ready() bool { return s.Mounted || s.Given }
 func (s backingState) lines() []string {
 	var lines []string
 	switch {
+	case s.Foreign && s.Pool != "":
+		lines = append(lines, fmt.Sprintf("%s or the volume group of %s is there, and was not made by genoci storage setup", s.File, s.Pool))
 	case s.Foreign:
 		lines = append(lines, s.File+" was not made by genoci storage setup")
+	case s.Given && s.Pool != "":
+		lines = append(lines, "the thin pool "+s.Pool+" serves as it is: nothing to set up")
 	case s.Given:
 		lines = append(lines, s.Mount+" is on a file system that serves as it is: nothing to set up")
 	case !s.Made:
 		lines = append(lines, "not set up; it would be in "+s.File+", at "+s.Mount)
+	case s.Mounted && s.Pool != "":
+		lines = append(lines, fmt.Sprintf("in %s (%s), as the thin pool %s", s.File, s.Device, s.Pool))
 	case s.Mounted:
 		lines = append(lines, fmt.Sprintf("in %s, at %s (%s)", s.File, s.Mount, s.Device))
+	case s.Device != "" && s.Pool != "":
+		lines = append(lines, fmt.Sprintf("in %s, attached as %s, but the thin pool %s is not active; genoci storage setup does that", s.File, s.Device, s.Pool))
 	case s.Device != "":
 		lines = append(lines, fmt.Sprintf("in %s, attached as %s, but not mounted at %s; genoci storage setup does that", s.File, s.Device, s.Mount))
 	default:

@@ -105,9 +105,6 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 }
 
 func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, error) {
-	if err := f.storage.check(); err != nil {
-		return nil, err
-	}
 	p, err := f.plan(targets)
 	if err != nil {
 		return nil, err

@@ -35,9 +35,6 @@ func (f *deskFlags) add(fs *pflag.FlagSet) {
 
 // enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
 func (f *deskFlags) enter() (*cache.Cache, error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
 	if err := sandbox.Enter(); err != nil {
 		return nil, err
 	}
@@ -68,9 +65,6 @@ func deskOf(drv snapshot.Driver) checkout.Desk {
 func (s *storageFlags) keepers(w io.Writer) ([]snapshot.Driver, error) {
 	var all []snapshot.Driver
 	for _, d := range s.drivers() {
-		if d.open == nil {
-			continue
-		}
 		dir, _ := d.dir()
 		if _, err := os.Stat(filepath.Join(dir, "kept")); err != nil {
 			continue

@@ -19,8 +19,8 @@ type driver struct {
 	name string
 	// dir returns the folder of the driver's files, and whether the driver can be expected to work there: else "auto" does not try it.
 	dir  func() (dir string, expected bool)
-	open func(dir string) (snapshot.Driver, error) // nil: not supported yet, known by name only
-	fix  string                                    // what the user can do where it does not work
+	open func(dir string) (snapshot.Driver, error)
+	fix  string // what the user can do where it does not work
 	// backing is what storage setup makes for it. nil: nothing.
 	backing func() (backing, error)
 }
@@ -46,7 +46,11 @@ func (s *storageFlags) drivers() []driver {
 			"as root: genoci storage setup --driver btrfs; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR",
 			s.btrfsBacking,
 		},
-		{name: "lvm"},
+		{
+			"lvm", s.lvmDir, s.openLvm,
+			"as root: genoci storage setup --driver lvm; or name a thin pool that is there: GENOCI_VG=NAME GENOCI_THINPOOL=NAME",
+			s.lvmBacking,
+		},
 		{
 			"vfs", s.inCache("vfs"),
 			func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
@@ -54,16 +58,6 @@ func (s *storageFlags) drivers() []driver {
 			nil,
 		},
 	}
-}
-
-// check returns an error when the driver is one that does not exist yet.
-func (s *storageFlags) check() error {
-	for _, d := range s.drivers() {
-		if d.name == s.driver && d.open == nil {
-			return withHint(lackingf("driver %s: not supported yet", d.name), "use --driver auto")
-		}
-	}
-	return nil
 }
 
 // opener returns the func that opens the storage driver. For "auto" that is the first that can be expected to work, and does; why an
@@ -84,7 +78,7 @@ func (s *storageFlags) opener(report func(build.Event)) func() (snapshot.Driver,
 // openDriver opens the storage driver. For "auto", failed is why earlier ones do not work.
 func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err error) {
 	for _, d := range s.drivers() {
-		if d.open == nil || s.driver != "auto" && s.driver != d.name {
+		if s.driver != "auto" && s.driver != d.name {
 			continue
 		}
 		dir, expected := d.dir()

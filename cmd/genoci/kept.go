@@ -20,7 +20,7 @@ type place struct {
 func (s *storageFlags) places() ([]place, error) {
 	var all []place
 	for _, d := range s.drivers() {
-		if d.open == nil || s.driver != "auto" && s.driver != d.name {
+		if s.driver != "auto" && s.driver != d.name {
 			continue
 		}
 		dir, _ := d.dir()

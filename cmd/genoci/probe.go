@@ -15,6 +15,7 @@ import (
 
 	"genoci/internal/cache"
 	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
 )
 
 // driverReport is what a look at a storage driver gave. It is an element of what storage status --json prints.
@@ -58,7 +59,7 @@ func newProbe() *cobra.Command {
 
 // probe returns what reports does, by a process in a namespace.
 func (s *storageFlags) probe(ctx context.Context) ([]driverReport, error) {
-	args := []string{probeCommand, "--cache-dir", s.cacheDir, "--lofile", s.lofile, "--btrfsmount", s.btrfsmount}
+	args := append([]string{probeCommand, "--cache-dir", s.cacheDir}, s.placeArgs()...)
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
 	var stderr strings.Builder
@@ -81,9 +82,6 @@ func (s *storageFlags) reports() ([]driverReport, error) {
 	}
 	var all []driverReport
 	for _, d := range s.drivers() {
-		if d.open == nil {
-			continue
-		}
 		r := driverReport{Name: d.name}
 		r.Dir, r.Expected = d.dir()
 		if dir, err := filepath.Abs(r.Dir); err == nil {
@@ -115,7 +113,7 @@ func (d driver) lookAtBacking(r *driverReport) error {
 		return err
 	}
 	state, err := b.state()
-	if errors.Is(err, fs.ErrPermission) { // another's file
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, snapshot.ErrUnsupported) { // another's file, or the driver says it already
 		return nil
 	}
 	r.Backing = &state

@@ -44,11 +44,17 @@ var settings = []setting{
 	{"busybox", "", true},
 	{"lofile", "lofile", true},
 	{"btrfsmount", "btrfsmount", true},
+	{"lvbasedir", "lvbasedir", true},
+	{"vg", "vg", false},
+	{"thinpool", "thinpool", false},
+	{"lvfs", "", false},
+	{"lvsize", "lvsize", false},
+	{"thinsize", "thinsize", false},
 	{"max-size", "", false},
 }
 
-// atomUnused are keys of the original's files that configure its lvm driver.
-var atomUnused = []string{"lvbasedir", "vg", "lvsize", "thinsize"}
+// atomUnused are keys of the original's files without effect: a network block device to be used for lvm, in place of the file.
+var atomUnused = []string{"lvdev"}
 
 func (s setting) env() string { return "GENOCI_" + strings.ToUpper(s.key()) }
 func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }

@@ -122,9 +122,6 @@ there is dropped in the end.`,
 		Args:              atLeastOne("TARGET@failed or TAG"),
 		ValidArgsFunction: completeShell(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
-				return err
-			}
 			if err := f.resolve(); err != nil {
 				return err
 			}

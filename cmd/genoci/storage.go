@@ -18,13 +18,15 @@ func newStorage() *cobra.Command {
 		Use:   "storage",
 		Short: "Set up and look at the storage of root filesystems",
 		Long: `Storage sets up what the driver btrfs needs on a machine without a btrfs: a file with one in it, mounted at a folder. No other
-program is needed for it. The settings lofile, btrfsmount and driver say where, as in the original's config files; a build with
---driver btrfs then keeps its trees there.
+program is needed for it. For the driver lvm it is a file with a volume group and a thin pool, by the lvm command. The settings driver,
+lofile, btrfsmount, lvbasedir, vg, thinpool, lvsize and thinsize say where, as in the original's config files; a build with
+--driver btrfs or lvm then keeps its trees there.
 
 There is no record of what was set up: the file says itself that genoci made it. When setup, detach or unsetup is killed, the same
 command mends what it left. A link to genoci that is called lpack takes the words of the original: lpack setup, lpack unsetup.`,
 		Example: `  genoci storage status
   genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci
+  genoci storage setup --driver lvm --lofile /var/lib/genoci.lvm --lvbasedir /mnt/genoci --lvsize 50GB
   genoci storage detach
   genoci storage unsetup`,
 		Args: exactly(),
@@ -49,12 +51,15 @@ func newStorageSetup() *cobra.Command {
 	var s storageFlags
 	cmd := &cobra.Command{
 		Use:   "setup",
-		Short: "Make a btrfs in a file, and mount it",
+		Short: "Make a btrfs or a thin pool in a file, and attach it",
 		Long: `Setup makes a btrfs in a file and mounts it, and says what it did. What is there already is left as it is; so it also attaches
 the file again when the machine was started anew. The file is sparse: it takes what is kept in it, up to --size, and gives
 back what is removed. A larger --size makes it larger.
 
-Where the folder --btrfsmount is on a btrfs anyway, that is used, and no file is made. Else it takes root.`,
+Where the folder --btrfsmount is on a btrfs anyway, that is used, and no file is made. Else it takes root.
+
+For the driver lvm it makes a volume group and a thin pool in the file. Where the volume group --vg is there, and has the thin pool
+--thinpool, these are used, and nothing is made.`,
 		Example: `  genoci storage setup --driver btrfs
   genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci --size 50GB
   genoci build --driver btrfs --btrfsmount /mnt/genoci`,
@@ -308,9 +313,6 @@ func (s *storageFlags) backing(verb string) (backing, error) {
 			continue
 		}
 		if d.backing == nil {
-			if err := s.check(); err != nil {
-				return nil, err
-			}
 			return nil, withHint(usagef("storage %s: the driver %s needs no setup", verb, name), "--driver %s does", defaultSetup)
 		}
 		b, err := d.backing()

@@ -16,7 +16,13 @@ type storageFlags struct {
 	lofile     string
 	btrfsmount string
 	size       byteSize
-	outlive    bool // "auto" is to take a driver whose trees can be seen when the process has ended
+	lvbasedir  string
+	vg         string
+	thinpool   string
+	lvfs       string
+	lvsize     byteSize // of the file
+	thinsize   byteSize // of the thin pool in it
+	outlive    bool     // "auto" is to take a driver whose trees can be seen when the process has ended
 }
 
 // add adds the flags that choose a driver.
@@ -28,14 +34,36 @@ func (s *storageFlags) add(fs *pflag.FlagSet) {
 // addHidden adds the flags of the drivers' places, which the storage commands show. Elsewhere they are there for the settings.
 func (s *storageFlags) addHidden(fs *pflag.FlagSet) {
 	s.addPlaces(fs)
-	for _, name := range []string{"lofile", "btrfsmount"} {
+	for _, name := range placeFlags {
 		fs.Lookup(name).Hidden = true
 	}
 }
 
+// placeFlags are what addPlaces adds.
+var placeFlags = []string{"lofile", "btrfsmount", "lvbasedir", "vg", "thinpool", "lvfs", "lvsize", "thinsize"}
+
 func (s *storageFlags) addPlaces(fs *pflag.FlagSet) {
-	fs.StringVar(&s.lofile, "lofile", "", "`FILE` that holds the storage (default ./btrfs.img)")
+	fs.StringVar(&s.lofile, "lofile", "", "`FILE` that holds the storage (default ./btrfs.img, ./lvm.img)")
 	fs.StringVar(&s.btrfsmount, "btrfsmount", "", "`DIR` where the btrfs is mounted, or a folder on one that is there (default ./btrfs)")
+	fs.StringVar(&s.lvbasedir, "lvbasedir", "", "`DIR` where the driver lvm mounts its volumes (default ./lvm)")
+	fs.StringVar(&s.vg, "vg", "", "the volume group `NAME` of the driver lvm, made by setup if there is none (default stacker)")
+	fs.StringVar(&s.thinpool, "thinpool", "", "the thin pool `NAME` in it (default ThinDataLV)")
+	fs.StringVar(&s.lvfs, "lvfs", "", "what is on its volumes: ext4 or xfs (default ext4)")
+	fs.Var(&s.lvsize, "lvsize", "what --size is, of the file for the driver lvm")
+	fs.Var(&s.thinsize, "thinsize", "size of the thin pool in it (default what fits)")
+}
+
+// placeArgs returns the flags of addPlaces that matter to who looks at drivers, with their values, as arguments for another process.
+func (s *storageFlags) placeArgs() []string {
+	var args []string
+	for name, value := range map[string]string{
+		"lofile": s.lofile, "btrfsmount": s.btrfsmount, "lvbasedir": s.lvbasedir, "vg": s.vg, "thinpool": s.thinpool, "lvfs": s.lvfs,
+	} {
+		if value != "" {
+			args = append(args, "--"+name, value)
+		}
+	}
+	return args
 }
 
 // resolve finds the folder of genoci's own state, where --cache-dir did not name one.
