@@ -210,7 +210,16 @@ func TestNoDriverNoFailed(t *testing.T) {
 func TestFailedDiff(t *testing.T) {
 	forDrivers(t, map[string]string{"file": "F"}, func(t *testing.T, w *work) {
 		w.build(rootSpec)
-		w.compressing(func() error { return errors.New("the disk is full") })
+		running := make(chan struct{})
+		w.onEvent = func(e Event) {
+			if e.Kind == OpStarted && e.Target == "bad" && strings.HasPrefix(e.Text, "run ") {
+				close(running)
+			}
+		}
+		w.compressing(func() error {
+			<-running
+			return errors.New("the disk is full")
+		})
 		_, err := w.try(rootSpec + "bad:\n  base: root\n  steps:\n    - {copy: file /one, layer: true}\n" +
 			"    - run: echo two >/two; rm /one; busybox chmod 700 /data; exit 3\n")
 		if err == nil {
