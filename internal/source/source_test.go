@@ -535,3 +535,68 @@ func match(s *Source, ctx context.Context, pattern string, exclude []string, ski
 	}
 	return matches, s.Digest(ctx, matches)
 }
+
+// What URLs gave is known by its content, with all the URLs, and by when it was used last.
+func TestDownloads(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := "same"
+		if r.URL.Path == "/other" {
+			body = "other"
+		}
+		tag := fmt.Sprintf("%q", body)
+		w.Header().Set("ETag", tag)
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		io.WriteString(w, body)
+	}))
+	defer srv.Close()
+	s := newSource(t, nil)
+	sum := sha256.Sum256([]byte("same"))
+	checksum := fmt.Sprintf("sha256:%x", sum)
+	get := func(path, checksum string) {
+		t.Helper()
+		if _, err := s.File(t.Context(), srv.URL+path, checksum); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get("/one", "")
+	get("/two", "")
+	get("/other", "")
+	if err := os.WriteFile(filepath.Join(s.Downloads, "stats"), nil, 0o600); err != nil { // no download
+		t.Fatal(err)
+	}
+	same := func() Download {
+		t.Helper()
+		all, err := Downloads(s.Downloads)
+		if err != nil || len(all) != 2 {
+			t.Fatalf("%v, %v, want two", all, err)
+		}
+		for _, d := range all {
+			if len(d.URLs) == 2 && len(d.Files) == 3 && filepath.Base(d.Files[0]) == checksum[len("sha256:"):] {
+				return d
+			}
+		}
+		t.Fatalf("%v: none with two URLs and three files", all)
+		return Download{}
+	}
+	for _, use := range []struct{ path, checksum string }{{"/one", ""}, {"/two", checksum}} {
+		old := time.Now().Add(-time.Hour)
+		for _, f := range same().Files {
+			if err := os.Chtimes(f, old, old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if age := time.Since(same().Used); age < 59*time.Minute {
+			t.Errorf("used %v ago", age)
+		}
+		get(use.path, use.checksum)
+		if age := time.Since(same().Used); age > time.Minute {
+			t.Errorf("after the use of %s: used %v ago", use.path, age)
+		}
+	}
+	if all, err := Downloads(filepath.Join(t.TempDir(), "none")); err != nil || len(all) != 0 {
+		t.Errorf("of no folder: %v, %v", all, err)
+	}
+}
