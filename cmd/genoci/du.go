@@ -150,6 +150,7 @@ type jsonUsageTree struct {
 	Used   time.Time  `json:"used"`
 	Tags   []string   `json:"tags,omitempty"`  // whose tree it is
 	Below  []string   `json:"below,omitempty"` // that stand on it
+	Result bool       `json:"result"`          // a step made it, as the cache knows
 	Dir    string     `json:"dir,omitempty"`   // of a checkout
 }
 
@@ -171,7 +172,7 @@ func newJSONUsage(inv *space.Inventory) jsonUsage {
 		j.Blobs = append(j.Blobs, jsonUsageBlob(b))
 	}
 	for _, t := range inv.Trees {
-		tree := jsonUsageTree{t.Kind, t.Store.Name, t.Name, t.Size, t.Own, t.Used, t.Tags, t.Below, ""}
+		tree := jsonUsageTree{t.Kind, t.Store.Name, t.Name, t.Size, t.Own, t.Used, t.Tags, t.Below, t.Known, ""}
 		if t.Work != nil {
 			tree.Dir, tree.Tags = t.Work.Dir, []string{t.Work.Tag}
 		}
