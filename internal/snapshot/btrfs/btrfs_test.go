@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"fmt"
+	mathrand "math/rand/v2"
 	"os"
 	"testing"
 
@@ -158,6 +159,62 @@ func TestTouched(t *testing.T) {
 				}
 				must(t, os.WriteFile(filepath.Join(tree.Dir(), "later"), nil, 0o644)) // it is writable again
 			})
+		}
+	})
+}
+
+// TestTouchedRandom: after random changes, such as an overlay does not allow, every path that differs is touched. Hard links of one file
+// are one to whoever changes it.
+func TestTouchedRandom(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		r := mathrand.New(mathrand.NewPCG(1, 2))
+		path := func(dir string) string {
+			for range 1 + r.IntN(4) {
+				dir = filepath.Join(dir, string(rune('a'+r.IntN(4))))
+			}
+			return dir
+		}
+		dump := func(dir string) string {
+			text := treetest.Dump(t, dir, treetest.Root, treetest.MTimes)
+			return regexp.MustCompile(`(?m) <\d+>`).ReplaceAllString(text, "") // what has which names is not said of each of them
+		}
+		commit(t, d, "", "round 0", func(string) {})
+		for round := range 150 {
+			parent := fmt.Sprint("round ", round)
+			tree := newTree(t, d, parent)
+			toucher, ok := tree.(snapshot.Toucher)
+			if !ok {
+				t.Skip("the kernel sends to root only")
+			}
+			before := dump(tree.Dir())
+			var done []string
+			for i := range 1 + r.IntN(20) {
+				one, other := path(tree.Dir()), path(tree.Dir())
+				op := r.IntN(10)
+				err := []func() error{
+					func() error { return os.MkdirAll(one, 0o755) },
+					func() error { return os.WriteFile(one, fmt.Appendf(nil, "%d %d", round, i), 0o644) },
+					func() error { return os.WriteFile(one, nil, 0o644) },
+					func() error { return os.Rename(one, other) },
+					func() error { return os.Rename(one, other) },
+					func() error { return unix.Renameat2(unix.AT_FDCWD, one, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE) },
+					func() error { return os.Link(one, other) },
+					func() error { return os.RemoveAll(one) },
+					func() error { return os.Symlink("target", one) },
+					func() error { return unix.Lsetxattr(one, "user.x", fmt.Append(nil, round, i), 0) },
+				}[op]()
+				done = append(done, fmt.Sprint(op, one, other, err))
+			}
+			after := dump(tree.Dir())
+			var touched []string
+			for path, err := range toucher.Touched(t.Context()) {
+				must(t, err)
+				touched = append(touched, path)
+			}
+			if snapshottest.CheckTouched(t, before, after, touched); t.Failed() {
+				t.Fatalf("round %d: %s", round, strings.Join(done, "\n"))
+			}
+			must(t, tree.Commit(t.Context(), fmt.Sprint("round ", round+1)))
 		}
 	})
 }

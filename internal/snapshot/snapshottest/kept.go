@@ -200,13 +200,13 @@ func testHeld(s *suite) {
 // testKeepTouched: what was touched before a tree was kept is touched afterwards.
 func testKeepTouched(s *suite) {
 	s.snapshot("base", "", "d/f file\n e/f file\n gone file\n h file")
-	before := s.lines(s.dumpOf("base"))
+	before := s.dumpOf("base")
 	s.keep("work", "base", "append d/f x\n rm gone\n ln h i")
 	t := s.resume("work")
 	s.change(t.Dir(), "new file")
-	after := s.lines(s.dump(t.Dir()))
+	after := s.dump(t.Dir())
 	if touched := s.touched(t); touched != nil {
-		s.checkTouched(before, after, touched)
+		CheckTouched(s, before, after, touched)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"testing"
 
 	"genoci/internal/snapshot"
 	"genoci/internal/treetest"
@@ -37,13 +38,13 @@ func testTouched(s *suite) {
 	s.commit(base, "round 0")
 	for i := range 40 {
 		parent := fmt.Sprintf("round %d", i)
-		before := s.lines(s.dumpOf(parent))
+		before := s.dumpOf(parent)
 		t := s.tree(parent)
 		r.change(1+r.IntN(20), t.Dir())
-		after := s.lines(s.dump(t.Dir()))
+		after := s.dump(t.Dir())
 		touched := s.touched(t)
 		if touched != nil {
-			s.checkTouched(before, after, touched)
+			CheckTouched(s, before, after, touched)
 		}
 		if s.Failed() || touched == nil && i == 3 { // there is nothing to be tested
 			return
@@ -52,8 +53,8 @@ func testTouched(s *suite) {
 	}
 }
 
-// lines returns the lines of a dump by path. The random trees have no names with spaces.
-func (s *suite) lines(dump string) map[string]string {
+// lines returns the lines of a dump by path.
+func lines(dump string) map[string]string {
 	lines := map[string]string{}
 	for line := range strings.Lines(dump) {
 		name, rest, _ := strings.Cut(line, " ")
@@ -62,8 +63,11 @@ func (s *suite) lines(dump string) map[string]string {
 	return lines
 }
 
-func (s *suite) checkTouched(before, after map[string]string, touched []string) {
-	s.Helper()
+// CheckTouched wants each path that differs between two dumps, in which no names have spaces, to be among those that are touched, or covered by them, see
+// snapshot.Toucher.
+func CheckTouched(t testing.TB, dumpBefore, dumpAfter string, touched []string) {
+	t.Helper()
+	before, after := lines(dumpBefore), lines(dumpAfter)
 	exact, whole := map[string]bool{}, map[string]bool{}
 	for _, p := range touched {
 		if clean, ok := strings.CutSuffix(p, "/"); ok {
@@ -89,7 +93,7 @@ func (s *suite) checkTouched(before, after map[string]string, touched []string) 
 	for _, tree := range []map[string]string{before, after} {
 		for p := range tree {
 			if before[p] != after[p] && !covered(p) {
-				s.Errorf("%s differs but is not touched:\n- %s+ %stouched: %q", p, before[p], after[p], touched)
+				t.Errorf("%s differs but is not touched:\n- %s+ %stouched: %q", p, before[p], after[p], touched)
 			}
 		}
 	}
