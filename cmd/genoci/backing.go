@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,13 +143,17 @@ func mayBeUser(b backing, verb string) error {
 		return nil
 	}
 	s, err := b.state()
-	if err != nil || s.Given && unix.Access(existingFolder(s.Mount), unix.W_OK) == nil {
+	if err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
+	}
+	if s.Given && unix.Access(existingFolder(s.Mount), unix.W_OK) == nil {
+		return nil
 	}
 	return withHint(lackingf("storage %s: only root mounts a file system that outlives the process", verb),
 		"as root: %s; a folder of yours on a btrfs needs no setup: GENOCI_BTRFSMOUNT=DIR", b.command(verb))
 }
 
+// existingFolder returns the folder, or the first above it that is there.
 func existingFolder(dir string) string {
 	for {
 		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -136,13 +135,7 @@ func checkDrivers(reports []driverReport, err error) []check {
 // checkFolder says which file system the folder is on, or will be on, and what it can do.
 func checkFolder(name, dir string) check {
 	c := check{Name: name + " folder", Status: fine}
-	there := dir
-	for {
-		if _, err := os.Stat(there); err == nil || there == filepath.Dir(there) {
-			break
-		}
-		there = filepath.Dir(there)
-	}
+	there := existingFolder(dir)
 	var fs unix.Statfs_t
 	if err := unix.Statfs(there, &fs); err != nil {
 		return check{Name: c.Name, Status: slower, Detail: (&os.PathError{Op: "statfs", Path: there, Err: err}).Error()}

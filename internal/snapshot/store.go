@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -633,13 +634,19 @@ func (p *Part) release() {
 	}
 }
 
-// LockFolder keeps others that call it from doing so with the same folder.
+// LockFolder keeps others that call it from doing so with the same folder. It waits for a minute at most: any process may lock a folder.
 func LockFolder(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	const tries = 6000
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	for try := 0; errors.Is(err, unix.EWOULDBLOCK) && try < tries; try++ {
+		time.Sleep(10 * time.Millisecond)
+		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
 		_ = f.Close() // nothing was written
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package btrfs
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"strings"
 	"unsafe"
@@ -29,52 +30,55 @@ const firstObject = 256
 
 // volArgs is struct btrfs_ioctl_vol_args.
 type volArgs struct {
-	fd   int64
+	_    int64 // fd
 	name [4088]byte
 }
 
 // volArgsV2 is struct btrfs_ioctl_vol_args_v2.
 type volArgsV2 struct {
-	fd      int64
-	transID uint64
-	flags   uint64
-	unused  [4]uint64
-	name    [4040]byte
+	fd   int64
+	_    uint64 // transid
+	_    uint64 // flags
+	_    [4]uint64
+	name [4040]byte
 }
 
 // sendArgs is struct btrfs_ioctl_send_args.
 type sendArgs struct {
-	fd           int64
-	clones       uint64
-	cloneSources uintptr
-	parent       uint64
-	flags        uint64
-	version      uint32
-	reserved     [28]byte
+	fd     int64
+	_      uint64 // clone_sources_count
+	_      uint64 // clone_sources
+	parent uint64
+	flags  uint64
+	_      uint32 // version
+	_      [28]byte
 }
 
 // lookupArgs is struct btrfs_ioctl_ino_lookup_args.
 type lookupArgs struct {
 	tree, object uint64
-	name         [4080]byte
+	_            [4080]byte // name
 }
 
 // pathArgs is struct btrfs_ioctl_ino_path_args.
 type pathArgs struct {
 	inode, size uint64
-	reserved    [4]uint64
+	_           [4]uint64
 	buffer      *dataContainer
 }
 
 // dataContainer is struct btrfs_data_container, as large as the kernel fills it for names.
 type dataContainer struct {
-	bytesLeft, bytesMissing, count, missed uint32
-	data                                   [4096 - 16]byte
+	_            uint32 // bytes_left
+	bytesMissing uint32
+	count        uint32
+	missed       uint32
+	data         [4096 - 16]byte
 }
 
 // rootRefs is struct btrfs_ioctl_get_subvol_rootref_args.
 type rootRefs struct {
-	from  uint64
+	_     uint64 // min_treeid, which the kernel moves on
 	refs  [255]rootRef
 	count uint8
 	_     [7]byte
@@ -204,8 +208,8 @@ func pathsOf(fd int, inode uint64) (paths []string, complete bool, err error) {
 func subvolumesIn(fd int) ([]string, error) {
 	var paths []string
 	for args := (rootRefs{}); ; {
-		err := ioctl(fd, toKernel|fromKernel, 61, &args) // BTRFS_IOC_GET_SUBVOL_ROOTREF
-		if err != nil && err != unix.EOVERFLOW {         // EOVERFLOW: there are more
+		err := ioctl(fd, toKernel|fromKernel, 61, &args)   // BTRFS_IOC_GET_SUBVOL_ROOTREF
+		if err != nil && !errors.Is(err, unix.EOVERFLOW) { // that there are more
 			return nil, os.NewSyscallError("list subvolumes", err)
 		}
 		for _, ref := range args.refs[:args.count] {

@@ -282,8 +282,11 @@ func (l *Loopback) makeDir() (string, error) {
 	return "made " + l.Dir(), nil
 }
 
-// Detach unmounts the loopback, and ends its device. What is not attached stays so. The error wraps ErrBusy where it is in use.
-func (l *Loopback) Detach() error {
+// Detach unmounts the loopback, which ends its device. What is not attached stays so. The error wraps ErrBusy where it is in use.
+func (l *Loopback) Detach() error { return l.ending(l.detach) }
+
+// ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of the file there is nothing to end.
+func (l *Loopback) ending(f func() error) error {
 	unlock, err := l.lock()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -292,7 +295,7 @@ func (l *Loopback) Detach() error {
 		return err
 	}
 	defer unlock()
-	return l.detach()
+	return f()
 }
 
 func (l *Loopback) detach() error {
@@ -313,10 +316,9 @@ func (l *Loopback) detach() error {
 		return nil
 	}
 	if !s.Mounted { // by hand, perhaps, and so without an end
-		if err := snapshot.DetachLoop(s.Device); err != nil {
-			return err
-		}
+		return snapshot.DetachLoop(s.Device)
 	}
+	// The device ends in a moment; or when processes end that were started with mounts of their own while it was mounted, as builds on other storage.
 	for range 100 {
 		devices, err := snapshot.LoopsOf(l.File)
 		if err != nil || !slices.Contains(devices, s.Device) {
@@ -324,24 +326,13 @@ func (l *Loopback) detach() error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	err = fmt.Errorf("detach %s: %w: it is mounted in another mount namespace, as that of a build", l.File, ErrBusy)
-	if s.Mounted {
-		_, mountErr := l.mount()
-		err = errors.Join(err, mountErr)
-	}
-	return err
+	return nil
 }
 
 // Destroy detaches the loopback, and removes its file. Where the folder is on another btrfs, it removes the driver's folder there.
-func (l *Loopback) Destroy() error {
-	unlock, err := l.lock()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
+func (l *Loopback) Destroy() error { return l.ending(l.destroy) }
+
+func (l *Loopback) destroy() error {
 	s, err := l.State()
 	switch {
 	case err != nil:

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +43,21 @@ func setUp(t *testing.T, l *Loopback) []string {
 	done, err := l.Setup(t.Context())
 	must(t, err)
 	return done
+}
+
+// detach detaches l, and waits for the end of its device: other tests may have processes with copies of all mounts.
+func detach(t *testing.T, l *Loopback) {
+	t.Helper()
+	must(t, l.Detach())
+	for range 6000 {
+		devices, err := snapshot.LoopsOf(l.File)
+		must(t, err)
+		if len(devices) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s is still attached", l.File)
 }
 
 func stateOf(t *testing.T, l *Loopback) State {
@@ -96,7 +112,9 @@ func TestLoopback(t *testing.T) {
 	if err := l.Destroy(); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "btrfs.test (process ") {
 		t.Errorf("removed while in use: %v", err)
 	}
-	must(t, held.Close(), l.Detach(), l.Detach())
+	must(t, held.Close())
+	detach(t, l)
+	must(t, l.Detach())
 	if s := stateOf(t, l); !s.Made || s.Mounted || s.Device != "" {
 		t.Errorf("detached: %+v", s)
 	}
@@ -193,7 +211,7 @@ func TestSideBySide(t *testing.T) {
 		}
 	}
 	for _, l := range both {
-		must(t, l.Detach())
+		detach(t, l)
 		check(t, l.File)
 		setUp(t, l)
 		must(t, os.Remove(filepath.Join(l.Mount, "big")))
@@ -236,7 +254,7 @@ func TestHostFull(t *testing.T) {
 	t.Logf("new: %v", err)
 
 	must(t, os.Remove(filepath.Join(below, "ballast")))
-	must(t, l.Detach())
+	detach(t, l)
 	setUp(t, l)
 	d, err = Open(l.Dir())
 	must(t, err)
@@ -247,7 +265,7 @@ func TestHostFull(t *testing.T) {
 		t.Error("what could not be committed is there")
 	}
 	commit(t, d, "child", "next", makes(t, "h file"))
-	must(t, l.Detach())
+	detach(t, l)
 	check(t, l.File)
 }
 

@@ -174,7 +174,7 @@ func changes(ctx context.Context, dir, parent string, do func(command)) (err err
 		}
 		defer f.Close()
 		defer func() {
-			if e := setReadOnly(int(f.Fd()), false); e != nil && e != unix.EPERM {
+			if e := setReadOnly(int(f.Fd()), false); e != nil && !errors.Is(e, unix.EPERM) {
 				err = errors.Join(err, wrapPath("make writable", dir, e))
 			}
 		}()
@@ -213,7 +213,7 @@ func sent(ctx context.Context, from int, parent uint64, do func(command)) error 
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case sendErr != nil && sendErr != unix.EPIPE:
+	case sendErr != nil && !errors.Is(sendErr, unix.EPIPE):
 		return sendErr
 	}
 	return readErr
