@@ -65,33 +65,29 @@ type layered interface {
 }
 
 func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
-	b, release, err := f.open(ctx, stderr, args[len(args)-1])
+	out := jsonDiff{From: args[0], To: args[len(args)-1], Config: []jsonConfigChange{}}
+	var old stack
+	if len(args) == 2 {
+		var err error
+		if old, err = f.stackOf(ctx, stderr, args[0]); err != nil {
+			return err
+		}
+	}
+	root, release, err := f.open(ctx, stderr, out.To)
 	if err != nil {
 		return err
 	}
 	defer release()
-	old, now := stack{}, stack{}
-	out := jsonDiff{From: args[0], To: args[len(args)-1], Config: []jsonConfigChange{}}
-	if len(args) == 2 {
-		a, release, err := f.open(ctx, stderr, args[0])
-		if err != nil {
-			return err
-		}
-		defer release()
-		old, err = a.Stack(ctx)
-		if err != nil {
-			return fmt.Errorf("diff %s: %w", args[0], err)
-		}
-	} else {
-		old, out.From, err = b.Base(ctx)
-		if err != nil {
-			return fmt.Errorf("diff %s: %w", args[0], err)
+	if len(args) == 1 {
+		if old, out.From, err = root.Base(ctx); err != nil {
+			return fmt.Errorf("diff %s: %w", out.To, err)
 		}
 		if !f.json {
 			fmt.Fprintf(stderr, "note: compared with %s\n", out.From)
 		}
 	}
-	if now, err = b.Stack(ctx); err != nil {
+	now, err := root.Stack(ctx)
+	if err != nil {
 		return fmt.Errorf("diff %s: %w", out.To, err)
 	}
 	d, err := compare(ctx, old, now, f.times)
@@ -108,6 +104,20 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 		d.print(w)
 		return w.Flush()
 	}
+}
+
+// stackOf returns the layers of what ref names. These can be looked into when nothing is open any more.
+func (f *lookFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (stack, error) {
+	root, release, err := f.open(ctx, stderr, ref)
+	if err != nil {
+		return stack{}, err
+	}
+	defer release()
+	s, err := root.Stack(ctx)
+	if err != nil {
+		return stack{}, fmt.Errorf("diff %s: %w", ref, err)
+	}
+	return s, nil
 }
 
 // differences are how two root filesystems and their configs differ.
