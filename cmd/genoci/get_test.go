@@ -39,7 +39,9 @@ func imageOf(t *testing.T, layers ...[]tar.Header) *imagefs.Image {
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
 		for _, h := range headers {
-			h.Mode = 0o755
+			if h.Mode == 0 {
+				h.Mode = 0o755
+			}
 			if h.Typeflag == tar.TypeReg {
 				h.Size = int64(len(h.Name))
 			}
@@ -63,6 +65,31 @@ func imageOf(t *testing.T, layers ...[]tar.Header) *imagefs.Image {
 	opened, err := imagefs.Store{Layout: l, Cache: c}.Open(t.Context(), img)
 	must(err)
 	return opened
+}
+
+// Devices are left out, and that is said.
+func TestGetDevices(t *testing.T) {
+	img := imageOf(t, []tar.Header{
+		{Typeflag: tar.TypeDir, Name: "dev"}, {Typeflag: tar.TypeChar, Name: "dev/null", Devmajor: 1, Devminor: 3},
+		{Typeflag: tar.TypeFifo, Name: "dev/initctl"}, {Typeflag: tar.TypeBlock, Name: "dev/a\nb", Devmajor: 8}, {Typeflag: tar.TypeReg, Name: "dev/file"},
+	})
+	var said bytes.Buffer
+	g := getter{stdout: io.Discard, stderr: &said, root: os.Geteuid() == 0}
+	dest := filepath.Join(t.TempDir(), "copy")
+	if err := g.get(t.Context(), img, "dev", dest); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := said.String(), "note: left out 2 devices: \"a\\nb\", null\n"; got != want {
+		t.Errorf("said %q, want %q", got, want)
+	}
+	if diff := cmp.Diff("file file 0755 \"dev/file\"\ninitctl fifo 0755\n", treetest.Dump(t, dest, treetest.NoOwners)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for path, want := range map[string]string{"dev/null": "character", "dev/a\nb": "block"} {
+		if err := g.get(t.Context(), img, path, dest+"2"); err == nil || err.Error() != "it is a "+want+" device; devices are not copied" {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }
 
 // Whatever an image calls its files and wherever its symlinks lead, nothing outside the copy is touched.

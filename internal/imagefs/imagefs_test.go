@@ -1,0 +1,159 @@
+package imagefs
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/cache"
+	"genoci/internal/image"
+	"genoci/internal/layer"
+	"genoci/internal/layout"
+	"genoci/internal/treetest"
+)
+
+func check[T any](value T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+}
+
+// file is an entry of a layer. With a target it is a symlink, or a hard link where that begins with "=".
+type file struct{ name, content, target string }
+
+// newImage makes an image of layers, each compressed in another way.
+func newImage(t *testing.T, layers ...[]file) (Store, image.Image) {
+	t.Helper()
+	s := Store{Layout: check(layout.Create(filepath.Join(t.TempDir(), "oci")))(t), Cache: check(cache.Open(t.TempDir()))(t)}
+	t.Cleanup(func() { s.Layout.Close() })
+	e := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
+	for i, files := range layers {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, f := range files {
+			h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.content))}
+			switch target, hard := strings.CutPrefix(f.target, "="); {
+			case hard:
+				h.Typeflag, h.Linkname = tar.TypeLink, target
+			case target != "":
+				h.Typeflag, h.Linkname = tar.TypeSymlink, target
+			}
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+			check(io.WriteString(w, f.content))(t)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c := layer.Compressions[i%len(layer.Compressions)]
+		blob := check(s.Layout.NewBlob())(t)
+		z := check(c.NewWriter(blob))(t)
+		check(z.Write(b.Bytes()))(t)
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		e.Layers = append(e.Layers, image.Layer{Descriptor: check(blob.Commit(c.MediaType))(t), DiffID: digest.FromBytes(b.Bytes())})
+	}
+	return s, check(s.Layout.WriteImage(image.Extend(image.Image{}, e)))(t)
+}
+
+// What stands below a path comes from all layers, whatever compresses them, with hard links; what is removed does not.
+func TestSubtree(t *testing.T) {
+	big := strings.Repeat("0123456789", 50_000)
+	s, img := newImage(t,
+		[]file{{"d/z", "low", ""}, {"d/gone", "x", ""}, {"big", big, ""}, {"d/l", "", "../big"}, {"d/z2", "", "=d/z"}},
+		[]file{{"d/.wh.gone", "", ""}, {"d/b", "b", ""}, {"d/a", "", "=d/b"}, {"d/big", "", "=big"}},
+		[]file{{"d/empty", "", ""}, {"d/z3", "high", ""}},
+	)
+	opened := check(s.Open(t.Context(), img))(t)
+	changes, release, err := opened.Subtree(t.Context(), "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := layer.Apply(t.Context(), dir, changes, layer.UnpackOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	want := `a file 0644 <1> "b"
+b file 0644 <1> "b"
+big file 0644 size=500000 sha256:` + digest.FromString(big).Encoded()[:12] + `
+empty file 0644 ""
+l symlink ../big
+z file 0644 <2> "low"
+z2 file 0644 <2> "low"
+z3 file 0644 "high"
+`
+	if diff := cmp.Diff(want, treetest.Dump(t, dir, treetest.NoOwners)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+
+	// One file comes straight from its layer, and can be opened again.
+	one, _, err := opened.Subtree(t.Context(), "d/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r := check(one[0].Open())(t)
+		if got := check(io.ReadAll(r))(t); string(got) != "b" || one[0].Path != "." || len(one) != 1 {
+			t.Errorf("d/a: %q, %v", got, one)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, _, err := opened.Subtree(t.Context(), "d/gone"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is removed: %v", err)
+	}
+}
+
+// An index that cannot be used is made anew, and that is said; one of another content is none.
+func TestTOC(t *testing.T) {
+	s, img := newImage(t, []file{{"a", "A", ""}})
+	var said []string
+	s.Warn = func(text string) { said = append(said, text) }
+	diffID := img.Config.RootFS.DiffIDs[0]
+	if s.HasTOC(diffID) {
+		t.Error("an index that nobody made")
+	}
+	check(s.View(t.Context(), img))(t)
+	if !s.HasTOC(diffID) {
+		t.Error("the index was not kept")
+	}
+	path := check(s.tocPath(diffID))(t)
+	if err := os.WriteFile(path, []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	view := check(s.View(t.Context(), img))(t)
+	if e, ok, err := view.Lookup("a"); err != nil || !ok || e.Size != 1 {
+		t.Errorf("%v, %v, %v", e, ok, err)
+	}
+	if len(said) != 1 || !strings.HasSuffix(said[0], "it is made anew") {
+		t.Errorf("said %q", said)
+	}
+	check(s.View(t.Context(), img))(t)
+	if len(said) != 1 {
+		t.Errorf("said again: %q", said)
+	}
+	img.Config.RootFS.DiffIDs[0] = digest.FromString("other")
+	if _, err := s.View(t.Context(), img); err == nil || !strings.Contains(err.Error(), "as the config says") {
+		t.Errorf("a layer of another content: %v", err)
+	}
+}
