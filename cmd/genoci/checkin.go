@@ -41,7 +41,7 @@ The tag goes to stdout.`,
 		Example: `  genoci checkin web-fixed
   genoci checkin --dir /tmp/w
   genoci checkin --as-spec > fix.yaml`,
-		Args:              atMostOne,
+		Args:              upTo(0, "NEWTAG"),
 		ValidArgsFunction: completeTags(&f.layout, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), first(args), cmd.OutOrStdout(), cmd.ErrOrStderr())

@@ -33,12 +33,7 @@ The path of the tree's link goes to stdout.`,
 		Example: `  genoci checkout web                    in ./mounted
   genoci checkout web-2026-11-25_1 /tmp/w
   cd "$(genoci checkout web)"`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 2 {
-				return nil
-			}
-			return exactly("TAG")(cmd, args)
-		},
+		Args:              upTo(1, "TAG", "DIR"),
 		ValidArgsFunction: completeTags(&f.layout, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := "" // a default
@@ -130,7 +125,7 @@ func newAbort() *cobra.Command {
 only one image is checked out, or when standing in the checkout.`,
 		Example: `  genoci abort
   genoci abort /tmp/w`,
-		Args: atMostOne,
+		Args: upTo(0, "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := f.enter(); err != nil {
 				return err
@@ -152,14 +147,6 @@ only one image is checked out, or when standing in the checkout.`,
 	}
 	f.add(cmd.Flags())
 	return cmd
-}
-
-// atMostOne accepts no or one argument.
-func atMostOne(cmd *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return withHint(usagef("%s: unexpected argument %q", cmd.Name(), args[1]), "usage: %s", cmd.UseLine())
-	}
-	return nil
 }
 
 func first(args []string) string {
