@@ -136,7 +136,13 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 			return nil, err
 		}
 	}
-	if err := enterFor(ctx, b, p); err != nil {
+	leave := func() {
+		release()
+		if b.Layout != nil {
+			b.Layout.Close()
+		}
+	}
+	if err := enterFor(ctx, b, p, leave); err != nil {
 		return nil, err
 	}
 	if b.Layout == nil {
@@ -180,8 +186,9 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 }
 
 // enterFor brings the process into a namespace of its own if b needs one to build p. The program may start anew in it. What is known to fail
-// is told before anything is built; not so with KeepGoing, since then the others are to be built.
-func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan) error {
+// is told before anything is built; not so with KeepGoing, since then the others are to be built. Where the process will only wait for one that it
+// starts, leave is called: that one holds what it needs, for as long as it does.
+func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan, leave func()) error {
 	if sandbox.Inside() {
 		return nil
 	}
@@ -196,6 +203,9 @@ func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan) error {
 	}
 	if !needed {
 		return nil
+	}
+	if os.Geteuid() != 0 {
+		leave()
 	}
 	return sandbox.Enter()
 }

@@ -204,37 +204,47 @@ func (s *storageFlags) noFailed(ref string) error {
 
 // inImage runs a command in a tree made from an image.
 func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, args []string) (err error) {
-	l, img, err := openImage(f.layout, ref)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	if err := l.Use(ctx); err != nil {
-		return err
-	}
 	c, err := f.enter()
 	if err != nil {
 		return err
 	}
-	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(stderr, warning(e)) })()
-	if err != nil {
-		return err
-	}
-	name, err := imagesOf(c, l, stderr).Snapshot(ctx, drv, img, deskOf(drv).Unpack)
-	if err != nil {
-		return err
-	}
-	tree, err := drv.New(ctx, name)
+	tree, setting, err := f.treeOf(ctx, stderr, c, ref)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
-	if err := l.Close(); err != nil { // others may collect its garbage from now on
-		return err
-	}
 	if len(args) == 0 {
 		fmt.Fprintf(stderr, "note: what is changed here is dropped when the shell ends\n")
 	}
+	return f.run(ctx, c, tree.Dir(), setting, args)
+}
+
+// treeOf makes a tree of an image, and says what its config has a command run with. From then on gc may remove what it was made of.
+func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, build.Setting, error) {
+	var setting build.Setting
+	l, img, err := openImage(f.layout, ref)
+	if err != nil {
+		return nil, setting, err
+	}
+	defer l.Close()
+	if err := l.Use(ctx); err != nil {
+		return nil, setting, err
+	}
+	release, err := c.Use(ctx)
+	if err != nil {
+		return nil, setting, err
+	}
+	defer release()
+	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(stderr, warning(e)) })()
+	if err != nil {
+		return nil, setting, err
+	}
+	name, err := imagesOf(c, l, stderr).Snapshot(ctx, drv, img, deskOf(drv).Unpack)
+	if err != nil {
+		return nil, setting, err
+	}
 	config := img.Config.Config
-	return f.run(ctx, c, tree.Dir(), build.Setting{Env: config.Env, Dir: config.WorkingDir, User: config.User}, args)
+	setting = build.Setting{Env: config.Env, Dir: config.WorkingDir, User: config.User}
+	tree, err := drv.New(ctx, name)
+	return tree, setting, err
 }

@@ -192,7 +192,7 @@ slow: {base: sys, pre: echo begun > pipe, run: 'sleep 0.5; test -e /go || sleep 
 	if p := processes(t, w.Dir); strings.Contains(strings.Join(p, "\n"), "sleep") {
 		t.Errorf("while the shell is open there runs %q", p)
 	}
-	w.Run(t, "gc") // the layout is not in use
+	w.Run(t, "gc") // neither the layout nor the cache is in use
 	term.types("cat /which; exit\r", "\nleft\r\n")
 	if code := term.end(); code != 1 {
 		t.Errorf("exit code %d\n%s", code, term.all())
@@ -209,6 +209,16 @@ slow: {base: sys, pre: echo begun > pipe, run: 'sleep 0.5; test -e /go || sleep 
 	term.wait("# ")
 	term.types("cat /which; exit\r", "\nleft\r\n")
 	if code := term.end(); code != 1 {
+		t.Errorf("exit code %d\n%s", code, term.all())
+	}
+
+	// Nor are they when a shell is open in an image.
+	term = w.terminal("shell", "sys")
+	term.wait("note: what is changed here is dropped when the shell ends\r\n")
+	term.wait("# ")
+	w.Run(t, "gc")
+	term.types("ls /bin/busybox; exit 3\r", "\n/bin/busybox\r\n")
+	if code := term.end(); code != 3 {
 		t.Errorf("exit code %d\n%s", code, term.all())
 	}
 
