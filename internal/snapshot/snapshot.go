@@ -45,8 +45,8 @@ type Driver interface {
 	// Has reports whether the snapshot exists.
 	Has(name string) bool
 
-	// Remove removes a snapshot. One that others are based on goes away only for new uses. Removing what is not there is no error.
-	Remove(ctx context.Context, name string) error
+	// Remove removes snapshots. One that others are based on goes away only for new uses. Removing what is not there is no error.
+	Remove(ctx context.Context, names ...string) error
 
 	// Names yields all snapshots in no particular order.
 	Names(ctx context.Context) ([]string, error)

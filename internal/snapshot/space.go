@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -128,7 +130,7 @@ func (s *Store) measureParts(ctx context.Context, space *Space, measure func(con
 	var mu sync.Mutex
 	var failed error
 	tokens := make(chan struct{}, 2*runtime.GOMAXPROCS(0))
-	for id := range space.Parts {
+	for _, id := range slices.Collect(maps.Keys(space.Parts)) { // the map is written to
 		tokens <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-tokens }()

@@ -217,13 +217,17 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 }
 
 // Remove implements Driver. Parts that other snapshots or open trees stand on stay until the last of them is gone.
-func (s *Store) Remove(ctx context.Context, name string) error {
-	link, err := s.link(name)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return err
+func (s *Store) Remove(ctx context.Context, names ...string) error {
+	links := make([]string, len(names))
+	for i, name := range names {
+		link, err := s.link(name)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		links[i] = link
 	}
 	unlock, err := s.lock()
 	if err != nil {
@@ -233,14 +237,14 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	err = s.note(removal)
 	var dead []*Part
 	if err == nil {
-		dead, err = s.unlink(link)
+		dead, err = s.unlink(links)
 	}
 	unlock()
 	if err == nil {
 		err = bury(dead)
 	}
 	if err != nil {
-		return fmt.Errorf("remove snapshot %s: %w", name, err)
+		return fmt.Errorf("remove snapshot %s: %w", strings.Join(names, ", "), err)
 	}
 	if unlock, err = s.lock(); err != nil {
 		return err
@@ -252,14 +256,20 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// unlink removes a name, durably before any of its data goes: a name that came back after a power cut
+// unlink removes names, durably before any of their data goes: a name that came back after a power cut
 // would promise a whole snapshot. The store's lock is held.
-func (s *Store) unlink(link string) ([]*Part, error) {
-	switch err := os.Remove(link); {
-	case errors.Is(err, fs.ErrNotExist):
+func (s *Store) unlink(links []string) ([]*Part, error) {
+	removed := 0
+	for _, link := range links {
+		switch err := os.Remove(link); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	if removed == 0 {
 		return nil, nil
-	case err != nil:
-		return nil, err
 	}
 	if err := syncDir(s.snapshots()); err != nil {
 		return nil, err

@@ -446,3 +446,33 @@ func TestClear(t *testing.T) {
 		t.Errorf("%d parts are left, %v", len(entries), err)
 	}
 }
+
+// Many parts are measured at once, and many snapshots removed.
+func TestStoreOfManyParts(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	var names []string
+	for i := range 200 {
+		p := part(t, s, "", "f")
+		names = append(names, fmt.Sprint(i))
+		must(t, p.Commit(t.Context(), names[i], nil), p.Close())
+	}
+	space, err := s.Space(t.Context())
+	must(t, err)
+	if len(space.Trees) != len(names) || len(space.Parts) != len(names) {
+		t.Errorf("%d trees of %d parts, want %d", len(space.Trees), len(space.Parts), len(names))
+	}
+	for id, n := range space.Parts {
+		if n == 0 {
+			t.Errorf("part %s is empty", id)
+		}
+	}
+	must(t, s.Remove(t.Context(), append(names[1:], "none")...))
+	left, err := s.Names(t.Context())
+	must(t, err)
+	if len(left) != 1 || left[0] != names[0] {
+		t.Errorf("left are %q", left)
+	}
+	if parts, err := os.ReadDir(s.parts()); err != nil || len(parts) != 1 {
+		t.Errorf("%d parts are left (%v)", len(parts), err)
+	}
+}

@@ -21,9 +21,15 @@ func (p *Plan) Remove(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.removeSnapshots(ctx); err != nil {
+		errs = append(errs, err)
+	}
 	for _, i := range p.Items {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if i.Kind == Snapshots {
+			continue
 		}
 		if err := i.remove(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", i.Name, err))
@@ -33,6 +39,21 @@ func (p *Plan) Remove(ctx context.Context) error {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			errs = append(errs, err)
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeSnapshots removes all snapshots, those of each driver at once.
+func (p *Plan) removeSnapshots(ctx context.Context) error {
+	names := map[*Store][]string{}
+	for _, i := range p.Items {
+		if i.Kind == Snapshots {
+			names[i.tree.Store] = append(names[i.tree.Store], i.tree.Name)
+		}
+	}
+	var errs []error
+	for s, list := range names {
+		errs = append(errs, s.Driver.Remove(ctx, list...))
 	}
 	return errors.Join(errs...)
 }
@@ -76,6 +97,7 @@ func (p *Plan) remaining() Places {
 	return left
 }
 
+// remove removes what is no snapshot.
 func (i Item) remove(ctx context.Context) error {
 	switch {
 	case i.store != nil:
@@ -88,12 +110,8 @@ func (i Item) remove(ctx context.Context) error {
 		}
 		return nil
 	}
-	drv := i.tree.Store.Driver
-	switch {
-	case i.tree.Kind == Snapshots:
-		return drv.Remove(ctx, i.tree.Name)
-	case i.tree.Work != nil:
+	if i.tree.Work != nil {
 		return i.tree.Work.Abort(ctx)
 	}
-	return drv.Drop(ctx, i.tree.Name)
+	return i.tree.Store.Driver.Drop(ctx, i.tree.Name)
 }
