@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -105,7 +106,7 @@ func newCheckoutStatus(ctx context.Context, state *cache.Cache, c *checkout.Chec
 }
 
 // count finds what was changed.
-func (s *checkoutStatus) count(ctx context.Context, state *cache.Cache, c *checkout.Checkout) error {
+func (s *checkoutStatus) count(ctx context.Context, state *cache.Cache, c *checkout.Checkout) (err error) {
 	images, err := images(state, c.Layout, io.Discard)
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ func (s *checkoutStatus) count(ctx context.Context, state *cache.Cache, c *check
 	if err != nil {
 		return err
 	}
-	defer changes.Close()
+	defer func() { err = errors.Join(err, changes.Close()) }()
 	all, err := changes.Own()
 	for _, change := range all {
 		s.Changes++

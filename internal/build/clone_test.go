@@ -140,7 +140,9 @@ func TestArchiveChangesWhileRead(t *testing.T) {
 			for i := 0; err == nil; i++ {
 				select {
 				case <-stop:
-					err = f.Close()
+					if err := f.Close(); err != nil {
+						t.Error(err)
+					}
 					return
 				default:
 					content := one

@@ -460,10 +460,11 @@ func TestShowOutside(t *testing.T) {
 	}
 	must(t, d.Hide(t.Context(), "work"))
 	must(t, sandbox.Outside(func() error {
-		if here, err := snapshot.IsMountpoint(shown); here || err != nil {
-			return fmt.Errorf("still mounted (%v)", err)
+		here, err := snapshot.IsMountpoint(shown)
+		if here {
+			return errors.New("still mounted")
 		}
-		return nil
+		return err
 	}))
 	resumed, err = d.Resume(t.Context(), "work")
 	must(t, err)
