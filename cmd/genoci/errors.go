@@ -11,6 +11,7 @@ import (
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/btrfs"
 	"genoci/internal/spec"
 )
 
@@ -108,6 +109,8 @@ func hintFor(err error) string {
 		return own.hint
 	case errors.As(err, &unknown) && unknown.Nearest == "":
 		return "genoci plan lists the targets"
+	case errors.Is(err, btrfs.ErrStopped):
+		return "make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again"
 	case errors.Is(err, snapshot.ErrUnsupported):
 		return "genoci doctor says what this machine lacks; --driver vfs works everywhere"
 	case errors.Is(err, sandbox.ErrUnsupported):

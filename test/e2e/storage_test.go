@@ -245,3 +245,47 @@ func TestStorageAtOnce(t *testing.T) {
 		s.checkTruth()
 	}
 }
+
+// A build fills the file system below the file, while the btrfs in it has space. That is told; and when there is space again, all is there that was.
+func TestStorageHostFull(t *testing.T) {
+	s := newStorage(t)
+	below := filepath.Join(s.Dir, "below")
+	s.Tool(t, "sh", "-euc", `mkdir below; truncate -s 300M below.img; mkfs.ext4 -q -m 0 -b 4096 below.img; mount -o loop below.img below; head -c 100M /dev/zero >below/ballast`)
+	t.Cleanup(func() { s.Tool(t, "umount", below) })
+	s.file = filepath.Join(below, "lofile")
+	s.Runner = s.With("GENOCI_LOFILE=" + s.file)
+	t.Cleanup(func() {
+		s.Run(t, "storage", "detach")
+		s.Run(t, "storage", "unsetup", "--force")
+	})
+	s.Run(t, "storage", "setup", "--size", "2GB")
+	busyboxRoot(s.workspace)
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nkept: {base: sys, run: echo kept > /kept}\n")
+	s.build()
+	tags := s.layout.TagNames(t)
+
+	s.write("full.yaml", "sys: {expand: sys.tgz}\nfull: {base: sys, run: head -c 400000000 /dev/urandom > /big}\n")
+	res := s.fail(1, "no space left on device in the file system that holds "+s.file+" (", "-f", "full.yaml")
+	if !strings.HasSuffix(res.Stderr, "\nhint: make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again\n") {
+		t.Errorf("no hint at the end of\n%s", res.Stderr)
+	}
+	if got := s.layout.TagNames(t); !slices.Equal(got, tags) {
+		t.Errorf("tags are %q, and were %q", got, tags)
+	}
+	s.fail(1, "no space left on device", "--no-cache")
+	if err := os.Remove(filepath.Join(below, "ballast")); err != nil {
+		t.Fatal(err)
+	}
+	s.Run(t, "storage", "detach")
+	eventually(t, func() bool { return len(s.devices()) == 0 })
+	s.Run(t, "storage", "setup")
+	s.checkTruth()
+	if res := s.Try(t, "storage", "unsetup"); !strings.Contains(res.Stderr, "2 snapshots may be removed") {
+		t.Errorf("there were 2 snapshots: %s", res.Stderr)
+	}
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nkept: {base: sys, run: echo kept > /kept}\nmore: {base: kept, run: cat /kept /kept > /more}\n")
+	s.build("more")
+	if got := s.workspace.file("more", "more"); got != "kept\nkept\n" {
+		t.Errorf("the next step made %q", got)
+	}
+}

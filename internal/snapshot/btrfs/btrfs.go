@@ -41,7 +41,7 @@ func Open(dir string) (*Driver, error) {
 	}
 	store, err := snapshot.OpenStore(dir, "btrfs", clear)
 	if err != nil {
-		return nil, err
+		return nil, explainAt(dir, err)
 	}
 	d := &Driver{Store: store, dir: dir}
 	if d.host, err = findHost(dir); err != nil {

@@ -3,7 +3,6 @@ package btrfs
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +43,9 @@ func (h host) left() (left, missing int64, err error) {
 	return int64(fs.Bavail) * fs.Bsize, max(0, st.Size-st.Blocks*512), nil
 }
 
+// ErrStopped is wrapped where the kernel writes nothing to the btrfs any more, after an error. What was committed is there again when it is mounted anew.
+var ErrStopped = errors.New("this btrfs is no longer written to")
+
 // full returns an error where there is no space for what has to be written to the file.
 func (h host) full() error {
 	if h.file == "" {
@@ -53,9 +55,7 @@ func (h host) full() error {
 	if err != nil || left >= min(reserve, missing) { // an error: it is in another mount namespace
 		return nil
 	}
-	return fmt.Errorf("the file system that holds %s has %d MB left, and the btrfs in it %d MB that it has not asked for yet: %w; "+
-		"remove something beside %s",
-		h.file, left/1000_000, missing/1000_000, unix.ENOSPC, filepath.Base(h.file))
+	return fmt.Errorf("%w in the file system that holds %s (%d MB)", unix.ENOSPC, h.file, left/1000_000)
 }
 
 // explain adds to an error of the driver what is known of its cause: dir is on the btrfs.
@@ -67,8 +67,16 @@ func (h host) explain(dir string, err error) error {
 		err = fmt.Errorf("%w: %w", err, full)
 	}
 	if isWriteProtected(dir) {
-		err = fmt.Errorf("%w; the kernel writes nothing to this btrfs any more: when there is space, genoci storage detach and genoci storage setup "+
-			"bring back what was committed", err)
+		err = fmt.Errorf("%w; %w", err, ErrStopped)
 	}
 	return err
+}
+
+// explainAt is explain where the host is not known yet.
+func explainAt(dir string, err error) error {
+	h, hostErr := findHost(dir)
+	if hostErr != nil {
+		return err
+	}
+	return h.explain(dir, err)
 }

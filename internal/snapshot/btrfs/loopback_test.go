@@ -243,7 +243,7 @@ func TestHostFull(t *testing.T) {
 	}
 	_ = f.Close() // what was lost is told by Commit
 	err = tree.Commit(t.Context(), "full")
-	if err == nil || !strings.Contains(err.Error(), "the file system that holds "+l.File+" has ") {
+	if err == nil || !strings.Contains(err.Error(), "no space left on device in the file system that holds "+l.File+" (") {
 		t.Errorf("commit: %v", err)
 	}
 	t.Logf("commit: %v", err)

@@ -108,7 +108,11 @@ func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error
 // Close implements snapshot.Tree.
 func (t *tree) Close() error {
 	_ = t.witness.Close() // nothing was written; the second time it is closed already
-	return t.Part.Close()
+	err := t.Part.Close()
+	if err != nil && isWriteProtected(t.Part.Dir()) {
+		return nil // why that is so was told by what wrote; the next Open of the btrfs removes it
+	}
+	return err
 }
 
 // sentTree is a tree that says what was touched in it.
