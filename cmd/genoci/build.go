@@ -238,16 +238,16 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) er
 		newJSONView(cmd.ErrOrStderr()).fail(err)
 		return &cliError{err: err, code: exitCode(err), told: true}
 	case mode == "tty" || mode == "plain":
-		forgetTails(err)
+		tailsShown(err)
 	}
 	return err
 }
 
-// forgetTails drops the output of failed commands that was shown as it happened.
-func forgetTails(err error) {
+// tailsShown notes that the output of failed commands was shown as it happened.
+func tailsShown(err error) {
 	for _, e := range joined(err) {
 		if step := stepError(e); step != nil {
-			step.Tail = nil
+			step.Shown = true
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"genoci/internal/build"
@@ -119,8 +120,17 @@ func hintFor(err error) string {
 		return "try again when the builds that use it have ended"
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
+	case errors.As(err, &exit) && sandbox.Rootless() && crossDevice(stepError(err)):
+		return "as an ordinary user, commands cannot rename folders of the base with the driver overlay; --driver vfs can" + lookHint(err, "; ")
 	}
 	return lookHint(err, "")
+}
+
+// crossDevice reports whether the last output of a step's command tells of the error EXDEV (rename(2)), in the words of libc or of node.js.
+func crossDevice(step *build.StepError) bool {
+	return step != nil && slices.ContainsFunc(step.Tail, func(line string) bool {
+		return strings.Contains(line, "nvalid cross-device link") || strings.Contains(line, "EXDEV")
+	})
 }
 
 // lookHint returns, after before, how to look into what the step left whose failure err tells; "" where it is not kept.
@@ -157,7 +167,7 @@ func printOne(w io.Writer, err error) {
 		fmt.Fprintf(w, "error: %v\n", err)
 	}
 	var step *build.StepError
-	if errors.As(err, &step) {
+	if errors.As(err, &step) && !step.Shown {
 		printTail(w, step.Tail)
 	}
 	if hint := hintFor(err); hint != "" {

@@ -80,6 +80,7 @@ type StepError struct {
 	Pos    spec.Pos // of the op
 	Op     string   // in a line
 	Tail   []string // last lines of output of the command, at most 20
+	Shown  bool     // Tail was shown as it happened: for whoever shows it, Build leaves it false
 	Kept   string   // FailedRef of the tree that the step left; "" where there is none
 	Err    error    // wraps *sandbox.ExitError where a command failed
 }

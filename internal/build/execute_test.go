@@ -345,6 +345,7 @@ func (s *step) executeOf(ctx context.Context) (string, error) {
 func TestDriversAgree(t *testing.T) {
 	const text = rootSpec + `a: {base: root, run: 'busybox rm -r /data/sub; busybox mv /data/b /data/c; busybox ln /data/c /data/d; busybox ln -s x /data/e; busybox mkfifo /data/f; busybox chmod 4755 /data/a'}
 b: {base: a, steps: [{run: 'busybox rm -r /data; busybox mkdir -p /data/new; echo 1 >/data/new/1', layer: true}, {run: 'busybox cp -a /data /data2'}]}
+c: {base: root, steps: [{run: 'busybox mv /data /moved; busybox mkdir /data; busybox mv /moved/sub /data/; echo 2 >>/data/sub/c', layer: true}, {run: 'busybox mv /data/sub /sub; busybox mv /moved /data/'}]}
 `
 	digests := map[string]string{}
 	forDrivers(t, nil, func(t *testing.T, w *work) {

@@ -23,6 +23,8 @@ type CopyOptions struct {
 	Below []string
 	// Keep reports whether an extended attribute is copied; nil: all are. Opaque is copied in any case.
 	Keep func(xattr string) bool
+	// Link makes what is no folder, in the first folder of the stack, another name of the file there, in place of a copy.
+	Link bool
 }
 
 // Copy fills the empty folder dst with what a stack of folders shows, top first: at each path what the topmost of
@@ -37,7 +39,7 @@ func Copy(ctx context.Context, dst string, stack []string, o CopyOptions) error 
 		return err
 	}
 	defer root.Close()
-	top := &folder{rel: "."}
+	top := &folder{rel: ".", link: o.Link}
 	if err := top.openTop(root, stack, o.Below); err != nil {
 		top.close()
 		return err
@@ -96,6 +98,7 @@ type copier struct {
 type folder struct {
 	rel    string
 	stack  []*os.File // those that are merged
+	link   bool       // the first of them is in the first of the whole stack, of which files are linked
 	opaque bool       // the copy hides what lies below it
 	below  []*os.File // those that the copy will be merged with
 	dst    *os.File   // the copy
@@ -203,6 +206,8 @@ func (c *copier) open(f *folder, name string) (*folder, error) {
 			return sub, err
 		}
 	}
+	var st unix.Stat_t
+	sub.link = f.link && unix.Fstatat(int(f.stack[0].Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 	sub.dst, err = openDirAt(int(f.dst.Fd()), name)
 	return sub, err
 }

@@ -31,6 +31,8 @@ func (c *copier) entry(e *entry, f *folder) error {
 		return unix.Mkdirat(e.dst, e.name, 0o700)
 	case c.options.Opaque != "" && e.isWhiteout() && len(f.below) == 0:
 		return nil
+	case f.link && e.src == int(f.stack[0].Fd()):
+		return unix.Linkat(e.src, e.name, e.dst, e.name, 0)
 	case e.st.Nlink > 1:
 		return c.linked(e, f.rel+"/"+e.name)
 	default:

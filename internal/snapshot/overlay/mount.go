@@ -85,9 +85,13 @@ func (op *opened) close() {
 type option struct{ key, value string }
 
 // options returns the options but for the lowers. The defaults of the first four depend on the kernel's configuration and on
-// module parameters. With "nofollow" no redirect is made nor heeded; "off" may heed it, and is refused together with userxattr.
+// module parameters. With "nofollow" no redirect is made nor heeded; "off" may heed it, and is refused together with userxattr, as "on" is.
 func (op *opened) options(attrs attributes) []option {
-	options := []option{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
+	redirect := "nofollow"
+	if attrs.redirects() && op.upper != "" {
+		redirect = "on"
+	}
+	options := []option{{"redirect_dir", redirect}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
 	if attrs == rootlessAttributes {
 		options = append(options, option{key: "userxattr"})
 	}

@@ -3,8 +3,9 @@
 // the size of the parent. It mounts nothing outside its own folder, and needs a private mount namespace for that.
 //
 // A snapshot is a stack of upper folders. The first is plain, without a mount. Everything that an overlay could leave to the
-// kernel's defaults is set by name, since these differ: renamed folders are copied and never redirected, copied-up
-// files are complete, and nothing is synced before Commit (volatile).
+// kernel's defaults is set by name, since these differ: copied-up files are complete, and nothing is synced before Commit (volatile).
+// As root, a folder of the parent that is renamed is a redirect until Commit puts what it stands for in its place: snapshots have none.
+// An ordinary user's rename(2) of such a folder is the error EXDEV, which programs take for a reason to copy it.
 //
 // The overlay is described in the kernel's Documentation/filesystems/overlayfs.rst.
 package overlay

@@ -175,9 +175,12 @@ func TestOptions(t *testing.T) {
 	tree := newTree(t, d, "base")
 	at := func(name string) string { return filepath.Join(tree.Dir(), name) }
 
-	// With redirect_dir=on this would leave a folder with a redirect.
-	if err := os.Rename(at("d"), at("e")); !errors.Is(err, unix.EXDEV) {
-		t.Errorf("rename of the parent's folder: %v, want %v", err, unix.EXDEV)
+	var want error
+	if sandbox.Rootless() {
+		want = unix.EXDEV
+	}
+	if err := os.Rename(at("d"), at("e")); !errors.Is(err, want) {
+		t.Errorf("rename of the parent's folder: %v, want %v", err, want)
 	}
 	// With metacopy=on this would leave a file of the right size full of zeros.
 	must(t, os.Chmod(at("big"), 0o600))
@@ -201,7 +204,7 @@ func TestRefused(t *testing.T) {
 	commit(t, d, "", "base", makes(t, "d/f file"))
 	for _, test := range []struct {
 		attr, value string
-	}{{"redirect", "/x"}, {"metacopy", ""}, {"whiteout", "y"}, {"opaque", "x"}} {
+	}{{"redirect", "x/y"}, {"redirect", "/x/../y"}, {"redirect", ".."}, {"redirect", ""}, {"metacopy", ""}, {"whiteout", "y"}, {"opaque", "x"}} {
 		tree := newTree(t, d, "base").(*mounted)
 		planted := filepath.Join(tree.diff(), "planted")
 		must(t, os.Mkdir(planted, 0o755), unix.Setxattr(planted, string(d.attrs)+test.attr, []byte(test.value), 0))
@@ -230,6 +233,76 @@ func TestRefused(t *testing.T) {
 	}
 	if d.Has("bad") {
 		t.Error("there is a snapshot")
+	}
+}
+
+// TestRedirects: a folder of the parent is renamed without a copy; what is committed stands for itself, and hard links out of the
+// folder stay.
+func TestRedirects(t *testing.T) {
+	if sandbox.Rootless() {
+		t.Skip("the kernel makes no redirects in user namespaces")
+	}
+	d := openDriver(t, t.TempDir())
+	commit(t, d, "", "0", makes(t, "d/old file\n d/sub/f file\n"))
+	commit(t, d, "0", "1", makes(t, "d/f file \"f\"\n d/g file <1> \"g\"\n d/h file <1> \"g\"\n d/sub/g file\n other/f file"))
+	commit(t, d, "1", "2", func(dir string) {
+		must(t, os.Remove(filepath.Join(dir, "d/old")), os.RemoveAll(filepath.Join(dir, "d/sub")))
+	})
+	commit(t, d, "2", "base", makes(t, "d/sub/h file"))
+	change := func(dir string) {
+		at := func(name string) string { return filepath.Join(dir, name) }
+		must(t, os.Link(at("d/f"), at("link")), os.Rename(at("d"), at("e")), os.Rename(at("e/sub"), at("e/sub2")), os.Rename(at("other"), at("e/other")))
+	}
+	const want = `e/ dir 0755
+e/f file 0644 <1> "f"
+e/g file 0644 <2> "g"
+e/h file 0644 <2> "g"
+e/other/ dir 0755
+e/other/f file 0644 ""
+e/sub2/ dir 0755
+e/sub2/h file 0644 ""
+link file 0644 <1> "f"
+`
+	tree := newTree(t, d, "base").(*mounted)
+	change(tree.Dir())
+	if _, err := os.Lstat(filepath.Join(tree.diff(), "e/g")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder was copied: %v", err)
+	}
+	var got []string
+	for path, err := range tree.Touched(t.Context()) {
+		must(t, err)
+		got = append(got, path)
+	}
+	if want := []string{".", "d", "e/", "link", "other"}; !slices.Equal(got, want) {
+		t.Errorf("touched %q, want %q", got, want)
+	}
+	if diff := treetest.Diff(want, treetest.Dump(t, tree.Dir(), treetest.NoOwners)); diff != "" {
+		t.Errorf("the tree:\n%s", diff)
+	}
+	before := treetest.Dump(t, tree.Dir(), treetest.Root, treetest.MTimes)
+
+	// It can be kept with its redirects.
+	must(t, tree.Keep(t.Context(), "kept", nil))
+	resumed, err := d.Resume(t.Context(), "kept")
+	must(t, err)
+	if diff := treetest.Diff(before, treetest.Dump(t, resumed.Dir(), treetest.Root, treetest.MTimes)); diff != "" {
+		t.Errorf("resumed:\n%s", diff)
+	}
+	must(t, resumed.Commit(t.Context(), "moved"))
+
+	v, err := d.View(t.Context(), "moved")
+	must(t, err)
+	if diff := treetest.Diff(before, treetest.Dump(t, v.Dir(), treetest.Root, treetest.MTimes)); diff != "" {
+		t.Errorf("committed:\n%s", diff)
+	}
+	must(t, v.Close())
+	for _, part := range newTree(t, d, "moved").(*mounted).part.Lowers() {
+		if redirects, err := d.attrs.checkUpper(t.Context(), diff(part)); redirects || err != nil {
+			t.Errorf("redirects in a snapshot: %v, %v", redirects, err)
+		}
+	}
+	if left, err := os.ReadDir(tree.part.Dir()); err == nil && slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() == "settled" }) {
+		t.Error("what was settled is left")
 	}
 }
 

@@ -72,8 +72,8 @@ func (d *Driver) checkChange(upper string) error {
 	if _, err := unix.Getxattr(filepath.Join(upper, "renamed"), "user.genoci.probe", nil); err != nil {
 		return fmt.Errorf("extended attributes are lost: %w", err)
 	}
-	opaque, err := d.attrs.isOpaque(filepath.Join(upper, "folder"))
-	if err == nil && !opaque {
+	r, err := d.attrs.record(filepath.Join(upper, "folder"), true)
+	if err == nil && !r.opaque {
 		err = errors.New("a replaced folder is not marked opaque")
 	}
 	return err

@@ -155,14 +155,14 @@ func mayHaveLinks(dir string) (bool, error) {
 }
 
 func (t *mounted) walk(ctx context.Context, yield func(string, error) bool) error {
-	return t.driver.attrs.walk(ctx, t.diff(), func(path string, opaque bool) error {
-		if opaque {
+	return t.driver.attrs.walk(ctx, t.diff(), func(path string, r record) error {
+		if r.alone() {
 			path += "/"
 		}
 		switch {
 		case !yield(path, nil):
 			return fs.SkipAll
-		case opaque:
+		case r.alone():
 			return fs.SkipDir
 		}
 		return nil
@@ -181,7 +181,11 @@ func (t *mounted) settle(ctx context.Context) error {
 	if err := t.rest(); err != nil {
 		return err
 	}
-	if err := t.driver.attrs.checkUpper(ctx, t.diff()); err != nil {
+	redirects, err := t.driver.attrs.checkUpper(ctx, t.diff())
+	if err == nil && redirects {
+		err = t.settleRedirects(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if len(t.part.Lowers()) < maxLowers {

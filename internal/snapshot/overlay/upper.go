@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,12 +38,24 @@ func (a attributes) copyOptions() snapshot.CopyOptions {
 	}
 }
 
-// walk calls visit for everything in an upper folder, folders before what is in them, and says of a folder whether it hides
-// what the lowers have at its path. visit may return fs.SkipDir and fs.SkipAll.
+// redirects reports whether a folder of the parent can be renamed: it is then a redirect in the upper folder. Where the attributes can be set by
+// anybody, the kernel makes none, and rename(2) of such a folder is the error EXDEV.
+func (a attributes) redirects() bool { return a == rootAttributes }
+
+// record is what the overlay has noted about a file or folder of an upper folder.
+type record struct {
+	opaque   bool   // it hides what the lowers have at its path
+	redirect string // it is merged with that path of the lowers in place of its own: absolute, or a name beside it; "": none
+}
+
+// alone reports whether a folder is not merged with what the lowers have at its path.
+func (r record) alone() bool { return r.opaque || r.redirect != "" }
+
+// walk calls visit for everything in an upper folder, folders before what is in them. visit may return fs.SkipDir and fs.SkipAll.
 //
-// It is an error if something in the upper folder does not stand for itself: a redirect, which has the entries
-// of a lower folder elsewhere, and a metacopy, a file without its content, cannot be made under our mount options.
-func (a attributes) walk(ctx context.Context, upper string, visit func(path string, opaque bool) error) error {
+// It is an error if there is something else than whiteouts, opaque folders and redirects that does not stand for itself: a metacopy, a file without
+// its content, cannot be made under our mount options.
+func (a attributes) walk(ctx context.Context, upper string, visit func(path string, r record) error) error {
 	return filepath.WalkDir(upper, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -54,40 +67,58 @@ func (a attributes) walk(ctx context.Context, upper string, visit func(path stri
 		if err != nil {
 			return err
 		}
-		var opaque bool
+		var r record
 		if d.IsDir() || d.Type().IsRegular() {
-			if opaque, err = a.isOpaque(name); err != nil {
+			if r, err = a.record(name, d.IsDir()); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 		}
-		return visit(path, opaque)
+		return visit(path, r)
 	})
 }
 
-// isOpaque reads the overlay's records of one file or folder.
-func (a attributes) isOpaque(name string) (opaque bool, err error) {
+// record reads the overlay's records of one file or folder.
+func (a attributes) record(name string, folder bool) (r record, err error) {
 	names, err := a.names(name)
 	if err != nil {
-		return false, err
+		return r, err
 	}
 	for _, attr := range names {
-		switch strings.TrimPrefix(attr, string(a)) {
-		case "opaque":
-			var value [16]byte
-			n, err := unix.Lgetxattr(name, attr, value[:])
+		switch kind := strings.TrimPrefix(attr, string(a)); {
+		case kind == "opaque":
+			value, err := a.value(name, attr)
 			if err != nil {
-				return false, err
+				return r, err
 			}
-			if string(value[:n]) != "y" {
-				return false, fmt.Errorf("overlay attribute %s is %q", attr, value[:n])
+			if value != "y" {
+				return r, fmt.Errorf("overlay attribute %s is %q", attr, value)
 			}
-			opaque = true
-		case "origin", "impure", "nlink", "upper", "uuid", "protattr":
+			r.opaque = true
+		case kind == "redirect" && folder && a.redirects():
+			if r.redirect, err = a.value(name, attr); err != nil {
+				return r, err
+			}
+			if !isRedirect(r.redirect) {
+				return r, fmt.Errorf("overlay attribute %s is %q", attr, r.redirect)
+			}
+		case slices.Contains([]string{"origin", "impure", "nlink", "upper", "uuid", "protattr"}, kind):
 		default:
-			return false, fmt.Errorf("overlay attribute %s is not to be had here", attr)
+			return r, fmt.Errorf("overlay attribute %s is not to be had here", attr)
 		}
 	}
-	return opaque, nil
+	return r, nil
+}
+
+// isRedirect reports whether the value of a redirect is one that the kernel makes.
+func isRedirect(value string) bool {
+	return value != "/" && path.Clean(value) == value && value != "." && value != ".." && (value[0] == '/' || !strings.Contains(value, "/"))
+}
+
+// value returns the value of an attribute of the overlay's: a path, at most.
+func (a attributes) value(name, attr string) (string, error) {
+	var value [unix.PathMax]byte
+	n, err := unix.Lgetxattr(name, attr, value[:])
+	return string(value[:max(n, 0)]), err
 }
 
 // names returns which of the overlay's own attributes a file has.
@@ -98,9 +129,13 @@ func (a attributes) names(name string) ([]string, error) {
 	}), err
 }
 
-// checkUpper returns an error if a tree's upper folder has something in it that does not stand for itself.
-func (a attributes) checkUpper(ctx context.Context, upper string) error {
-	return a.walk(ctx, upper, func(string, bool) error { return nil })
+// checkUpper returns an error if a tree's upper folder has something in it that does not stand for itself, and whether it has redirects.
+func (a attributes) checkUpper(ctx context.Context, upper string) (redirects bool, err error) {
+	err = a.walk(ctx, upper, func(_ string, r record) error {
+		redirects = redirects || r.redirect != ""
+		return nil
+	})
+	return redirects, err
 }
 
 // checkPlain returns an error if a plain folder has something in it that an overlay would not show as it is.

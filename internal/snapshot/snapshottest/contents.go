@@ -95,6 +95,49 @@ func testChanges(s *suite) {
 			d/l symlink a
 			x file 0644 "1"`,
 	}, {
+		name:   "renamed folders",
+		base:   "d/e/f file \"1\"\n d/g file\n d/h file 0600\n n/ dir 0700\n x/y/z file\n x/z file",
+		change: "mv d n/m\n append n/m/e/f 2\n rm n/m/g\n n/m/new file\n d/other file\n rm n/m/h\n n/m/h/i file\n mv x w\n mv w v\n chmod 0711 v/y",
+		want: `
+			d/ dir 0755
+			d/other file 0644 ""
+			n/ dir 0700
+			n/m/ dir 0755
+			n/m/e/ dir 0755
+			n/m/e/f file 0644 "12"
+			n/m/h/ dir 0755
+			n/m/h/i file 0644 ""
+			n/m/new file 0644 ""
+			v/ dir 0755
+			v/y/ dir 0711
+			v/y/z file 0644 ""
+			v/z file 0644 ""`,
+	}, {
+		name:   "folders renamed out of and into renamed ones",
+		base:   "a/b/c/f file \"f\"\n a/b/g file\n a/h file\n i/j/k file \"k\"\n i/l file",
+		change: "mv a x\n mv x/b y\n mv y/c x/b\n mv i x/b/i\n mv x/b/i/j x/j\n rm x/h\n a/ dir 0700\n mv y a/b",
+		want: `
+			a/ dir 0700
+			a/b/ dir 0755
+			a/b/g file 0644 ""
+			x/ dir 0755
+			x/b/ dir 0755
+			x/b/f file 0644 "f"
+			x/b/i/ dir 0755
+			x/b/i/l file 0644 ""
+			x/j/ dir 0755
+			x/j/k file 0644 "k"`,
+	}, {
+		name:   "folders that change places",
+		base:   "a/1 file\n b/2 file\n c/ dir",
+		change: "mv a t\n mv b a\n mv t b\n mv b c\n c/3 file",
+		want: `
+			a/ dir 0755
+			a/2 file 0644 ""
+			c/ dir 0755
+			c/1 file 0644 ""
+			c/3 file 0644 ""`,
+	}, {
 		name:   "a new folder renamed over a removed one",
 		base:   "d/a file\n d/b file",
 		change: "rm d\n n/c file\n mv n d",

@@ -1,13 +1,17 @@
 package snapshottest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
 )
 
 // random makes random changes to trees, the same to several at once. The seed is fixed: a failure comes back.
@@ -50,7 +54,7 @@ func (r *random) change(n int, dirs ...string) {
 
 // operation chooses an operation, whose outcome depends on the tree alone.
 func (r *random) operation() func(dir string) error {
-	path, other, kind, count := r.path(), r.path(), r.IntN(12), r.count
+	path, other, kind, count := r.path(), r.path(), r.IntN(14), r.count
 	return func(dir string) error {
 		path, other := filepath.Join(dir, path), filepath.Join(dir, other)
 		switch kind {
@@ -76,6 +80,8 @@ func (r *random) operation() func(dir string) error {
 			return chmodNew(path, os.FileMode(0o600+count%64))
 		case 10:
 			return unix.Lsetxattr(path, "user.count", fmt.Append(nil, count), 0)
+		case 11, 12:
+			return moveFolder(path, other)
 		default: // a file in place of whatever there is
 			if err := os.RemoveAll(path); err != nil {
 				return err
@@ -85,7 +91,36 @@ func (r *random) operation() func(dir string) error {
 	}
 }
 
-// renameFile renames what is no folder: an overlay does not rename folders of its parent.
+// moveFolder renames a folder, or does what programs do where a driver cannot: it copies it, and removes the old one.
+func moveFolder(path, other string) error {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return errors.New("no folder")
+	}
+	if err := unix.Rename(path, other); !errors.Is(err, unix.EXDEV) { // os.Rename replaces no folder
+		return err
+	}
+	if strings.HasPrefix(other+"/", path+"/") {
+		return unix.EINVAL
+	}
+	if err := os.Mkdir(other, 0o700); err != nil { // rename(2) replaces an empty folder
+		if unix.Rmdir(other) != nil {
+			return err
+		}
+		if err := os.Mkdir(other, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := snapshot.Copy(context.Background(), other, []string{path}, snapshot.CopyOptions{Keep: func(string) bool { return true }}); err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
+// renameFile renames what is no folder.
 func renameFile(path, other string) error {
 	fi, err := os.Lstat(path)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // change carries out a script on the tree in dir. A line is an operation:
 //
 //	rm PATH          remove it and everything below it
-//	mv OLD NEW       rename(2)
+//	mv OLD NEW       rename(2), or what mv(1) does where a folder cannot be renamed
 //	ln OLD NEW       link(2)
 //	chmod MODE PATH
 //	append PATH TEXT write behind what is there
@@ -44,7 +44,11 @@ func (s *suite) change(dir, script string) {
 var operations = map[string]func(dir string, args []string) error{
 	"rm": func(dir string, args []string) error { return os.RemoveAll(filepath.Join(dir, args[0])) },
 	"mv": func(dir string, args []string) error {
-		return os.Rename(filepath.Join(dir, args[0]), filepath.Join(dir, args[1]))
+		path, other := filepath.Join(dir, args[0]), filepath.Join(dir, args[1])
+		if fi, err := os.Lstat(path); err != nil || !fi.IsDir() {
+			return os.Rename(path, other)
+		}
+		return moveFolder(path, other)
 	},
 	"ln": func(dir string, args []string) error {
 		return os.Link(filepath.Join(dir, args[0]), filepath.Join(dir, args[1]))
