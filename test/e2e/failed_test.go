@@ -81,6 +81,13 @@ web:
 
 		// What was done there stayed, and the step's own command goes on from it.
 		equal(t, "hello", w.Run(t, "shell", "web@failed", "--", "hello"), "Hello, world!\n")
+		w.Run(t, "get", "--force", "web@failed:/packages", "packages")
+		if data, err := os.ReadFile(filepath.Join(w.Dir, "packages")); err != nil || string(data) != "hello\n" {
+			t.Errorf("get: %q, %v", data, err)
+		}
+		if out := w.Run(t, "diff", "web@failed"); !strings.Contains(out, "/packages") || !strings.Contains(out, "/usr/bin/hello") {
+			t.Errorf("diff: %s", out)
+		}
 		if out := w.Run(t, "shell", "web@failed", "--", "/.genoci/again"); !strings.Contains(out, "hello is already the newest version") {
 			t.Errorf("again: %s", out)
 		}
