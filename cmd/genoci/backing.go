@@ -39,6 +39,7 @@ type backingState struct {
 	Pool     string `json:"pool,omitempty"`     // the thin pool in it, GROUP/NAME
 	Made     bool   `json:"made"`               // by setup
 	Foreign  bool   `json:"foreign,omitempty"`  // something else is there, which genoci leaves alone
+	Halfway  bool   `json:"halfway,omitempty"`  // a process was killed that was making or removing it
 	Given    bool   `json:"given,omitempty"`    // the folder is on storage that needs no setup
 	Device   string `json:"device,omitempty"`   // it is attached as
 	Mounted  bool   `json:"mounted"`            // and can be used
@@ -65,6 +66,8 @@ func (s backingState) lines() []string {
 		lines = append(lines, "the thin pool "+s.Pool+" serves as it is: nothing to set up")
 	case s.Given:
 		lines = append(lines, s.Mount+" is on a file system that serves as it is: nothing to set up")
+	case s.Halfway:
+		lines = append(lines, s.File+" is half made, or half removed; genoci storage setup makes it anew, unsetup removes what is left")
 	case !s.Made:
 		lines = append(lines, "not set up; it would be in "+s.File+", at "+s.Mount)
 	case s.Mounted && s.Pool != "":

@@ -78,7 +78,7 @@ func (p *thinPool) setup(context.Context) ([]string, error) {
 func (p *thinPool) state() (backingState, error) {
 	s, err := p.State()
 	return backingState{
-		File: p.File, Mount: p.base, Pool: p.Group + "/" + p.Pool, Made: s.Made, Foreign: s.Foreign, Given: s.Given && s.Ready,
+		File: p.File, Mount: p.base, Pool: p.Group + "/" + p.Pool, Made: s.Made, Foreign: s.Foreign, Given: s.Given && s.Ready, Halfway: s.Halfway && !s.Made,
 		Device: s.Device, Mounted: s.Made && s.Ready, Size: s.Size, Used: s.Used, Free: s.Size - s.Used, Taken: s.Taken, HostFree: s.HostFree,
 	}, err
 }

@@ -147,8 +147,8 @@ func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages 
 	switch {
 	case err != nil:
 		return err
-	case s.Foreign:
-		return b.destroy() // which refuses
+	case s.Foreign, s.Halfway:
+		return b.destroy() // which refuses, or removes what is left
 	case !s.Made && !s.Given:
 		fmt.Fprintln(messages, "not set up: nothing to remove")
 		return nil

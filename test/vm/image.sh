@@ -14,7 +14,7 @@ mkdir -p "$root"/{bin,sbin,dev,proc,sys,run/lock,tmp,mnt,root,etc/lvm,var/tmp,va
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p')
 (cd "$scratch" && apt-get download -qq "$kernel" && dpkg-deb -x "$kernel"_*.deb kernel)
 modules=$(cd "$scratch/kernel" && echo lib/modules/*)
-(cd "$scratch/kernel" && find "$modules"/kernel/{drivers/md,drivers/block/loop.ko*,fs/{xfs,overlayfs},lib,crypto,arch/x86/crypto} -name '*.ko*') |
+(cd "$scratch/kernel" && find "$modules"/kernel/{drivers/md,drivers/block/{loop,brd}.ko*,fs/{xfs,overlayfs},lib,crypto,arch/x86/crypto} -name '*.ko*') |
 	tar -c -C "$scratch/kernel" -T - | tar -x -C "$root"
 cp "$scratch/kernel/$modules"/modules.{builtin,order} "$root/$modules"
 busybox depmod -b "$root" "${modules##*/}"

@@ -44,6 +44,7 @@ var (
 type State struct {
 	Made    bool   // the file is there, and Setup made it
 	Foreign bool   // the file or the group is there, and Setup did not
+	Halfway bool   // a process was killed that was making or removing the file: Setup and Destroy mend that
 	Given   bool   // no file is needed: the group and the pool are somebody else's
 	Device  string // the block device that the file is, "" if it is none
 	Ready   bool   // the pool is there, and active
@@ -71,6 +72,9 @@ const mark = "genoci thin pool 1\n"
 func (l *Loopback) State() (s State, err error) {
 	if err := check(fileSystems()[0]); err != nil {
 		return s, err
+	}
+	if _, err := os.Lstat(l.unfinished()); err == nil {
+		s.Halfway = true
 	}
 	if err := l.lookAtFile(&s); err != nil {
 		return s, err
