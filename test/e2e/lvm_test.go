@@ -103,6 +103,11 @@ func TestLvm(t *testing.T) {
 	s.write("genoci.yaml", lvmSpec)
 	s.build()
 	equal(t, "/two", s.file("two", "two"), "2\n")
+	s.build("--driver", "vfs", "--layout", "vfs", "--cache-dir", filepath.Join(s.Dir, ".cache/vfs"))
+	other := program.Layout(filepath.Join(s.Dir, "vfs"))
+	for _, tag := range []string{"sys", "one", "two"} {
+		equal(t, tag+" by lvm", s.layout.Image(t, tag).Digest, other.Image(t, tag).Digest)
+	}
 	dir := filepath.Join(s.Dir, "checkout")
 	s.Run(t, "checkout", "two", dir)
 	s.write("checkout/new", "made by hand\n")

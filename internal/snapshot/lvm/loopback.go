@@ -240,6 +240,7 @@ func (l *Loopback) makeGroup(s *State) (string, error) {
 	if err := unix.Renameat2(unix.AT_FDCWD, l.unfinished(), unix.AT_FDCWD, l.File, unix.RENAME_NOREPLACE); err != nil {
 		return "", &fs.PathError{Op: "rename", Path: l.unfinished(), Err: err}
 	}
+	register(s.Device)
 	s.Made, s.group = true, true
 	return fmt.Sprintf("made %s, of %d MB at most, with the volume group %s", l.File, size>>20, l.Group), nil
 }
@@ -257,6 +258,14 @@ func markDevice(device string) error {
 	return f.Sync()
 }
 
+// register has lvm know a device by the name that its file has now, where it only looks at devices that it knows (lvmdevices(8)). Where it
+// does not keep such a list, the command fails.
+func register(device string) {
+	if _, err := os.Stat("/etc/lvm/devices/system.devices"); err == nil {
+		_, _ = lvm(nil, "lvmdevices", "--adddev", device)
+	}
+}
+
 // attach makes the file a block device.
 func (l *Loopback) attach(s *State) (string, error) {
 	if s.Given || s.Device != "" && s.group {
@@ -266,6 +275,7 @@ func (l *Loopback) attach(s *State) (string, error) {
 	if s.Device, err = attachLoop(l.File); err != nil {
 		return "", err
 	}
+	register(s.Device)
 	groups, err := report("pvs", "vg_name", "--select", "pv_name="+quote(s.Device))
 	if err != nil {
 		return "", err

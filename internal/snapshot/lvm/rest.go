@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultMaxActive is how many volumes may be active while nobody uses them. When there are more, the older half is deactivated by one command.
+// defaultMaxActive is how many volumes of a group may be active. When there are more, those of the older ones that nobody uses are deactivated
+// by one command.
 const defaultMaxActive = 32
 
 // rest deactivates volumes when there are too many. What goes wrong is left to the next time: an active volume is in nobody's way.
@@ -18,43 +19,51 @@ func (d *Driver) rest() {
 		return
 	}
 	defer d.resting.Unlock()
-	idle := d.idle()
-	if len(idle) <= d.maxActive {
+	active := d.active()
+	if len(active) <= d.maxActive {
 		return
 	}
 	args := []string{"--activate", "n"}
-	for _, v := range idle[:len(idle)-d.maxActive/2] {
-		args = append(args, v.String())
+	for _, v := range active[:len(active)-d.maxActive/2] { // the newest are about to be used
+		if isIdle(v.device()) {
+			args = append(args, v.String())
+		}
 	}
-	_ = lvmAtOnce("lvchange", args...)
+	if len(args) > 2 {
+		_ = lvmAtOnce("lvchange", args...)
+	}
 }
 
-// idle returns the active volumes that are not mounted anywhere, the oldest first.
-func (d *Driver) idle() []volume {
+// active returns the group's volumes that are active, of all stores, the oldest first.
+func (d *Driver) active() []volume {
 	entries, err := os.ReadDir(mapper)
-	if err != nil || len(entries) <= d.maxActive {
+	if err != nil {
 		return nil
 	}
 	start := volume{d.pool.group, prefix}.device()
+	var active []volume
 	since := make(map[volume]int64)
-	var idle []volume
 	for _, e := range entries {
 		id, ok := strings.CutPrefix(mapper+e.Name(), start)
 		if !ok {
 			continue
 		}
-		// A device that is mounted can be opened only without O_EXCL (open(2)).
-		fd, err := unix.Open(mapper+e.Name(), unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		_ = unix.Close(fd)
 		v := volume{d.pool.group, prefix + id}
 		if info, err := e.Info(); err == nil {
 			since[v] = info.ModTime().UnixNano()
 		}
-		idle = append(idle, v)
+		active = append(active, v)
 	}
-	slices.SortFunc(idle, func(a, b volume) int { return cmp.Compare(since[a], since[b]) })
-	return idle
+	slices.SortFunc(active, func(a, b volume) int { return cmp.Compare(since[a], since[b]) })
+	return active
+}
+
+// isIdle reports whether a device is not in use: one that is mounted cannot be opened with O_EXCL (open(2)).
+func isIdle(device string) bool {
+	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return true
 }
