@@ -45,17 +45,19 @@ func (t *tree) make() error {
 	if err := t.driver.create(t.part.Lock(), v, lowers); err != nil {
 		return t.driver.pool.explain(err)
 	}
-	if len(lowers) > 0 {
-		if err := t.part.SetLowers(nil); err != nil {
+	if len(lowers) == 0 {
+		if err := t.driver.system.format(v.device()); err != nil {
+			return t.driver.pool.explain(err)
+		}
+		if err := t.mount(); err != nil {
 			return err
 		}
-	} else if err := t.driver.system.format(v.device()); err != nil {
-		return t.driver.pool.explain(err)
+		return t.driver.system.empty(t.Dir())
 	}
-	if err := t.mount(); err != nil || len(lowers) > 0 {
+	if err := t.mount(); err != nil {
 		return err
 	}
-	return t.driver.system.empty(t.Dir())
+	return t.part.SetLowers(nil)
 }
 
 // create makes the volume v: a snapshot of that of the first of lowers, or a new one. It is left alone when the machine starts.
@@ -86,9 +88,37 @@ func (t *tree) mount() error {
 	return t.watch()
 }
 
+// watch opens what tells of errors.
 func (t *tree) watch() (err error) {
 	t.witness, err = os.Open(t.Dir())
 	return err
+}
+
+// takenFile says how many bytes are in use on a part's volume, those of its parent's included.
+func takenFile(part string) string { return filepath.Join(part, "taken") }
+
+// noteTaken writes the takenFile: the device mapper does not know while a volume is not active.
+func (t *tree) noteTaken() error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(t.witness.Fd()), &st); err != nil {
+		return &fs.PathError{Op: "statfs", Path: t.Dir(), Err: err}
+	}
+	used := int64(st.Blocks-st.Bfree) * st.Bsize
+	return os.WriteFile(takenFile(t.part.Dir()), strconv.AppendInt(nil, used, 10), 0o600)
+}
+
+// taken returns how many bytes a part takes: its folder, and what is in use on its volume, once it is at rest.
+func taken(_ context.Context, part string) (int64, error) {
+	const folder = 4096
+	data, err := os.ReadFile(takenFile(part))
+	if errors.Is(err, fs.ErrNotExist) {
+		return folder, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	used, err := strconv.ParseInt(string(data), 10, 64)
+	return folder + used, err
 }
 
 // mount mounts the volume of a part at the folder dir. It is activated if it has been at rest.
@@ -127,7 +157,7 @@ func (t *tree) settle() error {
 	if t.shown {
 		return &fs.PathError{Op: "unmount", Path: t.Dir(), Err: unix.EBUSY}
 	}
-	if err := t.flush(); err != nil {
+	if err := errors.Join(t.flush(), t.noteTaken()); err != nil {
 		return err
 	}
 	if err := unix.Mount("", t.Dir(), "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOATIME, t.driver.system.options); err != nil {
@@ -181,7 +211,7 @@ func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 func (t *tree) Close() error {
 	var err error
 	if t.kept && t.witness != nil { // it is given back
-		err = t.flush()
+		err = errors.Join(t.flush(), t.noteTaken())
 	}
 	err = errors.Join(err, t.unmount(snapshot.Detach), t.part.Close())
 	t.driver.rest()
