@@ -89,7 +89,7 @@ func (d *Driver) probe(dir string) (result string, err error) {
 	if err := makeSnapshot(second, first); err != nil {
 		return "", err
 	}
-	err = changes(context.Background(), second, first, func(command) {})
+	err = changes(context.Background(), second, first, func() error { return nil }, func(command) {})
 	if errors.Is(err, unix.EPERM) {
 		return mayNotSend, nil
 	}

@@ -370,7 +370,7 @@ func TestCancelSend(t *testing.T) {
 			t.Skip("the kernel sends to root only")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		err := changes(ctx, tree.Dir(), root(toucher.Lowers()[0]), func(command) { cancel() })
+		err := changes(ctx, tree.Dir(), root(toucher.Lowers()[0]), toucher.write, func(command) { cancel() })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want %v", err, context.Canceled)
 		}

@@ -18,6 +18,7 @@ type tree struct {
 	*snapshot.Part
 	driver  *Driver
 	witness *os.File // open since before anything was written, so that it learns of all errors of writing (syncfs(2))
+	written bool     // Touched has written out what files contain
 }
 
 var _ snapshot.Tree = (*tree)(nil)
@@ -53,6 +54,11 @@ func (t *tree) rest(ctx context.Context) error {
 	if err := t.flatten(ctx); err != nil {
 		return err
 	}
+	return t.write()
+}
+
+// write writes the tree out.
+func (t *tree) write() error {
 	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
 }
 
@@ -73,6 +79,12 @@ func (t *tree) flatten(ctx context.Context) error {
 // From then on its parent is not needed.
 func (t *tree) Commit(ctx context.Context, name string) error {
 	err := t.Part.Commit(ctx, name, func() error {
+		if t.written { // since then times were set, if anything: btrfs has such changes on disk no later than the name
+			if err := t.flatten(ctx); err != nil {
+				return err
+			}
+			return t.SetLowers(nil)
+		}
 		if err := t.rest(ctx); err != nil {
 			return err
 		}
@@ -142,13 +154,13 @@ func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
 }
 
 func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
-	if err := t.rest(ctx); err != nil {
+	if err := t.flatten(ctx); err != nil {
 		return nil, err
 	}
 	var found touched
 	t.driver.sending.Lock()
 	for try := 0; ; try++ {
-		err = changes(ctx, t.Dir(), root(t.Lowers()[0]), found.do)
+		err = changes(ctx, t.Dir(), root(t.Lowers()[0]), t.write, found.do)
 		if !errors.Is(err, unix.EPERM) || try == maxTries {
 			break
 		}
@@ -158,18 +170,20 @@ func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	t.written = true
 	if err := t.addLinks(&found); err != nil {
 		return nil, err
 	}
 	return found.list(), nil
 }
 
-// changes calls do for each command that makes the subvolume at dir of the one at parent. Both are read-only meanwhile.
+// changes calls do for each command that makes the subvolume at dir of the one at parent. Both are read-only meanwhile, and written out by write when they
+// are: the kernel sends what is on disk.
 //
 // They do not stay so, although nothing writes to a snapshot any more: nobody could remove them by rm -r. The parent may be in
 // use by another process at once. The kernel makes nothing writable that is just being sent, so the last of them does; but one that comes
 // just before the sending ends it, with EPERM.
-func changes(ctx context.Context, dir, parent string, do func(command)) (err error) {
+func changes(ctx context.Context, dir, parent string, write func() error, do func(command)) (err error) {
 	var files [2]*os.File
 	for i, dir := range []string{dir, parent} {
 		f, err := openDir(dir)
@@ -192,6 +206,9 @@ func changes(ctx context.Context, dir, parent string, do func(command)) (err err
 		if err := setReadOnly(int(f.Fd()), true); err != nil {
 			return wrapPath("make read-only", f.Name(), err)
 		}
+	}
+	if err := write(); err != nil {
+		return err
 	}
 	return wrapPath("send changes of", dir, sent(ctx, int(files[0].Fd()), id, do))
 }
