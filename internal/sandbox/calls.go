@@ -210,7 +210,7 @@ func (c *calls) startBare(name string, sys *syscall.SysProcAttr) (pid int, conn 
 		return 0, nil, err
 	}
 	defer program.Close()
-	conn, other, err := socketPair(unix.SOCK_SEQPACKET)
+	conn, other, err := socketFor(program)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -224,6 +224,23 @@ func (c *calls) startBare(name string, sys *syscall.SysProcAttr) (pid int, conn 
 		return 0, nil, err
 	}
 	return pid, conn, nil
+}
+
+// socketFor returns a pair of sockets for a process that is started from the program. The number of the one that it gets is above the
+// program's: the syscall package moves descriptors that are in its way to the numbers behind all that a child gets, and one of those may
+// be the program's, which the child then would not find any more.
+func socketFor(program *os.File) (own, other *os.File, err error) {
+	own, low, err := socketPair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer low.Close()
+	high, err := unix.FcntlInt(low.Fd(), unix.F_DUPFD_CLOEXEC, int(program.Fd())+1)
+	if err != nil {
+		own.Close()
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return own, os.NewFile(uintptr(high), "socket"), nil
 }
 
 // procFD is the path by which a process opens, or executes, a file that it has open.

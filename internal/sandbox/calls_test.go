@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -95,4 +96,28 @@ func TestCallsWrong(t *testing.T) {
 	if _, err := c.program(); err == nil {
 		t.Error("a list that has no room is written")
 	}
+}
+
+// TestSocketFor: a process finds its program wherever that is among the descriptors. syscall.ForkExec moves those of its own that are
+// low to the number behind all that the process gets.
+func TestSocketFor(t *testing.T) {
+	c := &calls{}
+	c.add("exit_group", unix.SYS_EXIT_GROUP, 0)
+	low, err := c.program()
+	must(t, err)
+	defer low.Close()
+	high, err := unix.FcntlInt(low.Fd(), unix.F_DUPFD_CLOEXEC, 40)
+	must(t, err)
+	program := os.NewFile(uintptr(high), "program")
+	defer program.Close()
+	own, other, err := socketFor(program)
+	must(t, err)
+	defer own.Close()
+	defer other.Close()
+	if other.Fd() < program.Fd() {
+		t.Errorf("the socket is %d, the program %d", other.Fd(), program.Fd())
+	}
+	pid, err := syscall.ForkExec(procFD(program), []string{"test"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, other.Fd()}})
+	must(t, err)
+	reap(pid)
 }

@@ -174,7 +174,7 @@ func (j *job) start(s *stage) (*process, error) {
 		return nil, err
 	}
 	defer program.Close()
-	own, other, err := socketPair(unix.SOCK_SEQPACKET)
+	own, other, err := socketFor(program)
 	if err != nil {
 		return nil, err
 	}
