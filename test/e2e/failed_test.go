@@ -65,9 +65,10 @@ web:
 		term.types("tty; stty size; echo $DEBIAN_FRONTEND.; ls /var/lib/apt/lists | grep -c _Packages\r", "\n/dev/pts/0\r\n", "40 100\r\n", "noninteractive.\r\n", "# ")
 		term.resize(50, 120)
 		term.types("until stty size | grep '50 120'; do sleep 0.1; done\r", "\n50 120\r\n", "# ") // the shell is told a moment later
-		term.types("sleep 1000\r", "sleep 1000\r\n")
+		// A command says itself that it has begun: what is typed before is for the shell.
+		term.types("sh -c 'echo begun; exec sleep 1000'\r", "\nbegun\r\n")
 		term.types("\x03", "^C", "# ")
-		term.types("echo status $?; sleep 1001\r", "\nstatus 130\r\n")
+		term.types("echo status $?; sh -c 'echo again; exec sleep 1001'\r", "\nstatus 130\r\n", "again\r\n")
 		term.types("\x1a", "Stopped", "# ")
 		term.types("jobs; kill %1; wait\r", "sleep 1001", "# ")
 		term.types("su --shell /bin/sh --command 'id -un; tty' nobody\r", "\nnobody\r\n/dev/pts/0\r\n", "# ")
