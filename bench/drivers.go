@@ -53,7 +53,7 @@ type driverResult struct {
 }
 
 // driverRuns is how often each time is measured.
-const driverRuns = 5
+const driverRuns = 3
 
 // driverInput is what chains stand on.
 const driverInput = "deb"
