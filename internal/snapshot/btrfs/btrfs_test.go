@@ -80,6 +80,20 @@ func commit(t *testing.T, d *Driver, parent, name string, change func(dir string
 	must(t, tree.Commit(t.Context(), name))
 }
 
+// touching returns the tree as one that says what was touched, which the kernel lets root find out; as root it is an error if it does not.
+func touching(t *testing.T, tree snapshot.Tree) *sentTree {
+	t.Helper()
+	s, ok := tree.(*sentTree)
+	switch {
+	case ok:
+		return s
+	case sandbox.Rootless():
+		t.Skip("the kernel sends to root only") // for others the suite compares by a walk
+	}
+	t.Fatal("as root, the tree does not say what was touched")
+	return nil
+}
+
 func makes(t *testing.T, text string) func(dir string) {
 	return func(dir string) { treetest.Make(t, dir, text, treetest.NoOwners) }
 }
@@ -140,13 +154,7 @@ func TestTouched(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				tree := newTree(t, d, "base")
-				toucher, ok := tree.(snapshot.Toucher)
-				if !ok {
-					if !sandbox.Rootless() {
-						t.Fatal("as root, the tree does not say what was touched")
-					}
-					t.Skip("the kernel sends to root only")
-				}
+				toucher := touching(t, tree)
 				run(t, tree.Dir(), test.script)
 				var got []string
 				for path, err := range toucher.Touched(t.Context()) {
@@ -182,10 +190,7 @@ func TestTouchedRandom(t *testing.T) {
 		for round := range 150 {
 			parent := fmt.Sprint("round ", round)
 			tree := newTree(t, d, parent)
-			toucher, ok := tree.(snapshot.Toucher)
-			if !ok {
-				t.Skip("the kernel sends to root only")
-			}
+			toucher := touching(t, tree)
 			before := dump(tree.Dir())
 			var done []string
 			for i := range 1 + r.IntN(20) {
@@ -230,10 +235,7 @@ func TestManyLinks(t *testing.T) {
 		})
 		tree := newTree(t, d, "base")
 		must(t, os.WriteFile(filepath.Join(tree.Dir(), "f"), []byte("x"), 0o644))
-		toucher, ok := tree.(snapshot.Toucher)
-		if !ok {
-			t.Skip("the kernel sends to root only")
-		}
+		toucher := touching(t, tree)
 		for path, err := range toucher.Touched(t.Context()) {
 			must(t, err)
 			if path != "./" {
@@ -328,10 +330,7 @@ func TestSiblingsTouched(t *testing.T) {
 			other, err := open(d.dir) // which knows nothing of the others, like another process
 			must(t, err)
 			tree := newTree(t, other.(*Driver), "base")
-			toucher, ok := tree.(snapshot.Toucher)
-			if !ok {
-				t.Skip("the kernel sends to root only")
-			}
+			toucher := touching(t, tree)
 			name := fmt.Sprint("new", i)
 			wg.Go(func() {
 				for range 10 {
@@ -365,10 +364,7 @@ func TestCancelSend(t *testing.T) {
 		for i := range 5000 {
 			must(t, os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
 		}
-		toucher, ok := tree.(*sentTree)
-		if !ok {
-			t.Skip("the kernel sends to root only")
-		}
+		toucher := touching(t, tree)
 		ctx, cancel := context.WithCancel(t.Context())
 		err := changes(ctx, tree.Dir(), root(toucher.Lowers()[0]), toucher.write, func(command) { cancel() })
 		if !errors.Is(err, context.Canceled) {

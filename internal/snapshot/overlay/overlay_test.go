@@ -240,7 +240,7 @@ func TestRefused(t *testing.T) {
 // folder stay.
 func TestRedirects(t *testing.T) {
 	if sandbox.Rootless() {
-		t.Skip("the kernel makes no redirects in user namespaces")
+		t.Skip("the kernel makes no redirects in user namespaces") // where the rename is EXDEV: TestOptions
 	}
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "0", makes(t, "d/old file\n d/sub/f file\n"))
