@@ -17,14 +17,13 @@ import (
 type choice struct {
 	value   *string
 	allowed []string
-	shown   []string // of allowed, in the help
 }
 
 func (c *choice) String() string { return *c.value }
-func (c *choice) Type() string   { return strings.Join(c.shown, "|") }
+func (c *choice) Type() string   { return strings.Join(c.allowed, "|") }
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.allowed, s) {
-		return fmt.Errorf("%q is none of %s", s, strings.Join(c.shown, ", "))
+		return fmt.Errorf("%q is none of %s", s, strings.Join(c.allowed, ", "))
 	}
 	*c.value = s
 	return nil
@@ -33,20 +32,16 @@ func (c *choice) Set(s string) error {
 // choiceVar adds a flag that takes one of allowed to fs; the first is the default.
 func choiceVar(fs *pflag.FlagSet, value *string, name, usage string, allowed ...string) {
 	*value = allowed[0]
-	fs.Var(&choice{value, allowed, allowed}, name, usage)
+	fs.Var(&choice{value, allowed}, name, usage)
 }
 
 // driverVar adds the flag --driver to fs.
 func driverVar(fs *pflag.FlagSet, value *string) {
-	*value = "auto"
-	c := &choice{value: value, allowed: []string{"auto"}, shown: []string{"auto"}}
+	names := []string{"auto"}
 	for _, d := range new(storageFlags).drivers() {
-		c.allowed = append(c.allowed, d.name)
-		if d.open != nil {
-			c.shown = append(c.shown, d.name)
-		}
+		names = append(names, d.name)
 	}
-	fs.Var(c, "driver", "storage of root filesystems")
+	choiceVar(fs, value, "driver", "storage of root filesystems", names...)
 }
 
 // count is a flag that takes a number from 1.
