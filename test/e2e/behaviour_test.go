@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,8 +17,12 @@ import (
 func busyboxRoot(w *workspace) {
 	w.t.Helper()
 	program.Need(w.t, "busybox")
-	w.Tool(w.t, "sh", "-c", `mkdir -p sys/bin sys/tmp sys/etc sys/srv && cp "$(command -v busybox)" sys/bin/busybox &&
-		for n in $(busybox --list); do ln -s busybox sys/bin/$n; done; rm -f sys/bin/busybox; cp "$(command -v busybox)" sys/bin/busybox
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Tool(w.t, "sh", "-euc", `mkdir -p sys/bin sys/tmp sys/etc sys/srv
+		for n in $(busybox --list); do ln -s busybox sys/bin/$n; done; rm -f sys/bin/busybox; cp `+busybox+` sys/bin/busybox
 		chmod 755 sys sys/bin sys/etc sys/srv sys/bin/busybox; echo ID=busybox > sys/etc/os-release; chmod 1777 sys/tmp; echo root:x:0:0:root:/:/bin/sh > sys/etc/passwd`)
 	w.archive("sys.tgz", "sys")
 	if err := os.RemoveAll(filepath.Join(w.Dir, "sys")); err != nil {

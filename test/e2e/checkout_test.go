@@ -61,17 +61,37 @@ func TestCheckoutKilled(t *testing.T) {
 				t.Skip("only root's overlay outlives a command")
 			}
 			program.NeedDriver(t, driver)
-			testCheckoutKilled(t, driver)
+			w := newWorkspace(t)
+			w.Runner = w.With("GENOCI_DRIVER=" + driver)
+			testCheckoutKilled(w, 16, func() []string { return mounts(t, w.Dir) }, w.nothingLeft)
 		})
 	}
+	t.Run("btrfs", func(t *testing.T) {
+		s := newStorage(t)
+		s.Run(t, "storage", "setup")
+		always := mounts(t, s.mount)
+		shown := func() []string {
+			return slices.DeleteFunc(mounts(t, s.Dir), func(dir string) bool { return slices.Contains(always, dir) })
+		}
+		testCheckoutKilled(s.workspace, 16, shown, func() {
+			s.checkTruth()
+			if left := shown(); len(left) > 0 {
+				t.Errorf("still mounted: %q", left)
+			}
+		})
+		s.Run(t, "storage", "unsetup", "--force")
+		s.checkTruth()
+	})
 }
 
-func testCheckoutKilled(t *testing.T, driver string) {
-	w := newWorkspace(t)
+// testCheckoutKilled kills checkouts and checkins at so many moments each. Shown returns the mounts that a checkout makes, clean wants nothing to be left.
+func testCheckoutKilled(w *workspace, moments int, shown func() []string, clean func()) {
+	t := w.t
+	t.Helper()
 	w.write("files/a", "a\n")
 	w.write("genoci.yaml", "web: {copy: files/ /srv}\n")
 	w.build()
-	checkout := []string{"checkout", "--driver", driver, "web", "tree"}
+	checkout := []string{"checkout", "web", "tree"}
 	tree := filepath.Join(w.Dir, "tree")
 
 	begin := time.Now()
@@ -79,12 +99,11 @@ func testCheckoutKilled(t *testing.T, driver string) {
 	usual := time.Since(begin)
 	w.Run(t, "abort")
 
-	const moments = 16
 	for i := range moments {
-		after := usual * time.Duration(i+1) / (moments * 3 / 4)
+		after := usual * time.Duration(i+1) / time.Duration(moments*3/4)
 		w.killed(after, checkout...)
-		if all := w.checkouts(); len(all) > 1 || len(all) == 0 && len(mounts(t, w.Dir)) > 0 {
-			t.Fatalf("killed after %v: status %+v, mounts %q", after, all, mounts(t, w.Dir))
+		if all := w.checkouts(); len(all) > 1 || len(all) == 0 && len(shown()) > 0 {
+			t.Fatalf("killed after %v: status %+v, mounts %q", after, all, shown())
 		}
 		w.Run(t, checkout...)
 		if all := w.checkouts(); len(all) != 1 || !all[0].Shown || all[0].Dir != tree {
@@ -116,7 +135,7 @@ func testCheckoutKilled(t *testing.T, driver string) {
 		if _, err := os.Lstat(tree); err == nil {
 			t.Error("after the checkin the link is still there")
 		}
-		w.nothingLeft()
+		clean()
 	}
 	w.Run(t, "verify")
 }

@@ -210,6 +210,42 @@ func TestLvmKilled(t *testing.T) {
 	}
 }
 
+// TestLvmCheckoutKilled is TestCheckoutKilled with lvm.
+func TestLvmCheckoutKilled(t *testing.T) {
+	s := newLvm(t)
+	s.Run(t, "storage", "setup")
+	idle := func() {
+		eventually(t, func() bool { return strings.TrimSpace(s.lvmRunning()) == "" })
+	}
+	moments := 8
+	if testing.Short() {
+		moments = 4
+	}
+	testCheckoutKilled(s.workspace, moments, func() []string { idle(); return mounts(t, s.Dir) }, func() {
+		idle()
+		s.checkTruth()
+		s.nothingLeft()
+	})
+	s.Run(t, "storage", "unsetup", "--force")
+	s.gone()
+}
+
+// TestLvmCollectKilled is TestCollectKilled with lvm.
+func TestLvmCollectKilled(t *testing.T) {
+	s := newLvm(t)
+	s.Run(t, "storage", "setup")
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\n"+spacedSpec)
+	rounds := 6
+	if testing.Short() {
+		rounds = 3
+	}
+	testCollectKilled(s.workspace, rounds)
+	eventually(t, func() bool { return strings.TrimSpace(s.lvmRunning()) == "" })
+	s.checkTruth()
+	s.Run(t, "storage", "unsetup", "--force")
+	s.gone()
+}
+
 // lvmRunning returns the lvm commands that run: they outlive who has started them.
 func (s *lvmStorage) lvmRunning() string {
 	return s.Tool(s.t, "sh", "-c", "pidof lvm || true")

@@ -54,12 +54,12 @@ func (w *workspace) collect(args ...string) (r removal) {
 }
 
 // spaced is a workspace with a spec whose images differ from version to version, on a base that does not.
-func spaced(t *testing.T) *workspace {
-	return behave(t, `
+func spaced(t *testing.T) *workspace { return behave(t, spacedSpec) }
+
+const spacedSpec = `
 one: {base: sys, run: ["echo ${{V}} > /version", "dd if=/bin/busybox of=/copy bs=64k count=8"]}
 two: {base: one, run: "echo two of ${{V}} > /two"}
-`)
-}
+`
 
 func (w *workspace) version(v int) { w.t.Helper(); w.build("--arg", "V="+strconv.Itoa(v)) }
 
@@ -249,27 +249,37 @@ func TestCollectWhileBuilding(t *testing.T) {
 
 // Whenever gc or clean is killed, the tags that are there are whole, the next build gives the same images, and the next gc ends the work.
 func TestCollectKilled(t *testing.T) {
-	w := spaced(t)
+	t.Run("auto", func(t *testing.T) {
+		w := spaced(t)
+		testCollectKilled(w, 9)
+		w.nothingLeft()
+	})
+	t.Run("btrfs", func(t *testing.T) {
+		s := newStorage(t)
+		s.Run(t, "storage", "setup")
+		busyboxRoot(s.workspace)
+		s.write("genoci.yaml", "sys: {expand: sys.tgz}\n"+spacedSpec)
+		testCollectKilled(s.workspace, 9)
+		s.checkTruth()
+		s.Run(t, "storage", "unsetup", "--force")
+		s.checkTruth()
+	})
+}
+
+// testCollectKilled kills gc and clean, so often.
+func testCollectKilled(w *workspace, rounds int) {
+	t := w.t
+	t.Helper()
 	w.version(1)
 	want := w.digests("sys", "one", "two")
 	began := time.Now()
 	w.Run(t, "gc", "--dry-run")
 	start := time.Since(began)
-	for i, args := range [][]string{
-		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1"},
-		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1", "--max-size", "0"},
-		{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1", "--max-size", "0"},
-	} {
+	all := [][]string{{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1"}}
+	for i := range rounds {
 		w.version(2)
 		w.version(1)
-		cmd := w.Command(t, args...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(start/2 + time.Duration(i)*start/4)
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()
-		eventually(t, func() bool { return len(processes(t, filepath.Join(w.Dir, ".cache"))) == 0 })
+		w.killed(start/2+time.Duration(i)*start*9/4/time.Duration(rounds), all[i%len(all)]...)
 		w.Run(t, "verify")
 		equal(t, "digests after a kill", w.digests("sys", "one", "two"), want)
 		w.version(1)
@@ -279,5 +289,4 @@ func TestCollectKilled(t *testing.T) {
 	if u := w.usage(); u.Kept != 0 {
 		t.Errorf("%d bytes are kept", u.Kept)
 	}
-	w.nothingLeft()
 }

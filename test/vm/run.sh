@@ -5,7 +5,8 @@
 #	go test -exec "$PWD/test/vm/run.sh" ./internal/snapshot/lvm
 #
 # The machine has the kernel and the programs that test/prepare.sh has put into GENOCI_TEST_VM, no disk, and no network; the
-# program, which must be static, is the only one beside GENOCI_BIN, if that is set (/bin/genoci). It sees the variables GENOCI_*.
+# program, which must be static, is the only one beside GENOCI_BIN, if that is set (/bin/genoci). It sees the variables GENOCI_*, and in
+# /run/files the files of folder GENOCI_TEST_VM_FILES, if that is set.
 # The processor is emulated, and a plain one: what newer ones have makes an emulation slower. Everything takes twenty times as long as it
 # should, and nothing depends on what the host is itself.
 set -euo pipefail
@@ -24,6 +25,7 @@ mkdir -p "$root/run" "$root/bin"
 install -m 755 "$here/init" "$root/init"
 install -m 755 "$program" "$root/run/program"
 [ -z "${GENOCI_BIN:-}" ] || install -m 755 "$GENOCI_BIN" "$root/bin/genoci"
+[ -z "${GENOCI_TEST_VM_FILES:-}" ] || cp -rL "$GENOCI_TEST_VM_FILES" "$root/run/files"
 {
 	compgen -e GENOCI_ | while read -r name; do printf 'export %s=%q\n' "$name" "${!name}"; done
 	echo 'unset GENOCI_TEST_VM; export PATH=/usr/sbin:/usr/bin:/sbin:/bin' # real programs before those of busybox
