@@ -24,12 +24,25 @@ func TestKilled(t *testing.T) {
 		{"SIGINT", syscall.SIGINT, 130},
 		{"SIGTERM", syscall.SIGTERM, 143},
 	} {
-		t.Run(c.name, func(t *testing.T) { testKilled(t, c.signal, c.code) })
+		t.Run(c.name, func(t *testing.T) {
+			w := behave(t, "")
+			testKilled(w, c.signal, c.code, w.nothingLeft)
+		})
 	}
+	t.Run("btrfs", func(t *testing.T) {
+		s := newStorage(t)
+		busyboxRoot(s.workspace)
+		s.Run(t, "storage", "setup")
+		testKilled(s.workspace, syscall.SIGKILL, -1, s.checkTruth)
+		s.Run(t, "storage", "unsetup", "--force")
+		s.checkTruth()
+	})
 }
 
-func testKilled(t *testing.T, signal syscall.Signal, code int) {
-	w := behave(t, "")
+// testKilled ends a build by a signal; clean wants nothing to be left.
+func testKilled(w *workspace, signal syscall.Signal, code int, clean func()) {
+	t := w.t
+	t.Helper()
 	w.write("good.yaml", "sys: {expand: sys.tgz}\nbefore: {base: sys, run: echo before > /out}\n")
 	w.build("-f", "good.yaml")
 	tags := w.layout.TagNames(t)
@@ -69,7 +82,7 @@ after: {base: slow, run: "true"}
 		t.Errorf("tags: %q, were %q", got, tags)
 	}
 	eventually(t, func() bool { return len(processes(t, w.Dir)) == 0 })
-	w.nothingLeft()
+	clean()
 
 	w.Run(t, "verify")
 	w.write("genoci.yaml", "sys: {expand: sys.tgz}\nslow: {base: sys, run: echo whole > /whole}\n")
@@ -79,7 +92,7 @@ after: {base: slow, run: "true"}
 	}
 	w.Run(t, "gc")
 	w.Run(t, "verify")
-	w.nothingLeft()
+	clean()
 }
 
 // eventually waits for what the kernel does in its own time, at most ten seconds.
