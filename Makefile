@@ -38,7 +38,7 @@ bench-growth: bin/genoci ## how cost grows with sizes, into docs/benchmarks.md; 
 	bench/run.sh growth
 
 bench-drivers: bin/genoci ## what storage drivers take, into docs/benchmarks.md; as root
-	bench/run.sh drivers
+	bench/run.sh drivers,emulated
 
 bench-go: ## Go benchmarks COUNT times into bench/new.txt, compared with bench/old.txt
 	go test -run='^$$' -bench=. -benchmem -count=$(COUNT) ./... | tee bench/new.txt

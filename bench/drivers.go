@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -19,6 +23,7 @@ type storage struct {
 	setup, clean []string // command lines
 	env          []string
 	sizes        []int // files of the base
+	emulated     bool  // measured in a virtual machine, where all takes many times as long
 }
 
 // storages are those that docs/benchmarks.md shows. Drivers that copy whole trees are not given a million files.
@@ -37,6 +42,12 @@ func storages() []storage {
 			env: []string{"GENOCI_CACHE_DIR=$dir/xfs/cache"},
 		},
 		{name: "vfs, ext4", driver: "vfs", sizes: []int{small}},
+		{name: "overlay, emulated machine", driver: "overlay", sizes: []int{small}, emulated: true},
+		{
+			name: "lvm, emulated machine", driver: "lvm", sizes: []int{small}, emulated: true,
+			setup: []string{"genoci storage setup"}, clean: []string{"genoci storage unsetup --force"},
+			env: []string{"GENOCI_LOFILE=$dir/lvm.img", "GENOCI_LVBASEDIR=$dir/lvm", "GENOCI_LVSIZE=3G", "GENOCI_THINSIZE=2G"},
+		},
 	}
 }
 
@@ -58,19 +69,93 @@ const driverRuns = 3
 // driverInput is what chains stand on.
 const driverInput = "deb"
 
-// measureDrivers measures all storages.
+// measureDrivers measures the storages that need no virtual machine.
 func (s *suite) measureDrivers(ctx context.Context) ([]driverResult, error) {
 	var all []driverResult
+	err := s.measureStorages(ctx, false, func(r driverResult) error {
+		all = append(all, r)
+		return nil
+	})
+	return all, err
+}
+
+// measureStorages measures the storages that are emulated, or the others, and reports what each took at each size.
+func (s *suite) measureStorages(ctx context.Context, emulated bool, report func(driverResult) error) error {
 	for _, st := range storages() {
+		if st.emulated != emulated {
+			continue
+		}
 		input := driverInput
 		for _, files := range st.sizes {
 			r, err := s.measureDriver(ctx, st, files, input)
 			if err != nil {
-				return nil, fmt.Errorf("%s, %d files: %w", st.name, files, err)
+				return fmt.Errorf("%s, %d files: %w", st.name, files, err)
 			}
 			s.say("%s, %d files: %+v", st.name, files, r)
-			all = append(all, r)
+			if err := report(r); err != nil {
+				return err
+			}
 			input = ""
+		}
+	}
+	return nil
+}
+
+// resultMark begins a line with a result, among what else the serial line of a virtual machine brings.
+const resultMark = "result: "
+
+// measureInside measures the emulated storages in folder dir, inside the virtual machine, with the inputs in folder corpus. It prints a line for each result.
+func measureInside(ctx context.Context, corpus, dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s := &suite{tools: tools()[:1], runs: driverRuns, corpus: corpus, disk: dir, bench: self, say: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
+	}}
+	return s.measureStorages(ctx, true, func(r driverResult) error {
+		line, err := json.Marshal(r)
+		if err == nil {
+			fmt.Println(resultMark + string(line))
+		}
+		return err
+	})
+}
+
+// measureEmulated runs measureInside by a program that starts it in a virtual machine (test/vm/run.sh), and returns the results.
+func measureEmulated(ctx context.Context, machine, corpus string) ([]driverResult, error) {
+	genoci, err := exec.LookPath("genoci")
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	files, err := os.MkdirTemp("", "genoci-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(files)
+	name := driverInput + ".tar.gz"
+	if err := os.Symlink(filepath.Join(corpus, name), filepath.Join(files, name)); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, machine, self, "inside", "/run/files", "/tmp")
+	cmd.Env = append(os.Environ(), "GENOCI_BIN="+genoci, "GENOCI_TEST_VM_FILES="+files, "GENOCI_TEST_VM_MEMORY=8G", "GENOCI_TEST_VM_TIMEOUT=10800")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, os.Stderr), os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s: %w", machine, err)
+	}
+	var all []driverResult
+	for line := range bytes.Lines(out.Bytes()) {
+		if text, ok := bytes.CutPrefix(line, []byte(resultMark)); ok {
+			var r driverResult
+			if err := json.Unmarshal(text, &r); err != nil {
+				return nil, fmt.Errorf("%s printed %q: %w", machine, line, err)
+			}
+			all = append(all, r)
 		}
 	}
 	return all, nil

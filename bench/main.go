@@ -33,8 +33,9 @@ type options struct {
 	slow      float64 // seconds: tools that take longer run once
 	scenarios string  // ids, or beginnings of them, separated by commas; all when empty
 	peers     string  // names of tools beside genoci and the limits, separated by commas; all when empty
-	parts     string  // scenarios, trace, growth, drivers, or several of them
+	parts     string  // scenarios, trace, growth, drivers, emulated, or several of them
 	inputs    bool    // only print the names of the inputs
+	machine   string  // program that runs another one in a virtual machine
 	results   string  // file that results are added to
 	docs      string  // folder that docs and pictures are written into
 }
@@ -52,6 +53,9 @@ func start(args []string) error {
 	defer stop()
 	if len(args) > 0 && args[0] == "limit" {
 		return limit(ctx, args[1:])
+	}
+	if len(args) == 3 && args[0] == "inside" {
+		return measureInside(ctx, args[1], args[2])
 	}
 	o, err := parseOptions(args)
 	if err != nil {
@@ -86,8 +90,9 @@ func parseOptions(args []string) (options, error) {
 	flags.Float64Var(&o.slow, "slow", 10, "`seconds` beyond which a tool, but for genoci and the limits, does a scenario only once")
 	flags.StringVar(&o.scenarios, "scenarios", "", "`ids` of scenarios, or beginnings of them, separated by commas (default all)")
 	flags.StringVar(&o.peers, "peers", "", "`names` of tools beside genoci and the limits, separated by commas (default all)")
-	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth, drivers (default: nothing, docs are written anew)")
+	flags.StringVar(&o.parts, "parts", "", "what to measure, separated by commas: scenarios, trace, growth, drivers, emulated (default: nothing, docs are written anew)")
 	flags.BoolVar(&o.inputs, "inputs", false, "print the names of the inputs that the parts need, and do nothing else")
+	flags.StringVar(&o.machine, "machine", "../test/vm/run.sh", "`program` that runs another one in a virtual machine")
 	flags.StringVar(&o.results, "results", "", "`file` that results are added to")
 	flags.StringVar(&o.docs, "docs", "", "`folder` for docs and pictures")
 	if err := flags.Parse(args); err != nil {
@@ -133,7 +138,7 @@ func (o options) inputNames() []string {
 			names = append(names, traceInput)
 		case "growth":
 			names = append(names, growthInput)
-		case "drivers":
+		case "drivers", "emulated":
 			names = append(names, driverInput)
 		}
 	}
@@ -207,8 +212,14 @@ func (s *suite) parts(ctx context.Context, o options) error {
 			}
 		case "drivers":
 			if err = s.copyInputs(o.corpus, []string{driverInput}); err == nil {
-				r.Drivers, err = s.measureDrivers(ctx)
+				var all []driverResult
+				all, err = s.measureDrivers(ctx)
+				r.addDrivers(all)
 			}
+		case "emulated":
+			var all []driverResult
+			all, err = measureEmulated(ctx, o.machine, o.corpus)
+			r.addDrivers(all)
 		default:
 			err = fmt.Errorf("no such part: %q", part)
 		}

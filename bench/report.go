@@ -64,6 +64,18 @@ func (r *report) add(o outcome) {
 	r.Outcomes[i] = o
 }
 
+// addDrivers puts results in the places of older ones of the same storages at the same sizes.
+func (r *report) addDrivers(all []driverResult) {
+	for _, d := range all {
+		i := slices.IndexFunc(r.Drivers, func(old driverResult) bool { return old.Storage == d.Storage && old.Files == d.Files })
+		if i < 0 {
+			r.Drivers = append(r.Drivers, d)
+			continue
+		}
+		r.Drivers[i] = d
+	}
+}
+
 // addVersions asks the tools what they are.
 func (r *report) addVersions(ctx context.Context, tools []*tool) {
 	for _, t := range tools {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh: builds what the benchmarks need, and runs the parts that are named (scenarios, trace, growth, drivers; nothing: only writes the docs).
+# run.sh: builds what the benchmarks need, and runs the parts that are named (scenarios, trace, growth, drivers, emulated; nothing: only writes the docs).
 #
 #	bench/run.sh scenarios,trace
 #
@@ -39,6 +39,10 @@ if [ -n "$parts" ]; then
 		fi
 		;;
 	esac
+	if [[ $parts == *emulated* && -z "${GENOCI_TEST_VM:-}" ]]; then
+		exports=$(../test/prepare.sh)
+		eval "$exports"
+	fi
 	read -ra inputs <<<"$(bin/bench -inputs -parts "$parts" "${choice[@]}")"
 	./prepare.sh "$corpus" "${inputs[@]}"
 fi

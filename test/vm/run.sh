@@ -39,7 +39,7 @@ install -m 755 "$program" "$root/run/program"
 # On a busy host the machine's clock stands still for a while, now and then.
 clock="no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1 tsc=nowatchdog"
 : >"$scratch/status"
-timeout --foreground "${GENOCI_TEST_VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel tcg -M q35 -cpu qemu64 -smp 1 -m 3G \
+timeout --foreground "${GENOCI_TEST_VM_TIMEOUT:-1800}" qemu-system-x86_64 -accel tcg -M q35 -cpu qemu64 -smp 1 -m "${GENOCI_TEST_VM_MEMORY:-3G}" \
 	-nodefaults -no-user-config -no-reboot -display none -serial stdio -serial "file:$scratch/status" \
 	-kernel "$image/vmlinuz" -initrd "$scratch/initramfs" \
 	-append "console=ttyS0 quiet loglevel=3 panic=-1 $clock mitigations=off nokaslr random.trust_cpu=on rcupdate.rcu_expedited=1" </dev/null ||
