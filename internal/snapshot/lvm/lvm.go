@@ -77,9 +77,6 @@ func Open(dir string, o Options) (*Driver, error) {
 // String implements snapshot.Driver.
 func (*Driver) String() string { return "lvm" }
 
-// Space implements snapshot.Driver.
-func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) { return d.SpaceBy(ctx, taken) }
-
 // New implements snapshot.Driver.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
 	part, err := d.Store.New(ctx, parent)

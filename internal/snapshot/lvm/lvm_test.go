@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -134,6 +135,40 @@ func wantVolumes(t *testing.T, d *Driver, dir string, want int) {
 	for _, name := range got {
 		if _, err := os.Stat(filepath.Join(dir, "parts", strings.TrimPrefix(name, prefix))); err != nil {
 			t.Errorf("volume %s is nobody's: %v", name, err)
+		}
+	}
+}
+
+// TestLvmSpace: what volumes have in common counts once, also when the one that they have it from has gone.
+func TestLvmSpace(t *testing.T) {
+	d := openDriver(t, t.TempDir(), "")
+	const size = 4 << 20
+	tree := newTree(t, d, "")
+	must(t, os.WriteFile(filepath.Join(tree.Dir(), "big"), bytes.Repeat([]byte("genoci"), size/6), 0o644), tree.Commit(t.Context(), "base"))
+	commit(t, d, "base", "one")
+	commit(t, d, "base", "two")
+	commit(t, d, "one", "three")
+	for _, gone := range []string{"", "base", "one"} {
+		if gone != "" {
+			must(t, d.Remove(t.Context(), gone))
+		}
+		space, err := d.Space(t.Context())
+		must(t, err)
+		var all int64
+		for _, n := range space.Parts {
+			all += n
+		}
+		if all < size || all > size*3/2 {
+			t.Errorf("after %q went, all takes %d bytes, of which there are %d", gone, all, size)
+		}
+		for _, tree := range space.Trees {
+			var n int64
+			for _, id := range tree.Parts {
+				n += space.Parts[id]
+			}
+			if n < size {
+				t.Errorf("after %q went, %s takes %d bytes", gone, tree.Name, n)
+			}
 		}
 	}
 }

@@ -57,6 +57,9 @@ func (t *tree) make() error {
 	if err := t.mount(); err != nil {
 		return err
 	}
+	if err := inheritTaken(lowers[0], t.part.Dir()); err != nil {
+		return err
+	}
 	return t.part.SetLowers(nil)
 }
 
@@ -92,33 +95,6 @@ func (t *tree) mount() error {
 func (t *tree) watch() (err error) {
 	t.witness, err = os.Open(t.Dir())
 	return err
-}
-
-// takenFile says how many bytes are in use on a part's volume, those of its parent's included.
-func takenFile(part string) string { return filepath.Join(part, "taken") }
-
-// noteTaken writes the takenFile: the device mapper does not know while a volume is not active.
-func (t *tree) noteTaken() error {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(t.witness.Fd()), &st); err != nil {
-		return &fs.PathError{Op: "statfs", Path: t.Dir(), Err: err}
-	}
-	used := int64(st.Blocks-st.Bfree) * st.Bsize
-	return os.WriteFile(takenFile(t.part.Dir()), strconv.AppendInt(nil, used, 10), 0o600)
-}
-
-// taken returns how many bytes a part takes: its folder, and what is in use on its volume, once it is at rest.
-func taken(_ context.Context, part string) (int64, error) {
-	const folder = 4096
-	data, err := os.ReadFile(takenFile(part))
-	if errors.Is(err, fs.ErrNotExist) {
-		return folder, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	used, err := strconv.ParseInt(string(data), 10, 64)
-	return folder + used, err
 }
 
 // mount mounts the volume of a part at the folder dir. It is activated if it has been at rest.
