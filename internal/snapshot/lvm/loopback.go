@@ -215,7 +215,7 @@ func (l *Loopback) makeGroup(s *State) (string, error) {
 	}
 	size, pool := l.sizes()
 	if pool < 64<<20 {
-		return "", fmt.Errorf("set up %s: %d MB are too little for a thin pool", l.File, size>>20)
+		return "", fmt.Errorf("set up %s: %d MB are too little for a thin pool", l.File, size/1000_000)
 	}
 	if err := l.removeUnfinished(); err != nil {
 		return "", err
@@ -242,7 +242,7 @@ func (l *Loopback) makeGroup(s *State) (string, error) {
 	}
 	register(s.Device)
 	s.Made, s.group = true, true
-	return fmt.Sprintf("made %s, of %d MB at most, with the volume group %s", l.File, size>>20, l.Group), nil
+	return fmt.Sprintf("made %s, of %d MB at most, with the volume group %s", l.File, size/1000_000, l.Group), nil
 }
 
 // markDevice writes the mark, through the device: what is written to the file may not be seen there.
@@ -300,7 +300,7 @@ func (l *Loopback) makePool(s *State) (string, error) {
 	}
 	s.pool, s.Ready = true, true
 	_, err := lvm(nil, "lvchange", "--errorwhenfull", "y", "--ignoremonitoring", l.pool().String())
-	return fmt.Sprintf("made the thin pool %v, of %d MB", l.pool(), size>>20), err
+	return fmt.Sprintf("made the thin pool %v, of %d MB", l.pool(), size/1000_000), err
 }
 
 // activate activates the pool.
