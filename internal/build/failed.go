@@ -185,9 +185,9 @@ func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*Fai
 
 // DiffFailed returns how what a failed step left differs from what it began with. warn is told what a layer cannot hold.
 func DiffFailed(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
-	o := layer.DiffOptions{Warn: warn}
-	if t, ok := tree.(snapshot.Toucher); ok {
-		o.Touched = t.Touched(ctx)
+	touched, err := snapshot.Touched(ctx, tree)
+	if err != nil {
+		return nil, err
 	}
-	return layer.Diff(ctx, tree.Dir(), base, o)
+	return layer.Diff(ctx, tree.Dir(), base, layer.DiffOptions{Warn: warn, Touched: touched})
 }

@@ -345,8 +345,9 @@ func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged)
 	o := layer.DiffOptions{Since: s.begin, Epoch: s.n.epoch, Clamp: s.SourceEpoch, Warn: func(path, what string) {
 		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: path + ": " + what})
 	}}
-	if t, ok := tree.(snapshot.Toucher); ok {
-		o.Touched = t.Touched(ctx)
+	var err error
+	if o.Touched, err = snapshot.Touched(ctx, tree); err != nil {
+		return nil, err
 	}
 	o.Settle = true
 	if !s.RealTimes {

@@ -84,10 +84,12 @@ func (c *Checkout) image(images imagefs.Store) (image.Image, error) {
 
 // Diff compares the tree, which has been resumed, with that of its image. warn is told what a layer cannot hold.
 func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
-	o := layer.DiffOptions{Warn: warn}
-	if t, ok := tree.(snapshot.Toucher); ok {
-		o.Touched = t.Touched(ctx)
-	} else if later, err := now(); err == nil {
+	touched, err := snapshot.Touched(ctx, tree)
+	if err != nil {
+		return nil, err
+	}
+	o := layer.DiffOptions{Warn: warn, Touched: touched}
+	if later, err := now(); err == nil {
 		o.Since = c.Begun.since(later)
 	}
 	return layer.Diff(ctx, tree.Dir(), base, o)

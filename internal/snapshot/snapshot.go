@@ -108,6 +108,25 @@ type Toucher interface {
 	Touched(ctx context.Context) iter.Seq2[string, error]
 }
 
+// Rester is an optional side of a Tree that may hold what can neither be compared nor written to as it is.
+type Rester interface {
+	// Rest makes ordinary files and folders of that. The tree must be at rest as for Touched.
+	Rest(ctx context.Context) error
+}
+
+// Touched returns where to look for the changes in a tree, which is made fit for being looked at. nil: everywhere.
+func Touched(ctx context.Context, t Tree) (iter.Seq2[string, error], error) {
+	if r, ok := t.(Rester); ok {
+		if err := r.Rest(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if t, ok := t.(Toucher); ok {
+		return t.Touched(ctx), nil
+	}
+	return nil, nil
+}
+
 // Copier is an optional side of a Driver.
 type Copier interface {
 	// Copies reports whether a tree is a complete copy of its parent, which takes time and space for all of it.

@@ -106,9 +106,12 @@ func below(dir int, name string, f func(parent int, name string) error) error {
 	return wrapPath("subvolume", name, f(int(parent.Fd()), path.Base(name)))
 }
 
-// flatten turns the subvolumes that lie in an open one into plain folders: those that a command made in a tree, which would
-// neither be in a snapshot of it nor in what is sent.
+// flatten makes an open subvolume writable, and turns those that lie in it into plain folders: those that a command made in a tree, which
+// would neither be in a snapshot of it nor in what is sent.
 func flatten(ctx context.Context, dir int) error {
+	if err := setReadOnly(dir, false); err != nil {
+		return os.NewSyscallError("make writable", err)
+	}
 	nested, err := subvolumesIn(dir)
 	if err != nil {
 		return err
@@ -133,9 +136,6 @@ func flattenOne(ctx context.Context, parent int, name string) error {
 		return err
 	}
 	defer dir.Close()
-	if err := setReadOnly(int(dir.Fd()), false); err != nil {
-		return err
-	}
 	if err := flatten(ctx, int(dir.Fd())); err != nil {
 		return err
 	}

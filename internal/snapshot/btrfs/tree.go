@@ -21,7 +21,11 @@ type tree struct {
 	written bool     // Touched has written out what files contain
 }
 
-var _ snapshot.Tree = (*tree)(nil)
+var (
+	_ snapshot.Tree           = (*tree)(nil)
+	_ snapshot.Rester         = (*tree)(nil)
+	_ snapshot.UnsyncedKeeper = (*tree)(nil)
+)
 
 // Dir implements snapshot.Tree.
 func (t *tree) Dir() string { return root(t.Part.Dir()) }
@@ -49,9 +53,9 @@ func makeSnapshot(path, src string) error {
 	})
 }
 
-// rest brings the tree to rest: without subvolumes in it, and on disk.
-func (t *tree) rest(ctx context.Context) error {
-	if err := t.flatten(ctx); err != nil {
+// settle leaves the tree without subvolumes in it, and on disk.
+func (t *tree) settle(ctx context.Context) error {
+	if err := t.Rest(ctx); err != nil {
 		return err
 	}
 	return t.write()
@@ -62,8 +66,8 @@ func (t *tree) write() error {
 	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
 }
 
-// flatten makes plain folders of subvolumes that were made in the tree.
-func (t *tree) flatten(ctx context.Context) error {
+// Rest implements snapshot.Rester: it makes plain folders of subvolumes that were made in the tree, and itself writable.
+func (t *tree) Rest(ctx context.Context) error {
 	dir, err := openDir(t.Dir())
 	if err != nil {
 		return err
@@ -80,12 +84,12 @@ func (t *tree) flatten(ctx context.Context) error {
 func (t *tree) Commit(ctx context.Context, name string) error {
 	err := t.Part.Commit(ctx, name, func() error {
 		if t.written { // since then times were set, if anything: btrfs has such changes on disk no later than the name
-			if err := t.flatten(ctx); err != nil {
+			if err := t.Rest(ctx); err != nil {
 				return err
 			}
 			return t.SetLowers(nil)
 		}
-		if err := t.rest(ctx); err != nil {
+		if err := t.settle(ctx); err != nil {
 			return err
 		}
 		if err := t.SetLowers(nil); err != nil {
@@ -103,7 +107,7 @@ func (t *tree) explain(err error) error { return t.driver.host.explain(t.Part.Di
 
 // Keep implements snapshot.Tree. The parent is kept along, to know later what was touched.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
-	if err := t.Part.Keep(ctx, name, note, func() error { return t.rest(ctx) }); err != nil {
+	if err := t.Part.Keep(ctx, name, note, func() error { return t.settle(ctx) }); err != nil {
 		return t.explain(err)
 	}
 	return t.Close()
@@ -111,7 +115,7 @@ func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 
 // KeepUnsynced implements snapshot.UnsyncedKeeper.
 func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
-	if err := t.Part.KeepUnsynced(ctx, name, note, func() error { return t.flatten(ctx) }); err != nil {
+	if err := t.Part.KeepUnsynced(ctx, name, note, func() error { return t.Rest(ctx) }); err != nil {
 		return t.explain(err)
 	}
 	return t.Close()
@@ -133,10 +137,7 @@ type sentTree struct{ *tree }
 // maxTries is how often another process may come in between.
 const maxTries = 40
 
-var (
-	_ snapshot.Toucher        = (*sentTree)(nil)
-	_ snapshot.UnsyncedKeeper = (*sentTree)(nil)
-)
+var _ snapshot.Toucher = (*sentTree)(nil)
 
 // Touched implements snapshot.Toucher.
 func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
@@ -154,7 +155,7 @@ func (t *sentTree) Touched(ctx context.Context) iter.Seq2[string, error] {
 }
 
 func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
-	if err := t.flatten(ctx); err != nil {
+	if err := t.Rest(ctx); err != nil {
 		return nil, err
 	}
 	var found touched
