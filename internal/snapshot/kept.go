@@ -73,7 +73,7 @@ func (p *Part) keep(ctx context.Context, name string, note []byte, prepare func(
 		err = p.keepAs(link)
 	}
 	if err == nil && synced {
-		err = syncDir(p.store.kept())
+		err = syncFileSystem(p.Dir()) // of btrfs a folder alone may be synced, and the name then be there without the marks
 	}
 	if err != nil {
 		return err

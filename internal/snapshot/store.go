@@ -549,8 +549,14 @@ func (p *Part) Commit(ctx context.Context, name string, prepare func() error) er
 	if err != nil {
 		return err
 	}
-	if !p.store.Has(name) && prepare != nil {
-		if err := prepare(); err != nil {
+	if !p.store.Has(name) {
+		if prepare != nil {
+			err = prepare()
+		}
+		if err == nil && p.kept != "" { // it is marked as synced since it was kept, and has changed
+			err = p.sync()
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -42,6 +42,8 @@ func open(dir string) (snapshot.Driver, error) {
 
 func TestBtrfs(t *testing.T) { snapshottest.Run(t, "btrfs", open, "btrfs") }
 
+func TestPowerCut(t *testing.T) { snapshottest.PowerCut(t, open, "btrfs") }
+
 func BenchmarkBtrfs(b *testing.B) { snapshottest.Bench(b, "btrfs", open, "btrfs") }
 
 func must(t *testing.T, errs ...error) {

@@ -39,6 +39,8 @@ func open(dir string) (snapshot.Driver, error) {
 func TestOverlay(t *testing.T)      { snapshottest.Run(t, "overlay", open) }
 func BenchmarkOverlay(b *testing.B) { snapshottest.Bench(b, "overlay", open) }
 
+func TestPowerCut(t *testing.T) { snapshottest.PowerCut(t, open, "ext4", "xfs", "btrfs") }
+
 // openDriver opens a driver in the folder dir.
 func openDriver(t *testing.T, dir string) *Driver {
 	t.Helper()

@@ -96,16 +96,22 @@ func kindOf(t testing.TB, dir string) string {
 // mountLoop mounts a new file system in a file.
 func mountLoop(t testing.TB, kind, mount string) {
 	image := filepath.Join(t.TempDir(), "image")
+	makeLoop(t, kind, image)
+	if out, err := exec.Command("mount", "-o", "loop", image, mount).CombinedOutput(); err != nil {
+		Lack(t, kind, "mount: "+err.Error()+": "+string(out))
+	}
+}
+
+// makeLoop makes a new file system in a file.
+func makeLoop(t testing.TB, kind, image string) {
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(image, 1<<30); err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range [][]string{{"mkfs." + kind, "-q", image}, {"mount", "-o", "loop", image, mount}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			Lack(t, kind, strings.Join(command, " ")+": "+err.Error()+": "+string(out))
-		}
+	if out, err := exec.Command("mkfs."+kind, "-q", image).CombinedOutput(); err != nil {
+		Lack(t, kind, "mkfs: "+err.Error()+": "+string(out))
 	}
 }
 

@@ -35,6 +35,8 @@ func open(dir string) (snapshot.Driver, error) {
 func TestVfs(t *testing.T)      { snapshottest.Run(t, "vfs", open) }
 func BenchmarkVfs(b *testing.B) { snapshottest.Bench(b, "vfs", open) }
 
+func TestPowerCut(t *testing.T) { snapshottest.PowerCut(t, open, "ext4", "xfs", "btrfs") }
+
 // TestReflink: where the driver says so, a copy takes no space for content.
 func TestReflink(t *testing.T) {
 	for kind, want := range map[string]bool{"tmpfs": false, "ext4": false, "xfs": true, "btrfs": true} {
