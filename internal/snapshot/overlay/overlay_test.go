@@ -290,6 +290,8 @@ link file 0644 <1> "f"
 	if diff := treetest.Diff(before, treetest.Dump(t, resumed.Dir(), treetest.Root, treetest.MTimes)); diff != "" {
 		t.Errorf("resumed:\n%s", diff)
 	}
+	// A commit that was killed has left half of a folder.
+	treetest.Make(t, filepath.Join(tree.part.Dir(), "settled"), "half file", treetest.NoOwners)
 	must(t, resumed.Commit(t.Context(), "moved"))
 
 	v, err := d.View(t.Context(), "moved")
@@ -331,7 +333,10 @@ func TestFlatten(t *testing.T) {
 	parent := ""
 	for i := range 3*maxLowers + 5 {
 		name := fmt.Sprint(i)
-		commit(t, d, parent, name, makes(t, fmt.Sprintf("f%03d file", i)))
+		commit(t, d, parent, name, func(dir string) {
+			makes(t, fmt.Sprintf("f%03d file", i))(dir)
+			makes(t, "half file")(filepath.Join(filepath.Dir(dir), "merged")) // as a commit that was killed leaves it
+		})
 		parent = name
 	}
 	tree := newTree(t, d, parent).(*mounted)

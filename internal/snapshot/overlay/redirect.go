@@ -78,7 +78,7 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 		}
 		stack = append(stack, below...)
 	}
-	if err := os.Mkdir(settled, 0o700); err != nil {
+	if err := makeEmpty(settled); err != nil {
 		return err
 	}
 	options := t.driver.attrs.copyOptions()
@@ -93,17 +93,14 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 	if err := unix.Stat(filepath.Dir(at), &parent); err != nil {
 		return &os.PathError{Op: "stat", Path: filepath.Dir(at), Err: err}
 	}
-	if err := snapshot.RemoveAll(at); err != nil {
-		return err
-	}
-	if err := os.Rename(settled, at); err != nil {
+	if err := exchange(at, settled); err != nil {
 		return err
 	}
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, parent.Mtim}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(at), times, 0); err != nil {
 		return &os.PathError{Op: "set time of", Path: filepath.Dir(at), Err: err}
 	}
-	return nil
+	return snapshot.RemoveAll(settled)
 }
 
 // lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top first.

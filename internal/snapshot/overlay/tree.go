@@ -84,10 +84,7 @@ func (t *mounted) make() error {
 // mount mounts the tree. The work folder is made anew each time: one that was used by a volatile mount is refused, in case
 // that the machine crashed.
 func (t *mounted) mount() error {
-	if err := snapshot.RemoveAll(t.work()); err != nil {
-		return err
-	}
-	if err := os.Mkdir(t.work(), 0o700); err != nil {
+	if err := makeEmpty(t.work()); err != nil {
 		return err
 	}
 	o := overlay{lowers: diffs(t.part.Lowers()), upper: t.diff(), work: t.work(), volatile: !t.kept}
@@ -216,7 +213,7 @@ func (t *mounted) flatten(ctx context.Context) error {
 	lowers := t.part.Lowers()
 	cut := len(lowers) - keptLowers
 	merged := filepath.Join(t.part.Dir(), "merged")
-	if err := os.Mkdir(merged, 0o700); err != nil {
+	if err := makeEmpty(merged); err != nil {
 		return err
 	}
 	stack := append([]string{t.diff()}, diffs(lowers[:cut])...)
@@ -225,13 +222,29 @@ func (t *mounted) flatten(ctx context.Context) error {
 	if err := snapshot.Copy(ctx, merged, stack, options); err != nil {
 		return err
 	}
-	if err := snapshot.RemoveAll(t.diff()); err != nil {
+	if err := exchange(t.diff(), merged); err != nil {
 		return err
 	}
-	if err := os.Rename(merged, t.diff()); err != nil {
+	if err := t.part.SetLowers(lowers[cut:]); err != nil {
 		return err
 	}
-	return t.part.SetLowers(lowers[cut:])
+	return snapshot.RemoveAll(merged)
+}
+
+// makeEmpty makes an empty folder, also where a commit that ended early has left one.
+func makeEmpty(dir string) error {
+	if err := snapshot.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Mkdir(dir, 0o700)
+}
+
+// exchange swaps two folders at once: a tree that is kept is whole at any moment.
+func exchange(one, other string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, one, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE); err != nil {
+		return &fs.PathError{Op: "exchange", Path: one, Err: err}
+	}
+	return nil
 }
 
 func (t *mounted) Keep(ctx context.Context, name string, note []byte) error {
