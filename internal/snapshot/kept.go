@@ -130,6 +130,11 @@ func (p *Part) keepAs(link string) error {
 	if err := os.Rename(temp, link); err != nil {
 		return err
 	}
+	if p.kept != link { // the name that it was resumed by, if any
+		if err := p.unkeep(); err != nil {
+			return err
+		}
+	}
 	p.kept = link
 	return nil
 }

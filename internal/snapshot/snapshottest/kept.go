@@ -194,6 +194,7 @@ func testHeld(s *suite) {
 		s.Error("the tree that was given back is held")
 	}
 	s.must(s.resume("work").Keep(s.Context(), "other", []byte("note of other")))
+	s.wantKept("other")
 	s.wantTree("the tree of another name", s.resume("other").Dir(), oneFile)
 }
 
