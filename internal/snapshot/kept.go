@@ -159,7 +159,6 @@ func (p *Part) unkeep() error {
 	if err := os.Remove(p.kept); err != nil {
 		return err
 	}
-	p.kept = ""
 	return syncDir(p.store.kept())
 }
 
@@ -252,6 +251,9 @@ func (s *Store) Kept(ctx context.Context, at func(part string) (dir string, show
 	var all []Kept
 	for _, e := range entries {
 		k, err := s.keptAt(filepath.Join(s.kept(), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a name whose data is lost
+		}
 		if err != nil {
 			return nil, err
 		}

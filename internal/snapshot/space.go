@@ -157,7 +157,7 @@ func (s *Store) Discard() error {
 			return err
 		}
 	}
-	records := []string{"open", "snapshots", "kept", "parts", "probed", "boot", "boot.new", "settled", "format.new", "format", "lock"}
+	records := []string{"open", "snapshots", "kept", "kept.new", "parts", "probed", "boot", "boot.new", "settled", "format.new", "format", "lock"}
 	for _, name := range records {
 		if err := RemoveAll(filepath.Join(s.dir, name)); err != nil {
 			return err

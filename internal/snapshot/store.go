@@ -135,6 +135,9 @@ func (s *Store) Busy() (bool, error) {
 	}
 	for _, e := range kept {
 		k, err := s.keptAt(filepath.Join(s.kept(), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a name whose data is lost
+		}
 		if err != nil || k.Held {
 			return k.Held, err
 		}
@@ -588,12 +591,15 @@ func (p *Part) Close() error {
 		return nil
 	}
 	defer p.release()
-	if !p.named && !p.isKept() {
+	isKept := p.isKept()
+	if !p.named && !isKept {
 		if err := p.remove(); err != nil {
 			return err
 		}
 	}
-	p.store.forget([]string{p.id})
+	if p.kept == "" || isKept { // else the next OpenStore looks what it stood on
+		p.store.forget([]string{p.id})
+	}
 	return nil
 }
 

@@ -122,6 +122,50 @@ func TestStoreLost(t *testing.T) {
 	wantExist(t, again.Dir(), true)
 }
 
+// TestKeptLost: a kept tree of which the data is lost is none; the others are there.
+func TestKeptLost(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	lost, other := part(t, s, "", "f"), part(t, s, "", "f")
+	must(t, lost.Keep(t.Context(), "lost", nil, nil), other.Keep(t.Context(), "other", nil, nil), os.RemoveAll(lost.Dir()))
+	all, err := s.Kept(t.Context(), func(part string) (string, bool) { return part, true })
+	must(t, err)
+	if len(all) != 1 || all[0].Name != "other" {
+		t.Errorf("kept are %+v", all)
+	}
+	busy, err := s.Busy()
+	must(t, err)
+	if busy {
+		t.Error("somebody has it")
+	}
+	must(t, s.Drop(t.Context(), "lost"))
+}
+
+// TestKeptCommitted: what a tree that was kept stood on goes with the next look, when it no longer needs that.
+func TestKeptCommitted(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	below := part(t, s, "", "f")
+	must(t, below.Commit(t.Context(), "below", nil), below.Close())
+	kept := part(t, s, "below", "f")
+	must(t, kept.Keep(t.Context(), "kept", nil, nil), s.Remove(t.Context(), "below"))
+	openStore(t, s.dir)
+	wantExist(t, below.Dir(), true)
+	p, err := s.Resume(t.Context(), "kept")
+	must(t, err, p.SetLowers(nil), p.Commit(t.Context(), "name", nil), p.Close())
+	openStore(t, s.dir)
+	wantExist(t, below.Dir(), false)
+	wantExist(t, p.Dir(), true)
+	if left, err := os.ReadDir(s.open()); err != nil || len(left) > 0 {
+		t.Errorf("%v is noted, %v", left, err)
+	}
+}
+
+// TestDiscardHalfway: what a process left that was killed while it kept a tree is no reason to leave the folder.
+func TestDiscardHalfway(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "store"))
+	must(t, os.Symlink("../parts/GONE", filepath.Join(s.dir, "kept.new")), s.Discard())
+	wantExist(t, s.dir, false)
+}
+
 // TestStoreCrash: what a process leaves behind that dies while it makes or removes a part is removed.
 func TestStoreCrash(t *testing.T) {
 	s := openStore(t, t.TempDir())
