@@ -87,17 +87,17 @@ func (l *Loopback) lookAtFile(s *State, info os.FileInfo) error {
 		return err
 	}
 	defer f.Close()
-	if info.Mode().IsRegular() {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return wrapPath("fstat", l.File, err)
+	}
+	if info.Mode().IsRegular() && st.Uid == 0 { // what another user can write to, as a file in /tmp may be, is not mounted
 		if s.Made, err = isOurs(f); err != nil {
 			return err
 		}
 	}
 	s.Foreign = !s.Made
 	s.Size = info.Size()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return wrapPath("fstat", l.File, err)
-	}
 	s.Taken = st.Blocks * 512
 	var host unix.Statfs_t
 	if err := unix.Fstatfs(int(f.Fd()), &host); err != nil {
@@ -173,8 +173,11 @@ func (l *Loopback) makeFile() (string, error) {
 	if size < templateSize {
 		return "", fmt.Errorf("set up %s: a btrfs takes at least %d MB", l.File, templateSize/1000_000)
 	}
-	temp := filepath.Join(filepath.Dir(l.File), "."+filepath.Base(l.File)+".genoci-new") // one that a killed process left is overwritten
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	temp := filepath.Join(filepath.Dir(l.File), "."+filepath.Base(l.File)+".genoci-new")
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process left it
+		return "", err
+	}
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}
@@ -282,7 +285,7 @@ func (l *Loopback) makeDir() (string, error) {
 	return "made " + l.Dir(), nil
 }
 
-// Detach unmounts the loopback, which ends its device. What is not attached stays so. The error wraps ErrBusy where it is in use.
+// Detach unmounts the loopback, which ends its device. What is not attached stays so, and what Setup has not made as it is. The error wraps ErrBusy where it is in use.
 func (l *Loopback) Detach() error { return l.ending(l.detach) }
 
 // ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of the file there is nothing to end.
@@ -300,7 +303,7 @@ func (l *Loopback) ending(f func() error) error {
 
 func (l *Loopback) detach() error {
 	s, err := l.State()
-	if err != nil {
+	if err != nil || !s.Made {
 		return err
 	}
 	if s.Mounted {
@@ -312,7 +315,7 @@ func (l *Loopback) detach() error {
 			return err
 		}
 	}
-	if s.Device == "" || !s.Made {
+	if s.Device == "" {
 		return nil
 	}
 	if !s.Mounted { // by hand, perhaps, and so without an end

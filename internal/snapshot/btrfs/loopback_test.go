@@ -152,11 +152,38 @@ func TestForeign(t *testing.T) {
 	if err := l.Destroy(); !errors.Is(err, ErrForeign) {
 		t.Errorf("removed another btrfs: %v", err)
 	}
-	must(t, os.Remove(l.File), os.Mkdir(l.Mount, 0o755), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
+	must(t, os.Mkdir(l.Mount, 0o755))
+	if out, err := snapshottest.Command(t, "mount", "-o", "loop", l.File, l.Mount); err != nil {
+		t.Fatal(err, out)
+	}
+	must(t, l.Detach())
+	if m, err := mountAt(l.Mount); m == nil || err != nil {
+		t.Errorf("unmounted another btrfs: %v", err)
+	}
+	must(t, snapshot.Unmount(l.Mount), os.Remove(l.File), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
 	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "other is mounted there") {
 		t.Errorf("set up over another mount: %v", err)
 	}
 	must(t, l.Destroy(), snapshot.Unmount(l.Mount))
+}
+
+// TestHostileFolder: in a folder where anybody may make files, as /tmp, nothing is written through a link, nor a file mounted that is somebody else's.
+func TestHostileFolder(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	l := loopback(t, dir, 1<<30)
+	victim := filepath.Join(dir, "victim")
+	must(t, os.WriteFile(victim, []byte("x"), 0o600), os.Symlink(victim, filepath.Join(dir, ".file.genoci-new")))
+	setUp(t, l)
+	if data, err := os.ReadFile(victim); err != nil || string(data) != "x" {
+		t.Errorf("the target of a link was written to: %v", err)
+	}
+	detach(t, l)
+	must(t, os.Chown(l.File, 1, 1))
+	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) {
+		t.Errorf("set up what a user may write to: %v", err)
+	}
+	must(t, os.Chown(l.File, 0, 0))
 }
 
 // TestOnExisting: on a btrfs that is there, no file is made.

@@ -91,15 +91,15 @@ func (l *Loopback) lookAtFile(s *State) error {
 		return err
 	}
 	defer f.Close()
-	begin := make([]byte, len(mark))
-	_, err = io.ReadFull(f, begin)
-	s.Made = err == nil && string(begin) == mark
-	s.Foreign = !s.Made
 	var st unix.Stat_t
 	var host unix.Statfs_t
 	if err := errors.Join(unix.Fstat(int(f.Fd()), &st), unix.Fstatfs(int(f.Fd()), &host)); err != nil {
 		return &fs.PathError{Op: "stat", Path: l.File, Err: err}
 	}
+	begin := make([]byte, len(mark))
+	_, err = io.ReadFull(f, begin)
+	s.Made = err == nil && string(begin) == mark && st.Uid == 0 // what another user can write to, as a file in /tmp may be, is not attached
+	s.Foreign = !s.Made
 	s.Taken, s.HostFree = st.Blocks*512, int64(host.Bavail)*host.Bsize
 	devices, err := snapshot.LoopsOf(l.File)
 	if len(devices) > 0 {

@@ -118,3 +118,28 @@ func TestFileSystems(t *testing.T) {
 		t.Error("btrfs is one")
 	}
 }
+
+// TestMarkedFile: a file that begins as Setup makes one is Setup's if only root can write to it.
+func TestMarkedFile(t *testing.T) {
+	l := &Loopback{File: filepath.Join(t.TempDir(), "file")}
+	for content, made := range map[string]bool{mark: true, mark + "more": true, "": false, "another": false} {
+		if err := os.WriteFile(l.File, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wantMade(t, l, made && os.Geteuid() == 0)
+		if err := os.Chown(l.File, 1, 1); err == nil {
+			wantMade(t, l, false)
+		}
+		if err := os.Remove(l.File); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func wantMade(t *testing.T, l *Loopback, want bool) {
+	t.Helper()
+	var s State
+	if err := l.lookAtFile(&s); err != nil || s.Made != want || s.Foreign == want {
+		t.Errorf("made: %v, foreign: %v, %v, want made: %v", s.Made, s.Foreign, err, want)
+	}
+}
