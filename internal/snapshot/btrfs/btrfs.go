@@ -161,7 +161,7 @@ func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error)
 	if err != nil {
 		return nil, err
 	}
-	return d.tree(part, func(*tree) error { return nil })
+	return d.tree(part, (*tree).makeWritable)
 }
 
 // Show implements snapshot.Driver.

@@ -317,6 +317,25 @@ func TestSubvolumes(t *testing.T) {
 	})
 }
 
+// TestKeptReadOnly: a kept tree that a killed process left read-only can be changed again by who is shown it, or goes on with it.
+func TestKeptReadOnly(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		tree := newTree(t, d, "")
+		must(t, tree.Keep(t.Context(), "kept", nil))
+		for i, begin := range []func() error{
+			func() error { _, err := d.Show(t.Context(), "kept"); return err },
+			func() error {
+				resumed, err := d.Resume(t.Context(), "kept")
+				return errors.Join(err, resumed.Close())
+			},
+		} {
+			makeReadOnly(t, tree.Dir(), ".")
+			must(t, begin(), os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
+		}
+		must(t, d.Drop(t.Context(), "kept"))
+	})
+}
+
 // TestDropSubvolumes: a tree goes with the subvolumes in it, read-only ones too, also when its process was killed.
 func TestDropSubvolumes(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {

@@ -53,6 +53,16 @@ func makeSnapshot(path, src string) error {
 	})
 }
 
+// makeWritable makes the tree writable, which a process left read-only that was killed while it asked what was touched.
+func (t *tree) makeWritable() error {
+	dir, err := openDir(t.Dir())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return wrapPath("make writable", t.Dir(), setReadOnly(int(dir.Fd()), false))
+}
+
 // settle leaves the tree without subvolumes in it, and on disk.
 func (t *tree) settle(ctx context.Context) error {
 	if err := t.Rest(ctx); err != nil {
