@@ -3,6 +3,8 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,6 +30,19 @@ func BindReadOnly(src, dst string) error {
 		return wrapPath("remount read-only", dst, err)
 	}
 	return nil
+}
+
+// MakeMountpoint makes an empty folder for a tree to be mounted at. Where files have been put into the one that is there, as after a restart of
+// the machine, the error is ENOTEMPTY: the mount would hide them, and the end of the tree delete them.
+func MakeMountpoint(dir string) error {
+	err := os.Remove(dir)
+	if errors.Is(err, unix.ENOTEMPTY) {
+		return fmt.Errorf("files were put into %s while the tree was not mounted there; move them elsewhere: %w", dir, unix.ENOTEMPTY)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Mkdir(dir, 0o700)
 }
 
 // Unmount unmounts what is at path. A file that is open below, or a folder that someone stands in, gives EBUSY; but a

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -61,7 +60,7 @@ func (t *tree) resume() (err error) {
 
 // prepare makes a kept tree ready to be mounted, from a device.
 func (t *tree) prepare() (device string, err error) {
-	if err := os.Mkdir(t.Dir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
 		return "", err
 	}
 	v, err := volumeOf(t.part.Dir())

@@ -59,7 +59,7 @@ func (t *mounted) resume() error {
 		return err
 	}
 	if !shown {
-		if err := mkdir(t.Dir()); err != nil {
+		if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
 			return err
 		}
 		return t.mount()
@@ -67,14 +67,6 @@ func (t *mounted) resume() error {
 	t.shown = true
 	t.live, err = t.driver.outside.Borrow(t.Dir())
 	return err
-}
-
-// mkdir makes a folder if it is not there yet.
-func mkdir(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }
 
 // Show implements snapshot.Driver.
@@ -98,7 +90,7 @@ func (t *mounted) show() error {
 		return err
 	}
 	t.kept = true
-	if err := mkdir(t.Dir()); err != nil {
+	if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
 		return err
 	}
 	err = t.driver.outside.Mount(t.mount)

@@ -493,6 +493,21 @@ func TestEscapedAttributes(t *testing.T) {
 	}
 }
 
+// TestStrayFiles: what somebody has put where a kept tree was mounted is not hidden by its next mount, and not deleted after that.
+func TestStrayFiles(t *testing.T) {
+	d := openDriver(t, t.TempDir())
+	commit(t, d, "", "base", makes(t, "f file"))
+	tree := newTree(t, d, "base")
+	must(t, tree.Keep(t.Context(), "work", nil))
+	makes(t, "stray file")(tree.Dir()) // as after a restart of the machine
+	if _, err := d.Resume(t.Context(), "work"); !errors.Is(err, unix.ENOTEMPTY) {
+		t.Errorf("Resume: %v, want %v", err, unix.ENOTEMPTY)
+	}
+	must(t, os.Remove(filepath.Join(tree.Dir(), "stray")))
+	resumed, err := d.Resume(t.Context(), "work")
+	must(t, err, resumed.Commit(t.Context(), "child"))
+}
+
 // TestShowOutside: a tree that is shown is seen where the process came from, and stays when nobody of this process knows of it.
 func TestShowOutside(t *testing.T) {
 	if err := sandbox.Outside(func() error { return nil }); err != nil || enterErr != nil {
