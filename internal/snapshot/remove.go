@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // RemoveAll deletes what is at path and below. It follows no symlink and crosses no mount (the error is EXDEV or EBUSY
-// then), gets into folders without permissions as far as the process may change those, and copes with any depth.
-// A path that is not there is no error.
+// then), gets into folders without permissions, and read-only subvolumes of a btrfs, as far as the process may change those,
+// and copes with any depth. A path that is not there is no error.
 func RemoveAll(path string) error {
 	parent, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -43,6 +44,9 @@ func emptyTop(top *os.File) error {
 	if err := unix.Fstat(int(top.Fd()), &st); err != nil {
 		return os.NewSyscallError("fstat", err)
 	}
+	if st.Ino == subvolumeRoot {
+		makeWritable(top)
+	}
 	r := remover{top: top, dev: st.Dev}
 	if err := r.empty(top, 0); err != nil {
 		return err
@@ -55,6 +59,24 @@ func emptyTop(top *os.File) error {
 		}
 	}
 	return nil
+}
+
+// Of the kernel's include/uapi/linux/btrfs.h and btrfs_tree.h.
+const (
+	subvolumeRoot  = 256        // BTRFS_FIRST_FREE_OBJECTID: the inode number
+	getFlags       = 0x80089419 // BTRFS_IOC_SUBVOL_GETFLAGS
+	setFlags       = 0x4008941a // BTRFS_IOC_SUBVOL_SETFLAGS
+	subvolReadOnly = 1 << 1     // BTRFS_SUBVOL_RDONLY
+)
+
+// makeWritable makes a subvolume of a btrfs writable, in which else nothing could be removed. A folder that is none stays as it is.
+func makeWritable(dir *os.File) {
+	var flags uint64
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), getFlags, uintptr(unsafe.Pointer(&flags))); errno != 0 || flags&subvolReadOnly == 0 {
+		return
+	}
+	flags &^= subvolReadOnly
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, dir.Fd(), setFlags, uintptr(unsafe.Pointer(&flags))) // where this fails, so does removing
 }
 
 // remover deletes one tree. Each level costs an open folder, so what lies deeper than maxDepth is first raised to the top.

@@ -353,6 +353,26 @@ func TestDropSubvolumes(t *testing.T) {
 	})
 }
 
+// TestRemoveAll: the subvolumes that a command has made in a folder of any driver go with it, read-only ones too.
+func TestRemoveAll(t *testing.T) {
+	snapshottest.OnFileSystem(t, "btrfs", func(t *testing.T, tempDir func(*testing.T) string) {
+		dir := filepath.Join(tempDir(t), "dir")
+		must(t, os.Mkdir(dir, 0o755))
+		for _, path := range []string{"sub", "sub/in"} {
+			must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+			must(t, os.MkdirAll(filepath.Join(dir, path, "d/e"), 0o755))
+		}
+		makeReadOnly(t, dir, "sub/in", "sub")
+		must(t, snapshot.RemoveAll(dir))
+		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("it is still there: %v", err)
+		}
+		must(t, inParent("make subvolume", dir, createSubvolume))
+		makeReadOnly(t, dir, ".")
+		must(t, snapshot.RemoveAll(dir))
+	})
+}
+
 // TestSiblingsTouched: trees of one parent may be asked at once what was touched, by several processes too, and no snapshot stays read-only.
 func TestSiblingsTouched(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
