@@ -41,8 +41,41 @@ type extent struct {
 	within int64  // the time of change of that file, 0 for others: with the inode number it tells whether two snapshots have the same
 }
 
+// cut cuts extents where others begin or end: of a file that was changed in the middle, a tree has the extents before and after that, and its
+// parent the whole.
+func cut(contents map[string]map[extent]bool) {
+	var bounds []uint64
+	for _, found := range contents {
+		for e := range found {
+			if e.within == 0 {
+				bounds = append(bounds, e.at, e.at+e.length)
+			}
+		}
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	for _, found := range contents {
+		for e := range found {
+			if e.within != 0 {
+				continue
+			}
+			end := e.at + e.length
+			next, _ := slices.BinarySearch(bounds, e.at+1)
+			if bounds[next] == end {
+				continue
+			}
+			delete(found, e)
+			for at := e.at; at < end; next++ {
+				found[extent{at: at, length: bounds[next] - at}] = true
+				at = bounds[next]
+			}
+		}
+	}
+}
+
 // share makes parts of what several parts have in common.
 func (space *Space) share(contents map[string]map[extent]bool) {
+	cut(contents)
 	ids := make([]string, 0, len(contents))
 	for id := range contents {
 		ids = append(ids, id)
@@ -133,7 +166,7 @@ func addExtents(found map[extent]bool, parent int, name string, st *unix.Stat_t)
 		}
 		for _, e := range m.extents[:m.mapped] {
 			switch {
-			case e.flags&fiemapUnknown != 0:
+			case e.flags&fiemapUnknown != 0 || e.length == 0:
 				return false, nil
 			case e.flags&fiemapInline != 0:
 				all = append(all, extent{st.Ino, e.length, max(st.Ctim.Nano(), 1)})

@@ -425,6 +425,43 @@ func TestCancelSend(t *testing.T) {
 	})
 }
 
+// TestSpaceOfPart: of a large file that is changed in the middle, only that counts for the tree in which it is.
+func TestSpaceOfPart(t *testing.T) {
+	onBtrfs(t, func(t *testing.T, d *Driver) {
+		const size = 4 << 20
+		write := func(offset int64, length int) func(dir string) {
+			return func(dir string) {
+				block := make([]byte, length)
+				rand.Read(block)
+				f, err := os.OpenFile(filepath.Join(dir, "big"), os.O_WRONLY|os.O_CREATE, 0o644)
+				must(t, err)
+				_, err = f.WriteAt(block, offset)
+				must(t, err, f.Close())
+			}
+		}
+		commit(t, d, "", "base", write(0, size))
+		commit(t, d, "base", "child", write(size/2, 4096))
+		space, err := d.Space(t.Context())
+		must(t, err)
+		var all int64
+		for _, n := range space.Parts {
+			all += n
+		}
+		if all < size || all > size+size/8 {
+			t.Errorf("%d bytes are taken, want %d and some", all, size)
+		}
+		for _, tree := range space.Trees {
+			var own int64
+			for _, id := range tree.Parts {
+				own += space.Parts[id]
+			}
+			if own < size || own > size+size/8 {
+				t.Errorf("%s is made of %d bytes, want %d and some", tree.Name, own, size)
+			}
+		}
+	})
+}
+
 // TestFull: a full file system is told as such, and what is there stays good.
 func TestFull(t *testing.T) {
 	if dir := os.Getenv("GENOCI_TEST_BTRFS"); dir != "" {
