@@ -37,7 +37,11 @@ func (s *Store) checkBoot() error {
 	if err := s.dropUnsynced(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
+	err = os.WriteFile(path+".new", []byte(id), 0o600)
+	if isFull(err) { // the next one looks again
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)

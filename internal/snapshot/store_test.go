@@ -455,6 +455,32 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestFull: a store in a full file system can be opened, and what is in it removed, also after a restart of the machine.
+func TestFull(t *testing.T) {
+	needMounts(t)
+	dir := t.TempDir()
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
+	defer func() { must(t, Unmount(dir)) }()
+	s := openStore(t, dir)
+	p := part(t, s, "", "f")
+	must(t, p.Commit(t.Context(), "name", nil), p.Close(), s.setSynced(p.id), os.WriteFile(filepath.Join(dir, "boot"), []byte("another"), 0o600))
+	if err := os.WriteFile(filepath.Join(p.Dir(), "f"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir)
+	result, err := s.Probe(func(part string) (string, error) {
+		return "", fmt.Errorf("%w: %w", ErrUnsupported, os.WriteFile(filepath.Join(part, "f"), []byte("x"), 0o600))
+	})
+	if result != "" || err != nil {
+		t.Errorf("Probe: %q, %v", result, err)
+	}
+	if !s.Has("name") {
+		t.Error("the snapshot is gone")
+	}
+	must(t, s.Remove(t.Context(), "name"))
+	wantExist(t, p.Dir(), false)
+}
+
 // TestClear: the driver removes what RemoveAll would not, in every way that a part goes, half made ones too.
 func TestClear(t *testing.T) {
 	dir := t.TempDir()

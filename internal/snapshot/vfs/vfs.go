@@ -30,31 +30,39 @@ func Open(dir string) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	reflink, err := canReflink(dir)
+	reflink, err := store.Probe(probe)
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{store, reflink}, nil
+	return &Driver{store, reflink == hasReflink}, nil
 }
 
-// canReflink tries whether the file system that holds dir shares blocks between files (ioctl_ficlone(2)).
-func canReflink(dir string) (bool, error) {
-	var files [2]*os.File
-	for i := range files {
-		f, err := os.CreateTemp(dir, ".reflink-")
-		if err != nil {
-			return false, err
-		}
-		defer f.Close()
-		if err := os.Remove(f.Name()); err != nil {
-			return false, err
-		}
-		files[i] = f
+// What probe returns.
+const (
+	hasReflink = "reflink yes"
+	noReflink  = "reflink no"
+)
+
+// probe tries in an empty folder whether the file system shares blocks between files (ioctl_ficlone(2)).
+func probe(dir string) (string, error) {
+	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
+	if err := os.WriteFile(src, make([]byte, 4096), 0o600); err != nil {
+		return "", err
 	}
-	if _, err := files[0].Write(make([]byte, 4096)); err != nil {
-		return false, err
+	from, err := os.Open(src)
+	if err != nil {
+		return "", err
 	}
-	return unix.IoctlFileClone(int(files[1].Fd()), int(files[0].Fd())) == nil, nil
+	defer from.Close()
+	to, err := os.Create(dst)
+	if err != nil {
+		return "", err
+	}
+	defer to.Close()
+	if unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) != nil {
+		return noReflink, nil
+	}
+	return hasReflink, nil
 }
 
 // String implements snapshot.Driver.
