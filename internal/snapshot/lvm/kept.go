@@ -52,25 +52,25 @@ func (t *tree) resume() (err error) {
 		}
 		return t.watch()
 	}
-	if _, err := t.prepare(); err != nil {
+	if err := t.prepare(); err != nil {
 		return err
 	}
 	return t.mount()
 }
 
-// prepare makes a kept tree ready to be mounted, from a device.
-func (t *tree) prepare() (device string, err error) {
+// prepare makes a kept tree ready to be mounted.
+func (t *tree) prepare() error {
 	if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
-		return "", err
+		return err
 	}
 	v, err := volumeOf(t.part.Dir())
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := v.activate(); err != nil {
-		return "", err
+		return err
 	}
-	return v.device(), t.driver.system.mended(v.device())
+	return t.driver.system.mended(v.device())
 }
 
 // Show implements snapshot.Driver.
@@ -90,11 +90,10 @@ func (t *tree) show() error {
 	if t.shown {
 		return nil
 	}
-	device, err := t.prepare()
-	if err != nil {
+	if err := t.prepare(); err != nil {
 		return err
 	}
-	return t.driver.outside.Mount(func() error { return t.driver.system.mount(device, t.Dir(), readWrite) })
+	return t.driver.outside.Mount(func() error { return t.driver.mount(t.part.Dir(), t.Dir(), readWrite) })
 }
 
 // Hide implements snapshot.Driver.
