@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrHeld is wrapped where a kept tree is in use by another process, or by another part of this one.
@@ -195,8 +197,8 @@ func (s *Store) Resume(ctx context.Context, name string) (*Part, error) {
 	return p, nil
 }
 
-// Drop removes the kept tree that the part is, and what nothing else stands on.
-func (p *Part) Drop() error {
+// drop removes the kept tree that the part is, and what nothing else stands on.
+func (p *Part) drop() error {
 	defer p.release()
 	unlock, err := p.store.lock()
 	if err != nil {
@@ -220,6 +222,11 @@ func (p *Part) Drop() error {
 
 // Drop implements Driver for trees that are always shown.
 func (s *Store) Drop(ctx context.Context, name string) error {
+	return s.DropHidden(ctx, name, func(string) (bool, error) { return false, nil })
+}
+
+// DropHidden is Drop for trees that are shown by a mount: shown reports whether that of the tree in a part's folder is.
+func (s *Store) DropHidden(ctx context.Context, name string, shown func(part string) (bool, error)) error {
 	p, err := s.Resume(ctx, name)
 	if errors.Is(err, ErrNotExist) {
 		return nil
@@ -227,7 +234,14 @@ func (s *Store) Drop(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return p.Drop()
+	is, err := shown(p.Dir())
+	if err == nil && is {
+		err = unix.EBUSY
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("drop kept tree %s: %w", name, err), p.Close())
+	}
+	return p.drop()
 }
 
 // Kept returns all kept trees in no particular order. at returns the root folder of the tree in a part's folder, and whether

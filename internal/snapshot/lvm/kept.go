@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-
-	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
 )
@@ -14,10 +11,13 @@ import (
 // Kept implements snapshot.Driver.
 func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
 	return d.Store.Kept(ctx, func(part string) (string, bool) {
-		shown, err := d.outside.IsMountpoint(root(part))
+		shown, err := d.shown(part)
 		return root(part), err == nil && shown
 	})
 }
+
+// shown reports whether the tree in a part's folder is mounted where all can see it.
+func (d *Driver) shown(part string) (bool, error) { return d.outside.IsMountpoint(root(part)) }
 
 // take holds a kept tree.
 func (d *Driver) take(ctx context.Context, name string) (*tree, error) {
@@ -26,7 +26,7 @@ func (d *Driver) take(ctx context.Context, name string) (*tree, error) {
 		return nil, err
 	}
 	t := &tree{driver: d, part: part, kept: true}
-	t.shown, err = d.outside.IsMountpoint(t.Dir())
+	t.shown, err = d.shown(part.Dir())
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -110,14 +110,5 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 
 // Drop implements snapshot.Driver.
 func (d *Driver) Drop(ctx context.Context, name string) error {
-	t, err := d.take(ctx, name)
-	switch {
-	case errors.Is(err, snapshot.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case t.shown:
-		return errors.Join(&fs.PathError{Op: "drop", Path: t.Dir(), Err: unix.EBUSY}, t.Close())
-	}
-	return t.part.Drop()
+	return d.DropHidden(ctx, name, d.shown)
 }

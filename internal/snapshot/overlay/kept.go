@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
 )
@@ -116,18 +113,5 @@ func (t *mounted) hide() error { return t.driver.outside.Unmount(t.Dir()) }
 
 // Drop implements snapshot.Driver.
 func (d *Driver) Drop(ctx context.Context, name string) error {
-	part, err := d.Store.Resume(ctx, name)
-	if errors.Is(err, snapshot.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if shown, err := d.shown(part.Dir()); shown || err != nil {
-		if err == nil {
-			err = &fs.PathError{Op: "drop", Path: mountpoint(part.Dir()), Err: unix.EBUSY}
-		}
-		return errors.Join(err, part.Close())
-	}
-	return part.Drop()
+	return d.DropHidden(ctx, name, d.shown)
 }
