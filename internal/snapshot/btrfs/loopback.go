@@ -82,7 +82,7 @@ func (l *Loopback) State() (s State, err error) {
 }
 
 func (l *Loopback) lookAtFile(s *State, info os.FileInfo) error {
-	f, err := os.Open(l.File)
+	f, err := os.OpenFile(l.File, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo is opened at once, too
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,11 @@ func TestForeign(t *testing.T) {
 			t.Errorf("the file was changed: %v", err)
 		}
 	}
-	must(t, os.Truncate(l.File, 1<<30))
+	must(t, os.Remove(l.File), unix.Mkfifo(l.File, 0o600))
+	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) {
+		t.Errorf("set up on a fifo: %v", err)
+	}
+	must(t, os.Remove(l.File), os.WriteFile(l.File, nil, 0o600), os.Truncate(l.File, 1<<30))
 	if out, err := snapshottest.Command(t, "mkfs.btrfs", "-q", "-L", "other", l.File); err != nil {
 		t.Fatal(err, out)
 	}

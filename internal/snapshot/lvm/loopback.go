@@ -83,7 +83,7 @@ func (l *Loopback) State() (s State, err error) {
 }
 
 func (l *Loopback) lookAtFile(s *State) error {
-	f, err := os.Open(l.File)
+	f, err := os.OpenFile(l.File, os.O_RDONLY|unix.O_NONBLOCK, 0) // a fifo is opened at once, too
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

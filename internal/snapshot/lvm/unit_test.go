@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"genoci/internal/snapshot"
 )
 
@@ -134,6 +136,15 @@ func TestMarkedFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestFifo: what is no file is not waited for.
+func TestFifo(t *testing.T) {
+	l := &Loopback{File: filepath.Join(t.TempDir(), "file")}
+	if err := unix.Mkfifo(l.File, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantMade(t, l, false)
 }
 
 func wantMade(t *testing.T, l *Loopback, want bool) {
