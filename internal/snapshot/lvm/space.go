@@ -50,7 +50,11 @@ func writeTaken(part string, all []taken) error {
 	for _, t := range all {
 		fmt.Fprintf(&b, "%s %d\n", t.id, t.used)
 	}
-	return os.WriteFile(takenFile(part), []byte(b.String()), 0o600)
+	path := takenFile(part)
+	if err := os.WriteFile(path+".new", []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // inheritTaken gives a part, whose volume is a snapshot of that of another one, what is known of that.
@@ -76,7 +80,11 @@ func (t *tree) noteTaken() error {
 	if last := len(all) - 1; last >= 0 && all[last].id == now.id {
 		all = all[:last]
 	}
-	return writeTaken(t.part.Dir(), append(all, now))
+	err = writeTaken(t.part.Dir(), append(all, now))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // what is known is older then
+		return nil
+	}
+	return err
 }
 
 // Space implements snapshot.Driver. A tree is made of its part's folder, and of what each volume that it descends from had more than the one before: blocks that were
