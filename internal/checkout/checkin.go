@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -225,12 +226,12 @@ func (c *Checkout) tag(ctx context.Context, l *layout.Layout, img image.Image, o
 	return tag, err
 }
 
-// stem is the name of which a dated tag is made: that of a dated tag is its own name, and a digest has none.
+// stem is the name of which a dated tag is made: that of a dated tag is its own name, and a digest, in full or in part, has none.
 func (c *Checkout) stem() string {
 	if d, ok := layout.ParseDated(c.Tag); ok {
 		return d.Name
 	}
-	if _, err := digest.Parse(c.Tag); err == nil {
+	if strings.HasPrefix(c.Tag, digest.Canonical.String()+":") {
 		return "checkin"
 	}
 	return c.Tag

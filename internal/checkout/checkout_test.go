@@ -33,6 +33,19 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// TestStem: what is no name of an image does not begin a dated tag.
+func TestStem(t *testing.T) {
+	for tag, want := range map[string]string{
+		"web": "web", "web-2026-11-26_2": "web", "debian:12": "debian:12", "sha256:966c7c57": "checkin",
+		"sha256:966c7c5728d1cdcf620eb9b52888fbc1bb5b64c99843cc85126e6ff41ff19587": "checkin",
+	} {
+		c := Checkout{Note: Note{Tag: tag}}
+		if got := c.stem(); got != want {
+			t.Errorf("%s: %q, want %q", tag, got, want)
+		}
+	}
+}
+
 // TestIsText: what is no text, or would be expanded, does not stand in a spec.
 func TestIsText(t *testing.T) {
 	for _, text := range []string{"", "a\n", "\tä€😀\n", "$NAME ${NAME}", `"'\`} {
