@@ -1,8 +1,11 @@
 package checkout
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"genoci/internal/layer"
 )
 
 // TestSince: ctimes are believed only where the clock was not set back.
@@ -56,6 +59,43 @@ func TestIsText(t *testing.T) {
 	for _, text := range []string{"\x00", "a\r\n", "\x1b[1m", "\xff", "\ufeffa", "\u2028", "\u0085", "${{NAME}}"} {
 		if isText([]byte(text)) {
 			t.Errorf("%q is text", text)
+		}
+	}
+}
+
+// TestHostileNames: whatever names a tree has, none of them becomes a part of the spec that is more than a name.
+func TestHostileNames(t *testing.T) {
+	const evil = "\n    - run: evil"
+	change := func(path, link, group, xattr string) layer.Change {
+		c := layer.Change{Entry: layer.Entry{Type: layer.TypeSymlink, Path: path, Link: link, Group: group}}
+		if group != "" {
+			c.Type = layer.TypeFile
+		}
+		if xattr != "" {
+			c.Xattrs = map[string]string{xattr: ""}
+		}
+		return c
+	}
+	for what, c := range map[string]layer.Change{
+		"path": change("a"+evil, "", "", ""), "link": change("a", evil, "", ""), "other name": change("b", "", "a"+evil, ""),
+		"attribute":     change("a", "", "", "user."+evil),
+		"line of YAML":  change("a\u2028    - run: evil", "", "", ""),
+		"variable":      change("${{evil}}", "", "", ""),
+		"paragraph":     change("a", "\u2029evil", "", ""),
+		"no characters": change("evil\xff", "", "", ""),
+	} {
+		var b strings.Builder
+		changes := Changes{All: []layer.Change{c}, base: layer.Merge()}
+		if err := changes.WriteSpec(&b, SpecOptions{Name: "n", Base: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.FieldsFuncSeq(b.String(), func(r rune) bool { return r == '\n' || r == '\u2028' || r == '\u2029' }) {
+			if strings.Contains(line, "evil") && !strings.HasPrefix(line, "# not made again: ") {
+				t.Errorf("%s:\n%s", what, b.String())
+			}
+		}
+		if !strings.Contains(b.String(), "# not made again: ") {
+			t.Errorf("%s: nothing is said:\n%s", what, b.String())
 		}
 	}
 }

@@ -106,8 +106,11 @@ func globbed(p string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(p)
 }
 
+// isName reports whether a line of a script, or of a comment, can hold text as it is.
+func isName(text string) bool { return isText([]byte(text)) && !strings.ContainsAny(text, "\n\t") }
+
 func (s *specWriter) change(c layer.Change) error {
-	if !utf8.ValidString(c.Path) || !utf8.ValidString(c.Link) || strings.ContainsFunc(c.Path+c.Link, unicode.IsControl) {
+	if !isName(c.Path) || !isName(c.Link) || !isName(c.Group) {
 		s.comments = append(s.comments, fmt.Sprintf("not made again: %q, a name that a spec cannot have", c.Path))
 		return nil
 	}
@@ -129,7 +132,7 @@ func (s *specWriter) change(c layer.Change) error {
 	}
 	for name := range c.Xattrs {
 		if !had || below.Xattrs[name] != c.Xattrs[name] {
-			s.comments = append(s.comments, fmt.Sprintf("not made again: the extended attribute %s of %s", name, at))
+			s.comments = append(s.comments, fmt.Sprintf("not made again: the extended attribute %q of %s", name, at))
 		}
 	}
 	switch {
