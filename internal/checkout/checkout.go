@@ -59,6 +59,9 @@ func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, t
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, false, err
 	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, false, err
+	}
 	all, err := d.List(ctx)
 	if err != nil {
 		return nil, false, err
@@ -75,9 +78,6 @@ func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, t
 	if _, err := os.Lstat(dir); err == nil {
 		return nil, false, fmt.Errorf("%s %w", dir, ErrTaken)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, err
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, false, err
 	}
 	layoutDir, err := filepath.Abs(images.Layout.Dir())
