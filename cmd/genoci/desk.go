@@ -110,8 +110,8 @@ func pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
 	case 1:
 		return all[0], nil
 	}
-	if wd := os.Getenv("PWD"); wd != "" { // the path by which the caller came there
-		for ; wd != "/" && wd != "."; wd = filepath.Dir(wd) {
+	if wd, err := os.Getwd(); err == nil { // the path by which the caller came there, or else that of the tree
+		for ; wd != "/"; wd = filepath.Dir(wd) {
 			if c := checkoutAt(all, wd); c != nil {
 				return c, nil
 			}
