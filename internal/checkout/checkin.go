@@ -122,15 +122,15 @@ func (c *Checkout) Checkin(ctx context.Context, images imagefs.Store, o CheckinO
 	if err != nil {
 		return res, err
 	}
-	shown := c.Kept.Shown
-	if err := c.hide(ctx); err != nil {
-		return res, err
-	}
-	defer func() {
-		if err != nil && shown {
-			err = errors.Join(err, c.show(context.WithoutCancel(ctx)))
-		}
-	}()
+	err = c.hidden(ctx, func() error {
+		res, err = c.checkin(ctx, images, img, o)
+		return err
+	})
+	return res, err
+}
+
+// checkin is Checkin of a tree that is not visible.
+func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.Image, o CheckinOptions) (res Checkin, err error) {
 	tree, err := c.Resume(ctx)
 	if err != nil {
 		return res, err

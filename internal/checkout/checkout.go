@@ -165,20 +165,22 @@ func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
 
 // Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it.
 func (c *Checkout) Abort(ctx context.Context) error {
-	if err := c.hide(ctx); err != nil {
-		return err
-	}
-	if err := c.unlink(); err != nil {
-		return err
-	}
-	return c.Driver.Drop(ctx, c.Kept.Name)
+	return c.hidden(ctx, func() error {
+		if err := c.unlink(); err != nil {
+			return err
+		}
+		return patiently(ctx, func() error { return c.Driver.Drop(ctx, c.Kept.Name) })
+	})
 }
 
-// hide ends the tree's being visible.
-func (c *Checkout) hide(ctx context.Context) error {
-	err := c.Driver.Hide(ctx, c.Kept.Name)
-	if errors.Is(err, snapshot.ErrNotExist) {
-		return nil
+// hidden calls end when the tree is not visible any more. Where that fails, tree and symlink are shown again.
+func (c *Checkout) hidden(ctx context.Context, end func() error) error {
+	err := patiently(ctx, func() error { return c.Driver.Hide(ctx, c.Kept.Name) })
+	if err != nil && !errors.Is(err, snapshot.ErrNotExist) {
+		return err
+	}
+	if err = end(); err != nil && c.Kept.Shown {
+		err = errors.Join(err, c.show(context.WithoutCancel(ctx)))
 	}
 	return err
 }
@@ -192,8 +194,27 @@ func (c *Checkout) unlink() error {
 }
 
 // Resume gives the tree to this process, until it is closed, committed or kept.
-func (c *Checkout) Resume(ctx context.Context) (snapshot.Tree, error) {
-	return c.Driver.Resume(ctx, c.Kept.Name)
+func (c *Checkout) Resume(ctx context.Context) (tree snapshot.Tree, err error) {
+	err = patiently(ctx, func() error {
+		tree, err = c.Driver.Resume(ctx, c.Kept.Name)
+		return err
+	})
+	return tree, err
+}
+
+// patiently calls do until no other process has the tree, for a second at most: so long do those have it that only count what was changed.
+func patiently(ctx context.Context, do func() error) error {
+	for end := time.Now().Add(time.Second); ; {
+		err := do()
+		if !errors.Is(err, snapshot.ErrHeld) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // Began returns when the tree was as the image is.
