@@ -136,7 +136,7 @@ func TestScratchDamaged(t *testing.T) {
 			damage: func(b []byte) []byte { return b },
 		},
 		"copied from": {
-			text: "use: {copy: {from: tool, src: /b, dest: /x}}\n", err: "b: the file is damaged", mtime: time.Now(),
+			text: "use: {copy: {from: tool, src: /b, dest: /x}}\n", err: "b: the content is not what the index of its layer says", mtime: time.Now(),
 			damage: func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("B"), []byte("X")) },
 		},
 		"compressed": {

@@ -3,7 +3,6 @@ package imagefs
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +59,7 @@ func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.Spool, to, n)), nil }, inode
 }
 
-// Extract reads each layer that holds something once, no further than it has to.
+// Extract reads each layer that holds something once, no further than it has to. Content that is not what the index of its layer says is an error.
 func (x *Extraction) Extract(ctx context.Context) error {
 	slices.SortFunc(x.wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.place(), b.place()))
@@ -106,18 +105,14 @@ func (x *Extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 		if w.offset < 0 {
 			skip = ^skip
 		}
-		content, err := layer.Content(in, w.Entry, skip)
-		if err == nil {
-			_, err = io.CopyN(io.NewOffsetWriter(x.Spool, w.to), content, w.Size)
-		}
-		if err != nil {
+		if err := x.take(in, skip, w); err != nil {
 			return fmt.Errorf("read layer %s: %w", desc.Digest, err)
 		}
 	}
 	return nil
 }
 
-// fromTar takes content out of a scratch layer, of which nothing else is read; so its digests are checked.
+// fromTar takes content out of a scratch layer, of which nothing else is read.
 func (x *Extraction) fromTar(ctx context.Context, tar *os.File, wants []want) error {
 	for _, w := range wants {
 		if err := ctx.Err(); err != nil {
@@ -127,19 +122,22 @@ func (x *Extraction) fromTar(ctx context.Context, tar *os.File, wants []want) er
 		if w.offset < 0 {
 			at = ^at
 		}
-		content, err := layer.Content(io.NewSectionReader(tar, w.place(), math.MaxInt64-w.place()), w.Entry, at)
-		sum := sha256.New()
-		if err == nil {
-			_, err = io.CopyN(io.NewOffsetWriter(x.Spool, w.to), io.TeeReader(content, sum), w.Size)
-		}
-		if err == nil && [32]byte(sum.Sum(nil)) != w.Digest {
-			err = errors.New("the file is damaged")
-		}
-		if err != nil {
-			return fmt.Errorf("read layer %s: %s: %w", tar.Name(), w.Path, err)
+		if err := x.take(io.NewSectionReader(tar, w.place(), math.MaxInt64-w.place()), at, w); err != nil {
+			return fmt.Errorf("read layer %s: %w", tar.Name(), err)
 		}
 	}
 	return nil
+}
+
+// take puts content, which begins at an offset of tar, into the spool. It is held against its digest: nobody reads the layer to the end, where
+// that of all of it is known.
+func (x *Extraction) take(tar io.Reader, offset int64, w want) error {
+	content, err := layer.Content(tar, w.Entry, offset)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(io.NewOffsetWriter(x.Spool, w.to), checked(w.Entry, content), w.Size)
+	return err
 }
 
 // again copies content that an earlier want put into the spool.

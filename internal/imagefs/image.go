@@ -39,7 +39,7 @@ func (i *Image) Subtree(ctx context.Context, path string) (changes []layer.Chang
 			return false, err
 		}
 		open, inode := x.Want(e)
-		ch := layer.Change{Entry: e, Open: checked(e, open)}
+		ch := layer.Change{Entry: e, Open: open}
 		ch.Path, ch.Group = layer.Rel(path, e.Path), ""
 		if leader, ok := first[inode]; ok && inode != "" {
 			ch.Group, ch.Open = leader, nil
@@ -54,7 +54,7 @@ func (i *Image) Subtree(ctx context.Context, path string) (changes []layer.Chang
 	}
 	if len(changes) == 1 && changes[0].Open != nil { // straight from its layer
 		e := x.wants[0]
-		changes[0].Open = checked(e.Entry, func() (io.ReadCloser, error) { return i.store.openWant(x, e) })
+		changes[0].Open = func() (io.ReadCloser, error) { return i.store.openWant(x, e) }
 		return changes, func() error { return nil }, nil
 	}
 	if x.Spool, err = i.store.Cache.Temp(); err != nil {
@@ -80,25 +80,16 @@ func (s Store) openWant(x *Extraction, w want) (io.ReadCloser, error) {
 	return struct {
 		io.Reader
 		io.Closer
-	}{content, r}, nil
+	}{checked(w.Entry, content), r}, nil
 }
 
 // checked makes the end of a content an error where it is not what its entry says.
-func checked(e layer.Entry, open layer.Opener) layer.Opener {
-	if open == nil {
-		return nil
-	}
-	return func() (io.ReadCloser, error) {
-		r, err := open()
-		if err != nil {
-			return nil, err
-		}
-		return &checkedReader{ReadCloser: r, want: e, sum: sha256.New()}, nil
-	}
+func checked(e layer.Entry, content io.Reader) io.Reader {
+	return &checkedReader{r: content, want: e, sum: sha256.New()}
 }
 
 type checkedReader struct {
-	io.ReadCloser
+	r    io.Reader
 	want layer.Entry
 	sum  hash.Hash
 	n    int64
@@ -106,7 +97,7 @@ type checkedReader struct {
 
 // Read implements io.Reader. Content is checked when the last of its bytes has been read: nobody has to read on to the end.
 func (c *checkedReader) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
+	n, err := c.r.Read(p)
 	c.sum.Write(p[:n])
 	c.n += int64(n)
 	if (c.n >= c.want.Size || errors.Is(err, io.EOF)) && (c.n != c.want.Size || [32]byte(c.sum.Sum(nil)) != c.want.Digest) {

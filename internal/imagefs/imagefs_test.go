@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +122,36 @@ z3 file 0644 "high"
 	}
 	if _, _, err := opened.Subtree(t.Context(), "d/gone"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is removed: %v", err)
+	}
+}
+
+// A layer is damaged where nobody reads it to the end: what comes out of it is an error all the same.
+func TestDamagedContent(t *testing.T) {
+	files := []file{{"d/a", "content", ""}, {"d/b", "other", ""}, {"d/c", "more", ""}}
+	at := slices.IndexFunc(layer.Compressions, func(c layer.Compression) bool { return c.Name == "none" })
+	layers := make([][]file, at+1)
+	layers[at] = files
+	s, img := newImage(t, layers...)
+	view := check(s.View(t.Context(), img))(t)
+	path := filepath.Join(s.Layout.Dir(), "blobs", "sha256", img.Manifest.Layers[at].Digest.Encoded())
+	data := check(os.ReadFile(path))(t)
+	if err := os.WriteFile(path, bytes.Replace(data, []byte("content"), []byte("CONTENT"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string]bool{"d/a": true, "d/b": false} {
+		x := Extraction{Store: s, View: view, Layers: img.Manifest.Layers, Spool: check(s.Cache.Temp())(t)}
+		e, _, err := view.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Want(e)
+		err = x.Extract(t.Context())
+		if damaged != (err != nil && strings.Contains(err.Error(), name+": the content is not what the index of its layer says")) || !damaged && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := x.Spool.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
