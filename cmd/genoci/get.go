@@ -33,7 +33,8 @@ image's own programs would follow them.
 
 DEST is the name of the copy, or a folder that is there, in which the copy gets the name that PATH has; it is the
 current folder by default. With - as DEST, the content of a file goes to stdout. What is there already is not
-overwritten; --force replaces a file, but never a folder. When get fails, nothing is left of the copy.
+overwritten; --force replaces a file, but never a folder. When get fails, nothing is left of the copy. One that was killed leaves
+a folder .genoci-get-* beside DEST, which the next get into the same folder removes.
 
 Folders are copied with all that is in them: modes, times, symlinks as they are, hard links. As root, files keep their
 owners. As an ordinary user all files belong to the caller, without setuid and setgid bits. Devices are left out.`,
@@ -135,7 +136,7 @@ func (g *getter) destination(dest, at string) (string, error) {
 }
 
 // get copies what root has at a path to dest.
-func (g *getter) get(ctx context.Context, root filesystem, at, dest string) error {
+func (g *getter) get(ctx context.Context, root filesystem, at, dest string) (err error) {
 	real, err := g.find(root, at)
 	if err != nil {
 		return err
@@ -244,16 +245,26 @@ func (g *getter) print(file layer.Change) error {
 // place puts changes, the first of which is the copy itself, to dest: all or nothing. They are made in a folder beside it that nobody
 // else can enter.
 func (g *getter) place(ctx context.Context, changes []layer.Change, dest string) (err error) {
-	temp, err := os.MkdirTemp(filepath.Dir(dest), ".genoci-get-")
+	temp, err := newUnfinished(filepath.Dir(dest))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, layer.RemoveAll(temp)) }()
-	made := temp // a folder is renamed in its place: one that its owner may not write to could not be moved
+	defer func() { err = errors.Join(err, temp.remove()) }()
+	made := filepath.Join(temp.dir, "copy")
+	o := layer.UnpackOptions{KeepOwner: g.root}
 	if changes[0].Type != layer.TypeDir {
-		changes[0].Path, changes[0].Group, made = "copy", "", filepath.Join(temp, "copy")
+		changes[0].Path, changes[0].Group = "copy", ""
+		err = layer.Apply(ctx, temp.dir, changes, o)
+	} else {
+		made = temp.dir // it is renamed in its place: a folder that its owner may not write to could not be moved
+		if err = layer.Apply(ctx, made, changes[1:], o); err == nil {
+			err = temp.unmark()
+		}
+		if err == nil {
+			err = layer.Apply(ctx, made, changes[:1], o)
+		}
 	}
-	if err := layer.Apply(ctx, temp, changes, layer.UnpackOptions{KeepOwner: g.root}); err != nil {
+	if err != nil {
 		return err
 	}
 	if g.force && changes[0].Type != layer.TypeDir {
