@@ -87,21 +87,19 @@ func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Wr
 
 // only leaves of an inventory the images of some tags or digests, their blobs and their trees.
 func only(inv *space.Inventory, tags []string) error {
-	wanted := func(img space.Image) bool {
-		return slices.ContainsFunc(tags, func(tag string) bool {
-			return slices.Contains(img.Tags, tag) || len(tag) >= len("sha256:123456") && strings.HasPrefix(string(img.Digest), tag)
-		})
+	is := func(img space.Image, tag string) bool {
+		return slices.Contains(img.Tags, tag) || len(tag) >= len("sha256:123456") && strings.HasPrefix(string(img.Digest), tag)
 	}
-	images := slices.DeleteFunc(slices.Clone(inv.Images), func(img space.Image) bool { return !wanted(img) })
 	for _, tag := range tags {
-		if !slices.ContainsFunc(images, func(img space.Image) bool {
-			return slices.Contains(img.Tags, tag) || strings.HasPrefix(string(img.Digest), tag)
-		}) {
+		if !slices.ContainsFunc(inv.Images, func(img space.Image) bool { return is(img, tag) }) {
 			return withHint(fmt.Errorf("tag %q does not exist in %s", tag, inv.Layout), "genoci ls lists the tags")
 		}
 	}
+	inv.Images = slices.DeleteFunc(inv.Images, func(img space.Image) bool {
+		return !slices.ContainsFunc(tags, func(tag string) bool { return is(img, tag) })
+	})
 	has := map[digest.Digest]bool{}
-	for _, img := range images {
+	for _, img := range inv.Images {
 		for _, b := range img.Blobs {
 			has[b.Digest] = true
 		}
@@ -109,7 +107,6 @@ func only(inv *space.Inventory, tags []string) error {
 			has[id] = true
 		}
 	}
-	inv.Images = images
 	inv.Blobs = slices.DeleteFunc(inv.Blobs, func(b space.Blob) bool { return !has[b.Digest] })
 	inv.Trees = slices.DeleteFunc(inv.Trees, func(t space.Tree) bool { return !has[digest.Digest(t.Name)] })
 	return nil
