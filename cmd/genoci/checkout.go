@@ -72,10 +72,7 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 		return err
 	}
 	defer l.Close()
-	if err := l.Use(ctx); err != nil {
-		return err
-	}
-	release, err := state.Use(ctx)
+	release, err := use(ctx, l, state)
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,9 @@ import (
 
 // cleanFlags are the flags of clean.
 type cleanFlags struct {
-	spaceFlags
+	removalFlags
 	checkouts bool
 	force     bool
-	dryRun    bool
-	json      bool
 }
 
 func newClean() *cobra.Command {
@@ -47,8 +45,7 @@ It refuses to run while a build uses the cache.`,
 	f.addTrees(fs)
 	fs.BoolVar(&f.checkouts, "checkouts", false, "drop checkouts too, with all that was changed in them")
 	fs.BoolVar(&f.force, "force", false, "do not ask before checkouts are dropped")
-	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be removed")
-	fs.BoolVar(&f.json, "json", false, "print JSON")
+	f.addOutput(fs)
 	return cmd
 }
 
@@ -70,17 +67,10 @@ func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Wri
 	if err := f.confirm(in, messages, inv); err != nil {
 		return err
 	}
-	if !f.dryRun {
-		if err := plan.Carry(ctx); err != nil {
-			return err
-		}
+	if err := f.carry(ctx, plan, out, printCleaned); err != nil {
+		return err
 	}
-	if f.json {
-		err = printJSON(out, newJSONRemoval(plan, f.dryRun))
-	} else {
-		printCleaned(out, plan, f.dryRun)
-	}
-	return errors.Join(err, f.left(messages, p, inv))
+	return f.left(messages, p, inv)
 }
 
 // confirm asks before checkouts are dropped.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 	"genoci/internal/imagefs"
@@ -44,10 +43,20 @@ func (f *deskFlags) enter() (*cache.Cache, error) {
 	return cache.Open(f.cacheDir)
 }
 
+// use holds off gc and clean, until release or the end of the process. The layout may be nil.
+func use(ctx context.Context, l *layout.Layout, c *cache.Cache) (release func(), err error) {
+	if l != nil {
+		if err := l.Use(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c.Use(ctx)
+}
+
 // desk opens the storage driver for trees that outlive the process. What differs from a build is said on w.
 func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
 	f.outlive = true
-	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(w, "warning:", e.Text) })()
+	drv, err := f.openTelling(w)
 	if err != nil {
 		return checkout.Desk{}, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -73,6 +74,11 @@ func (s *storageFlags) opener(report func(build.Event)) func() (snapshot.Driver,
 		}
 		return opened, nil
 	}
+}
+
+// openTelling opens the storage driver, with warnings on w.
+func (s *storageFlags) openTelling(w io.Writer) (snapshot.Driver, error) {
+	return s.opener(func(e build.Event) { fmt.Fprintln(w, warning(e)) })()
 }
 
 // openDriver opens the storage driver. For "auto", failed is why earlier ones do not work.

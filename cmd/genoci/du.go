@@ -65,11 +65,8 @@ func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Wr
 	}
 	if p.Layout != nil {
 		defer p.Layout.Close()
-		if err := p.Layout.Use(ctx); err != nil {
-			return nil, err
-		}
 	}
-	release, err := p.Cache.Use(ctx)
+	release, err := use(ctx, p.Layout, p.Cache)
 	if err != nil {
 		return nil, err
 	}

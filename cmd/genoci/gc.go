@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"genoci/internal/cache"
 	"genoci/internal/layout"
@@ -17,13 +18,11 @@ import (
 
 // gcFlags are the flags of gc.
 type gcFlags struct {
-	spaceFlags
+	removalFlags
 	keep     count
 	keepDays count
 	failed   bool
 	maxSize  byteSize
-	dryRun   bool
-	json     bool
 }
 
 func newGC() *cobra.Command {
@@ -57,8 +56,7 @@ It refuses to run while builds use the layout or the cache. Whatever ends it, th
 	fs.Var(&f.keepDays, "keep-days", "remove dated tags, but those of the last N days")
 	fs.BoolVar(&f.failed, "failed", false, "remove all trees of steps that failed, however new")
 	fs.Var(&f.maxSize, "max-size", "of all beside the images: the cache and the unpacked trees")
-	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be removed")
-	fs.BoolVar(&f.json, "json", false, "print JSON")
+	f.addOutput(fs)
 	return cmd
 }
 
@@ -89,24 +87,42 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 	}
 	f.tellUnusable(messages, p, inv)
 	plan := inv.Plan(space.Policy{Limit: f.maxSize.limit(), Failed: f.failed}, now)
+	if err := f.carry(ctx, plan, out, printRemoval); err != nil {
+		return err
+	}
+	if tagged := inv.Tagged(); f.maxSize.set && tagged > f.maxSize.bytes {
+		fmt.Fprintf(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
+	}
+	if plan.Over() {
+		return withHint(fmt.Errorf("gc: %s are left beside the images, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
+			"checkouts stay, and trees that a process has; genoci du shows them")
+	}
+	return nil
+}
+
+// removalFlags are the flags of the commands that remove what a plan says.
+type removalFlags struct {
+	spaceFlags
+	dryRun, json bool
+}
+
+func (f *removalFlags) addOutput(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be removed")
+	fs.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// carry carries a plan out, unless it is to be shown only, and says what was removed: with text, or as JSON.
+func (f *removalFlags) carry(ctx context.Context, plan *space.Plan, out io.Writer, text func(w io.Writer, p *space.Plan, dryRun bool)) error {
 	if !f.dryRun {
 		if err := plan.Carry(ctx); err != nil {
 			return err
 		}
 	}
 	if f.json {
-		err = printJSON(out, newJSONRemoval(plan, f.dryRun))
-	} else {
-		printRemoval(out, plan, f.dryRun)
+		return printJSON(out, newJSONRemoval(plan, f.dryRun))
 	}
-	if tagged := inv.Tagged(); f.maxSize.set && tagged > f.maxSize.bytes {
-		fmt.Fprintf(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
-	}
-	if err == nil && plan.Over() {
-		err = withHint(fmt.Errorf("gc: %s are left beside the images, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
-			"checkouts stay, and trees that a process has; genoci du shows them")
-	}
-	return err
+	text(out, plan, f.dryRun)
+	return nil
 }
 
 // jsonRemoval is what gc --json and clean --json print.

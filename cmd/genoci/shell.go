@@ -227,15 +227,12 @@ func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cach
 		return nil, setting, err
 	}
 	defer l.Close()
-	if err := l.Use(ctx); err != nil {
-		return nil, setting, err
-	}
-	release, err := c.Use(ctx)
+	release, err := use(ctx, l, c)
 	if err != nil {
 		return nil, setting, err
 	}
 	defer release()
-	drv, err := f.opener(func(e build.Event) { fmt.Fprintln(stderr, warning(e)) })()
+	drv, err := f.openTelling(stderr)
 	if err != nil {
 		return nil, setting, err
 	}

@@ -13,7 +13,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"genoci/internal/build"
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -99,10 +98,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 		return err
 	}
 	defer l.Close()
-	if err := l.Use(ctx); err != nil {
-		return err
-	}
-	release, err := state.Use(ctx)
+	release, err := use(ctx, l, state)
 	if err != nil {
 		return err
 	}
@@ -112,8 +108,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 			return err
 		}
 	}
-	warn := func(e build.Event) { fmt.Fprintln(messages, "warning:", e.Text) }
-	drv, err := f.opener(warn)()
+	drv, err := f.openTelling(messages)
 	if err != nil {
 		return err
 	}
