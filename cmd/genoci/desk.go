@@ -72,13 +72,13 @@ func deskOf(drv snapshot.Driver) checkout.Desk {
 
 // keepers opens the drivers that have kept trees; those that cannot be opened are said on w.
 func (s *storageFlags) keepers(w io.Writer) ([]snapshot.Driver, error) {
+	places, err := s.keeping()
+	if err != nil {
+		return nil, err
+	}
 	var all []snapshot.Driver
-	for _, d := range s.drivers() {
-		dir, _ := d.dir()
-		if _, err := os.Stat(filepath.Join(dir, "kept")); err != nil {
-			continue
-		}
-		drv, err := d.openIn(dir)
+	for _, p := range places {
+		drv, err := p.openIn(p.folder)
 		if err != nil {
 			fmt.Fprintln(w, "warning:", err)
 			continue

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -9,34 +11,32 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// place is a storage driver and the folder of its files.
+// place is a storage driver and a folder of its files.
 type place struct {
 	driver
 	folder string
 	trees  []string // that are kept there
 }
 
-// places returns the storage drivers that can be used, with the trees that they keep, as a look into their folders tells.
-func (s *storageFlags) places() ([]place, error) {
+// keeping returns the places where trees are kept, as a look into the drivers' folders tells. Those of other users are left out.
+func (s *storageFlags) keeping() ([]place, error) {
 	var all []place
 	for _, d := range s.drivers() {
-		if s.driver != "auto" && s.driver != d.name {
-			continue
-		}
-		dir, _ := d.dir()
-		trees, err := snapshot.KeptNames(dir)
+		dirs, err := d.stores(s.cacheDir)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, place{d, dir, trees})
+		for _, dir := range dirs {
+			trees, err := snapshot.KeptNames(dir)
+			if err != nil && !errors.Is(err, fs.ErrPermission) {
+				return nil, err
+			}
+			if len(trees) > 0 {
+				all = append(all, place{d, dir, trees})
+			}
+		}
 	}
 	return all, nil
-}
-
-// keeping returns the places that keep a tree of the name.
-func (s *storageFlags) keeping(tree string) ([]place, error) {
-	all, err := s.places()
-	return slices.DeleteFunc(all, func(p place) bool { return !slices.Contains(p.trees, tree) }), err
 }
 
 // newest opens the driver in that of the places where the tree was kept last; nil where it is not kept any more.
@@ -62,7 +62,7 @@ func newest(ctx context.Context, places []place, tree string) (found snapshot.Dr
 
 // failedRefs returns what users call the trees that failed steps left, sorted.
 func (s *storageFlags) failedRefs() ([]string, error) {
-	all, err := s.places()
+	all, err := s.keeping()
 	var refs []string
 	for _, p := range all {
 		for _, name := range p.trees {

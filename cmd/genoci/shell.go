@@ -166,7 +166,10 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 // openFailed opens what a failed step of the target left, and the driver that keeps it, where trees can be looked at: the program may begin anew.
 func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.Tree, *build.FailedNote, snapshot.Driver, error) {
 	ref := build.FailedRef(target)
-	places, err := s.keeping(build.FailedTree(target))
+	places, err := s.keeping()
+	places = slices.DeleteFunc(places, func(p place) bool {
+		return s.driver != "auto" && s.driver != p.name || !slices.Contains(p.trees, build.FailedTree(target))
+	})
 	if err == nil && len(places) == 0 {
 		err = s.noFailed(ref)
 	}

@@ -84,9 +84,6 @@ func (f *spaceFlags) trees() (space.Places, error) {
 // stores returns the folders in which the driver keeps things: the one that it would be opened in, and that in the cache, in which it was before somebody
 // named another.
 func (d driver) stores(cacheDir string) ([]string, error) {
-	if d.open == nil {
-		return nil, nil
-	}
 	now, _ := d.dir()
 	now, err := filepath.Abs(now)
 	if err != nil {

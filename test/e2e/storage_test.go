@@ -147,6 +147,22 @@ func TestStorage(t *testing.T) {
 	s.nothingLeft()
 }
 
+// What was checked out when the driver's folder was in the cache folder is found when the settings name another one.
+func TestStorageBefore(t *testing.T) {
+	s := newStorage(t)
+	s.write("genoci.yaml", "sys: {copy: {content: x, dest: /x}}\n")
+	s.Run(t, "storage", "setup")
+	s.Runner = s.With("GENOCI_CACHE_DIR=" + filepath.Join(s.mount, "cache"))
+	before := s.With("HOME="+s.Dir, "XDG_CONFIG_HOME="+filepath.Join(s.Dir, "none"), "GENOCI_DRIVER=btrfs")
+	before.Run(t, "build")
+	dir := filepath.Join(s.Dir, "checkout")
+	before.Run(t, "checkout", "sys", dir)
+	if out := s.Run(t, "status"); !strings.Contains(out, dir) {
+		t.Errorf("status:\n%s", out)
+	}
+	s.Run(t, "abort", dir)
+}
+
 // While somebody works in a tree, it stays.
 func TestStorageInUse(t *testing.T) {
 	s := newStorage(t)
