@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"genoci/internal/checkout"
+	"genoci/internal/image"
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 )
@@ -85,6 +87,11 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 	if f.asSpec {
 		return f.spec(ctx, c, images, tag, out, warn)
 	}
+	release, err := use(ctx, images.Layout, state)
+	if err != nil {
+		return err
+	}
+	defer release()
 	o := checkout.CheckinOptions{Tag: tag, Warn: warn}
 	if o.Now, err = now(); err != nil {
 		return err
@@ -102,7 +109,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 	}
 	f.tell(c, res, out, messages)
 	if f.keep {
-		return f.again(ctx, c, res, messages)
+		return again(ctx, c, images, res, messages)
 	}
 	return nil
 }
@@ -120,14 +127,17 @@ func (f *checkinFlags) tell(c *checkout.Checkout, res checkout.Checkin, out, mes
 }
 
 // again checks the new image out in the same folder.
-func (f *checkinFlags) again(ctx context.Context, c *checkout.Checkout, res checkout.Checkin, messages io.Writer) error {
-	tag := res.Tag
-	if tag == "" {
-		tag = c.Tag
+func again(ctx context.Context, c *checkout.Checkout, images imagefs.Store, res checkout.Checkin, messages io.Writer) error {
+	img, err := images.Layout.Image(res.Image.String(), image.Host())
+	if err != nil {
+		return err
 	}
-	next := f.deskFlags
-	next.driver, next.layout = c.Driver.String(), c.Layout
-	return next.checkout(ctx, tag, c.Dir, io.Discard, messages)
+	next, _, err := c.Open(ctx, images, img, cmp.Or(res.Tag, c.Tag), c.Dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(messages, "%s checked out in %s (driver %s)\n", next.Tag, next.Dir, next.Driver)
+	return nil
 }
 
 // spec prints the changes as a spec.
