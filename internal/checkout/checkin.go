@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,8 +130,13 @@ func (c *Checkout) Checkin(ctx context.Context, images imagefs.Store, o CheckinO
 	return res, err
 }
 
-// checkin is Checkin of a tree that is not visible.
+// checkin is Checkin of a tree that is not visible, where the driver can hide it. One that still is can be written to after its changes were read, by
+// whoever has a file of it open: it must not become the tree of the new image.
 func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.Image, o CheckinOptions) (res Checkin, err error) {
+	visible, err := c.visible(ctx)
+	if err != nil {
+		return res, err
+	}
 	tree, err := c.Resume(ctx)
 	if err != nil {
 		return res, err
@@ -163,10 +169,16 @@ func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.
 	if err := c.unlink(); err != nil {
 		return res, err
 	}
-	if name == "" { // of an image without layers
+	if visible || name == "" { // of an image without layers
 		return res, c.dropAfter(ctx, tree)
 	}
 	return res, tree.Commit(ctx, name)
+}
+
+// visible reports whether the tree can be seen by all.
+func (c *Checkout) visible(ctx context.Context) (bool, error) {
+	kept, err := c.Driver.Kept(ctx)
+	return slices.ContainsFunc(kept, func(k snapshot.Kept) bool { return k.Name == c.Kept.Name && k.Shown }), err
 }
 
 // dropAfter drops the tree, which this process has.
