@@ -123,7 +123,8 @@ func escapeLen(s string) int {
 	return n + 1
 }
 
-// table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines.
+// table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines. What a terminal would not show as it is, as
+// names in a layout that somebody else made, is quoted.
 func table(w io.Writer, rows [][]string) {
 	var width []int
 	for _, row := range rows {
@@ -131,14 +132,14 @@ func table(w io.Writer, rows [][]string) {
 			if i == len(width) {
 				width = append(width, 0)
 			}
-			width[i] = max(width[i], len([]rune(cell)))
+			width[i] = max(width[i], len([]rune(quoted(cell))))
 		}
 	}
 	var all strings.Builder
 	for _, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
-			fmt.Fprintf(&b, "%-*s  ", width[i], cell)
+			fmt.Fprintf(&b, "%-*s  ", width[i], quoted(cell))
 		}
 		all.WriteString(strings.TrimRight(b.String(), " ") + "\n")
 	}

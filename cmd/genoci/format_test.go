@@ -84,8 +84,8 @@ func TestShellQuote(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	table(&out, [][]string{{"A", "LONG", ""}, {"größe", "b", "c"}})
-	if want := "A      LONG\ngröße  b     c\n"; out.String() != want {
+	table(&out, [][]string{{"A", "LONG", ""}, {"größe", "b", "c"}, {"\x1b[31m\n", "d"}})
+	if want := "A             LONG\ngröße         b     c\n\"\\x1b[31m\\n\"  d\n"; out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
 }
