@@ -179,10 +179,14 @@ func (c *Checkout) hidden(ctx context.Context, end func() error) error {
 	if err != nil && !errors.Is(err, snapshot.ErrNotExist) {
 		return err
 	}
-	if err = end(); err != nil && c.Kept.Shown {
-		err = errors.Join(err, c.show(context.WithoutCancel(ctx)))
+	if err = end(); err == nil || !c.Kept.Shown {
+		return err
 	}
-	return err
+	showErr := c.show(context.WithoutCancel(ctx))
+	if errors.Is(showErr, snapshot.ErrNotExist) { // somebody else has ended the checkout
+		return err
+	}
+	return errors.Join(err, showErr)
 }
 
 // unlink removes the symlink, if it is still ours.

@@ -1,11 +1,14 @@
 package checkout
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"genoci/internal/layer"
+	"genoci/internal/snapshot"
 )
 
 // TestSince: ctimes are believed only where the clock was not set back.
@@ -46,6 +49,21 @@ func TestStem(t *testing.T) {
 		if got := c.stem(); got != want {
 			t.Errorf("%s: %q, want %q", tag, got, want)
 		}
+	}
+}
+
+// gone is a driver whose trees somebody else has dropped.
+type gone struct{ snapshot.Driver }
+
+func (gone) Hide(context.Context, string) error           { return snapshot.ErrNotExist }
+func (gone) Show(context.Context, string) (string, error) { return "", snapshot.ErrNotExist }
+func (gone) Drop(context.Context, string) error           { return errors.New("cannot be dropped") }
+
+// TestHidden: what is gone is not shown again, and that is no error of its own.
+func TestHidden(t *testing.T) {
+	c := Checkout{Desk: Desk{Driver: gone{}}, Kept: snapshot.Kept{Shown: true}}
+	if err := c.Abort(t.Context()); err == nil || err.Error() != "cannot be dropped" {
+		t.Errorf("got %v", err)
 	}
 }
 
