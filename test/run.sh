@@ -16,6 +16,26 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,xfs,loop,acl,mount,buildah,$user_require}
 fi
 
+# What is to be undone when this ends, however it does.
+cleanups=()
+cleanup() {
+	local i
+	for ((i = ${#cleanups[@]} - 1; i >= 0; i--)); do eval "${cleanups[i]}" || true; done
+}
+trap cleanup EXIT
+
+if [ -n "${GENOCI_TEST_VM:-}" ]; then
+	say "the storage driver lvm, in virtual machines, beside all that follows"
+	machines=$(mktemp)
+	GENOCI_REQUIRE=root,lvm,busybox setsid go test -count=1 -short -p 1 -timeout 30m -run Lvm -exec "$PWD/test/vm/run.sh" \
+		./internal/snapshot/lvm ./test/e2e >"$machines" 2>&1 &
+	machines_pid=$!
+	cleanups+=('rm -f "$machines"' '[ -z "$machines_pid" ] || kill -- "-$machines_pid"')
+elif [ -n "${GENOCI_REQUIRE:-}" ]; then
+	echo "there is no virtual machine for the storage driver lvm (test/prepare.sh says why)" >&2
+	exit 1
+fi
+
 say "other systems and processors"
 GOOS=darwin go build ./internal/spec ./internal/plan ./internal/image
 GOARCH=arm64 go build ./...
@@ -30,8 +50,8 @@ go test -count=1 ./...
 if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	say "tests that touch the machine, as $GENOCI_TEST_USER"
 	# A copy, since the user need not be able to read this folder.
-	GENOCI_TEST_TREE=$(mktemp -d /var/tmp/genoci-tree-XXXXXX)
-	trap 'umount "$GENOCI_TEST_TREE/btrfs" || true; rm -rf --one-file-system "$GENOCI_TEST_TREE"' EXIT
+	GENOCI_TEST_TREE=$(mktemp -d "${TMPDIR:-/var/tmp}/genoci-tree-XXXXXX")
+	cleanups+=('rm -rf --one-file-system "$GENOCI_TEST_TREE"')
 	export GENOCI_TEST_TREE
 	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$GENOCI_TEST_TREE"
 	install -D -m 755 bin/genoci "$GENOCI_TEST_TREE/bin/genoci"
@@ -40,6 +60,7 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	truncate -s 8G "$GENOCI_TEST_TREE/btrfs.img"
 	mkfs.btrfs -q "$GENOCI_TEST_TREE/btrfs.img"
 	mount -o loop "$GENOCI_TEST_TREE/btrfs.img" "$GENOCI_TEST_TREE/btrfs"
+	cleanups+=('umount "$GENOCI_TEST_TREE/btrfs"')
 	export GENOCI_TEST_BTRFS=$GENOCI_TEST_TREE/btrfs
 	chown -R "$GENOCI_TEST_USER:" "$GENOCI_TEST_TREE"
 	chmod 755 "$GENOCI_TEST_TREE"
@@ -48,16 +69,16 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 		./cmd/... ./examples ./test/e2e
 fi
 
-if [ -n "${GENOCI_TEST_VM:-}" ]; then
-	say "the storage driver lvm, in two virtual machines"
-	GENOCI_REQUIRE=root,lvm,busybox go test -count=1 -short -p 2 -timeout 20m -run Lvm -exec "$PWD/test/vm/run.sh" ./internal/snapshot/lvm ./test/e2e
-elif [ -n "${GENOCI_REQUIRE:-}" ]; then
-	echo "there is no virtual machine for the storage driver lvm (test/prepare.sh says why)" >&2
-	exit 1
-fi
-
 say "the benchmark suite, on tiny inputs"
 (cd bench && go vet ./... && go test -count=1 ./...)
 
 say "other implementations as judges"
 (cd test/oracle && go test -count=1 ./...)
+
+if [ -n "${machines_pid:-}" ]; then
+	say "the storage driver lvm: what came of it"
+	wait "$machines_pid" || failed=$?
+	machines_pid=
+	cat "$machines"
+	exit "${failed:-0}"
+fi

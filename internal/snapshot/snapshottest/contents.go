@@ -276,14 +276,14 @@ func testSparse(s *suite) {
 	}
 }
 
-// testLongChain: a hundred snapshots, or forty in short mode, each made from the one before by a few random changes, are what the
+// testLongChain: a hundred snapshots, or fifteen in short mode, each made from the one before by a few random changes, are what the
 // same changes make of a plain folder.
 func testLongChain(s *suite) {
 	plain := s.TempDir()
 	r := newRandom(s)
 	parent, levels := "", 100
 	if testing.Short() {
-		levels = 40
+		levels = 15
 	}
 	for i := range levels {
 		name := fmt.Sprintf("level %d", i)
