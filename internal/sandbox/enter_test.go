@@ -288,8 +288,7 @@ func TestEnterLacks(t *testing.T) {
 	}
 	for _, test := range []struct{ path, want string }{
 		{"/nowhere", "newuidmap is not installed; apt-get install uidmap\n"},
-		{os.Getenv("PATH"), "no range of ids in /etc/subuid for user stranger; " +
-			"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 stranger\n"},
+		{os.Getenv("PATH"), "no range of ids in /etc/subuid for user stranger; " + moreIDs("stranger") + "\n"},
 	} {
 		cmd := helper(t, "enter", "exit")
 		cmd.Env = append(cmd.Env, "PATH="+test.path, "USER=stranger")

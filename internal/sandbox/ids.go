@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,9 +86,29 @@ func subordinate(file string) ([]idRange, error) {
 	return ranges, nil
 }
 
-// moreIDs is the command that gives a user the usual range.
+// moreIDs is the command that gives a user a range of the usual size, the first that nobody has: who shares ids with another user
+// can change that one's files.
 func moreIDs(name string) string {
-	return "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " + name
+	var taken []user.SubID
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		entries, _ := user.ParseSubIDFile(file) // one that cannot be read takes nothing
+		taken = append(taken, entries...)
+	}
+	first, last := freeIDs(taken)
+	return fmt.Sprintf("usermod --add-subuids %d-%d --add-subgids %[1]d-%[2]d %s", first, last, name)
+}
+
+// freeIDs returns the lowest usual range that has none of the ids taken.
+func freeIDs(taken []user.SubID) (first, last int64) {
+	const count = 65536
+	first = 100000
+	slices.SortFunc(taken, func(a, b user.SubID) int { return cmp.Compare(a.SubID, b.SubID) })
+	for _, t := range taken {
+		if t.SubID < first+count && first < t.SubID+t.Count {
+			first = t.SubID + t.Count
+		}
+	}
+	return first, first + count - 1
 }
 
 // mapArgs returns the arguments of newuidmap(1) that map id to 0 and the ranges to the numbers from

@@ -6,7 +6,27 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+
+	"github.com/moby/sys/user"
 )
+
+// TestFreeIDs: the range that is proposed to a user is nobody's.
+func TestFreeIDs(t *testing.T) {
+	for _, test := range []struct {
+		taken []user.SubID
+		first int64
+	}{
+		{nil, 100000},
+		{[]user.SubID{{SubID: 100000, Count: 65536}}, 165536},
+		{[]user.SubID{{SubID: 165536, Count: 65536}, {SubID: 100000, Count: 65536}}, 231072},
+		{[]user.SubID{{SubID: 110000, Count: 10}}, 110010},
+		{[]user.SubID{{SubID: 500, Count: 10}, {SubID: 300000, Count: 65536}}, 100000},
+	} {
+		if first, last := freeIDs(test.taken); first != test.first || last != first+65535 {
+			t.Errorf("%v: %d-%d, want %d", test.taken, first, last, test.first)
+		}
+	}
+}
 
 func TestMapArgs(t *testing.T) {
 	for _, test := range []struct {
