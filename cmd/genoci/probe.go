@@ -42,10 +42,7 @@ func newProbe() *cobra.Command {
 		Hidden: true,
 		Args:   exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := sandbox.Enter(); err != nil {
-				return err
-			}
-			reports, err := s.reports()
+			reports, err := s.reports(sandbox.Enter())
 			if err != nil {
 				return err
 			}
@@ -70,13 +67,14 @@ func (s *storageFlags) probe(ctx context.Context) ([]driverReport, error) {
 		err = json.Unmarshal(out, &reports)
 	}
 	if err != nil {
-		return nil, errors.New(strings.TrimSpace(cmp.Or(stderr.String(), err.Error())))
+		text := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "error: ")
+		return nil, errors.New(cmp.Or(text, err.Error()))
 	}
 	return reports, nil
 }
 
-// reports opens all storage drivers.
-func (s *storageFlags) reports() ([]driverReport, error) {
+// reports opens all storage drivers. None works where no namespace could be entered, because of the error entered.
+func (s *storageFlags) reports(entered error) ([]driverReport, error) {
 	if _, err := cache.Open(s.cacheDir); err != nil {
 		return nil, err
 	}
@@ -86,6 +84,11 @@ func (s *storageFlags) reports() ([]driverReport, error) {
 		r.Dir, r.Expected = d.dir()
 		if dir, err := filepath.Abs(r.Dir); err == nil {
 			r.Dir = dir
+		}
+		if entered != nil {
+			r.Why, r.Fix = entered.Error(), hintFor(entered)
+			all = append(all, r)
+			continue
 		}
 		opened, err := d.openIn(r.Dir)
 		if err != nil {
