@@ -137,7 +137,7 @@ func (l *loopback) destroy() error                 { return l.Destroy() }
 func (l *loopback) open() (snapshot.Driver, error) { return btrfs.Open(l.Dir()) }
 
 func (l *loopback) command(verb string) string {
-	return fmt.Sprintf("genoci storage %s --driver btrfs --lofile %s --btrfsmount %s", verb, l.File, l.Mount)
+	return words([]string{"genoci", "storage", verb, "--driver", "btrfs", "--lofile", l.File, "--btrfsmount", l.Mount})
 }
 
 // mayBeUser returns an error where the caller is not root, for whom b cannot be changed; and what root would have to type.
@@ -197,7 +197,7 @@ func contentsOf(ctx context.Context, b backing) (c contents, err error) {
 		return c, err
 	}
 	for _, o := range checkouts {
-		c.checkouts = append(c.checkouts, fmt.Sprintf("%s (%s)", o.Dir, o.Tag))
+		c.checkouts = append(c.checkouts, fmt.Sprintf("%s (%s)", quoted(o.Dir), o.Tag))
 	}
 	kept, err := drv.Kept(ctx)
 	c.failed = len(kept) - len(checkouts)
@@ -221,6 +221,6 @@ func (c contents) checkUnused(verb string) error {
 	if len(c.checkouts) == 0 {
 		return c.checkIdle(verb)
 	}
-	return withHint(fmt.Errorf("storage %s: there is a checkout in it: %s", verb, strings.Join(c.checkouts, ", ")),
+	return withHint(fmt.Errorf("storage %s: %s in it: %s", verb, plural(len(c.checkouts), "checkout"), strings.Join(c.checkouts, ", ")),
 		"genoci checkin keeps what was changed in a checkout, genoci abort drops it")
 }

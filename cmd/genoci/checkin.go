@@ -117,7 +117,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 // tell says what became of a checkin.
 func (f *checkinFlags) tell(c *checkout.Checkout, res checkout.Checkin, out, messages io.Writer) {
 	if res.Changed == 0 {
-		fmt.Fprintf(messages, "nothing was changed in %s\n", c.Dir)
+		fmt.Fprintf(messages, "nothing was changed in %s\n", quoted(c.Dir))
 	}
 	if res.Tag == "" {
 		return

@@ -165,7 +165,7 @@ func inUse(err error, c *checkout.Checkout) error {
 	case errors.Is(err, snapshot.ErrHeld):
 		return withHint(err, "another genoci command has it: wait for that to end")
 	case isBusy(err):
-		return withHint(err, "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", c.Dir, c.Dir)
+		return withHint(err, "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", quoted(c.Dir), shellQuote(c.Dir))
 	}
 	return err
 }

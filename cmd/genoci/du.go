@@ -249,7 +249,7 @@ func treeName(t space.Tree) string {
 func treeUse(t space.Tree) string {
 	switch {
 	case t.Work != nil:
-		return t.Work.Tag + ", in " + t.Work.Dir
+		return t.Work.Tag + ", in " + quoted(t.Work.Dir)
 	case t.Kind != space.Snapshots:
 		return ""
 	case len(t.Tags) > 0:

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
-	"strings"
 
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -96,9 +94,9 @@ func lvmBusy(err error) error {
 }
 
 func (p *thinPool) command(verb string) string {
-	words := []string{"genoci storage", verb, "--driver lvm --lofile", p.File, "--lvbasedir", p.base}
+	args := []string{"genoci", "storage", verb, "--driver", "lvm", "--lofile", p.File, "--lvbasedir", p.base}
 	if p.Group != defaultGroup || p.Pool != defaultPool {
-		words = append(words, fmt.Sprintf("--vg %s --thinpool %s", p.Group, p.Pool))
+		args = append(args, "--vg", p.Group, "--thinpool", p.Pool)
 	}
-	return strings.Join(words, " ")
+	return words(args)
 }

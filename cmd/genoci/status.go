@@ -178,7 +178,7 @@ func (r statusReport) print(w io.Writer) error {
 	}
 	rows := [][]string{{"FOLDER", "TAG", "DRIVER", "SINCE", "CHANGED"}}
 	for _, s := range r.Checkouts {
-		rows = append(rows, []string{s.Dir, s.Tag, s.Driver, s.Since.Format("2006-01-02 15:04"), s.changed()})
+		rows = append(rows, []string{quoted(s.Dir), s.Tag, s.Driver, s.Since.Format("2006-01-02 15:04"), s.changed()})
 	}
 	if len(rows) > 1 {
 		table(w, rows)

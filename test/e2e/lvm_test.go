@@ -114,7 +114,7 @@ func TestLvm(t *testing.T) {
 	if res := s.Try(t, "storage", "detach"); res.Code != 1 || !strings.Contains(res.Stderr, "in use") {
 		t.Errorf("detach with a checkout: status %d\n%s", res.Code, res.Stderr)
 	}
-	if res := s.Try(t, "storage", "unsetup", "--force"); res.Code != 1 || !strings.Contains(res.Stderr, "there is a checkout in it") {
+	if res := s.Try(t, "storage", "unsetup", "--force"); res.Code != 1 || !strings.Contains(res.Stderr, "1 checkout in it: ") {
 		t.Errorf("unsetup with a checkout: status %d\n%s", res.Code, res.Stderr)
 	}
 	s.Run(t, "checkin", "three")

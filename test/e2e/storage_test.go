@@ -178,7 +178,7 @@ func TestStorageInUse(t *testing.T) {
 			s.Run(t, "storage", "detach")
 		}
 		res := s.Try(t, "storage", "unsetup", "--force")
-		if res.Code != 1 || !strings.Contains(res.Stderr, "there is a checkout in it: "+dir+" (sys)") {
+		if res.Code != 1 || !strings.Contains(res.Stderr, "1 checkout in it: "+dir+" (sys)") {
 			t.Errorf("unsetup with a checkout: status %d\n%s", res.Code, res.Stderr)
 		}
 		if s.status().Mounted != attached {
