@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -163,6 +164,39 @@ func existingFolder(dir string) string {
 			return dir
 		}
 		dir = filepath.Dir(dir)
+	}
+}
+
+// detached returns the driver's storage where it was set up and is not attached now; nil for none.
+func (d driver) detached() (backing, backingState) {
+	if d.backing == nil {
+		return nil, backingState{}
+	}
+	b, err := d.backing()
+	if err != nil {
+		return nil, backingState{} // nothing that is set up
+	}
+	st, err := b.state()
+	if err != nil || !st.Made || st.ready() {
+		return nil, backingState{}
+	}
+	return b, st
+}
+
+// detached returns storage that was set up and is not attached now, so that nobody knows what is kept there; nil for none.
+func (s *storageFlags) detached() (backing, backingState) {
+	for _, d := range s.drivers() {
+		if b, st := d.detached(); b != nil {
+			return b, st
+		}
+	}
+	return nil, backingState{}
+}
+
+// tellDetached says on w which storage is not attached.
+func (s *storageFlags) tellDetached(w io.Writer) {
+	if b, st := s.detached(); b != nil {
+		fmt.Fprintf(w, "note: the storage in %s is not attached, and what is in it not looked at; %s attaches it\n", st.File, b.command("setup"))
 	}
 }
 

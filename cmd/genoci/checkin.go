@@ -74,7 +74,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 	if err != nil {
 		return err
 	}
-	c, err := pick(all, f.dir)
+	c, err := f.pick(all, f.dir)
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ only one image is checked out, or when standing in the checkout.`,
 			if err != nil {
 				return err
 			}
-			c, err := pick(all, first(args))
+			c, err := f.pick(all, first(args))
 			if err != nil {
 				return err
 			}

@@ -105,8 +105,20 @@ func (s *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.
 	return all, nil
 }
 
-// pick returns the checkout at dir; the only one, or the one in which the caller stands, where dir is "".
-func pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
+// pick returns the checkout that a command is about, as pickFrom does.
+func (s *storageFlags) pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
+	c, err := pickFrom(all, dir)
+	if err == nil {
+		return c, nil
+	}
+	if b, st := s.detached(); b != nil {
+		err = withHint(err, "the storage in %s is not attached, and may have it: %s attaches it", quoted(st.File), b.command("setup"))
+	}
+	return nil, err
+}
+
+// pickFrom returns the checkout at dir; the only one, or the one in which the caller stands, where dir is "".
+func pickFrom(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
 	if dir != "" {
 		if c := checkoutAt(all, dir); c != nil {
 			return c, nil

@@ -95,6 +95,9 @@ func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err
 		if err == nil {
 			return opened, failed, nil
 		}
+		if b, st := d.detached(); b != nil {
+			err = withHint(err, "%s attaches %s", b.command("setup"), quoted(st.File))
+		}
 		failed = append(failed, err)
 	}
 	return nil, nil, errors.Join(failed...)

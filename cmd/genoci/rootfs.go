@@ -62,7 +62,7 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	}
 	l, img, err := openImage(f.layout, ref)
 	if errors.Is(err, layout.ErrNotExist) {
-		if _, statErr := os.Stat(ref); statErr == nil {
+		if _, statErr := os.Lstat(ref); statErr == nil {
 			return f.openCheckout(ctx, state, stderr, ref)
 		}
 	}
@@ -86,7 +86,7 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := pick(all, dir)
+	c, err := f.pick(all, dir)
 	if err != nil {
 		return nil, nil, err
 	}

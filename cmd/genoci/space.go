@@ -96,23 +96,6 @@ func (d driver) stores(cacheDir string) ([]string, error) {
 	return slices.DeleteFunc(dirs, func(dir string) bool { return !hasStore(dir) }), nil
 }
 
-// detached returns storage that was set up and is not attached now, so that nobody knows what is kept there; nil for none.
-func (f *spaceFlags) detached() (backing, backingState) {
-	for _, d := range f.drivers() {
-		if d.backing == nil {
-			continue
-		}
-		b, err := d.backing()
-		if err != nil {
-			continue // nothing that is set up
-		}
-		if st, err := b.state(); err == nil && st.Made && !st.ready() {
-			return b, st
-		}
-	}
-	return nil, backingState{}
-}
-
 // hasStore reports whether a driver has begun to keep things in the folder.
 func hasStore(dir string) bool {
 	entries, err := os.ReadDir(dir)
@@ -129,13 +112,6 @@ func (f *spaceFlags) tellUnusable(w io.Writer, p space.Places, inv *space.Invent
 	}
 	for _, err := range inv.Unsure {
 		fmt.Fprintf(w, "warning: %v; what that may need stays\n", err)
-	}
-}
-
-// tellDetached says on w which storage is not attached.
-func (f *spaceFlags) tellDetached(w io.Writer) {
-	if b, st := f.detached(); b != nil {
-		fmt.Fprintf(w, "note: the storage in %s is not attached, and what is in it not looked at; %s attaches it\n", st.File, b.command("setup"))
 	}
 }
 

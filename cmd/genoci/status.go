@@ -72,6 +72,7 @@ checkout command mounts the tree again, with its changes. Below it lists what fa
 			if err != nil {
 				return err
 			}
+			f.tellDetached(cmd.ErrOrStderr())
 			r := statusReport{Checkouts: []checkoutStatus{}}
 			for _, c := range all {
 				r.Checkouts = append(r.Checkouts, newCheckoutStatus(cmd.Context(), state, c))

@@ -185,6 +185,12 @@ func TestStorageInUse(t *testing.T) {
 			t.Error("it is no longer as it was")
 		}
 	}
+	// While it is detached, nobody is told that nothing is checked out, and no more.
+	for _, args := range [][]string{{"status"}, {"abort"}, {"diff", dir}, {"checkin", "--dir", dir}, {"checkout", "sys", dir}} {
+		if res := s.Try(t, args...); !strings.Contains(res.Stderr, "genoci storage setup --driver btrfs --lofile ") {
+			t.Errorf("%s without the storage: status %d, and not what attaches it\n%s", args, res.Code, res.Stderr)
+		}
+	}
 	s.Run(t, "storage", "setup")
 	s.Run(t, "abort", dir)
 
