@@ -78,7 +78,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 	if err != nil {
 		return err
 	}
-	images, err := images(state, c.Layout, messages)
+	images, err := imagesBelow(state, c, messages)
 	if err != nil {
 		return err
 	}
@@ -152,10 +152,18 @@ func (f *checkinFlags) spec(ctx context.Context, c *checkout.Checkout, images im
 	if _, err := os.Lstat(files); err == nil {
 		return withHint(usagef("%s is there already", files), "name another folder: --files DIR")
 	}
+	base, err := c.TagNow(images.Layout)
+	if err != nil {
+		return err
+	}
+	if base == "" {
+		return withHint(usagef("no tag names the image that %s was checked out from, and the base of a spec needs one", quoted(c.Dir)),
+			"genoci tag %s NAME gives it one", short(c.Image))
+	}
 	changes, err := c.Changes(ctx, images, warn)
 	if err != nil {
 		return inUse(err, c)
 	}
 	defer func() { err = errors.Join(err, changes.Close()) }()
-	return changes.WriteSpec(out, checkout.SpecOptions{Name: name, Base: c.Tag, Files: filepath.Clean(files)})
+	return changes.WriteSpec(out, checkout.SpecOptions{Name: name, Base: base, Files: filepath.Clean(files)})
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"genoci/internal/checkout"
 	"genoci/internal/snapshot"
@@ -92,13 +91,16 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 			c = checkoutAt(all, dir)
 		}
 	}
-	if c != nil {
-		desk = c.Desk // whatever driver it was made with
+	there := c
+	if there != nil {
+		desk = there.Desk // whatever driver it was made with
 	}
 	c, again, err := desk.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
 	switch {
 	case errors.Is(err, snapshot.ErrUnsupported):
 		return withHint(err, "--driver vfs makes a plain folder")
+	case errors.Is(err, checkout.ErrTaken) && there != nil && !there.Linked():
+		return withHint(usagef("%w", err), "%s shows that again; or name another folder", openAgain(there, l))
 	case errors.Is(err, checkout.ErrTaken):
 		return withHint(usagef("%w", err), "name another folder: genoci checkout %s DIR; genoci status lists the checkouts", tag)
 	case err != nil:
@@ -152,5 +154,3 @@ func first(args []string) string {
 	}
 	return args[0]
 }
-
-func isBusy(err error) bool { return errors.Is(err, unix.EBUSY) }

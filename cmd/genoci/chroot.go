@@ -61,7 +61,7 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	if err != nil {
 		return err
 	}
-	images, err := images(state, c.Layout, stderr)
+	images, err := imagesBelow(state, c, stderr)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
@@ -141,7 +142,7 @@ func pickFrom(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) 
 	return nil, withHint(usagef("%d images are checked out: which one?", len(all)), "name its folder; genoci status lists them")
 }
 
-// checkoutAt returns the checkout that has its symlink, or its tree, at dir.
+// checkoutAt returns the checkout that has its symlink, or its tree, at dir. A symlink that somebody has moved there is the checkout's from then on.
 func checkoutAt(all []*checkout.Checkout, dir string) *checkout.Checkout {
 	if dir == "" {
 		return nil
@@ -155,29 +156,40 @@ func checkoutAt(all []*checkout.Checkout, dir string) *checkout.Checkout {
 			return c
 		}
 	}
+	target, err := os.Readlink(abs)
+	for _, c := range all {
+		if err == nil && c.Kept.Dir == target {
+			c.Dir = abs
+			return c
+		}
+	}
 	return nil
 }
 
-// images opens the layout that a checkout was made from.
-func images(c *cache.Cache, dir string, w io.Writer) (imagefs.Store, error) {
-	l, err := openLayout(dir)
+// imagesBelow opens the layout that a checkout was made from.
+func imagesBelow(state *cache.Cache, c *checkout.Checkout, w io.Writer) (imagefs.Store, error) {
+	l, err := layout.Open(c.Layout)
+	if errors.Is(err, layout.ErrNotExist) {
+		err = withHint(err, "%s was checked out from there: put the layout back, or drop the checkout: %s",
+			quoted(c.Dir), words([]string{"genoci", "abort", c.Dir}))
+	}
 	if err != nil {
 		return imagefs.Store{}, err
 	}
-	return imagesOf(c, l, w), nil
+	return imagesOf(state, l, w), nil
 }
 
 func imagesOf(c *cache.Cache, l *layout.Layout, w io.Writer) imagefs.Store {
 	return imagefs.Store{Layout: l, Cache: c, Warn: func(text string) { fmt.Fprintln(w, "warning:", text) }}
 }
 
-// inUse adds a hint to an error of a checkout that somebody is in.
+// inUse says of which checkout somebody is in it, and adds a hint.
 func inUse(err error, c *checkout.Checkout) error {
 	switch {
 	case errors.Is(err, snapshot.ErrHeld):
-		return withHint(err, "another genoci command has it: wait for that to end")
-	case isBusy(err):
-		return withHint(err, "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", quoted(c.Dir), shellQuote(c.Dir))
+		return withHint(fmt.Errorf("%s: %w", quoted(c.Dir), snapshot.ErrHeld), "another genoci command has it: wait for that to end")
+	case errors.Is(err, unix.EBUSY):
+		return withHint(fmt.Errorf("%s: %w", quoted(c.Dir), unix.EBUSY), "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", quoted(c.Dir), shellQuote(c.Dir))
 	}
 	return err
 }

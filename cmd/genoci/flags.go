@@ -78,9 +78,12 @@ func (a args) Set(s string) error {
 	return nil
 }
 
+// defaultLayout is the folder of the layout where nobody names one.
+const defaultLayout = "./oci"
+
 // layoutVar adds the flag --layout.
 func layoutVar(fs *pflag.FlagSet, dir *string) {
-	fs.StringVar(dir, "layout", "./oci", "`DIR` of the OCI image layout")
+	fs.StringVar(dir, "layout", defaultLayout, "`DIR` of the OCI image layout")
 }
 
 // cacheDirVar adds the flag --cache-dir.

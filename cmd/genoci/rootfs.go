@@ -90,7 +90,7 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := images(state, c.Layout, stderr)
+	store, err := imagesBelow(state, c, stderr)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -14,6 +17,8 @@ import (
 	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
+	"genoci/internal/imagefs"
+	"genoci/internal/layout"
 )
 
 // checkoutStatus is a checkout as status --json prints it.
@@ -29,6 +34,8 @@ type checkoutStatus struct {
 	Changes int       `json:"changes"`
 	Bytes   int64     `json:"bytes"` // of files that were changed or added
 	Error   string    `json:"error,omitempty"`
+
+	hidden string // why it is not shown, in words
 }
 
 // failedStatus is what a failed step left, as status --json prints it.
@@ -58,8 +65,8 @@ func newStatus() *cobra.Command {
 		Use:   "status",
 		Short: "List what is checked out and changed, and what failed steps left",
 		Long: `Status lists the checkouts: where each is, of what, since when, and how many files, folders and links were changed in it.
-Checkouts of all drivers and layouts are shown. "not mounted" stands where the machine was started anew: the same
-checkout command mounts the tree again, with its changes. Below it lists what failed steps left, for genoci shell.`,
+Checkouts of all drivers and layouts are shown. "not mounted" stands where the machine was started anew, with the command
+that mounts the tree again, with its changes. Below it lists what failed steps left, for genoci shell.`,
 		Example: `  genoci status
   genoci status --json`,
 		Args: exactly(),
@@ -97,22 +104,50 @@ func newCheckoutStatus(ctx context.Context, state *cache.Cache, c *checkout.Chec
 		Dir: c.Dir, Tag: c.Tag, Image: c.Image.String(), Layout: c.Layout, Driver: c.Driver.String(),
 		Since: c.Began().UTC(), Shown: c.Linked(), InUse: c.Kept.Held,
 	}
+	images, err := imagesBelow(state, c, io.Discard)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	defer images.Layout.Close()
+	if !s.Shown {
+		s.hidden = hidden(c, images.Layout)
+	}
 	if s.InUse {
 		return s
 	}
-	if err := s.count(ctx, state, c); err != nil {
+	if err := s.count(ctx, images, c); err != nil {
 		s.Error = err.Error()
 	}
 	return s
 }
 
-// count finds what was changed.
-func (s *checkoutStatus) count(ctx context.Context, state *cache.Cache, c *checkout.Checkout) (err error) {
-	images, err := images(state, c.Layout, io.Discard)
-	if err != nil {
-		return err
+// hidden says why the checkout cannot be seen, and which command shows it again.
+func hidden(c *checkout.Checkout, l *layout.Layout) string {
+	why := quoted(c.Dir) + " is something else, and in the way"
+	if _, err := os.Lstat(c.Dir); errors.Is(err, fs.ErrNotExist) {
+		why = quoted(c.Dir) + " is gone"
+	} else if !c.Kept.Shown {
+		why = "not mounted"
 	}
-	defer images.Layout.Close()
+	return why + ": " + openAgain(c, l)
+}
+
+// openAgain is the command that shows a checkout again.
+func openAgain(c *checkout.Checkout, l *layout.Layout) string {
+	ref, err := c.TagNow(l)
+	if err != nil || ref == "" {
+		ref = short(c.Image)
+	}
+	args := []string{"genoci", "checkout", ref, c.Dir}
+	if here, err := filepath.Abs(defaultLayout); err != nil || here != c.Layout {
+		args = append(args, "--layout", c.Layout)
+	}
+	return words(args)
+}
+
+// count finds what was changed.
+func (s *checkoutStatus) count(ctx context.Context, images imagefs.Store, c *checkout.Checkout) (err error) {
 	changes, err := c.Changes(ctx, images, nil)
 	if err != nil {
 		return err
@@ -137,8 +172,8 @@ func (s checkoutStatus) changed() string {
 	case s.Changes > 0:
 		text = fmt.Sprintf("%s, %s", plural(s.Changes, "change"), size(s.Bytes))
 	}
-	if !s.Shown {
-		text += fmt.Sprintf("; not mounted, or %s is gone: genoci checkout %s %s", s.Dir, s.Tag, s.Dir)
+	if s.hidden != "" {
+		text += "; " + s.hidden
 	}
 	return text
 }

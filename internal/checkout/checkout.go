@@ -20,6 +20,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
+	"genoci/internal/layout"
 	"genoci/internal/snapshot"
 )
 
@@ -161,6 +162,23 @@ func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
 		all = append(all, c)
 	}
 	return all, nil
+}
+
+// TagNow returns a tag that the image has now in its layout: the one that was checked out, unless that is gone, or another image by now; "" for none.
+func (c *Checkout) TagNow(l *layout.Layout) (string, error) {
+	tags, err := l.Tags()
+	found := ""
+	for _, t := range tags {
+		is := t.Descriptor.Digest == c.Image
+		if t.Name == c.Tag && !is { // perhaps an index, which has the image
+			img, err := l.Image(t.Name, image.Host())
+			is = err == nil && img.Descriptor.Digest == c.Image
+		}
+		if is && (found == "" || t.Name == c.Tag) {
+			found = t.Name
+		}
+	}
+	return found, err
 }
 
 // Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it.
