@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 	"genoci/internal/imagefs"
@@ -68,7 +69,9 @@ func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
 }
 
 func deskOf(drv snapshot.Driver) checkout.Desk {
-	return checkout.Desk{Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}}
+	return checkout.Desk{
+		Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}, Tidy: build.RemoveLent,
+	}
 }
 
 // keepers opens the drivers that have kept trees; those that cannot be opened are said on w.

@@ -163,6 +163,9 @@ func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapsh
 		return nil, nil, err
 	}
 	note, err := NoteOfFailed(ctx, drv, target)
+	if err == nil {
+		err = RemoveLent(tree.Dir())
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, tree.Close())
 	}

@@ -19,6 +19,9 @@ import (
 // mount, and never reaches the layer.
 const lentDir = "/.genoci"
 
+// RemoveLent removes from the tree with the root folder dir what a session has left there when its process was killed: mount points.
+func RemoveLent(dir string) error { return sandbox.RemoveLeft(dir, lentDir) }
+
 // lending is what is lent to one command.
 type lending struct {
 	cmd     *sandbox.Cmd

@@ -31,6 +31,7 @@ var ErrTaken = errors.New("is there already")
 type Desk struct {
 	Driver snapshot.Driver
 	Unpack layer.UnpackOptions
+	Tidy   func(dir string) error // removes from a tree what is nobody's work; nil: nothing
 }
 
 // Checkout is a tree that somebody works in.
@@ -221,7 +222,13 @@ func (c *Checkout) Resume(ctx context.Context) (tree snapshot.Tree, err error) {
 		tree, err = c.Driver.Resume(ctx, c.Kept.Name)
 		return err
 	})
-	return tree, err
+	if err != nil || c.Tidy == nil {
+		return tree, err
+	}
+	if err := c.Tidy(tree.Dir()); err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return tree, nil
 }
 
 // patiently calls do until no other process has the tree, for a second at most: so long do those have it that only count what was changed.

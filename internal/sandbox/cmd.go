@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,23 +150,31 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 	}, points, nil
 }
 
-// makeMountPoints makes the mount points that are missing.
+// mountFolders and mountFiles are the mount points of every command.
+func mountFolders() []string { return []string{"/proc", "/sys", "/dev"} }
+func mountFiles() []string   { return []string{resolvConf, hostsFile, nameFile} }
+
+// makeMountPoints makes the mount points that are missing. What a killed process has left is as if it was made.
 func (c *Cmd) makeMountPoints(r root) (mountPoints, error) {
 	var points mountPoints
 	ensure := func(name string, dir bool) error {
+		points = append(points, r.left(name)...)
 		news, err := r.ensure(name, dir)
 		points = append(points, news...)
+		for _, m := range news {
+			err = cmp.Or(err, m.mark())
+		}
 		if err != nil {
 			return &os.PathError{Op: "make mount point", Path: name, Err: err}
 		}
 		return nil
 	}
-	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+	for _, dir := range mountFolders() {
 		if err := ensure(dir, true); err != nil {
 			return points, err
 		}
 	}
-	for _, file := range []string{resolvConf, hostsFile, nameFile} {
+	for _, file := range mountFiles() {
 		if err := ensure(file, false); err != nil {
 			return points, err
 		}

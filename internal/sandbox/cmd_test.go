@@ -542,6 +542,38 @@ func TestKilledCaller(t *testing.T) {
 	}
 }
 
+// TestRemoveLeft: the mount points that a killed process has left go, by themselves or with the next command; nothing else does.
+func TestRemoveLeft(t *testing.T) {
+	for name, remove := range map[string]func(root string) error{
+		"RemoveLeft": func(root string) error { return RemoveLeft(root, "/opt/lent") },
+		"Run": func(root string) error {
+			c := Cmd{Root: root, Args: []string{"true"}, Binds: []Bind{{Source: "/", Dest: "/opt/lent"}}}
+			return c.Run(t.Context())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newRoot(t)
+			must(t, os.Symlink("../run/resolve/conf", filepath.Join(root, "etc/resolv.conf")))
+			put(t, root, "etc/hostname", "", 0o644) // the image's
+			before := tree(t, root)
+			r, err := openRoot(root)
+			must(t, err)
+			defer r.close()
+			c := Cmd{Root: root, Args: []string{"true"}, Binds: []Bind{{Source: "/", Dest: "/opt/lent"}}}
+			points, err := c.makeMountPoints(r) // and then the process is killed
+			must(t, err)
+			for _, p := range points {
+				unix.Close(p.parent)
+			}
+			if len(points) != 9 {
+				t.Fatalf("%d mount points were made", len(points))
+			}
+			must(t, remove(root))
+			same(t, before, tree(t, root))
+		})
+	}
+}
+
 // TestOrphans: process 1 waits for processes whose parents are gone.
 func TestOrphans(t *testing.T) {
 	script(t, Cmd{Root: newRoot(t)}, `

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -99,6 +100,24 @@ func (r root) ensure(name string, dir bool) ([]made, error) {
 		return nil, nil
 	}
 	var news []made
+	err := r.walk(name, func(parent int, elem string, there, last bool) error {
+		if there {
+			return unix.Close(parent)
+		}
+		m, err := makeIn(parent, elem, dir || !last)
+		if err != nil {
+			unix.Close(parent)
+			return err
+		}
+		news = append(news, m)
+		return nil
+	})
+	return news, err
+}
+
+// walk calls visit for each element of name that is not a symbolic link, whether it is there or not; links are followed. The folder
+// parent is visit's to close.
+func (r root) walk(name string, visit func(parent int, elem string, there, last bool) error) error {
 	cur, rest, links := "/", elements(name), 0
 	for len(rest) > 0 {
 		elem := rest[0]
@@ -110,36 +129,31 @@ func (r root) ensure(name string, dir bool) ([]made, error) {
 		// cur has no symbolic link in it, for each was followed below.
 		parent, err := r.open(cur, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
 		if err != nil {
-			return news, err
+			return err
 		}
 		link, err := readlinkat(parent, elem)
 		switch {
 		case err == nil:
 			unix.Close(parent)
 			if links++; links > maxLinks {
-				return news, unix.ELOOP
+				return unix.ELOOP
 			}
 			if path.IsAbs(link) {
 				cur = "/"
 			}
 			rest = append(elements(link), rest...)
 			continue
-		case errors.Is(err, unix.ENOENT):
-			m, err := makeIn(parent, elem, dir || len(rest) > 0)
-			if err != nil {
-				unix.Close(parent)
-				return news, err
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL): // missing; or there, and not a symbolic link
+			if err := visit(parent, elem, errors.Is(err, unix.EINVAL), len(rest) == 0); err != nil {
+				return err
 			}
-			news = append(news, m)
-		case errors.Is(err, unix.EINVAL): // exists, and is not a symbolic link
-			unix.Close(parent)
 		default:
 			unix.Close(parent)
-			return news, err
+			return err
 		}
 		cur = path.Join(cur, elem)
 	}
-	return news, nil
+	return nil
 }
 
 // elements cuts a path into its elements, without the empty ones and "."; ".." means something only
@@ -220,6 +234,63 @@ func keepTimes(dir int, change func() error) error {
 		return err
 	}
 	return unix.UtimesNanoAt(dir, ".", []unix.Timespec{st.Atim, st.Mtim}, 0)
+}
+
+// While a command runs, the mount points that were made for it have this modification time, by which those are known that a killed
+// process has left.
+const (
+	leftSeconds     = 1
+	leftNanoseconds = 746_101_115
+)
+
+// mark gives what ensure made that time.
+func (m made) mark() error {
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: leftSeconds, Nsec: leftNanoseconds}}
+	return unix.UtimesNanoAt(m.parent, m.name, times, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func isLeft(st *unix.Stat_t) bool {
+	kind := st.Mode & unix.S_IFMT
+	return st.Mtim.Sec == leftSeconds && st.Mtim.Nsec == leftNanoseconds && (kind == unix.S_IFDIR || kind == unix.S_IFREG && st.Size == 0)
+}
+
+// left returns what a killed process has left of the mount point name, parents first.
+func (r root) left(name string) []made {
+	fd, err := r.open(name, unix.O_PATH, 0)
+	if err != nil {
+		return nil
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	unix.Close(fd)
+	if err != nil || !isLeft(&st) {
+		return nil
+	}
+	var all []made
+	_ = r.walk(name, func(parent int, elem string, there, _ bool) error { // what cannot be looked at is not ours
+		var st unix.Stat_t
+		if err := unix.Fstatat(parent, elem, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || !isLeft(&st) {
+			return unix.Close(parent)
+		}
+		all = append(all, made{parent, elem, st.Mode&unix.S_IFMT == unix.S_IFDIR, st.Dev, st.Ino})
+		return nil
+	})
+	return all
+}
+
+// RemoveLeft removes the mount points that a command has left in the root filesystem dir when its process was killed; also those at
+// dests, which are Dest of its Binds.
+func RemoveLeft(dir string, dests ...string) error {
+	r, err := openRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	var points mountPoints
+	for _, name := range slices.Concat(mountFolders(), mountFiles(), dests) {
+		points = append(points, r.left(name)...)
+	}
+	return points.remove()
 }
 
 // mountPoints are the mount points that were missing in a root filesystem.
