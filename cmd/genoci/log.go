@@ -93,7 +93,7 @@ func buildsOf(tags []layout.Tag, name string) ([]layout.Build, error) {
 	}
 	err := fmt.Errorf("%s: no dated builds", name)
 	if d, ok := layout.ParseDated(name); ok && len(layout.Builds(tags, d.Name)) > 0 {
-		return nil, withHint(err, "it is one of %s", d.Name)
+		return nil, withHint(err, "it is one of %s: genoci log %[1]s", d.Name)
 	}
 	if near := spec.Nearest(name, builtNames(tags)); near != "" {
 		return nil, withHint(err, "did you mean %q?", near)
