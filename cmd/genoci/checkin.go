@@ -61,6 +61,9 @@ The tag goes to stdout.`,
 }
 
 func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Writer) error {
+	if f.files != "" && !f.asSpec {
+		return usagef("checkin: --files says where --as-spec puts files, and goes with that only")
+	}
 	if tag != "" {
 		if err := checkTagName(tag); err != nil {
 			return err
