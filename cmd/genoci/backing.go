@@ -147,7 +147,7 @@ func mayBeUser(b backing, verb string) error {
 		return nil
 	}
 	s, err := b.state()
-	if err != nil && !errors.Is(err, fs.ErrPermission) {
+	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, snapshot.ErrUnsupported) {
 		return err
 	}
 	if s.Given && unix.Access(existingFolder(s.Mount), unix.W_OK) == nil {

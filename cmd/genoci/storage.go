@@ -326,7 +326,10 @@ func (s *storageFlags) backing(verb string) (backing, error) {
 
 // storageError gives an error of the system its exit code.
 func storageError(verb string, err error) error {
-	if errors.Is(err, unix.EPERM) && !errors.Is(err, snapshot.ErrUnsupported) {
+	switch {
+	case errors.Is(err, snapshot.ErrUnsupported):
+		return fmt.Errorf("storage %s: %w", verb, err)
+	case errors.Is(err, unix.EPERM):
 		return withHint(lackingf("storage %s: %w", verb, err), "in a container, this takes --privileged; genoci storage status says which drivers work without")
 	}
 	return err

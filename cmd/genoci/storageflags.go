@@ -48,9 +48,9 @@ func (s *storageFlags) addPlaces(fs *pflag.FlagSet) {
 	fs.StringVar(&s.lvbasedir, "lvbasedir", "", "`DIR` where the driver lvm mounts its volumes (default ./lvm)")
 	fs.StringVar(&s.vg, "vg", "", "the volume group `NAME` of the driver lvm, made by setup if there is none (default stacker)")
 	fs.StringVar(&s.thinpool, "thinpool", "", "the thin pool `NAME` in it (default ThinDataLV)")
-	fs.StringVar(&s.lvfs, "lvfs", "", "what is on its volumes: ext4 or xfs (default ext4)")
-	fs.Var(&s.lvsize, "lvsize", "what --size is, of the file for the driver lvm")
-	fs.Var(&s.thinsize, "thinsize", "size of the thin pool in it (default what fits)")
+	choiceVar(fs, &s.lvfs, "lvfs", "what is on its new volumes", "ext4", "xfs")
+	fs.Var(&s.lvsize, "lvsize", "`SIZE` of the file for the driver lvm, where --size says none")
+	fs.Var(&s.thinsize, "thinsize", "`SIZE` of the thin pool in it (default what fits)")
 }
 
 // placeArgs returns the flags of addPlaces that matter to who looks at drivers, with their values, as arguments for another process.

@@ -128,6 +128,9 @@ func isWriteProtected(path string) bool { return unix.Access(path, unix.W_OK) ==
 
 // Setup makes what is missing of the loopback, and returns what it did, a line each.
 func (l *Loopback) Setup(ctx context.Context) (done []string, err error) {
+	if info, err := os.Stat(l.Mount); err == nil && !info.IsDir() {
+		return nil, &fs.PathError{Op: "set up", Path: l.Mount, Err: unix.ENOTDIR}
+	}
 	if err := os.MkdirAll(filepath.Dir(l.File), 0o755); err != nil {
 		return nil, err
 	}
