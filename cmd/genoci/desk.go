@@ -191,6 +191,8 @@ func inUse(err error, c *checkout.Checkout) error {
 	switch {
 	case errors.Is(err, snapshot.ErrHeld):
 		return withHint(fmt.Errorf("%s: %w", quoted(c.Dir), snapshot.ErrHeld), "another genoci command has it: wait for that to end")
+	case errors.Is(err, checkout.ErrMounted):
+		return withHint(err, "umount it first; genoci chroot has all mounts that commands need, and ends them")
 	case errors.Is(err, unix.EBUSY):
 		return withHint(fmt.Errorf("%s: %w", quoted(c.Dir), unix.EBUSY), "close what is open below %s, and leave the folder; fuser -vm %s lists who is there", quoted(c.Dir), shellQuote(c.Dir))
 	}

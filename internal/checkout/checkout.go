@@ -27,6 +27,9 @@ import (
 // ErrTaken is wrapped where the folder of a checkout is there already, and is something else.
 var ErrTaken = errors.New("is there already")
 
+// ErrMounted is wrapped where something is mounted in the tree of a checkout, which therefore cannot end.
+var ErrMounted = errors.New("something is mounted here")
+
 // Desk is where checkouts are made: a storage driver, and how trees are unpacked for this process.
 type Desk struct {
 	Driver snapshot.Driver
@@ -182,7 +185,8 @@ func (c *Checkout) TagNow(l *layout.Layout) (string, error) {
 	return found, err
 }
 
-// Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it.
+// Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it, and
+// ErrMounted.
 func (c *Checkout) Abort(ctx context.Context) error {
 	return c.hidden(ctx, func() error {
 		if err := c.unlink(); err != nil {
@@ -194,7 +198,14 @@ func (c *Checkout) Abort(ctx context.Context) error {
 
 // hidden calls end when the tree is not visible any more. Where that fails, tree and symlink are shown again.
 func (c *Checkout) hidden(ctx context.Context, end func() error) error {
-	err := patiently(ctx, func() error { return c.Driver.Hide(ctx, c.Kept.Name) })
+	mounts, err := snapshot.MountsBelow(c.Kept.Dir)
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("%s: %w", filepath.Join(c.Dir, mounts[0]), ErrMounted)
+	}
+	err = patiently(ctx, func() error { return c.Driver.Hide(ctx, c.Kept.Name) })
 	if err != nil && !errors.Is(err, snapshot.ErrNotExist) {
 		return err
 	}

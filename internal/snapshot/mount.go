@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +74,30 @@ func IsMountpoint(path string) (bool, error) {
 		return false, nil
 	}
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, wrapPath("statx", path, err)
+}
+
+// MountsBelow returns what is mounted below the folder dir, as paths relative to it.
+func MountsBelow(dir string) ([]string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	// proc_pid_mountinfo(5): in paths, these are octal numbers.
+	escaped := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(real) + "/"
+	var all []string
+	for line := range strings.Lines(string(data)) {
+		if below, ok := strings.CutPrefix(strings.Fields(line)[4], escaped); ok {
+			all = append(all, below)
+		}
+	}
+	return all, nil
 }
 
 // View returns the snapshot name as a read-only tree, which mount has to show in the folder dir from the part's lowers.

@@ -328,6 +328,23 @@ func TestRemoveAllMounts(t *testing.T) {
 	}
 }
 
+func TestMountsBelow(t *testing.T) {
+	needMounts(t)
+	dir := filepath.Join(t.TempDir(), "a b\n\\040")
+	target := filepath.Join(dir, "tree/c d")
+	link := filepath.Join(dir, "link")
+	must(t, os.MkdirAll(target, 0o755), os.Mkdir(filepath.Join(dir, "tree2"), 0o755), os.Symlink("tree", link))
+	for _, at := range []string{target, filepath.Join(dir, "tree2")} {
+		must(t, unix.Mount(dir, at, "", unix.MS_BIND, ""))
+		defer func() { must(t, Unmount(at)) }()
+	}
+	for name, want := range map[string]int{filepath.Join(dir, "tree"): 1, link: 1, target: 0, dir: 2, filepath.Join(dir, "none"): 0} {
+		if got, err := MountsBelow(name); err != nil || len(got) != want {
+			t.Errorf("%q: got %q, %v, want %d", name, got, err, want)
+		}
+	}
+}
+
 func TestBindReadOnly(t *testing.T) {
 	needMounts(t)
 	dir := t.TempDir()
