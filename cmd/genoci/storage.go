@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 )
 
@@ -149,7 +152,7 @@ func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages 
 		return err
 	case s.Foreign, s.Halfway:
 		return b.destroy() // which refuses, or removes what is left
-	case !s.Made && !s.Given:
+	case !s.Made && (!s.Given || !hasStore(filepath.Join(s.Mount, storeName))):
 		fmt.Fprintln(messages, "not set up: nothing to remove")
 		return nil
 	}
@@ -302,7 +305,8 @@ func printState(w io.Writer, b backing) error {
 // defaultSetup is the driver that is set up where none is named: the one that needs no other program.
 const defaultSetup = "btrfs"
 
-// backing returns what the verb is about, if the caller may change that.
+// backing returns what the verb is about, if the caller may change that. For an ordinary user, the program begins anew where trees can be
+// looked at; root has to stay where mounts are seen by all.
 func (s *storageFlags) backing(verb string) (backing, error) {
 	name := s.driver
 	if name == "auto" {
@@ -318,6 +322,9 @@ func (s *storageFlags) backing(verb string) (backing, error) {
 		b, err := d.backing()
 		if err == nil {
 			err = mayBeUser(b, verb)
+		}
+		if err == nil && os.Geteuid() != 0 && verb != "setup" {
+			err = sandbox.Enter()
 		}
 		return b, err
 	}

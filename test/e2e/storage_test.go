@@ -163,6 +163,39 @@ func TestStorageBefore(t *testing.T) {
 	s.Run(t, "abort", dir)
 }
 
+// On a btrfs that is there, unsetup removes the driver's folder, also for an ordinary user, and nothing else.
+func TestStorageGiven(t *testing.T) {
+	w := newWorkspace(t)
+	env := program.NeedDriver(t, "btrfs")
+	_, parent, _ := strings.Cut(env[0], "=")
+	mount := filepath.Join(parent, "given")
+	if err := os.Mkdir(mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	program.Write(t, mount, "others", "x")
+	w.Env = append(w.Env, "GENOCI_DRIVER=btrfs", "GENOCI_BTRFSMOUNT="+mount)
+	w.write("genoci.yaml", "sys: {expand: sys.tgz}\nrun: {base: sys, run: chown 5:5 /bin/*}\nbad: {base: run, run: exit 1}\n")
+	busyboxRoot(w)
+	w.Run(t, "storage", "setup")
+	w.fail(1, "exit status 1", "--keep-going")
+	dir := filepath.Join(w.Dir, "checkout")
+	w.Run(t, "checkout", "run", dir)
+	w.Run(t, "storage", "detach")
+	if res := w.Try(t, "storage", "unsetup", "--force"); res.Code != 1 || !strings.Contains(res.Stderr, "1 checkout in it: "+dir+" (run)") {
+		t.Errorf("unsetup with a checkout: status %d\n%s", res.Code, res.Stderr)
+	}
+	w.Run(t, "abort", dir)
+	for _, want := range []string{"removed " + mount + "/genoci, 2 snapshots, 1 tree of failed steps\n", "not set up: nothing to remove\n"} {
+		res := w.Try(t, "storage", "unsetup", "--force")
+		if res.Code != 0 || res.Stderr != want {
+			t.Errorf("unsetup: status %d\n%s, want %s", res.Code, res.Stderr, want)
+		}
+	}
+	if left, err := filepath.Glob(mount + "/*"); err != nil || len(left) != 1 || filepath.Base(left[0]) != "others" {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
 // While somebody works in a tree, it stays.
 func TestStorageInUse(t *testing.T) {
 	s := newStorage(t)
