@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"genoci/internal/layout"
@@ -28,15 +29,17 @@ layout until gc removes it.`,
 				return err
 			}
 			defer l.Close()
-			return l.Update(cmd.Context(), func(x *layout.Index) error {
-				desc, err := descriptorOf(l, x.Tags(), args[0])
-				if err != nil {
-					return err
+			var desc v1.Descriptor
+			err = l.Update(cmd.Context(), func(x *layout.Index) (err error) {
+				if desc, err = descriptorOf(l, x.Tags(), args[0]); err == nil {
+					x.Set(args[1], desc)
 				}
-				x.Set(args[1], desc)
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", args[1], short(desc.Digest))
-				return nil
+				return err
 			})
+			if err == nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", args[1], short(desc.Digest))
+			}
+			return err
 		},
 	}
 	layoutVar(cmd.Flags(), &dir)
