@@ -42,7 +42,7 @@ func (f *deskFlags) enter() (*cache.Cache, error) {
 	if err := f.resolve(); err != nil {
 		return nil, err
 	}
-	return cache.Open(f.cacheDir)
+	return openCache(f.cacheDir)
 }
 
 // use holds off gc and clean, until release or the end of the process. The layout may be nil.

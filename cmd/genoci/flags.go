@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
 )
@@ -114,7 +117,11 @@ func openCache(given string) (*cache.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cache.Open(dir)
+	c, err := cache.Open(dir)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOTDIR) {
+		err = withHint(lackingf("%w", err), "name a folder that can be written: --cache-dir DIR, or GENOCI_CACHE_DIR")
+	}
+	return c, err
 }
 
 // sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where it is not set.

@@ -53,7 +53,7 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	if err := f.resolve(); err != nil {
 		return nil, nil, err
 	}
-	state, err := cache.Open(f.cacheDir)
+	state, err := openCache(f.cacheDir)
 	if err != nil {
 		return nil, nil, err
 	}

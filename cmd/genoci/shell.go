@@ -144,7 +144,7 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 	if err != nil {
 		return err
 	}
-	c, err := cache.Open(f.cacheDir)
+	c, err := openCache(f.cacheDir)
 	if err != nil {
 		return errors.Join(err, tree.Close())
 	}

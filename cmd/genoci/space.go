@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"genoci/internal/cache"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/space"
@@ -77,7 +76,7 @@ func (f *spaceFlags) trees() (space.Places, error) {
 		}
 	}
 	var err error
-	p.Cache, err = cache.Open(f.cacheDir)
+	p.Cache, err = openCache(f.cacheDir)
 	return p, err
 }
 

@@ -222,6 +222,9 @@ work and what would help, and which of them a build takes.`,
 			if err := s.resolve(); err != nil {
 				return err
 			}
+			if _, err := openCache(s.cacheDir); err != nil {
+				return err
+			}
 			reports, err := s.probe(cmd.Context())
 			if err != nil {
 				return err
