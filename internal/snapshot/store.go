@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -168,7 +169,8 @@ func (s *Store) lock() (unlock func(), err error) {
 	return func() { unflock(f) }, nil
 }
 
-// checkFormat compares the store's format file with what this process would write.
+// checkFormat compares the store's format file with what this process would write. One that a crash has left empty, or as zeros, is written
+// anew; of the snapshots, checkBoot then drops those that may have been in memory only, too.
 func (s *Store) checkFormat(kind string) error {
 	want := "genoci snapshots 1\nkind " + kind + "\n"
 	for _, name := range []string{"uid_map", "gid_map"} {
@@ -181,7 +183,14 @@ func (s *Store) checkFormat(kind string) error {
 		}
 	}
 	path := filepath.Join(s.dir, "format")
-	switch have, err := os.ReadFile(path); {
+	have, err := os.ReadFile(path)
+	if err == nil && len(bytes.Trim(have, "\x00")) == 0 {
+		if err := os.Remove(filepath.Join(s.dir, "boot")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		err = fs.ErrNotExist
+	}
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.WriteFile(path+".new", []byte(want), 0o600); err != nil {
 			return err

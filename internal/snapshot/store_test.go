@@ -233,6 +233,21 @@ func TestStoreFormat(t *testing.T) {
 	}
 }
 
+// TestStoreFormatLost: a crash that leaves nothing of the format file takes with it what was in memory only, and nothing else.
+func TestStoreFormatLost(t *testing.T) {
+	for _, left := range []string{"", "\x00\x00\x00"} {
+		dir := t.TempDir()
+		s := openStore(t, dir)
+		unsynced, synced := part(t, s, "", "f"), part(t, s, "", "f")
+		must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), synced.Keep(t.Context(), "synced", nil, nil))
+		must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(left), 0o600))
+		openStore(t, dir)
+		wantExist(t, unsynced.Dir(), false)
+		wantExist(t, synced.Dir(), true)
+		openStore(t, dir)
+	}
+}
+
 func TestCommitFails(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	p := part(t, s, "", "f")
