@@ -57,6 +57,9 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	if len(args) > 0 && checkoutAt(all, args[0]) != nil {
 		dir, args = args[0], args[1:]
 	}
+	if len(args) > 0 && args[0] == "--" { // as for shell
+		args = args[1:]
+	}
 	c, err := f.pick(all, dir)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/build"
 	"genoci/internal/image"
 	"genoci/internal/layout"
 )
@@ -27,6 +28,9 @@ func openImage(dir, ref string) (*layout.Layout, image.Image, error) {
 	img, err := l.Image(ref, v1.Platform{})
 	if err != nil {
 		l.Close()
+		if _, ok := build.FailedTarget(ref); ok {
+			return nil, image.Image{}, withHint(err, "what a failed step left is no image; genoci shell %s opens a shell in it", ref)
+		}
 		return nil, image.Image{}, noSuchTag(err)
 	}
 	return l, img, nil
