@@ -41,6 +41,7 @@ type backingState struct {
 	Made     bool   `json:"made"`               // by setup
 	Foreign  bool   `json:"foreign,omitempty"`  // something else is there, which genoci leaves alone
 	Halfway  bool   `json:"halfway,omitempty"`  // a process was killed that was making or removing it
+	Removed  bool   `json:"removed,omitempty"`  // somebody has removed the file while it was mounted
 	Given    bool   `json:"given,omitempty"`    // the folder is on storage that needs no setup
 	Device   string `json:"device,omitempty"`   // it is attached as
 	Mounted  bool   `json:"mounted"`            // and can be used
@@ -71,6 +72,8 @@ func (s backingState) lines() []string {
 		lines = append(lines, s.File+" is half made, or half removed; genoci storage setup makes it anew, unsetup removes what is left")
 	case !s.Made:
 		lines = append(lines, "not set up; it would be in "+s.File+", at "+s.Mount)
+	case s.Removed:
+		lines = append(lines, fmt.Sprintf("at %s (%s), but %s was removed: all in it is lost when that ends; genoci storage unsetup does it", s.Mount, s.Device, s.File))
 	case s.Mounted && s.Pool != "":
 		lines = append(lines, fmt.Sprintf("in %s (%s), as the thin pool %s", s.File, s.Device, s.Pool))
 	case s.Mounted:
@@ -85,7 +88,7 @@ func (s backingState) lines() []string {
 	if s.ready() {
 		lines = append(lines, fmt.Sprintf("%s, %s used, %s free", size(s.Size), size(s.Used), size(s.Free)))
 	}
-	if s.Made {
+	if s.Made && !s.Removed {
 		lines = append(lines, fmt.Sprintf("the file takes %s, and %s are left beside it", size(s.Taken), size(s.HostFree)))
 	}
 	if s.ReadOnly {
@@ -122,18 +125,26 @@ func (l *loopback) setup(ctx context.Context) ([]string, error) {
 	if errors.Is(err, btrfs.ErrForeign) {
 		err = withHint(err, "name another file or folder: --lofile FILE, --btrfsmount DIR")
 	}
-	return done, err
+	return done, gone(err)
+}
+
+// gone says how storage ends whose file somebody has removed.
+func gone(err error) error {
+	if errors.Is(err, btrfs.ErrGone) {
+		return withHint(err, "all in it is lost when the mount ends; genoci storage unsetup does that")
+	}
+	return err
 }
 
 func (l *loopback) state() (backingState, error) {
 	s, err := l.State()
 	return backingState{
 		File: l.File, Mount: l.Mount, Made: s.Made, Foreign: s.Foreign, Given: s.Given, Device: s.Device, Mounted: s.Mounted,
-		Size: s.Size, Used: s.Used, Free: s.Free, Taken: s.Taken, HostFree: s.HostFree, ReadOnly: s.ReadOnly,
+		Size: s.Size, Used: s.Used, Free: s.Free, Taken: s.Taken, HostFree: s.HostFree, ReadOnly: s.ReadOnly, Removed: s.Gone,
 	}, err
 }
 
-func (l *loopback) detach() error                  { return l.Detach() }
+func (l *loopback) detach() error                  { return gone(l.Detach()) }
 func (l *loopback) destroy() error                 { return l.Destroy() }
 func (l *loopback) open() (snapshot.Driver, error) { return btrfs.Open(l.Dir()) }
 

@@ -186,9 +186,12 @@ func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages 
 // doomed says what unsetup destroys.
 func doomed(s backingState, c contents) []string {
 	var all []string
-	if s.Made {
+	switch {
+	case s.Removed:
+		all = append(all, "what is left of "+s.File)
+	case s.Made:
 		all = append(all, fmt.Sprintf("%s (%s)", s.File, size(s.Taken)))
-	} else {
+	default:
 		all = append(all, s.Mount+"/genoci")
 	}
 	if c.snapshots > 0 {

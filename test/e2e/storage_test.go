@@ -196,6 +196,35 @@ func TestStorageGiven(t *testing.T) {
 	}
 }
 
+// Where somebody has removed the file while it is mounted, nothing pretends that it is a btrfs like others, and unsetup ends it.
+func TestStorageFileRemoved(t *testing.T) {
+	s := newStorage(t)
+	busyboxRoot(s.workspace)
+	s.write("genoci.yaml", "sys: {expand: sys.tgz}\nrun: {base: sys, run: echo 1 > /one}\n")
+	s.Run(t, "storage", "setup")
+	s.build()
+	if err := os.Remove(s.file); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.Run(t, "storage", "status"); !strings.Contains(out, s.file+" was removed: all in it is lost when that ends") {
+		t.Errorf("status does not say it:\n%s", out)
+	}
+	for _, verb := range []string{"setup", "detach"} {
+		want := s.file + ": removed while it was mounted\nhint: all in it is lost when the mount ends; genoci storage unsetup does that\n"
+		if res := s.Try(t, "storage", verb); res.Code != 1 || !strings.HasSuffix(res.Stderr, want) {
+			t.Errorf("%s: status %d\n%s, want %s", verb, res.Code, res.Stderr, want)
+		}
+	}
+	if res := s.Try(t, "storage", "unsetup"); res.Code != 2 || !strings.Contains(res.Stderr, "what is left of "+s.file+", 2 snapshots may be removed") {
+		t.Errorf("unsetup that nobody confirmed: status %d\n%s", res.Code, res.Stderr)
+	}
+	s.Run(t, "storage", "unsetup", "--force")
+	s.checkTruth()
+	s.nothingLeft()
+	s.Run(t, "storage", "setup")
+	s.build()
+}
+
 // While somebody works in a tree, it stays.
 func TestStorageInUse(t *testing.T) {
 	s := newStorage(t)

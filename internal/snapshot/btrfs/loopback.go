@@ -34,6 +34,8 @@ const DefaultSize = 20 << 30
 var (
 	// ErrForeign is wrapped where the file, or what is mounted, was not made by Setup.
 	ErrForeign = errors.New("not made by genoci storage setup")
+	// ErrGone is wrapped where somebody has removed the file while it was mounted.
+	ErrGone = errors.New("removed while it was mounted")
 	// ErrBusy is wrapped where the loopback is in use.
 	ErrBusy = errors.New("in use")
 )
@@ -48,6 +50,7 @@ type State struct {
 	Device  string // the loop device that it is; "" if it is none
 	Mounted bool   // where it is to be
 	Given   bool   // no file is needed: the folder is on another btrfs
+	Gone    bool   // somebody has removed the file while it was mounted: what is in it is lost when that ends
 
 	Size     int64 // of the btrfs, if it is mounted, else of the file
 	Used     int64 // of its size
@@ -62,7 +65,11 @@ func (l *Loopback) State() (s State, err error) {
 	info, err := os.Stat(l.File)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		s.Given = isOnBtrfs(l.Mount)
+		if s.Device, err = l.removed(); err != nil {
+			return s, err
+		}
+		s.Gone = s.Device != ""
+		s.Made, s.Given = s.Gone, !s.Gone && isOnBtrfs(l.Mount)
 	case err != nil:
 		return s, err
 	default:
@@ -79,6 +86,32 @@ func (l *Loopback) State() (s State, err error) {
 		err = l.lookAtMount(&s)
 	}
 	return s, err
+}
+
+// removed returns the device that is mounted, where its file is ours and has been removed, "" otherwise.
+func (l *Loopback) removed() (string, error) {
+	m, err := mountAt(l.Mount)
+	if m == nil || err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(l.File))
+	if errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Dir(l.File)
+	} else if err != nil {
+		return "", err
+	}
+	if snapshot.LoopFile(m.source) != filepath.Join(dir, filepath.Base(l.File))+" (deleted)" {
+		return "", nil
+	}
+	f, err := os.Open(m.source)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if ours, err := isOurs(f); !ours || err != nil {
+		return "", err
+	}
+	return m.source, nil
 }
 
 func (l *Loopback) lookAtFile(s *State, info os.FileInfo) error {
@@ -163,6 +196,9 @@ func (l *Loopback) lock() (unlock func(), err error) {
 // makeFile makes the file if there is none: under another name, until it is whole.
 func (l *Loopback) makeFile() (string, error) {
 	s, err := l.State()
+	if s.Gone {
+		return "", &fs.PathError{Op: "set up", Path: l.File, Err: ErrGone}
+	}
 	if err != nil || s.Made || s.Given {
 		return "", err
 	}
@@ -289,13 +325,22 @@ func (l *Loopback) makeDir() (string, error) {
 }
 
 // Detach unmounts the loopback, which ends its device. What is not attached stays so, and what Setup has not made as it is. The error wraps ErrBusy where it is in use.
-func (l *Loopback) Detach() error { return l.ending(l.detach) }
+func (l *Loopback) Detach() error {
+	if s, err := l.State(); err == nil && s.Gone {
+		return &fs.PathError{Op: "detach", Path: l.File, Err: ErrGone}
+	}
+	return l.ending(l.detach)
+}
 
-// ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of the file there is nothing to end.
+// ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of the file, there is nothing
+// to end but what is mounted nevertheless.
 func (l *Loopback) ending(f func() error) error {
 	unlock, err := l.lock()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if s, err := l.State(); err != nil || !s.Gone {
+			return err
+		}
+		return f()
 	}
 	if err != nil {
 		return err
@@ -318,7 +363,7 @@ func (l *Loopback) detach() error {
 			return err
 		}
 	}
-	if s.Device == "" {
+	if s.Device == "" || s.Gone {
 		return nil
 	}
 	if !s.Mounted { // by hand, perhaps, and so without an end
@@ -350,7 +395,7 @@ func (l *Loopback) destroy() error {
 	case !s.Made:
 		return nil
 	}
-	if err := l.detach(); err != nil {
+	if err := l.detach(); err != nil || s.Gone {
 		return err
 	}
 	return os.Remove(l.File)
