@@ -44,7 +44,7 @@ The tag goes to stdout.`,
   genoci checkin --dir /tmp/w
   genoci checkin --as-spec > fix.yaml`,
 		Args:              upTo(0, "NEWTAG"),
-		ValidArgsFunction: completeTags(&f.layout, 1),
+		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), first(args), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -56,7 +56,7 @@ The tag goes to stdout.`,
 	fs.BoolVar(&f.asSpec, "as-spec", false, "only print a spec that makes the changes")
 	fs.StringVar(&f.files, "files", "", "with --as-spec: `DIR` for what files contain (default: NAME.files)")
 	choiceVar(fs, &f.compression, "compression", "of the new layer; auto is gzip", "auto", "gzip", "zstd", "none")
-	f.add(fs)
+	f.addAny(fs)
 	return cmd
 }
 

@@ -144,7 +144,7 @@ only one image is checked out, or when standing in the checkout.`,
 			return nil
 		},
 	}
-	f.add(cmd.Flags())
+	f.addAny(cmd.Flags())
 	return cmd
 }
 

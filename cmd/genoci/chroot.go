@@ -39,8 +39,7 @@ DIR is the folder of a checkout; it may be left out where there is only one, or 
 	fs.SortFlags = false
 	fs.SetInterspersed(false) // what follows is the command's
 	f.sessionFlags.add(fs)
-	cacheDirVar(fs, &f.cacheDir)
-	f.addHidden(fs)
+	f.addAny(fs)
 	return cmd
 }
 

@@ -34,6 +34,12 @@ func (f *deskFlags) add(fs *pflag.FlagSet) {
 	cacheDirVar(fs, &f.cacheDir)
 }
 
+// addAny adds those of the commands that are about checkouts, whatever driver and layout these were made with.
+func (f *deskFlags) addAny(fs *pflag.FlagSet) {
+	cacheDirVar(fs, &f.cacheDir)
+	f.addHidden(fs)
+}
+
 // enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
 func (f *deskFlags) enter() (*cache.Cache, error) {
 	if err := sandbox.Enter(); err != nil {

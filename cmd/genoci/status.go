@@ -93,8 +93,7 @@ that mounts the tree again, with its changes. Below it lists what failed steps l
 			return r.print(cmd.OutOrStdout())
 		},
 	}
-	f.addHidden(cmd.Flags())
-	cacheDirVar(cmd.Flags(), &f.cacheDir)
+	f.addAny(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
