@@ -79,6 +79,9 @@ For the driver lvm it makes a volume group and a thin pool in the file. Where th
 			if err != nil {
 				return storageError("setup", err)
 			}
+			if s.driver == "auto" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "note: builds and checkouts use it with --driver %s, or with that as the setting driver\n", defaultSetup)
+			}
 			return printState(cmd.OutOrStdout(), b)
 		},
 	}

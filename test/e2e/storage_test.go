@@ -176,7 +176,12 @@ func TestStorageGiven(t *testing.T) {
 	w.Env = append(w.Env, "GENOCI_DRIVER=btrfs", "GENOCI_BTRFSMOUNT="+mount)
 	w.write("genoci.yaml", "sys: {expand: sys.tgz}\nrun: {base: sys, run: chown 5:5 /bin/*}\nbad: {base: run, run: exit 1}\n")
 	busyboxRoot(w)
-	w.Run(t, "storage", "setup")
+	if res := w.Try(t, "storage", "setup"); res.Code != 0 || strings.Contains(res.Stderr, "note:") {
+		t.Errorf("setup: status %d\n%s", res.Code, res.Stderr)
+	}
+	if res := w.Try(t, "storage", "setup", "--driver", "auto"); !strings.Contains(res.Stderr, "note: builds and checkouts use it with --driver btrfs, ") {
+		t.Errorf("setup of what auto does not take: %s", res.Stderr)
+	}
 	w.fail(1, "exit status 1", "--keep-going")
 	dir := filepath.Join(w.Dir, "checkout")
 	w.Run(t, "checkout", "run", dir)
