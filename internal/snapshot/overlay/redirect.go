@@ -89,16 +89,21 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 	if err := unix.Setxattr(settled, t.driver.attrs.opaque(), []byte("y"), 0); err != nil {
 		return &os.PathError{Op: "setxattr", Path: settled, Err: err}
 	}
-	var parent unix.Stat_t // its time is not to change
-	if err := unix.Stat(filepath.Dir(at), &parent); err != nil {
-		return &os.PathError{Op: "stat", Path: filepath.Dir(at), Err: err}
+	var times [2]unix.Timespec // are not to change: that of the folder, which xfs changes when it gets another parent, and that of its parent
+	for i, dir := range []string{settled, filepath.Dir(at)} {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: dir, Err: err}
+		}
+		times[i] = st.Mtim
 	}
 	if err := exchange(at, settled); err != nil {
 		return err
 	}
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, parent.Mtim}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Dir(at), times, 0); err != nil {
-		return &os.PathError{Op: "set time of", Path: filepath.Dir(at), Err: err}
+	for i, dir := range []string{at, filepath.Dir(at)} {
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, dir, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, times[i]}, 0); err != nil {
+			return &os.PathError{Op: "set time of", Path: dir, Err: err}
+		}
 	}
 	return snapshot.RemoveAll(settled)
 }
