@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // What stands around the name of an argument in a text. A "$" before keeps the text as it is.
@@ -95,6 +96,9 @@ func (a *arguments) value(body string, offset int) (string, error) {
 	}
 	a.used[name] = true
 	if v, ok := a.given[name]; ok {
+		if !utf8.ValidString(v) {
+			return "", &textError{offset: offset, msg: fmt.Sprintf("--arg %s: the value %q is not UTF-8", name, v)}
+		}
 		return v, nil
 	}
 	if v, ok := a.defaults[name]; ok {

@@ -59,6 +59,8 @@ func TestWrongArguments(t *testing.T) {
 			"f.yaml:2:8: target \"app\": run: argument \"A\" is not defined\n      run: \"\\t${{A}}\"\n           ^"},
 		{"literal text with an indentation of its own", "app:\n  run: |2-\n      a\n\n     b ${{A}}\n", nil,
 			"f.yaml:5:8: target \"app\": run: argument \"A\" is not defined\n         b ${{A}}\n           ^"},
+		{"not UTF-8", "app: {run: \"${{A}}\"}\n", map[string]string{"A": "x\xff"},
+			"f.yaml:1:12: target \"app\": run: --arg A: the value \"x\\xff\" is not UTF-8\n    app: {run: \"${{A}}\"}\n               ^"},
 		{"empty name", "app:\n  run: a ${{}}\n", nil,
 			"f.yaml:2:10: target \"app\": run: \"\" cannot name an argument: letters, digits and _ can, not beginning with a digit\n      run: a ${{}}\n             ^"},
 	} {
