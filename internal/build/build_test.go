@@ -883,3 +883,24 @@ func TestUnreadCopy(t *testing.T) {
 		}
 	}
 }
+
+// The digest of a file that another one of its size takes the place of is not that one's.
+func TestUnreadCopyReplaced(t *testing.T) {
+	for name, steps := range map[string]string{
+		"by a file":              "{copy: d /d}, {copy: x /d/b}",
+		"by a text":              "{copy: d /d}, {copy: {content: X, dest: /d/b}}",
+		"by an archive":          "{copy: d /d}, {expand: {src: b.tgz, dest: /d}}",
+		"by way of a symlink":    "{expand: link.tgz}, {copy: d /d}, {copy: x /link/b}",
+		"that came by a symlink": "{expand: link.tgz}, {copy: d /link}, {copy: x /d/b}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWork(t, map[string]string{"d/a": "A", "d/b": "B", "x": "X", "b.tgz": archive("b=X"), "link.tgz": archive("d/", "link -> d")})
+			text := "t: {steps: [" + steps + "]}\n"
+			for _, want := range []string{"t compose", "t cached"} {
+				if w.build(text); w.outcomes() != want {
+					t.Errorf("%s, want %s", w.outcomes(), want)
+				}
+			}
+		})
+	}
+}

@@ -19,8 +19,7 @@ import (
 // item is a file, folder or other entry that a copy puts into the image: Path is below the match.
 type item struct {
 	layer.Change
-	inode string       // what hard links have in common; ""
-	file  *source.Node // a regular file of the host whose digest is not known; else nil
+	inode string // what hard links have in common; ""
 }
 
 // match is one thing that the source of a copy names: itself, then what is in it.
@@ -50,9 +49,7 @@ func (s *step) copy(ctx context.Context, c *layer.Composer, op *spec.Copy, in *i
 	if err != nil {
 		return err
 	}
-	err = cp.all(ctx, matches)
-	s.copied = append(s.copied, cp.copied...)
-	return err
+	return cp.all(ctx, matches)
 }
 
 // literal is a file with the given content.
@@ -92,7 +89,7 @@ func hostItem(n *source.Node) item {
 	default:
 		it.Type, it.Digest = layer.TypeFile, n.Digest
 		if !n.Known() {
-			it.file = n
+			it.Origin = n // whose digest is learned when the layer is made
 		}
 		if n.Size > 0 {
 			it.Open = n.Open
@@ -109,7 +106,6 @@ type copying struct {
 	epoch     int64
 	realTimes bool
 	first     map[string]string // where the first name of a hard linked file was put
-	copied    []copied
 }
 
 // all places the matches: as DEST, or into DEST where that is a folder, ends in a slash, or has to hold several.
@@ -191,9 +187,6 @@ func (cp *copying) folder(it item, dest string) error {
 }
 
 func (cp *copying) put(it item, dest string) error {
-	if it.file != nil {
-		cp.copied = append(cp.copied, copied{it.file, dest})
-	}
 	if first, ok := cp.first[it.inode]; ok && it.inode != "" {
 		return cp.c.Link(dest, first, it.Open)
 	}

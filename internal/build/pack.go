@@ -98,6 +98,7 @@ func (s *step) makeTar(ctx context.Context, l *builtLayer, w io.Writer, changes 
 	if err != nil {
 		return err
 	}
+	s.learn(changes, toc)
 	return s.identify(ctx, l, diffID, toc)
 }
 
@@ -159,7 +160,7 @@ func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest
 	if !s.unread {
 		return nil
 	}
-	return s.learnKey(ctx, toc)
+	return s.learnKey(ctx)
 }
 
 // settle completes a layer beside what comes next: put puts it into the layout, its index and the entry of the cache are stored, and l is

@@ -61,7 +61,7 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 		n.made = n.made.on(l)
 	default:
 		if st.unread {
-			if err := st.learnKey(ctx, nil); err != nil {
+			if err := st.learnKey(ctx); err != nil {
 				return err
 			}
 		}
@@ -112,11 +112,10 @@ type step struct {
 	parent  digest.Digest // chain ID of the tree that it begins with
 	unread  bool          // key is that of a step with inputs that are not read yet
 	started time.Time
-	begun   spec.Op   // the op that was begun last
-	begin   time.Time // of its execution, by the clock of file systems
-	lent    string    // SHA-256 of the busybox that was lent
-	ran     *Setting  // of the command that was run last, for the op that was begun last
-	copied  []copied
+	begun   spec.Op     // the op that was begun last
+	begin   time.Time   // of its execution, by the clock of file systems
+	lent    string      // SHA-256 of the busybox that was lent
+	ran     *Setting    // of the command that was run last, for the op that was begun last
 	files   []io.Closer // what the openers of changes read from
 }
 
@@ -158,18 +157,20 @@ func (s *step) composeAll(ctx context.Context, base *layer.Merged) (l *builtLaye
 	return l, nil
 }
 
-// learnKey computes the key of a step that was begun without it. What was copied is known by the index of the layer, but
-// for what did not come into it; that is read now. That there was such a step is noted: the next time its inputs are
-// read before it is decided whether to carry it out.
-func (s *step) learnKey(ctx context.Context, toc *layer.TOC) (err error) {
-	for _, c := range s.copied {
-		if toc == nil {
-			break
-		}
-		if e, _, ok := toc.Lookup(c.dest); ok && e.Type == layer.TypeFile && e.Size == c.file.Size {
-			s.src.Learn(c.file, e.Digest)
+// learn notes the digests of the files of the host that came into a layer.
+func (s *step) learn(changes []layer.Change, toc *layer.TOC) {
+	for _, c := range changes {
+		if n, ok := c.Origin.(*source.Node); ok {
+			if e, _, ok := toc.Lookup(c.Path); ok {
+				s.src.Learn(n, e.Digest)
+			}
 		}
 	}
+}
+
+// learnKey computes the key of a step that was begun without it. Files that were copied and did not come into the layer are
+// read now. That there was such a step is noted: the next time its inputs are read before it is decided whether to carry it out.
+func (s *step) learnKey(ctx context.Context) (err error) {
 	if err := s.complete(ctx, s.n, s.Step, s.ins); err != nil {
 		return err
 	}
@@ -183,12 +184,6 @@ func (s *step) learnKey(ctx context.Context, toc *layer.TOC) (err error) {
 
 // seconds returns how long the step has taken by now.
 func (s *step) seconds() float64 { return math.Round(time.Since(s.started).Seconds()*1000) / 1000 }
-
-// copied is a file of the host whose digest is not known, and where the step put it.
-type copied struct {
-	file *source.Node
-	dest string
-}
 
 // compose applies an op that runs nothing.
 func (s *step) compose(ctx context.Context, c *layer.Composer, a spec.Action, in *input) error {

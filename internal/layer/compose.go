@@ -114,7 +114,7 @@ func (c *Composer) Put(ch Change) error {
 	if ch.Type != TypeFile {
 		open = nil
 	}
-	put := &Change{Entry: canonical(ch.Entry), Open: open}
+	put := &Change{Entry: canonical(ch.Entry), Open: open, Origin: ch.Origin}
 	put.Path = path
 	if ch.Type == TypeDir && n.isDir() {
 		n.here, n.ours = put, true

@@ -76,6 +76,9 @@ type Change struct {
 	// Open opens the content; nil for an empty file and for what is no regular file.
 	// Within a hard link group only the first name has it.
 	Open Opener
+
+	// Origin is what whoever made the change wants to find at it again; nothing here looks at it.
+	Origin any
 }
 
 // View is a tree that can be looked up. Paths are canonical: no symlink in a
