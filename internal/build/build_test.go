@@ -904,3 +904,27 @@ func TestUnreadCopyReplaced(t *testing.T) {
 		})
 	}
 }
+
+// Two targets share a step with files that nobody has read only where they take the same of them.
+func TestUnreadCopyOfTwoTargets(t *testing.T) {
+	w := newWork(t, map[string]string{"d/a": "A", "d/b": "B"})
+	begun := 0
+	both := make(chan struct{})
+	w.onEvent = func(e Event) {
+		if e.Kind == StepStarted {
+			if begun++; begun == 2 {
+				close(both)
+			}
+		}
+	}
+	w.compressing(func() error {
+		<-both
+		return nil
+	})
+	w.build("one: {copy: {src: d, dest: /d, exclude: [a]}}\ntwo: {copy: {src: d, dest: /d, exclude: [b]}}\n")
+	for tag, want := range map[string]string{"one": "d/b", "two": "d/a"} {
+		if got := w.list(tag, 0); !strings.Contains(got, want+" ") {
+			t.Errorf("%s has no %s:\n%s", tag, want, got)
+		}
+	}
+}

@@ -177,7 +177,7 @@ type copyNode struct {
 	Content *string       `json:",omitempty"`
 	From    digest.Digest `json:",omitempty"` // chain ID of the other image
 	Src     string        `json:",omitempty"` // in the other image
-	Exclude []string      `json:",omitempty"`
+	Exclude []string      `json:",omitempty"` // with From or Unread: the manifest has only what is left
 	Dest    string
 	Chown   string  `json:",omitempty"`
 	Chmod   *uint32 `json:",omitempty"`
@@ -252,7 +252,7 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
 		case op.Content == nil:
 			if in.open {
-				node.Unread = strconv.QuoteToASCII(b.src.Abs(op.Src))
+				node.Unread, node.Exclude = strconv.QuoteToASCII(b.src.Abs(op.Src)), op.Exclude
 			} else {
 				node.Copy = fmt.Sprintf("sha256:%x", in.listed)
 			}
