@@ -928,3 +928,22 @@ func TestUnreadCopyOfTwoTargets(t *testing.T) {
 		}
 	}
 }
+
+// An archive on nothing may be the layer as it is, but not on a base that has no layers: each gets its own, whichever was first.
+func TestArchiveOnEmptyBase(t *testing.T) {
+	const text = "one: {expand: a.tgz}\nconf: {labels: {l: c}}\ntwo: {base: conf, expand: a.tgz}\n"
+	var made []string
+	for _, first := range []string{"one", "two"} {
+		w := newWork(t, map[string]string{"a.tgz": archive("a=1")})
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(filepath.Join(w.dir, "a.tgz"), long, long); err != nil {
+			t.Fatal(err)
+		}
+		w.build(text, first)
+		w.build(text)
+		made = append(made, fmt.Sprint(w.image("one").Config.RootFS.DiffIDs, w.image("two").Config.RootFS.DiffIDs))
+	}
+	if made[0] != made[1] {
+		t.Errorf("one and two are %s where one was built first, else %s", made[0], made[1])
+	}
+}

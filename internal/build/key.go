@@ -169,6 +169,7 @@ type expandNode struct {
 	Include []string `json:",omitempty"`
 	Exclude []string `json:",omitempty"`
 	Chown   string   `json:",omitempty"`
+	Onto    string   `json:",omitempty"` // why it is not the layer as it is, where there is nothing below
 }
 
 type copyNode struct {
@@ -221,7 +222,7 @@ func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*s
 		node.Env = envNode(b.stepEnv(n, nil))
 	}
 	for i, a := range s.Ops {
-		op, err := b.opNode(nodes, n, a.Op, ins[i])
+		op, err := b.opNode(nodes, n, s, a.Op, ins[i])
 		if err != nil {
 			return nil, b.opError(n, s, a, err, nil)
 		}
@@ -230,7 +231,7 @@ func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*s
 	return node, nil
 }
 
-func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, error) {
+func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *input) (any, error) {
 	switch op := op.(type) {
 	case *spec.Expand:
 		node := expandNode{
@@ -239,6 +240,9 @@ func (b *Builder) opNode(nodes nodes, n *node, op spec.Op, in *input) (any, erro
 		}
 		if in.unread() {
 			node.Expand, node.Unread = "", strconv.QuoteToASCII(in.archive.Path)
+		}
+		if len(n.below)+len(n.layers) == 0 {
+			node.Onto = onSomething(s)
 		}
 		return node, nil
 	case *spec.Copy:

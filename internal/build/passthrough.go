@@ -68,9 +68,10 @@ func passable(s *plan.Step) (*spec.Expand, bool) {
 
 // unpassable says why an archive cannot be the layer of its step as it is, whatever it holds; "" where it can.
 func unpassable(s *plan.Step, op *spec.Expand) string {
+	if onto := onSomething(s); onto != "" {
+		return onto
+	}
 	switch {
-	case s.Image.Base.Kind != plan.Empty || s.Index > 0:
-		return "it goes on something"
 	case s.Hooked():
 		return "hooks run with it"
 	case len(s.Ops) != 1:
@@ -83,6 +84,14 @@ func unpassable(s *plan.Step, op *spec.Expand) string {
 		return "include and exclude leave something out"
 	case op.Chown != "":
 		return "chown"
+	}
+	return ""
+}
+
+// onSomething says that a step stands on another one or on a base, which may have no layers; "" where it does not.
+func onSomething(s *plan.Step) string {
+	if s.Image.Base.Kind != plan.Empty || s.Index > 0 {
+		return "it goes on something"
 	}
 	return ""
 }
