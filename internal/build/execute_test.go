@@ -207,6 +207,28 @@ func TestFailure(t *testing.T) {
 	})
 }
 
+// Post hooks run also where what fails comes between the steps that need a tree.
+func TestPostAfterFailureBetween(t *testing.T) {
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		for name, step := range map[string]string{
+			"composed":   "copy: {content: x, dest: /x, chown: nobody-here}",
+			"no input":   "copy: missing /x",
+			"in the end": "run: 'false'",
+		} {
+			mark := filepath.Join(t.TempDir(), "post-ran")
+			_, err := w.try(rootSpec + "bad:\n  base: root\n  pre: 'true'\n  steps:\n  - {run: echo 1 >/one, layer: true}\n  - {" + step + ", layer: true}\n  - run: echo 2 >/two\n" +
+				"  post: cat %ROOT%/one >>" + mark + "\n")
+			var failure *StepError
+			if !errors.As(err, &failure) || failure.Pos.Line != 7 {
+				t.Errorf("%s: error %v", name, err)
+			}
+			if got, err := os.ReadFile(mark); string(got) != "1\n" {
+				t.Errorf("%s: post hooks left %q, %v", name, got, err)
+			}
+		}
+	})
+}
+
 func TestCancel(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		ctx, cancel := context.WithCancel(t.Context())

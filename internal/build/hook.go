@@ -39,6 +39,26 @@ func (s *step) hooks(ctx context.Context, root string, hooks []*spec.Hook) error
 	return errors.Join(errs...)
 }
 
+// cleanUp runs the post hooks of an image that failed with err after its pre hooks began, and where no tree was at hand in which post hooks could
+// run. They have one as it was before the step that failed, or an empty one where that cannot be had; it goes afterwards.
+func (b *Builder) cleanUp(ctx context.Context, nodes nodes, n *node, err error) error {
+	last := n.Steps[len(n.Steps)-1]
+	if !n.hooksOn || len(last.Post) == 0 {
+		return err
+	}
+	n.hooksOn = false
+	ctx = context.WithoutCancel(ctx)
+	st := &step{Builder: b, nodes: nodes, n: n, Step: last}
+	tree, treeErr := st.newTree(ctx)
+	if treeErr != nil {
+		tree, treeErr = b.opened.New(ctx, "")
+	}
+	if treeErr != nil {
+		return errors.Join(err, b.stepError(n, last, fmt.Errorf("make a tree for post hooks: %w", treeErr)))
+	}
+	return errors.Join(err, st.hooks(ctx, tree.Dir(), last.Post), tree.Close())
+}
+
 // hook runs one. It is in genoci's mount namespace, so that its mounts are seen by the steps and end
 // with the build.
 func (s *step) hook(ctx context.Context, root string, h *spec.Hook, out *output) error {

@@ -36,7 +36,7 @@ type node struct {
 
 	onto    *node   // the image of the plan that it stands on, or nil
 	from    []*node // those that it copies from
-	hooksOn bool    // pre hooks began
+	hooksOn bool    // pre hooks began, and post hooks did not
 
 	archives []Archive
 
@@ -158,7 +158,7 @@ func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 	}
 	for _, s := range n.Steps {
 		if err := b.buildStep(ctx, nodes, n, s); err != nil {
-			return err
+			return b.cleanUp(ctx, nodes, n, err)
 		}
 	}
 	n.early = image.Extend(n.base, b.extension(n))

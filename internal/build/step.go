@@ -262,6 +262,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		if len(s.Post) == 0 && (err == nil || !s.n.hooksOn) {
 			return
 		}
+		s.n.hooksOn = false
 		// The cleaning up that post hooks are for is due after Ctrl-C, too.
 		err = errors.Join(err, s.hooks(context.WithoutCancel(ctx), tree.Dir(), post))
 	}()
