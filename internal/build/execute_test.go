@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -494,6 +496,51 @@ func TestTreeOfOnePass(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.layout = check(layout.Create(w.layout.Dir()))(t)
+		}
+	})
+}
+
+// slow is a compression that takes its time.
+type slow struct{ io.WriteCloser }
+
+func (s slow) Write(p []byte) (int, error) {
+	time.Sleep(10 * time.Millisecond)
+	return s.WriteCloser.Write(p)
+}
+
+// An archive that turns out to be no sound layer in the middle is given up, also where the tree that is made of it has come as far as it can
+// without the layer.
+func TestTreeAheadOfUnsoundArchive(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef", 4<<16)
+	files := map[string]string{"twice.tgz": archive("a="+big, "f=1", "f=2", "b="+big)}
+	forDrivers(t, files, func(t *testing.T, w *work) {
+		before, begun := w.change, false
+		w.change = func(b *Builder) {
+			before(b)
+			b.Compression, b.Recompress = layer.Compressions[0], true
+			b.Compression.Name = "slow"
+			b.Compression.NewWriter = func(out io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
+				z, err := layer.Compressions[0].NewWriter(out, taps...)
+				if err != nil || begun {
+					return z, err
+				}
+				begun = true
+				return slow{z}, nil
+			}
+		}
+		built := make(chan error, 1)
+		b, p := w.builder("t: {steps: [{expand: twice.tgz, layer: true}, {run: 'cat /f >/out'}]}\n")
+		go func() {
+			_, err := b.Build(t.Context(), p)
+			built <- err
+		}()
+		select {
+		case err := <-built:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("the build does not end")
 		}
 	})
 }

@@ -267,7 +267,8 @@ func (s *step) readTar(ctx context.Context, t *taken, tar io.Reader, w io.Writer
 	}
 	t.toc, t.diffID, err = layer.Sound(ctx, io.TeeReader(sides[0], struct{ io.Writer }{w}), s.SourceEpoch)
 	if err != nil {
-		err = errors.Join(err, t.tree.drop()) // which ends the reading of tar
+		sides[0].Close() // for which the other side may be waiting
+		err = errors.Join(err, t.tree.drop())
 		t.tree = nil
 	}
 	return err
