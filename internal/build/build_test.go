@@ -947,3 +947,15 @@ func TestArchiveOnEmptyBase(t *testing.T) {
 		t.Errorf("one and two are %s where one was built first, else %s", made[0], made[1])
 	}
 }
+
+// An archive that is taken as a layer is compressed as the user asked, though a target without a tag has taken it as it is.
+func TestRecompressBesideNoTag(t *testing.T) {
+	w := newWork(t, map[string]string{"a.tgz": archive("a=1")})
+	zstd := check(layer.CompressionByName("zstd"))(t)
+	w.change = func(b *Builder) { b.Compression, b.Recompress, b.NoCache, b.Jobs = zstd, true, true, 1 }
+	const text = "one: {build_only: true, expand: a.tgz}\ntwo: {expand: a.tgz}\nthree: {copy: {from: one, src: /a, dest: /b}}\n"
+	w.build(text)
+	if got := w.image("two").Manifest.Layers[0].MediaType; got != zstd.MediaType {
+		t.Errorf("the layer is %s", got)
+	}
+}

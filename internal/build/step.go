@@ -80,8 +80,11 @@ func (b *Builder) carryOutOnce(ctx context.Context, st *step) (l *builtLayer, sh
 		return l, false, err
 	}
 	mine := false
-	key := st.key
-	l, err = b.running.get(key.String(), func() (*builtLayer, error) {
+	key := st.key.String()
+	if _, ok := passable(st.Step); ok {
+		key += " " + b.blobID(st.recompress()) // what one image may leave as it is, another wants anew
+	}
+	l, err = b.running.get(key, func() (*builtLayer, error) {
 		mine = true
 		return st.carryOut(ctx)
 	})
