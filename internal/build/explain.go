@@ -180,7 +180,10 @@ func (b *Builder) saveLast(p *plan.Plan) error {
 	for _, t := range p.Spec.Targets {
 		targets[t.Name] = true
 	}
-	return b.last.Save(func(step string) bool { return targets[step[:strings.LastIndexByte(step, '#')]] })
+	return b.last.Save(func(step string) bool {
+		at := strings.LastIndexByte(step, '#')
+		return at >= 0 && targets[step[:at]]
+	})
 }
 
 // keepInputs keeps what the key of the step has digests of.

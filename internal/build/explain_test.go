@@ -351,6 +351,23 @@ func TestExplainLosses(t *testing.T) {
 	}
 }
 
+// A file of last keys that is damaged is as none.
+func TestLastDamaged(t *testing.T) {
+	w := newWork(t, nil)
+	w.build("t: {copy: {content: a, dest: /f}}\n")
+	last := check(filepath.Glob(filepath.Join(w.cache.Root(), cache.LastDir, "*")))(t)
+	if len(last) != 1 {
+		t.Fatalf("files %v", last)
+	}
+	if err := os.WriteFile(last[0], []byte(strings.Repeat("0", 64)+" t\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.build("t: {copy: {content: b, dest: /f}}\n")
+	if b := check(os.ReadFile(last[0]))(t); !strings.HasSuffix(string(b), " t#1\n") {
+		t.Errorf("the file has %q", b)
+	}
+}
+
 func (w *work) dropCache(kind string) {
 	w.t.Helper()
 	if err := os.RemoveAll(check(w.cache.Dir(kind))(w.t)); err != nil {
