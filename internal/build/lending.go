@@ -87,6 +87,9 @@ func (l *lending) again(s Setting, sh string) error {
 		words = append(words, quote(arg))
 	}
 	_, err := l.file("again", strings.NewReader("#!"+sh+"\n"+strings.Join(words, " ")+"\n"), 0o755)
+	if errors.Is(err, fs.ErrExist) { // a script of that name, which is what the command runs
+		return nil
+	}
 	return err
 }
 
