@@ -57,7 +57,11 @@ func (l *Layout) Has(desc v1.Descriptor) bool {
 // Verified returns a reader of r that gives an error instead of EOF where size or digest are not as desc says.
 // It reads at most one byte more than the size.
 func Verified(r io.Reader, desc v1.Descriptor) io.Reader {
-	if err := image.CheckDigest(desc.Digest); err != nil {
+	err := image.CheckDigest(desc.Digest)
+	if err == nil && desc.Size < 0 {
+		err = fmt.Errorf("size is %d", desc.Size)
+	}
+	if err != nil {
 		return &verified{err: fmt.Errorf("blob %q: %w", desc.Digest, err)}
 	}
 	return &verified{r: r, desc: desc, left: desc.Size, hash: desc.Digest.Algorithm().Hash()}
@@ -76,7 +80,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
 	}
-	if int64(len(p)) > v.left+1 {
+	if int64(len(p)) > v.left {
 		p = p[:v.left+1]
 	}
 	n, err := v.r.Read(p)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,5 +131,42 @@ func TestVerifyDigestComesFirst(t *testing.T) {
 	})
 	if err != nil || len(got) != 1 || !strings.Contains(got[0], "content has the digest") {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Sizes that no blob has are errors, whatever names the blob.
+func TestVerifySizes(t *testing.T) {
+	for _, size := range []int64{-5, -1, math.MaxInt64} {
+		l := create(t, filepath.Join(t.TempDir(), "oci"))
+		config, err := writeBlob(l, v1.MediaTypeImageConfig, []byte("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[]}`, config.MediaType, config.Digest, size)
+		manifest, err := writeBlob(l, v1.MediaTypeImageManifest, []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Update(t.Context(), func(x *Index) error { x.Set("tag", manifest); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf(`tag "tag": blob %s: size is 2, but %d in what names it`, config.Digest, size)
+		if got := problems(t, l); !slices.Contains(got, want) {
+			t.Errorf("size %d: problems %q, want %q", size, got, want)
+		}
+		index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, manifest.MediaType, manifest.Digest, size)
+		desc, err := writeBlob(l, v1.MediaTypeImageIndex, []byte(index))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Update(t.Context(), func(x *Index) error { x.Set("index", desc); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if got := problems(t, l); len(got) < 2 {
+			t.Errorf("size %d in an index: problems %q", size, got)
+		}
+		if _, err := io.ReadAll(Verified(strings.NewReader("{}"), v1.Descriptor{Digest: config.Digest, Size: size})); err == nil {
+			t.Errorf("size %d: verified", size)
+		}
 	}
 }
