@@ -37,7 +37,8 @@ func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
 	if platform.OS == "" && platform.Architecture == "" {
 		platform = image.Host()
 	}
-	img, err := l.load(desc, platform, 0)
+	s := search{l: l, platform: platform, seen: map[claim]bool{}}
+	img, err := s.load(desc, 0)
 	if err != nil {
 		return image.Image{}, fmt.Errorf("image %s: %w", ref, err)
 	}
@@ -89,9 +90,16 @@ func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
 // maxDepth bounds how deep indexes may lie in each other. More than two is not seen in practice.
 const maxDepth = 8
 
+// search is for the image of a platform.
+type search struct {
+	l        *Layout
+	platform v1.Platform
+	seen     map[claim]bool // blobs that were looked into because they do not say their platform, in vain; without media types
+}
+
 // load reads the image that desc leads to.
-func (l *Layout) load(desc v1.Descriptor, platform v1.Platform, depth int) (image.Image, error) {
-	data, err := l.read(desc)
+func (s search) load(desc v1.Descriptor, depth int) (image.Image, error) {
+	data, err := s.l.read(desc)
 	if err != nil {
 		return image.Image{}, err
 	}
@@ -99,13 +107,13 @@ func (l *Layout) load(desc v1.Descriptor, platform v1.Platform, depth int) (imag
 	case mediaType == "":
 		return image.Image{}, fmt.Errorf("blob %s: neither a manifest nor an index", desc.Digest)
 	case image.IsIndex(mediaType):
-		return l.choose(data, platform, depth+1)
+		return s.choose(data, depth+1)
 	}
 	m, err := image.ParseManifest(data)
 	if err != nil {
 		return image.Image{}, err
 	}
-	config, err := l.read(m.Config)
+	config, err := s.l.read(m.Config)
 	if err != nil {
 		return image.Image{}, fmt.Errorf("config: %w", err)
 	}
@@ -114,8 +122,9 @@ func (l *Layout) load(desc v1.Descriptor, platform v1.Platform, depth int) (imag
 	return img, err
 }
 
-// choose reads the image for platform from an index. Entries that do not say their platform are looked into.
-func (l *Layout) choose(index []byte, platform v1.Platform, depth int) (image.Image, error) {
+// choose reads the image for the platform from an index. Entries that do not say theirs are looked into, each blob once: a few small indexes,
+// each with many entries for the next, name more than could ever be read.
+func (s search) choose(index []byte, depth int) (image.Image, error) {
 	x, err := image.ParseIndex(index)
 	if err != nil {
 		return image.Image{}, err
@@ -123,8 +132,8 @@ func (l *Layout) choose(index []byte, platform v1.Platform, depth int) (image.Im
 	if depth > maxDepth {
 		return image.Image{}, errors.New("indexes lie in each other too deep")
 	}
-	if desc, ok := image.Match(x.Manifests, platform); ok {
-		return l.load(desc, platform, depth)
+	if desc, ok := image.Match(x.Manifests, s.platform); ok {
+		return s.load(desc, depth)
 	}
 	var has []string
 	var others error
@@ -133,18 +142,26 @@ func (l *Layout) choose(index []byte, platform v1.Platform, depth int) (image.Im
 			has = append(has, image.FormatPlatform(*desc.Platform))
 			continue
 		}
-		img, err := l.load(desc, platform, depth)
+		c := claim{digest: desc.Digest, size: desc.Size}
+		if s.seen[c] {
+			continue
+		}
+		s.seen[c] = true
+		img, err := s.load(desc, depth)
 		switch {
 		case err != nil:
 			others = errors.Join(others, err)
-		case image.Runs(img.Config.Platform, platform):
+		case image.Runs(img.Config.Platform, s.platform):
 			return img, nil
 		default:
 			has = append(has, image.FormatPlatform(img.Config.Platform))
 		}
 	}
-	if len(has) == 0 && others != nil {
+	switch {
+	case len(has) == 0 && others != nil:
 		return image.Image{}, others
+	case len(has) == 0:
+		return image.Image{}, fmt.Errorf("image %w in the index", ErrNotExist)
 	}
-	return image.Image{}, fmt.Errorf("platform %s %w in the index, only %s", image.FormatPlatform(platform), ErrNotExist, strings.Join(has, ", "))
+	return image.Image{}, fmt.Errorf("platform %s %w in the index, only %s", image.FormatPlatform(s.platform), ErrNotExist, strings.Join(has, ", "))
 }

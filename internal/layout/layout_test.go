@@ -2,6 +2,7 @@ package layout
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -205,6 +206,32 @@ func TestImageRefs(t *testing.T) {
 	}
 	if _, err := l.Image(d[:20], v1.Platform{}); err == nil || !strings.Contains(err.Error(), "not unique in") {
 		t.Errorf("ambiguous digest: error %v", err)
+	}
+}
+
+// A few blobs that name each other many times are looked into once each: there are 100 to the power of 6 ways through them.
+func TestImageOfManyWays(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"))
+	desc, err := writeBlob(l, v1.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 7 {
+		entry, err := json.Marshal(desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := `{"schemaVersion":2,"manifests":[` + strings.TrimSuffix(strings.Repeat(string(entry)+",", 100), ",") + `]}`
+		if desc, err = writeBlob(l, v1.MediaTypeImageIndex, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Update(t.Context(), func(x *Index) error { x.Set("many", desc); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.Image("many", linux)
+	if want := "image many: image does not exist in the index"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 
