@@ -248,12 +248,16 @@ func (s *Source) glob(pattern string) ([]string, error) {
 	if err := CheckGlob(pattern); err != nil {
 		return nil, fmt.Errorf("copy %s: %w", pattern, err)
 	}
-	abs := filepath.ToSlash(s.Abs(pattern))
-	root := abs // of the part without pattern characters
-	for IsGlob(root) {
-		root = filepath.Dir(root)
+	want := strings.Split(path.Clean(pattern), "/")
+	n := slices.IndexFunc(want, IsGlob)
+	if n < 0 {
+		n = len(want)
 	}
-	want := elems(abs)
+	root := filepath.Clean(s.Dir) // which may have pattern characters in its own name
+	if n > 0 {
+		root = s.Abs(strings.Join(want[:n], "/") + "/")
+	}
+	want = want[n:]
 	deep := slices.Contains(want, "**")
 	var found []string
 	// The slash makes WalkDir go into a root that is a symlink.
@@ -261,7 +265,11 @@ func (s *Source) glob(pattern string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		have := elems(p)
+		rel, err := filepath.Rel(root, p)
+		if err != nil {
+			return err
+		}
+		have := elems(rel)
 		if matchElems(want, have) {
 			found = append(found, p)
 			if d.IsDir() {

@@ -152,6 +152,45 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+// Only what a spec says is a pattern, not the name of the folder that the spec is in.
+func TestGlobInOddFolder(t *testing.T) {
+	s := newSource(t, map[string]string{"odd[1]*/a.txt": "", "odd[1]*/sub/b.txt": "", "odd1/a.txt": ""})
+	outer := s.Dir
+	s.Dir = filepath.Join(outer, "odd[1]*")
+	for pattern, want := range map[string]string{
+		"*.txt":            "odd[1]*/a.txt",
+		"./*.txt":          "odd[1]*/a.txt",
+		"**/*.txt":         "odd[1]*/a.txt odd[1]*/sub/b.txt",
+		"s*/b.txt":         "odd[1]*/sub/b.txt",
+		"sub/**":           "odd[1]*/sub/",
+		"*/../a.txt":       "odd[1]*/a.txt",
+		"../odd1/*":        "odd1/a.txt",
+		outer + "/odd1/a*": "odd1/a.txt",
+		outer + "/*1/a*":   "odd1/a.txt",
+	} {
+		found, err := s.Find(pattern)
+		if err != nil {
+			t.Errorf("%s: %v", pattern, err)
+			continue
+		}
+		if got := strings.ReplaceAll(strings.Join(found, " "), outer+"/", ""); got != want {
+			t.Errorf("%s: %s, want %s", pattern, got, want)
+		}
+	}
+	t.Chdir(s.Dir)
+	for _, dir := range []string{".", "./", "", "sub/.."} {
+		s.Dir = dir
+		for pattern, want := range map[string]string{"*.txt": "a.txt", "[s]ub/*": "sub/b.txt", "sub/*": "sub/b.txt", "../odd1/*": "../odd1/a.txt"} {
+			if found, err := s.Find(pattern); err != nil || strings.Join(found, " ") != want {
+				t.Errorf("%s in %q: %q, %v, want %s", pattern, dir, found, err, want)
+			}
+		}
+	}
+	if found, err := s.Find("/tm[p]"); err != nil || len(found) != 1 || found[0] != "/tmp" {
+		t.Errorf("in the root: %q, %v", found, err)
+	}
+}
+
 func TestMatchSkipsSocketsKeepsHardLinks(t *testing.T) {
 	s := newSource(t, map[string]string{"d/one": "1"})
 	if err := os.Link(filepath.Join(s.Dir, "d/one"), filepath.Join(s.Dir, "d/two")); err != nil {
