@@ -82,6 +82,7 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = fetchTimeout
+	t.DisableCompression = true // some servers say of a .tar.gz that it was compressed for the way only
 	defer t.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: t}).Do(req)
 	if err != nil {

@@ -1,6 +1,8 @@
 package source
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -480,6 +482,27 @@ func TestFetch(t *testing.T) {
 	fail = 1
 	if got := get(""); got != "second" {
 		t.Errorf("after one bad answer: %q", got)
+	}
+}
+
+// What is stored and hashed are the bytes of the file, as curl and wget get them, also from a server that says of a .tar.gz that gzip is how it
+// was packed for the way.
+func TestFetchTakesBytesAsTheyAre(t *testing.T) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.WriteString(z, "content")
+	z.Close()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("asked for the encoding %s", r.Header.Get("Accept-Encoding"))
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Write(b.Bytes())
+	}))
+	defer srv.Close()
+	f, err := newSource(t, nil).File(t.Context(), srv.URL+"/a.tar.gz", fmt.Sprintf("sha256:%x", sha256.Sum256(b.Bytes())))
+	if err != nil || f.Size != int64(b.Len()) {
+		t.Errorf("%d bytes of %d, %v", f.Size, b.Len(), err)
 	}
 }
 
