@@ -22,7 +22,7 @@ var ErrUnsound = errors.New("no sound layer as it is")
 // A sound tar has an entry for each folder, but perhaps the root, before what is in it; has no path twice; names
 // paths plainly; has the target of a hard link before the link; holds files, folders, symlinks, devices and
 // fifos only, and no whiteouts; has only such extended attributes as KeepXattr keeps, in the form that
-// layers have them; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds); and ends as a tar does. These are the
+// layers have them; gives no size to what has no content, nor a name with "/" behind it to a file; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds); and ends as a tar does. These are the
 // cases in which containerd, moby, podman and umoci do the same.
 func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest, error) {
 	ix := indexer{scanner: newSummingScanner(ctx, r, defaultLimits)}
@@ -60,6 +60,10 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 		return unsound("a global header says owners or times")
 	case h.Mode&modeType == modeSocket:
 		return unsound("is a socket")
+	case h.Size != 0 && (e.Type != TypeFile || h.Typeflag == tar.TypeLink):
+		return unsound("it has no content, but a size, which some tools take for that of content")
+	case e.Type == TypeFile && strings.HasSuffix(h.Name, "/"):
+		return unsound("the name of a file ends in /, which makes it a folder for some tools")
 	case e.Type == TypeChar && e.Major == 0 && e.Minor == 0:
 		return unsound("is the device 0:0, which overlay file systems take for a removed file")
 	case e.MTime < 0 || s.clamp != nil && e.MTime > *s.clamp:

@@ -85,6 +85,7 @@ func TestSound(t *testing.T) {
 		{name: "link before target", headers: []tar.Header{dir("./"), link("a", "b"), file("b")}, want: `it links to b, of which there is no entry before it`},
 		{name: "absolute target", headers: []tar.Header{dir("./"), file("b"), link("c", "/b")}, want: `it links to "/b", not a plain path`},
 		{name: "device of whiteouts", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeChar}}, want: "device 0:0"},
+		{name: "file or folder", headers: []tar.Header{dir("./"), {Name: "w/", Typeflag: tar.TypeLink, Linkname: "a"}}, want: "the name of a file ends in /"},
 		{name: "contiguous file", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeCont}}, want: `is of the type '7'`},
 		{name: "foreign attribute", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.trusted.x")}, want: "it has the extended attribute trusted.x"},
 		{name: "attribute of overlay", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.user.overlay.opaque")}, want: "it has the extended attribute user.overlay.opaque"},
@@ -145,5 +146,29 @@ func TestSoundGNUTar(t *testing.T) {
 	}
 	if _, _, err := Sound(context.Background(), bytes.NewReader(out), nil); err == nil || !strings.Contains(err.Error(), "volume label") {
 		t.Errorf("with a label: %v", err)
+	}
+}
+
+// GNU tar skips as many bytes behind a symlink, a device or a fifo as its size says, where tools for images read on.
+func TestSoundSizes(t *testing.T) {
+	for _, h := range []tar.Header{
+		{Name: "x/", Typeflag: tar.TypeDir},
+		{Name: "x", Typeflag: tar.TypeSymlink, Linkname: "y"},
+		{Name: "x", Typeflag: tar.TypeLink, Linkname: "a"},
+		{Name: "x", Typeflag: tar.TypeFifo},
+		{Name: "x", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3},
+		{Name: "x", Typeflag: tar.TypeBlock, Devmajor: 1, Devminor: 3},
+	} {
+		data := soundTar(t, []tar.Header{{Name: "a", Typeflag: tar.TypeReg}, h, {Name: "hidden", Typeflag: tar.TypeReg}}, true)
+		if _, _, err := Sound(t.Context(), bytes.NewReader(data), nil); err != nil {
+			t.Fatalf("type %q: %v", h.Typeflag, err)
+		}
+		header := data[2*blockSize : 3*blockSize]
+		copy(header[124:], "00000002000\x00")
+		putSum((*[tarBlock]byte)(header))
+		_, _, err := Sound(t.Context(), bytes.NewReader(data), nil)
+		if err == nil || !errors.Is(err, ErrUnsound) || !strings.Contains(err.Error(), "it has no content, but a size") {
+			t.Errorf("type %q with a size: %v", h.Typeflag, err)
+		}
 	}
 }
