@@ -1,7 +1,9 @@
 package layout
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -46,6 +48,31 @@ func dropTemp(f *os.File) error {
 		err = nil
 	}
 	return errors.Join(err, f.Close())
+}
+
+// maxFile bounds the size of the files of a layout that are no blobs: an index.json of a million tags is as large.
+const maxFile = 256 << 20
+
+// readOwn returns the content of a file of the layout itself. A foreign layout may have a fifo there, or a link to a device without end.
+func readOwn(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	case st.Size() > maxFile:
+		return nil, &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+	}
+	var b bytes.Buffer
+	b.Grow(int(st.Size()) + bytes.MinRead)
+	_, err = b.ReadFrom(io.LimitReader(f, maxFile))
+	return b.Bytes(), err
 }
 
 // replaceFile gives the file at path the content data, in one atomic and durable step.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -84,7 +83,7 @@ func (l *Layout) syncBlobs() error {
 
 // readIndex reads index.json.
 func (l *Layout) readIndex() (*Index, error) {
-	data, err := os.ReadFile(l.path(v1.ImageIndexFile))
+	data, err := readOwn(l.path(v1.ImageIndexFile))
 	if err != nil {
 		return nil, err
 	}

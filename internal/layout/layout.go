@@ -106,7 +106,7 @@ func initialize(dir string) error {
 
 // checkVersion reads the file oci-layout.
 func checkVersion(file string) error {
-	data, err := os.ReadFile(file)
+	data, err := readOwn(file)
 	if err != nil {
 		return err
 	}

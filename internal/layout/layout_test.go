@@ -79,6 +79,34 @@ func TestCreateAndOpen(t *testing.T) {
 }
 
 // Between the two looks that Open takes, another process may complete the layout.
+// A foreign layout is not waited for, and does not fill the memory.
+func TestFilesThatAreNone(t *testing.T) {
+	for name, read := range map[string]func(l *Layout) error{
+		"oci-layout": func(l *Layout) error { _, err := Open(l.Dir()); return err },
+		"index.json": func(l *Layout) error { _, err := l.Tags(); return err },
+	} {
+		for what, make := range map[string]func(path string) error{
+			"not a regular file": func(path string) error { return unix.Mkfifo(path, 0o644) },
+			"file too large":     func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, 1<<40)) },
+		} {
+			l := create(t, filepath.Join(t.TempDir(), "oci"))
+			if err := errors.Join(os.Remove(l.path(name)), make(l.path(name))); err != nil {
+				t.Fatal(err)
+			}
+			if err := read(l); err == nil || !strings.Contains(err.Error(), name+": "+what) {
+				t.Errorf("%s: error %v, want %s", name, err, what)
+			}
+		}
+	}
+	l := create(t, filepath.Join(t.TempDir(), "oci"))
+	if err := errors.Join(os.Remove(l.path("index.json")), os.Symlink("/dev/zero", l.path("index.json"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Tags(); err == nil || !strings.Contains(err.Error(), "index.json: not a regular file") {
+		t.Errorf("device: error %v", err)
+	}
+}
+
 func TestOpenWhileOthersCreate(t *testing.T) {
 	if err := checkNew(create(t, filepath.Join(t.TempDir(), "oci")).Dir()); err != nil {
 		t.Error(err)
