@@ -24,14 +24,20 @@ type Extraction struct {
 
 	size  int64
 	wants []want
+	known map[source]int64 // where content that is wanted goes, however many names it has
+}
+
+// source is where content is.
+type source struct {
+	layer  int
+	offset int64 // in the layer's uncompressed tar, as layer.Content wants it
 }
 
 // want is the content of one file: where it is, and where it goes.
 type want struct {
 	layer.Entry
-	layer  int
-	offset int64 // in the layer's uncompressed tar, as layer.Content wants it
-	to     int64 // in the spool
+	source
+	to int64 // in the spool
 }
 
 // place is where the layer has to be read from, in bytes of the uncompressed tar.
@@ -53,9 +59,17 @@ func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 	case !ok:
 		return func() (io.ReadCloser, error) { return nil, fmt.Errorf("%s: no layer holds its content", e.Path) }, inode
 	}
-	to, n := x.size, e.Size
-	x.size += n
-	x.wants = append(x.wants, want{Entry: e, layer: i, offset: offset, to: to})
+	from, n := source{i, offset}, e.Size
+	to, known := x.known[from]
+	if !known {
+		if x.known == nil {
+			x.known = map[source]int64{}
+		}
+		to = x.size
+		x.known[from] = to
+		x.size += n
+		x.wants = append(x.wants, want{Entry: e, source: from, to: to})
+	}
 	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.Spool, to, n)), nil }, inode
 }
 
@@ -91,15 +105,9 @@ func (x *Extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	in := &countingReader{r: r}
-	for i, w := range wants {
+	for _, w := range wants {
 		if err := ctx.Err(); err != nil {
 			return err
-		}
-		if i > 0 && w.place() == wants[i-1].place() { // another name of the same content
-			if err := x.again(wants[i-1], w); err != nil {
-				return err
-			}
-			continue
 		}
 		skip := w.place() - in.n
 		if w.offset < 0 {
@@ -137,12 +145,6 @@ func (x *Extraction) take(tar io.Reader, offset int64, w want) error {
 		return err
 	}
 	_, err = io.CopyN(io.NewOffsetWriter(x.Spool, w.to), checked(w.Entry, content), w.Size)
-	return err
-}
-
-// again copies content that an earlier want put into the spool.
-func (x *Extraction) again(earlier, w want) error {
-	_, err := io.Copy(io.NewOffsetWriter(x.Spool, w.to), io.NewSectionReader(x.Spool, earlier.to, w.Size))
 	return err
 }
 

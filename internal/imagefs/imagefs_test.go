@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -122,6 +123,39 @@ z3 file 0644 "high"
 	}
 	if _, _, err := opened.Subtree(t.Context(), "d/gone"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is removed: %v", err)
+	}
+}
+
+// Content with many names is taken out once: a link takes a few bytes in a layer, the file may be as large as it likes.
+func TestManyNamesOfOneContent(t *testing.T) {
+	low := []file{{"big", strings.Repeat("x", 1000), ""}}
+	for i := range 100 {
+		low = append(low, file{fmt.Sprint("link", i), "", "=big"})
+	}
+	s, img := newImage(t, low, []file{{"lower", "", "=big"}})
+	opened := check(s.Open(t.Context(), img))(t)
+	x := &Extraction{Store: s, View: opened.Merged, Layers: img.Manifest.Layers, Spool: check(s.Cache.Temp())(t)}
+	defer x.Spool.Close()
+	var opens []layer.Opener
+	for e, err := range opened.Children(".") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		open, _ := x.Want(e)
+		opens = append(opens, open)
+	}
+	if err := x.Extract(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, open := range opens {
+		r := check(open())(t)
+		if got := check(io.ReadAll(r))(t); string(got) != low[0].content {
+			t.Errorf("%d bytes", len(got))
+		}
+		r.Close()
+	}
+	if size := check(x.Spool.Stat())(t).Size(); len(opens) != 102 || size != 1000 {
+		t.Errorf("%d names, %d bytes", len(opens), size)
 	}
 }
 
