@@ -20,6 +20,7 @@ type arguments struct {
 	defaults map[string]string // genoci.args with a value
 	declared map[string]bool   // genoci.args, with and without
 	used     map[string]bool   // named in a text that was read
+	size     int               // bytes that were put in so far
 	closed   bool              // nothing may be expanded: the arguments themselves are being read
 }
 
@@ -77,6 +78,9 @@ func (a *arguments) expand(s string) (string, error) {
 		value, err := a.value(body, at)
 		if err != nil {
 			return "", err
+		}
+		if a.size += len(value); a.size > maxSize {
+			return "", &textError{offset: at, msg: fmt.Sprintf("with its arguments expanded, the file is larger than %d MiB", maxSize>>20)}
 		}
 		out.WriteString(value)
 		at += len(argumentOpen) + len(body) + len(argumentClose)

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,5 +75,14 @@ func TestWrongArguments(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A file cannot take more memory than a large one by naming an argument many times.
+func TestManyArguments(t *testing.T) {
+	text := fmt.Sprintf("genoci: {args: {A: %s}}\napp:\n  run: |\n    %s\n", strings.Repeat("x", 1<<20), strings.Repeat("${{A}}", 1000))
+	_, err := Parse("f.yaml", []byte(text), Options{})
+	if err == nil || !strings.HasPrefix(err.Error(), `f.yaml:4:29: target "app": run: with its arguments expanded, the file is larger than 4 MiB`) {
+		t.Errorf("error %.200v", err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"path/filepath"
 )
 
-// maxSize is the largest spec that is read, in bytes, and also the largest size that its aliases may
-// expand it to. Specs are written by hand, or by programs for which this is plenty.
+// maxSize is the largest spec that is read, in bytes, and also the largest size that its aliases, or its
+// arguments, may expand it to. Specs are written by hand, or by programs for which this is plenty.
 const maxSize = 4 << 20
 
 // Pos is a place in the spec file. Lines and columns count from 1; a column is a character, not a
