@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // field is a field of a JSON object, and where its value is kept.
@@ -75,23 +77,80 @@ func (x *execution) UnmarshalJSON(data []byte) (err error) {
 
 // decodeObject reads a JSON object into fields, and returns what is not among them.
 func decodeObject(data []byte, fields []field) (unknown map[string]json.RawMessage, err error) {
-	if err := Unmarshal(data, &unknown); err != nil {
+	members, err := Members(data)
+	if err != nil {
 		return nil, err
 	}
-	for _, f := range fields {
-		raw, ok := unknown[f.name]
-		if !ok {
-			continue
+	for _, m := range members {
+		at := slices.IndexFunc(fields, func(f field) bool { return strings.EqualFold(f.name, m.Name) })
+		switch {
+		case at < 0:
+			if unknown == nil {
+				unknown = map[string]json.RawMessage{}
+			}
+			unknown[m.Name] = m.Value
+		case fields[at].name != m.Name: // other tools in Go would read it as that
+			return nil, fmt.Errorf("field %q, which some tools take for %q", m.Name, fields[at].name)
+		default:
+			if err := Unmarshal(m.Value, fields[at].value); err != nil {
+				return nil, fmt.Errorf("%s: %w", m.Name, err)
+			}
 		}
-		if err := Unmarshal(raw, f.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
-		}
-		delete(unknown, f.name)
-	}
-	if len(unknown) == 0 {
-		return nil, nil
 	}
 	return unknown, nil
+}
+
+// Member is a name of a JSON object with its value.
+type Member struct {
+	Name  string
+	Value json.RawMessage
+}
+
+// Members takes a JSON object to pieces, in its order; null has none. A name that stands there twice, be it in upper and lower case, can be
+// read in two ways, and is an error.
+func Members(data []byte) ([]Member, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	switch brace, err := dec.Token(); {
+	case err != nil:
+		return nil, err
+	case brace == nil:
+		return nil, nil
+	case brace != json.Delim('{'):
+		var object map[string]json.RawMessage
+		return nil, Unmarshal(data, &object) // which says what it is instead
+	}
+	var members []Member
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		m := Member{Name: token.(string)}
+		if err := dec.Decode(&m.Value); err != nil {
+			return nil, err
+		}
+		if name := fold(m.Name); !seen[name] {
+			seen[name] = true
+		} else {
+			return nil, fmt.Errorf("field %q twice", m.Name)
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+// fold returns the same for all names that package json, and strings.EqualFold, take for the same.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r { // the least of all that are the same
+				return next
+			}
+			r = next
+		}
+	}, name)
 }
 
 // encodeObject writes fields in their order, without the empty ones, then the unknown ones sorted by name.

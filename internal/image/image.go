@@ -19,7 +19,7 @@ type Image struct {
 
 // Config is an image config (image-spec, config.md): the specified fields, docker's healthcheck, and whatever else a
 // foreign config holds, kept as it is. Its JSON has the fields in the order of the specification, then the unknown ones
-// sorted by name. Names are matched exactly, case included.
+// sorted by name. Names that are those of fields but for upper and lower case are an error, since package json would take them for these.
 type Config struct {
 	v1.Image
 	Healthcheck   *Healthcheck               // in "config"

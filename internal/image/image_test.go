@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -93,20 +94,6 @@ func TestConfigKeepsForeignFields(t *testing.T) {
 	}
 	if second, err := encode(again); err != nil || !bytes.Equal(second, got) {
 		t.Errorf("written, read and written again: %v\n%s\nnot\n%s", err, second, got)
-	}
-}
-
-func TestConfigNamesAreExact(t *testing.T) {
-	text := `{"architecture":"amd64","os":"linux","config":{"env":["A=1"]},"rootfs":{"type":"layers","diff_ids":[]},"OS":"plan9"}`
-	var c Config
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		t.Fatal(err)
-	}
-	if c.OS != "linux" || c.Config.Env != nil {
-		t.Errorf("os %q, Env %q: fields of another case were read", c.OS, c.Config.Env)
-	}
-	if got, err := encode(c); err != nil || string(got) != text {
-		t.Errorf("got %s, %v, want %s", got, err, text)
 	}
 }
 
@@ -272,6 +259,41 @@ func TestParseCounts(t *testing.T) {
 		if _, err := Parse([]byte(m), []byte(changed)); err == nil || err.Error() != test.want {
 			t.Errorf("error %v, want %s", err, test.want)
 		}
+	}
+}
+
+// A config of which tools read different things is none: package json takes a name in any case, and merges what stands there twice.
+func TestAmbiguousConfig(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"config":{"User":"a"},"Config":{"User":"b"}}`:    `field "Config" twice`,
+		`{"config":{"Env":["A=1"]},"config":{"User":"b"}}`: `field "config" twice`,
+		`{"config":{"Env":["A=1"],"env":["A=2"]}}`:         `config: field "env" twice`,
+		`{"config":{"env":["A=2"]}}`:                       `config: field "env", which some tools take for "Env"`,
+		`{"oſ":"linux"}`:                                   `field "oſ", which some tools take for "os"`,
+		`{"x":1,"X":2}`:                                    `field "X" twice`,
+		`{"config":[]}`:                                    "config: unexpected array",
+		`{"config":null,"x":{"y":1,"Y":2}}`:                "",
+	} {
+		var c Config
+		if got := errorText(Unmarshal([]byte(text), &c)); got != want {
+			t.Errorf("%s: error %q, want %q", text, got, want)
+		}
+	}
+}
+
+// Of many names, each is looked up.
+func TestManyMembers(t *testing.T) {
+	var b strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintf(&b, ",%q:0", strconv.Itoa(i))
+	}
+	begun := time.Now()
+	members, err := Members([]byte("{" + b.String()[1:] + "}"))
+	if err != nil || len(members) != 200_000 {
+		t.Errorf("%d members, %v", len(members), err)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 

@@ -96,7 +96,7 @@ func (l *Layout) readIndex() (*Index, error) {
 
 // Index is the content of index.json while Update edits it. What is not edited keeps its bytes.
 type Index struct {
-	members []member // of the object, in the order of the file
+	members []image.Member // of the object, in the order of the file; the value of "manifests" is made of entries
 	entries []entry
 	changed bool
 
@@ -104,13 +104,7 @@ type Index struct {
 	twice  bool           // a name has several entries
 }
 
-// member is a name of a JSON object with its value. That of "manifests" is made of Index.entries.
-type member struct {
-	name  string
-	value json.RawMessage
-}
-
-func (m member) isManifests() bool { return strings.EqualFold(m.name, "manifests") }
+func isManifests(m image.Member) bool { return strings.EqualFold(m.Name, "manifests") }
 
 // entry is an element of "manifests".
 type entry struct {
@@ -196,16 +190,16 @@ func parseAny(data []byte) (*Index, error) {
 	}
 	x := &Index{}
 	var err error
-	if x.members, err = parseObject(data); err != nil {
+	if x.members, err = image.Members(data); err != nil {
 		return nil, err
 	}
-	at := slices.IndexFunc(x.members, member.isManifests)
+	at := slices.IndexFunc(x.members, isManifests)
 	if at < 0 {
-		x.members = append(x.members, member{name: "manifests"})
+		x.members = append(x.members, image.Member{Name: "manifests"})
 		return x, nil
 	}
 	var raws []json.RawMessage
-	if err := json.Unmarshal(x.members[at].value, &raws); err != nil {
+	if err := json.Unmarshal(x.members[at].Value, &raws); err != nil {
 		return nil, fmt.Errorf("manifests: %w", err)
 	}
 	for i, raw := range raws {
@@ -218,31 +212,6 @@ func parseAny(data []byte) (*Index, error) {
 	return x, nil
 }
 
-// parseObject takes a valid JSON object to pieces. A name that stands there twice, be it in upper and lower case, can be read in
-// two ways, and is an error.
-func parseObject(data []byte) ([]member, error) {
-	var members []member
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if _, err := dec.Token(); err != nil { // the brace
-		return nil, err
-	}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		m := member{name: token.(string)}
-		if err := dec.Decode(&m.value); err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(members, func(other member) bool { return strings.EqualFold(other.name, m.name) }) {
-			return nil, fmt.Errorf("field %q twice", m.name)
-		}
-		members = append(members, m)
-	}
-	return members, nil
-}
-
 // encode returns the content of index.json.
 func (x *Index) encode() ([]byte, error) {
 	raws := make([][]byte, len(x.entries))
@@ -252,12 +221,12 @@ func (x *Index) encode() ([]byte, error) {
 	manifests := slices.Concat([]byte("["), bytes.Join(raws, []byte(",")), []byte("]"))
 	var members [][]byte
 	for _, m := range x.members {
-		name, err := json.Marshal(m.name)
+		name, err := json.Marshal(m.Name)
 		if err != nil {
 			return nil, err
 		}
-		value := []byte(m.value)
-		if m.isManifests() {
+		value := []byte(m.Value)
+		if isManifests(m) {
 			value = manifests
 		}
 		members = append(members, slices.Concat(name, []byte(":"), value))

@@ -301,9 +301,9 @@ func foreign(t *testing.T, x *Index) []string {
 		}
 	}
 	for _, m := range x.members {
-		if !m.isManifests() {
-			all = append(all, m.name)
-			add(m.value)
+		if !isManifests(m) {
+			all = append(all, m.Name)
+			add(m.Value)
 		}
 	}
 	return all

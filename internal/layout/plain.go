@@ -18,10 +18,10 @@ func parsePlain(data []byte) (x *Index, ok bool) {
 	if !p.skip(`{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[`) {
 		return nil, false
 	}
-	x = &Index{members: []member{
-		{"schemaVersion", json.RawMessage("2")},
-		{"mediaType", json.RawMessage(`"` + v1.MediaTypeImageIndex + `"`)},
-		{name: "manifests"},
+	x = &Index{members: []image.Member{
+		{Name: "schemaVersion", Value: json.RawMessage("2")},
+		{Name: "mediaType", Value: json.RawMessage(`"` + v1.MediaTypeImageIndex + `"`)},
+		{Name: "manifests"},
 	}}
 	for more := !p.skip("]}"); more; {
 		start := p
