@@ -290,6 +290,10 @@ func (x *extractor) hideChildren(path string) error {
 		return err
 	}
 	x.claim(path)
+	folder := x.parent.unpackedFolder
+	if folder.hidden {
+		return nil // and what came since is the layer's own
+	}
 	fd, err := openBelow(x.parent.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -305,6 +309,7 @@ func (x *extractor) hideChildren(path string) error {
 			return err
 		}
 	}
+	folder.hidden = true
 	return nil
 }
 

@@ -226,6 +226,38 @@ link symlink a
 
 // Folders that a layer has something in but no entry for are as Merge says: those of lower layers
 // unchanged, new ones 0755 of 1970, and so is the root of an empty tree.
+// A folder is emptied of what lower layers have in it once. A layer of some kilobytes may have many files in a folder and make it opaque many
+// times: to go through it each time took hours.
+func TestUnpackHidesOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "d/sub"), 0o755), os.WriteFile(filepath.Join(dir, "d/lower"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	err := extract(dir, UnpackOptions{}, func(x *extractor) error {
+		for _, path := range []string{"d", "d/sub"} {
+			if err := x.put(Entry{Path: path, Type: TypeDir, Mode: 0o755}, "", nil, path); err != nil {
+				return err
+			}
+		}
+		if err := x.hideChildren("d"); err != nil {
+			return err
+		}
+		// It would be removed by whoever looked at it.
+		for _, name := range []string{"d/late", "d/sub/late"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+				return err
+			}
+		}
+		return errors.Join(x.hideChildren("d"), x.hideChildren("d/sub"), x.whiteout(".", "d"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := dump(t, dir, treetest.NoOwners), "d/ dir 0755\nd/late file 0644 \"\"\nd/sub/ dir 0755\nd/sub/late file 0644 \"\"\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestUnpackImpliedFolders(t *testing.T) {
 	dir := newFolder(t)
 	must(t, os.Chmod(dir, 0o700))
