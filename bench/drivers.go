@@ -53,14 +53,15 @@ func storages() []storage {
 
 // driverResult is what a storage took at one size: medians, in seconds.
 type driverResult struct {
-	Storage string    `json:"storage"`
-	Time    time.Time `json:"time"`
-	Files   int       `json:"files"`
-	Make    float64   `json:"make"`   // genoci checkout
-	Commit  float64   `json:"commit"` // genoci checkin of one changed file
-	Calls   int       `json:"calls"`  // system calls of that checkin
-	Walk    float64   `json:"walk"`   // lstat(2) of everything in the tree, in parallel
-	Chain   float64   `json:"chain"`  // 20 runs in a row on Debian; 0: not measured at this size
+	Storage   string    `json:"storage"`
+	Processor string    `json:"processor"`
+	Time      time.Time `json:"time"`
+	Files     int       `json:"files"`
+	Make      float64   `json:"make"`   // genoci checkout
+	Commit    float64   `json:"commit"` // genoci checkin of one changed file
+	Calls     int       `json:"calls"`  // system calls of that checkin
+	Walk      float64   `json:"walk"`   // lstat(2) of everything in the tree, in parallel
+	Chain     float64   `json:"chain"`  // 20 runs in a row on Debian; 0: not measured at this size
 }
 
 // driverRuns is how often each time is measured.
@@ -163,7 +164,7 @@ func measureEmulated(ctx context.Context, machine, corpus string) ([]driverResul
 
 // measureDriver measures a storage, in a place of its own; the chain only where there is an input for it.
 func (s *suite) measureDriver(ctx context.Context, st storage, files int, input string) (r driverResult, err error) {
-	r = driverResult{Storage: st.name, Files: files, Time: time.Now().UTC().Truncate(time.Second)}
+	r = driverResult{Storage: st.name, Processor: describeMachine().Processor, Files: files, Time: time.Now().UTC().Truncate(time.Second)}
 	product := *s.tools[0]
 	product.env = append(append(product.env[:len(product.env):len(product.env)], "GENOCI_DRIVER="+st.driver), st.env...)
 	product.files = map[string]string{
