@@ -241,9 +241,6 @@ func TestRefused(t *testing.T) {
 // TestRedirects: a folder of the parent is renamed without a copy; what is committed stands for itself, and hard links out of the
 // folder stay.
 func TestRedirects(t *testing.T) {
-	if sandbox.Rootless() {
-		t.Skip("the kernel makes no redirects in user namespaces") // where the rename is EXDEV: TestOptions
-	}
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "0", makes(t, "d/old file\n d/sub/f file\n"))
 	commit(t, d, "0", "1", makes(t, "d/f file \"f\"\n d/g file <1> \"g\"\n d/h file <1> \"g\"\n d/sub/g file\n other/f file"))
@@ -251,6 +248,19 @@ func TestRedirects(t *testing.T) {
 		must(t, os.Remove(filepath.Join(dir, "d/old")), os.RemoveAll(filepath.Join(dir, "d/sub")))
 	})
 	commit(t, d, "2", "base", makes(t, "d/sub/h file"))
+	if sandbox.Rootless() { // in user namespaces the kernel makes no redirects: nothing is renamed
+		tree := newTree(t, d, "base")
+		before := treetest.Dump(t, tree.Dir(), treetest.NoOwners)
+		for _, name := range []string{"d", "d/sub", "other"} {
+			if err := os.Rename(filepath.Join(tree.Dir(), name), filepath.Join(tree.Dir(), "e")); !errors.Is(err, unix.EXDEV) {
+				t.Errorf("rename of %s: %v, want %v", name, err, unix.EXDEV)
+			}
+		}
+		if after := treetest.Dump(t, tree.Dir(), treetest.NoOwners); after != before {
+			t.Errorf("after renames that were refused:\n%s, before:\n%s", after, before)
+		}
+		return
+	}
 	change := func(dir string) {
 		at := func(name string) string { return filepath.Join(dir, name) }
 		must(t, os.Link(at("d/f"), at("link")), os.Rename(at("d"), at("e")), os.Rename(at("e/sub"), at("e/sub2")), os.Rename(at("other"), at("e/other")))

@@ -14,9 +14,6 @@ import (
 // PowerCut tests what is there when the machine has lost what the driver, which keeps all of its data in its folder, had not waited for: on each
 // kind of file system, in a file that is copied while it is in use. That takes root.
 func PowerCut(t *testing.T, open Opener, kinds ...string) {
-	if testing.Short() {
-		t.Skip("it makes file systems")
-	}
 	f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		Lack(t, "loop", err.Error())
