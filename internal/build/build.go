@@ -65,7 +65,7 @@ type Builder struct {
 	archives map[*plan.Step]string // what became of the archives of passable steps
 	tocs     memo[string, *layer.TOC]
 	found    sync.Map                    // located by key, and whether a tag needs it: steps that are cached
-	running  memo[string, *builtLayer]   // steps that are or were carried out, by their keys
+	running  memo[string, carried]       // steps that are or were carried out, by their keys
 	pressed  memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
 	trees    trees
 	opened   snapshot.Driver // once it is
@@ -200,7 +200,7 @@ func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *pla
 	}
 	l, hit := b.lookup(n, s, key)
 	if hit {
-		n.layers = n.layers.on(l)
+		n.add(s, l)
 	}
 	return hit, nil
 }

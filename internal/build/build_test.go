@@ -844,6 +844,38 @@ func TestStepOfTwoTargets(t *testing.T) {
 	}
 }
 
+// Targets that share a step share its layer, and nothing else: whichever of them carries it out, the history of each image has
+// the words of its own spec, and its archive is told of.
+func TestSharedStepHasOwnWords(t *testing.T) {
+	const text = "p: {copy: a /x, build_only: true}\nq: {copy: b /x}\n" +
+		"t1: {copy: {from: p, src: /x, dest: /y}}\nt2: {copy: {from: q, src: /x, dest: /y}}\n" +
+		"e1: {expand: a.tgz}\ne2: {expand: b.tgz}\ne3: {expand: b.tgz, labels: {l: e3}}\n"
+	words := map[string]string{
+		"q": "genoci: copy b /x", "t1": "genoci: copy p:/x /y", "t2": "genoci: copy q:/x /y",
+		"e1": "genoci: expand a.tgz", "e2": "genoci: expand b.tgz", "e3": "genoci: expand b.tgz",
+	}
+	files := map[string]string{"a": "A", "b": "A", "a.tgz": archive("a=1"), "b.tgz": archive("a=1")}
+	for _, order := range [][]string{{"t2", "t1", "e3", "e2", "e1"}, {"e1", "e2", "e3", "t1", "t2"}, nil, nil, nil} {
+		w := newWork(t, files)
+		for _, target := range order {
+			w.build(text, target)
+		}
+		for range 2 { // the second time all is cached
+			for _, i := range w.build(text).Images {
+				if i.Digest == "" {
+					continue
+				}
+				if got := w.image(i.Target).Config.History[0].CreatedBy; got != words[i.Target] {
+					t.Errorf("after %v, %s: history %q, want %q", order, i.Target, got, words[i.Target])
+				}
+				if len(order) == 0 && !i.Cached && i.Target[0] == 'e' && (len(i.Archives) != 1 || i.Archives[0].How != asIs) {
+					t.Errorf("%s: archives %+v", i.Target, i.Archives)
+				}
+			}
+		}
+	}
+}
+
 // Files that were never copied are read once, when they are; their digests are then those of the bytes that came into the layer.
 func TestUnreadCopy(t *testing.T) {
 	w := newWork(t, map[string]string{"d/a": "A", "d/b": "B", "d/e": "", "d/sub/c": "C", "x": "X"})

@@ -77,7 +77,7 @@ func environment(n *node) []string {
 func (b *Builder) extension(n *node) image.Extension {
 	c := n.Target.Config
 	e := image.Extension{
-		Layers: n.layers.layers(), Created: time.Unix(n.epoch, 0).UTC(), Platform: Platform(),
+		Layers: n.added(), Created: time.Unix(n.epoch, 0).UTC(), Platform: Platform(),
 		Author: c.Author, Annotations: toMap(c.Annotations),
 		Edit: image.ConfigEdit{
 			Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: environment(n), User: c.User, WorkingDir: c.WorkingDir,

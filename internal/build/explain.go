@@ -117,7 +117,7 @@ func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan
 			return Explanation{}, err
 		}
 		if l, hit := b.lookup(n, s, key); hit {
-			n.layers = n.layers.on(l)
+			n.add(s, l)
 			return Explanation{Outcome: Cached}, nil
 		}
 	}

@@ -321,9 +321,7 @@ func (b *Builder) lookup(n *node, s *plan.Step, key cache.Key) (*builtLayer, boo
 	if at.entry.DiffID == "" {
 		return nil, true
 	}
-	return &builtLayer{
-		Layer: image.Layer{Descriptor: at.desc, DiffID: at.entry.DiffID, CreatedBy: createdBy(s)}, scratch: at.scratch,
-	}, true
+	return &builtLayer{Descriptor: at.desc, DiffID: at.entry.DiffID, scratch: at.scratch}, true
 }
 
 // located is an entry of the cache whose layer is in the layout.

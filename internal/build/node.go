@@ -27,6 +27,7 @@ type node struct {
 	base   image.Image // the zero Image for an empty base; while that is not complete, of the manifest only what is inherited
 	below  stack       // the layers of base
 	layers stack       // that the steps made so far
+	words  []string    // what the history says of each of them
 	made   stack       // those of them that were carried out for this image
 
 	imported int64 // bytes of blobs that came from the layout of the base
@@ -141,6 +142,25 @@ func (n *node) ready() (ready bool, failed *node) {
 
 // stack returns the layers of the base and of the steps so far.
 func (n *node) stack() stack { return append(n.below[:len(n.below):len(n.below)], n.layers...) }
+
+// add adds the layer of a step; none where that is nil. Whoever made the layer, the history has the words of the step itself.
+func (n *node) add(s *plan.Step, l *builtLayer) {
+	if l != nil {
+		n.layers, n.words = n.layers.on(l), append(n.words, createdBy(s))
+	}
+}
+
+// added returns the layers of the steps as image.Extend takes them. Descriptors of blobs that are still to come are zero.
+func (n *node) added() []image.Layer {
+	layers := make([]image.Layer, len(n.layers))
+	for i, l := range n.layers {
+		layers[i] = image.Layer{DiffID: l.DiffID, CreatedBy: n.words[i]}
+		if l.isReady() {
+			layers[i].Descriptor = l.Descriptor
+		}
+	}
+	return layers
+}
 
 // lay carries out all steps of an image. Their blobs may be still to come.
 func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {

@@ -8,7 +8,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 )
@@ -150,7 +149,7 @@ func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) 
 
 // newLayer returns a layer of the step that is still to be made.
 func (s *step) newLayer() *builtLayer {
-	return &builtLayer{Layer: image.Layer{CreatedBy: createdBy(s.Step)}, ready: make(chan struct{})}
+	return &builtLayer{ready: make(chan struct{})}
 }
 
 // identify notes what the layer holds, and completes the key of the step. It has to be called before the blob is complete.
@@ -193,7 +192,7 @@ func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
 	if l == nil || !l.scratch || !s.n.needed {
 		return l
 	}
-	pressed := &builtLayer{Layer: image.Layer{DiffID: l.DiffID, CreatedBy: l.CreatedBy}, ready: make(chan struct{})}
+	pressed := &builtLayer{DiffID: l.DiffID, ready: make(chan struct{})}
 	s.n.made = s.n.made.on(pressed)
 	s.n.making.Go(func() {
 		defer close(pressed.ready)

@@ -13,13 +13,15 @@ import (
 )
 
 // builtLayer is a layer of an image that is being built. What it holds is known from the start (DiffID); its blob may
-// come later, since a tree is of use before anybody has compressed it.
+// come later, since a tree is of use before anybody has compressed it. Images may share it, so it holds nothing that is told of
+// one of them.
 type builtLayer struct {
-	image.Layer               // Descriptor: once ready is closed
-	toc         *layer.TOC    // of a layer that this build made
-	scratch     bool          // no tag needed it: it is in the layout as its tar, and no manifest may name it (layout.Scratch)
-	ready       chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
-	err         error
+	DiffID     digest.Digest
+	Descriptor v1.Descriptor // of the blob, once ready is closed
+	toc        *layer.TOC    // of a layer that this build made
+	scratch    bool          // no tag needed it: it is in the layout as its tar, and no manifest may name it (layout.Scratch)
+	ready      chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
+	err        error
 
 	chain atomic.Pointer[digest.Digest] // chain ID of the stack up to here, once somebody asked
 }
@@ -56,21 +58,9 @@ type stack []*builtLayer
 func stackOf(img image.Image) stack {
 	s := make(stack, len(img.Manifest.Layers))
 	for i, desc := range img.Manifest.Layers {
-		s[i] = &builtLayer{Layer: image.Layer{Descriptor: desc, DiffID: img.Config.RootFS.DiffIDs[i]}}
+		s[i] = &builtLayer{Descriptor: desc, DiffID: img.Config.RootFS.DiffIDs[i]}
 	}
 	return s
-}
-
-// layers returns what image.Extend takes. Descriptors of blobs that are still to come are zero.
-func (s stack) layers() []image.Layer {
-	layers := make([]image.Layer, len(s))
-	for i, l := range s {
-		layers[i] = image.Layer{DiffID: l.DiffID, CreatedBy: l.CreatedBy}
-		if l.isReady() {
-			layers[i] = l.Layer
-		}
-	}
-	return layers
 }
 
 // wait waits for all blobs.

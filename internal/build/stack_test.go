@@ -16,7 +16,7 @@ func TestChainID(t *testing.T) {
 		var diffIDs []digest.Digest
 		for i := range 4 {
 			diffIDs = append(diffIDs, digest.FromString(fmt.Sprint(i)))
-			s = s.on(&builtLayer{Layer: image.Layer{DiffID: diffIDs[i]}})
+			s = s.on(&builtLayer{DiffID: diffIDs[i]})
 		}
 		s[:first].chainID()
 		for n, want := range append([]digest.Digest{""}, image.ChainIDs(diffIDs)...) {

@@ -36,7 +36,7 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	}
 	if hit {
 		st.done(hit, 0)
-		n.layers = n.layers.on(st.press(ctx, l))
+		n.add(s, st.press(ctx, l))
 		return nil
 	}
 	n.cached = false
@@ -45,9 +45,9 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	if err != nil {
 		return err
 	}
-	n.layers = n.layers.on(st.press(ctx, l))
+	n.add(s, st.press(ctx, l))
 	for _, a := range s.Ops {
-		if op, ok := a.Op.(*spec.Expand); ok && !shared {
+		if op, ok := a.Op.(*spec.Expand); ok {
 			n.archives = append(n.archives, Archive{Op: op.String(), How: st.Archive(s, op)})
 		}
 	}
@@ -73,6 +73,12 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	return nil
 }
 
+// carried is what became of a step that was carried out.
+type carried struct {
+	layer   *builtLayer // nil where it changed nothing
+	archive string      // what became of the archive of a passable step
+}
+
 // carryOutOnce carries a step out, unless another image has just done that or is about it: then its layer is shared.
 func (b *Builder) carryOutOnce(ctx context.Context, st *step) (l *builtLayer, shared bool, err error) {
 	if st.Hooked() {
@@ -81,18 +87,26 @@ func (b *Builder) carryOutOnce(ctx context.Context, st *step) (l *builtLayer, sh
 	}
 	mine := false
 	key := st.key.String()
-	if _, ok := passable(st.Step); ok {
+	op, passes := passable(st.Step)
+	if passes {
 		key += " " + b.blobID(st.recompress()) // what one image may leave as it is, another wants anew
 	}
-	l, err = b.running.get(key, func() (*builtLayer, error) {
+	c, err := b.running.get(key, func() (c carried, err error) {
 		mine = true
-		return st.carryOut(ctx)
+		c.layer, err = st.carryOut(ctx)
+		if passes {
+			c.archive = b.Archive(st.Step, op)
+		}
+		return c, err
 	})
 	if err != nil && !mine && ctx.Err() == nil { // what became of the other is for that to tell
 		l, err = st.carryOut(ctx)
 		return l, false, err
 	}
-	return l, !mine, err
+	if passes {
+		b.noteArchive(st.Step, c.archive)
+	}
+	return c.layer, !mine, err
 }
 
 // done tells that the step is done, and how many bytes it added to the layout.
