@@ -86,7 +86,7 @@ const (
 )
 
 // semantics is part of every key. It grows when the same inputs would give another layer.
-const semantics = 1
+const semantics = 2
 
 // Platform is what images are built for: this machine.
 func Platform() v1.Platform {

@@ -381,6 +381,16 @@ func TestPureOps(t *testing.T) {
 		{"primary group of a user", "copy: {src: file, dest: /x, chown: app}", root + "x 0644 5:6 315532800 \"F\"\n"},
 		{"numbers", "copy: {src: file, dest: /x, chown: '12:34'}", root + "x 0644 12:34 315532800 \"F\"\n"},
 		{"exclude", "copy: {src: src, dest: /s, exclude: ['*.o', sub]}", root + "s/ 0755 0:0 315532800\ns/one 0644 0:0 315532800 \"1\"\n"},
+		{"exception", "copy: {src: src, dest: /s, exclude: ['*', '!sub/three', '!*.o']}", root +
+			"s/ 0755 0:0 315532800\ns/sub/ 0755 0:0 315532800\ns/sub/three 0644 0:0 315532800 \"3\"\ns/two.o 0644 0:0 315532800 \"2\"\n"},
+		{"exception that nothing is of", "copy: {src: src, dest: /s, exclude: ['*', '!sub/four', '!one']}", root +
+			"s/ 0755 0:0 315532800\ns/one 0644 0:0 315532800 \"1\"\n"},
+		{"exception, from a tag", "copy: {from: root, src: /, dest: /s, exclude: ['*', '!usr/lib/*', '!usr/x']}", root +
+			"s/ 0755 0:0 315532800\ns/usr/ 0755 0:0 315532800\ns/usr/lib/ 0755 0:0 315532800\ns/usr/lib/a 0644 0:0 315532800 \"A\"\n"},
+		{"exception, of an archive", "expand: {src: top.tgz, dest: /t, exclude: ['top', '!top/x/1']}", root +
+			"t/ 0755 0:0 315532800\nt/top/ 0755 7:8 1000000000\nt/top/x/ 0755 7:8 1000000000\nt/top/x/1 0644 7:8 1000000000 \"1\"\n"},
+		{"exception from what is included", "expand: {src: top.tgz, include: ['top/x', '!2']}", root +
+			"top/ 0755 0:0 315532800\ntop/x/ 0755 7:8 1000000000\ntop/x/1 0644 7:8 1000000000 \"1\"\n"},
 		{"content", "copy: {content: \"hi\\n\", dest: /etc/motd}", root + "etc/ 0755 7:8 1000000000\netc/motd 0644 0:0 315532800 \"hi\\n\"\n"},
 		{"from a tag", "copy: {from: root, src: /lib/a, dest: /copy}", root + "copy 0644 0:0 315532800 \"A\"\n"},
 		{"from keeps hard links", "copy: {from: root, src: '/h*', dest: /h/}", root + "h/ 0755 0:0 315532800\nh/hard 0644 0:0 315532800 \"H\"\nh/hard2 0644 0:0 315532800 = h/hard\n"},

@@ -228,18 +228,24 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 		return nil, err
 	}
 	x := &imagefs.Extraction{Store: s.images(), View: view, Layers: img.Manifest.Layers, Spool: spool}
+	exclude := source.NewGlobs(op.Exclude)
 	var matches []match
 	for _, p := range paths {
 		m := match{name: path.Base(p)}
+		var way []item // folders around what is next that are excluded, and come along with what is excepted in them
 		err := layer.Walk(view, p, func(e layer.Entry) (bool, error) {
-			rel := layer.Rel(p, e.Path)
-			if rel != "." && source.MatchAny(op.Exclude, rel) {
-				return false, nil
-			}
 			it := item{Change: layer.Change{Entry: e}}
-			it.Path, it.Group = rel, ""
+			it.Path, it.Group = layer.Rel(p, e.Path), ""
+			for len(way) > 0 && !strings.HasPrefix(it.Path, way[len(way)-1].Path+"/") {
+				way = way[:len(way)-1]
+			}
+			if it.Path != "." && exclude.Match(it.Path) {
+				way = append(way, it)
+				return exclude.ExceptsBelow(it.Path), nil
+			}
 			it.Open, it.inode = x.Want(e)
-			m.items = append(m.items, it)
+			m.items = append(append(m.items, way...), it)
+			way = nil
 			return true, nil
 		})
 		if err != nil {

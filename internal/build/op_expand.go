@@ -23,7 +23,10 @@ func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, i
 	if err != nil {
 		return err
 	}
-	x := &expansion{op: op, c: c, clamp: s.SourceEpoch, originals: map[string]layer.Change{}, placed: map[string]string{}}
+	x := &expansion{
+		op: op, c: c, clamp: s.SourceEpoch, include: source.NewGlobs(op.Include), exclude: source.NewGlobs(op.Exclude),
+		originals: map[string]layer.Change{}, placed: map[string]string{}, ways: map[string]layer.Change{},
+	}
 	if op.Chown != "" {
 		if x.owner, err = lookupOwner(c, op.Chown); err != nil {
 			return err
@@ -76,19 +79,32 @@ type expansion struct {
 	clamp   *int64 // SOURCE_DATE_EPOCH
 	entries int
 
+	include, exclude source.Globs
+
 	originals map[string]layer.Change // files of the archive by their names there, for hard links
 	placed    map[string]string       // where files stand in the image, by their names in the archive
+	ways      map[string]layer.Change // folders that are excluded, and come along with what is excepted in them, by their places in the image
 }
 
 func (x *expansion) entry(e layer.ArchiveEntry) error {
 	if e.HardLink == "" {
 		x.originals[e.Path] = e.Change
 	}
-	dest, ok := x.dest(e.Path)
+	name, ok := x.name(e.Path)
 	if !ok {
 		return nil
 	}
+	dest := clean(path.Join("/", x.op.Dest, name))
+	if x.exclude.Match(name) {
+		if e.Type == layer.TypeDir && x.exclude.ExceptsBelow(name) {
+			x.ways[dest] = e.Change
+		}
+		return nil
+	}
 	x.entries++
+	if err := x.around(dest); err != nil {
+		return err
+	}
 	if e.HardLink != "" {
 		return x.link(e, dest)
 	}
@@ -98,8 +114,8 @@ func (x *expansion) entry(e layer.ArchiveEntry) error {
 	return x.put(e.Path, e.Change, dest)
 }
 
-// dest returns the path in the image of an entry, and whether it is wanted there.
-func (x *expansion) dest(name string) (string, bool) {
+// name returns the name of an entry without the leading folders that are dropped, and whether it is included.
+func (x *expansion) name(name string) (string, bool) {
 	if n := x.op.StripComponents; n > 0 {
 		parts := strings.Split(name, "/")
 		if name == "." || len(parts) <= n {
@@ -107,10 +123,27 @@ func (x *expansion) dest(name string) (string, bool) {
 		}
 		name = strings.Join(parts[n:], "/")
 	}
-	if len(x.op.Include) > 0 && !source.MatchAny(x.op.Include, name) || source.MatchAny(x.op.Exclude, name) {
-		return "", false
+	return name, len(x.include) == 0 || x.include.Match(name)
+}
+
+// around makes the excluded folders around dest, which is not excluded, the outermost first.
+func (x *expansion) around(dest string) error {
+	if len(x.ways) == 0 {
+		return nil
 	}
-	return clean(path.Join("/", x.op.Dest, name)), true
+	dir := path.Dir(dest)
+	if dir == "." {
+		return nil
+	}
+	if err := x.around(dir); err != nil {
+		return err
+	}
+	ch, ok := x.ways[dir]
+	delete(x.ways, dir)
+	if !ok {
+		return nil
+	}
+	return x.folder(ch, dir)
 }
 
 func (x *expansion) folder(ch layer.Change, dest string) error {

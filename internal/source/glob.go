@@ -2,6 +2,7 @@ package source
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -21,38 +22,75 @@ func MatchPath(pattern, p string) bool {
 	return matchElems(elems(pattern), elems(p))
 }
 
-// MatchAny reports whether p, or a folder above it, matches one of the patterns: the rule of include
-// and exclude lists. A pattern without a slash matches the last element at any depth.
-func MatchAny(patterns []string, p string) bool { return newGlobs(patterns).match(p) }
+// Globs is an include or exclude list. A pattern without a slash matches the last element of a path at any depth, and one that
+// matches a folder matches all that is in it. A pattern after "!" is an exception. The last pattern that matches decides.
+type Globs []glob
 
-// globs are patterns of include and exclude lists, taken to pieces.
-type globs [][]string
+// glob is one pattern of a list, taken to pieces.
+type glob struct {
+	elems     []string
+	exception bool
+}
 
-func newGlobs(patterns []string) globs {
-	g := make(globs, len(patterns))
+// NewGlobs reads the patterns of a list. One that is not well formed matches nothing.
+func NewGlobs(patterns []string) Globs {
+	g := make(Globs, len(patterns))
 	for i, pattern := range patterns {
-		g[i] = elems(pattern)
+		pattern, g[i].exception = strings.CutPrefix(pattern, "!")
+		g[i].elems = elems(pattern)
 		if !strings.Contains(strings.TrimSuffix(pattern, "/"), "/") {
-			g[i] = append([]string{"**"}, g[i]...)
+			g[i].elems = append([]string{"**"}, g[i].elems...)
 		}
 	}
 	return g
 }
 
-// match is MatchAny.
-func (g globs) match(p string) bool {
+// Match reports whether the list matches a slash-separated path.
+func (g Globs) Match(p string) bool {
 	if len(g) == 0 {
 		return false
 	}
 	e := elems(p)
+	matched := false
 	for _, pat := range g {
-		for n := len(e); n > 0; n-- {
-			if matchElems(pat, e[:n]) {
-				return true
-			}
+		if pat.exception == matched && pat.match(e) {
+			matched = !pat.exception
+		}
+	}
+	return matched
+}
+
+// ExceptsBelow reports whether an exception of the list may match what is below the folder at p: whether a list that
+// matches the folder may not match all that is in it.
+func (g Globs) ExceptsBelow(p string) bool {
+	e := elems(p)
+	return slices.ContainsFunc(g, func(pat glob) bool { return pat.exception && matchStart(pat.elems, e) })
+}
+
+// match reports whether the pattern matches the path of these elements, or a folder above it.
+func (g glob) match(e []string) bool {
+	for n := len(e); n > 0; n-- {
+		if matchElems(g.elems, e[:n]) {
+			return true
 		}
 	}
 	return false
+}
+
+// matchStart reports whether a pattern may match something below the path p.
+func matchStart(pattern, p []string) bool {
+	for i, elem := range p {
+		switch {
+		case i == len(pattern):
+			return false
+		case pattern[i] == "**":
+			return true
+		}
+		if ok, err := path.Match(pattern[i], elem); !ok || err != nil {
+			return false
+		}
+	}
+	return len(pattern) > len(p)
 }
 
 // elems returns the elements of a path without empty and "." ones.

@@ -56,6 +56,7 @@ type Node struct {
 	Digest [32]byte    // SHA-256; regular files. Zero where it is not known yet, see List
 
 	stat *unix.Stat_t // regular files whose digest is not known yet
+	way  bool         // a folder that is excluded, and listed for what is excepted in it
 }
 
 // Known reports whether the digest of a regular file is known; it is for everything else.
@@ -190,8 +191,8 @@ func (f File) check(name, checksum string) error {
 }
 
 // List returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
-// there is followed), or all matches of a glob, sorted. What exclude matches, below each match, is
-// left out, as are sockets, which skipped is told of. No match at all is an error wrapping
+// there is followed), or all matches of a glob, sorted. What exclude matches (see Globs), below each match, is
+// left out, except for folders on the way to what is not, as are sockets, which skipped is told of. No match at all is an error wrapping
 // fs.ErrNotExist. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
 func (s *Source) List(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
 	paths, err := s.Find(pattern)

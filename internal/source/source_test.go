@@ -49,7 +49,7 @@ func TestMatchPath(t *testing.T) {
 	}
 }
 
-func TestMatchAny(t *testing.T) {
+func TestGlobs(t *testing.T) {
 	for _, c := range []struct {
 		pattern, path string
 		want          bool
@@ -63,8 +63,40 @@ func TestMatchAny(t *testing.T) {
 		{"**/b/*", "x/b/c/d", true},
 		{"c", "ab/cd", false},
 	} {
-		if got := MatchAny([]string{"never", c.pattern}, c.path); got != c.want {
-			t.Errorf("MatchAny(%q, %q) = %v", c.pattern, c.path, got)
+		if got := NewGlobs([]string{"never", c.pattern}).Match(c.path); got != c.want {
+			t.Errorf("%q, %q: %v", c.pattern, c.path, got)
+		}
+	}
+}
+
+// The last pattern that matches decides, and a folder may be left out but for what is excepted in it.
+func TestExceptions(t *testing.T) {
+	for _, c := range []struct {
+		patterns, path string
+		match, below   bool
+	}{
+		{"h/* !h/keep", "h/keep", false, false},
+		{"h/* !h/keep", "h/other", true, false},
+		{"h/* !h/keep", "h", false, true},
+		{"h !h/keep", "h", true, true},
+		{"h !h/keep", "h/keep", false, false},
+		{"h !h/keep", "h/keep/in/it", false, false},
+		{"h !h/a/b", "h/a", true, true},
+		{"h !h/a/b", "h/b", true, false},
+		{"* !*.go", "d", true, true},
+		{"* !*.go", "d/a.go", false, true},
+		{"* !*.go *_test.go", "d/a_test.go", true, true},
+		{"* !/d/**/x", "d/1/2", true, true},
+		{"* !/d/**/x", "d/1/2/x", false, true},
+		{"* !/d/**/x", "e", true, false},
+		{"*.bak !keep", "keep/a.bak", false, true},
+		{"!a a", "a", true, true},
+		{`\!a`, "!a", true, false},
+		{"a", "a", true, false},
+	} {
+		g := NewGlobs(strings.Fields(c.patterns))
+		if match, below := g.Match(c.path), g.ExceptsBelow(c.path); match != c.match || below != c.below {
+			t.Errorf("%q, %q: match %v, except below %v", c.patterns, c.path, match, below)
 		}
 	}
 }

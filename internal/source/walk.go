@@ -23,14 +23,14 @@ type walk struct {
 	ctx     context.Context
 	stats   *Stats
 	today   uint32
-	exclude globs
+	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
 	buffers sync.Pool     // of *[]byte, for readNames
 }
 
 func newWalk(ctx context.Context, stats *Stats, exclude []string) *walk {
 	return &walk{
-		ctx: ctx, stats: stats, today: day(time.Now()), exclude: newGlobs(exclude),
+		ctx: ctx, stats: stats, today: day(time.Now()), exclude: NewGlobs(exclude),
 		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
 	}
@@ -76,7 +76,8 @@ func (l *listing) count() int {
 	return n
 }
 
-// flatten appends all nodes, a folder before its content, without sockets. The error is the first in this order.
+// flatten appends all nodes, a folder before its content, without sockets, and without folders that are only ways to nothing. The
+// error is the first in this order.
 func (l *listing) flatten(all []Node, skipped func(string)) ([]Node, error) {
 	below := l.below
 	for i := range l.nodes {
@@ -88,8 +89,12 @@ func (l *listing) flatten(all []Node, skipped func(string)) ([]Node, error) {
 		all = append(all, *n)
 		if n.Mode.IsDir() {
 			var err error
+			before := len(all)
 			if all, err = below[0].flatten(all, skipped); err != nil {
 				return nil, err
+			}
+			if n.way && len(all) == before {
+				all = all[:before-1]
 			}
 			below = below[1:]
 		}
@@ -146,13 +151,16 @@ func (w *walk) read(l *listing, path, rel string) error {
 	root := len(strings.TrimSuffix(path, "/")) + 1 - len(rel) // where names below the match begin
 	l.nodes = make([]Node, 0, len(names))
 	for i, name := range names {
-		if w.exclude.match(paths[i][root:]) {
+		rel := paths[i][root:]
+		excluded := w.exclude.Match(rel)
+		if excluded && !(w.exclude.ExceptsBelow(rel) && isDir(fd, name)) {
 			continue
 		}
-		n, err := w.node(fd, name, paths[i], paths[i][root:])
+		n, err := w.node(fd, name, paths[i], rel)
 		if err != nil {
 			return err
 		}
+		n.way = excluded
 		l.nodes = append(l.nodes, n)
 	}
 	return nil
@@ -184,6 +192,13 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 		err = &fs.PathError{Op: "copy", Path: path, Err: fmt.Errorf("is %s", kind(n.Mode))}
 	}
 	return n, err
+}
+
+// isDir reports whether name in the folder fd is a folder.
+func isDir(fd int, name string) bool {
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // readLink returns the text of a symlink.

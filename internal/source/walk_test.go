@@ -29,7 +29,7 @@ func walkDir(t *testing.T, root string, exclude []string) string {
 		if err != nil {
 			return err
 		}
-		if rel != "." && MatchAny(exclude, rel) {
+		if rel != "." && NewGlobs(exclude).Match(rel) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}

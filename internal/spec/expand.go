@@ -90,10 +90,31 @@ func sourceShape() shape[string] {
 	return shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkSource)}
 }
 
-// globsShape is one glob or a list of globs.
+// globsShape is one glob or a list of globs. After the first, one may begin with "!" and is an exception then.
 func globsShape() shape[[]string] {
-	glob := shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkGlob)}
-	return append(wrapped(glob), listForm("a list of strings", glob))
+	check := func(s string) error {
+		pattern, exception := strings.CutPrefix(s, "!")
+		if exception && pattern == "" {
+			return fmt.Errorf("%q: a pattern has to follow the !", s)
+		}
+		return checkGlob(pattern)
+	}
+	glob := shape[string]{stringForm("a string", schema{"pattern": nonBlank}, check)}
+	forms := append(wrapped(glob), listForm("a list of strings", glob))
+	for i, f := range forms {
+		forms[i].decode = func(d *decoder, n *yaml.Node) ([]string, bool) {
+			globs, ok := f.decode(d, n)
+			if len(globs) > 0 && strings.HasPrefix(globs[0], "!") {
+				if n.Kind == yaml.SequenceNode {
+					n = n.Content[0]
+				}
+				d.errorf(posOf(n), `%q is an exception, and nothing before it matches; in a list, write what it is an exception from first`, globs[0])
+				return nil, false
+			}
+			return globs, ok
+		}
+	}
+	return forms
 }
 
 // checkGlob refuses patterns that are empty or not well formed; what has no *, ? or [ is well formed.

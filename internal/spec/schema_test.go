@@ -68,6 +68,7 @@ func TestSchemaRefuses(t *testing.T) {
 		"nul-in-a-key":                   text,
 		"expand-word-with-a-wrong-url":   patterns,
 		"glob-not-closed":                patterns,
+		"exception-first":                together,
 		"remove-everything":              patterns,
 		"entrypoint-quote":               patterns,
 		"entrypoint-backslash":           patterns,
