@@ -46,11 +46,13 @@ func run(args []string) int {
 	defer stop()
 
 	root := newRoot()
+	out := &output{w: os.Stdout}
+	root.SetOut(out)
 	if filepath.Base(os.Args[0]) == lpack {
 		args = lpackForm(args)
 	}
 	root.SetArgs(originalForm(root, args))
-	err := root.ExecuteContext(ctx)
+	err := out.checked(root.ExecuteContext(ctx))
 	var sig *interrupted
 	if err != nil && !errors.As(err, &sig) && errors.As(context.Cause(ctx), &sig) {
 		err = sig
