@@ -19,6 +19,21 @@ func TestSize(t *testing.T) {
 	}
 }
 
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "0B": 0, "5B": 5, "1500 B": 1500, "1.5 kB": 1500, "20GB": 20e9, "20g": 20e9, "1GiB": 1 << 30, "2Ti": 2 << 40, ".5M": 500_000,
+	} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "GB", "much", "5", "0.5", "1e9", "-1GB", "NaN", "inf GB", "nanB", "5x", "5 5GB", "1GBB", "9999999999GB"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", text, got)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0.0s", 59_949 * time.Millisecond: "59.9s", 59_950 * time.Millisecond: "1m00s", 61 * time.Second: "1m01s",

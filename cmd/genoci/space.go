@@ -114,7 +114,7 @@ func (f *spaceFlags) tellUnusable(w io.Writer, p space.Places, inv *space.Invent
 	}
 }
 
-// byteSize is a flag that takes a number of bytes, with a unit or without.
+// byteSize is a flag that takes a size with a unit.
 type byteSize struct {
 	bytes int64
 	set   bool
@@ -142,7 +142,8 @@ func (b *byteSize) limit() *int64 {
 	return &b.bytes
 }
 
-// parseSize reads a number of bytes: "1500", "1.5 kB", "20GB", "20G", "1GiB". Units are decimal, those with an i binary.
+// parseSize reads a size: "1500 B", "1.5 kB", "20GB", "20G", "1GiB". Units are decimal, those with an i binary. Only 0 needs no
+// unit: whoever writes "--max-size 5" rarely means five bytes, and LVM reads a bare number as mebibytes.
 func parseSize(s string) (int64, error) {
 	number := strings.TrimRight(s, "BbiIkKmMgGtT ")
 	unit := strings.ToLower(strings.TrimSpace(s[len(number):]))
@@ -158,7 +159,10 @@ func parseSize(s string) (int64, error) {
 		ok = err == nil
 	}
 	if ok = ok && n >= 0 && n*factor < 1<<62; !ok {
-		return 0, fmt.Errorf("%q is no size, as in 500MB, 20GB, 1GiB", s)
+		return 0, fmt.Errorf("%q is not a size, as in 500MB, 20GB, 1GiB", s)
+	}
+	if unit == "" && n != 0 {
+		return 0, fmt.Errorf("%q needs a unit: write %sGB for gigabytes, %sMB for megabytes, %sB for bytes", s, s, s, s)
 	}
 	return int64(n * factor), nil
 }
