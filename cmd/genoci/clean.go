@@ -44,7 +44,7 @@ It refuses to run while a build uses the cache.`,
 	fs.SortFlags = false
 	f.addTrees(fs)
 	fs.BoolVar(&f.checkouts, "checkouts", false, "drop checkouts too, with all that was changed in them")
-	fs.BoolVar(&f.force, "force", false, "do not ask before checkouts are dropped")
+	fs.BoolVarP(&f.force, "force", "f", false, "do not ask before checkouts are dropped")
 	f.addOutput(fs)
 	return cmd
 }

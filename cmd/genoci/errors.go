@@ -108,6 +108,8 @@ func hintFor(err error) string {
 	switch {
 	case errors.As(err, &own) && own.hint != "":
 		return own.hint
+	case errors.As(err, &unknown) && isSpecName(unknown.Name):
+		return "a spec is named with -f: genoci build -f " + shellQuote(unknown.Name)
 	case errors.As(err, &unknown) && unknown.Nearest == "":
 		return "genoci plan lists the targets"
 	case errors.Is(err, btrfs.ErrStopped):

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"genoci/internal/spec"
 )
 
 // The groups of commands in the help.
@@ -54,6 +56,7 @@ It needs no daemon, no root, and no other program.
 		&cobra.Group{ID: groupTrees, Title: "Work with trees by hand:"},
 		&cobra.Group{ID: groupOther, Title: "Others:"},
 	)
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []struct {
@@ -96,13 +99,84 @@ It needs no daemon, no root, and no other program.
 	return root
 }
 
-// unknownCommand is the error for a first argument that is neither a command nor a spec.
-func unknownCommand(root *cobra.Command, name string) error {
-	err := usagef("unknown command %q", name)
-	if near := root.SuggestionsFor(name); len(near) > 0 {
-		return withHint(err, "did you mean %q?", near[0])
+// otherWords are what other tools call things, with what genoci has in their place.
+var otherWords = map[string]string{
+	"images":   "genoci ls lists the images",
+	"untag":    "genoci rm removes tags",
+	"rmi":      "genoci rm removes tags, and genoci gc what no tag needs",
+	"prune":    "genoci gc removes what no tag needs",
+	"history":  "genoci log lists the builds of a name, and genoci inspect shows an image's history",
+	"cp":       "genoci get copies files out of an image",
+	"exec":     "genoci shell runs a command in an image",
+	"mount":    "genoci checkout makes a tree of an image",
+	"commit":   "genoci checkin makes an image of a checkout",
+	"bud":      "genoci build builds the targets of a spec",
+	"validate": "genoci check finds the mistakes of a spec",
+	"lint":     "genoci check finds the mistakes of a spec",
+	"push":     "skopeo pushes an image: skopeo copy oci:./oci:TAG docker://REGISTRY/NAME:TAG",
+	"pull":     "skopeo pulls an image: skopeo copy docker://REGISTRY/NAME:TAG oci:images:TAG; its base is then oci:images:TAG",
+	"login":    "genoci uses no registry; skopeo login logs in",
+	"save":     "skopeo makes an archive: skopeo copy oci:./oci:TAG oci-archive:FILE",
+	"export":   "skopeo makes an archive: skopeo copy oci:./oci:TAG oci-archive:FILE",
+	"load":     "skopeo reads an archive: skopeo copy oci-archive:FILE oci:images:TAG",
+	"import":   "skopeo reads an archive: skopeo copy oci-archive:FILE oci:images:TAG",
+}
+
+// unknownCommand is the error for a word that is not a command of parent, nor the name of a spec.
+func unknownCommand(parent *cobra.Command, name string) error {
+	err := usagef("unknown command %q", strings.TrimPrefix(parent.CommandPath()+" "+name, parent.Root().Name()+" "))
+	var names []string
+	for _, c := range parent.Commands() {
+		if c.IsAvailableCommand() || c.Name() == "help" {
+			names = append(append(names, c.Name()), c.Aliases...)
+		}
+	}
+	if near := spec.Nearest(name, names); near != "" {
+		return withHint(err, "did you mean %q?", near)
+	}
+	if parent.HasParent() {
+		return withHint(err, "%s --help lists the commands", parent.CommandPath())
+	}
+	if other, ok := otherWords[name]; ok {
+		return withHint(err, "%s", other)
 	}
 	return withHint(err, "genoci --help lists the commands; a spec is named as in: genoci build -f FILE")
+}
+
+// newHelp is the command help. It is cobra's, but for words that are not commands: those are errors.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Long:  "Help prints what --help prints.",
+		Example: `  genoci help build
+  genoci help storage setup`,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []cobra.Completion
+			for _, c := range about.Commands() {
+				if c.IsAvailableCommand() && strings.HasPrefix(c.Name(), prefix) {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return unknownCommand(about, rest[0])
+			}
+			about.InitDefaultHelpFlag()
+			about.InitDefaultVersionFlag()
+			return about.Help()
+		},
+	}
 }
 
 // originalForm turns the command line of the original, "genoci FILE.yaml [TARGET...]", into that of build. FILE is
@@ -111,12 +185,17 @@ func originalForm(root *cobra.Command, args []string) []string {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") || isCommand(root, args[0]) {
 		return args
 	}
-	info, err := os.Stat(args[0])
-	isFile := err == nil && !info.IsDir()
-	if ext := filepath.Ext(args[0]); !isFile && ext != ".yaml" && ext != ".yml" {
+	if !isSpecName(args[0]) {
 		return args
 	}
 	return append([]string{"build", "--file", args[0]}, args[1:]...)
+}
+
+// isSpecName reports whether a word can only name a spec: it exists as a file, or ends as YAML files do.
+func isSpecName(word string) bool {
+	info, err := os.Stat(word)
+	ext := filepath.Ext(word)
+	return err == nil && !info.IsDir() || ext == ".yaml" || ext == ".yml"
 }
 
 // lpack is the original's program for working with trees. A link of this name to genoci takes the same words.
@@ -124,8 +203,18 @@ const lpack = "lpack"
 
 // lpackForm turns a command line of lpack into that of genoci. Most words are those of genoci too.
 func lpackForm(args []string) []string {
-	if len(args) > 0 && slices.Contains([]string{"setup", "unsetup", "detach"}, args[0]) {
+	if len(args) == 0 {
+		return args
+	}
+	switch word, rest := args[0], args[1:]; word {
+	case "setup", "unsetup", "detach":
 		return append([]string{"storage"}, args...)
+	case "co":
+		return append([]string{"checkout"}, rest...)
+	case "ci":
+		return append([]string{"checkin"}, rest...)
+	case "abort": // genoci's does not ask
+		return slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "-f" || a == "--force" })
 	}
 	return args
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -11,6 +12,9 @@ import (
 	"genoci/internal/plan"
 	"genoci/internal/spec"
 )
+
+// defaultSpec is the spec where nobody names one.
+const defaultSpec = "genoci.yaml"
 
 // specFlags name a spec and the layout that its bases may come from.
 type specFlags struct {
@@ -21,7 +25,7 @@ type specFlags struct {
 
 func (s *specFlags) add(fs *pflag.FlagSet) {
 	s.args = make(args)
-	fs.StringVarP(&s.file, "file", "f", "genoci.yaml", "the spec, `FILE`")
+	fs.StringVarP(&s.file, "file", "f", defaultSpec, "the spec, `FILE`")
 	fs.Var(s.args, "arg", "value of an argument that the spec names as ${{NAME}}")
 	layoutVar(fs, &s.layout)
 }
@@ -31,16 +35,29 @@ func (s *specFlags) load() (*spec.Spec, error) {
 	sp, err := spec.Load(s.file, spec.Options{Args: s.args})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		err = withHint(usagef("%w", err), "name the spec: -f FILE; genoci --help shows how to begin")
+		err = withHint(usagef("%w", err), "%s", s.missingHint())
 	case err != nil && !isSpecError(err):
 		err = usagef("%w", err)
 	}
 	return sp, err
 }
 
+// missingHint says what the user can do where the spec is not there.
+func (s *specFlags) missingHint() string {
+	for _, name := range []string{"Dockerfile", "Containerfile"} {
+		if _, err := os.Stat(name); err == nil && s.file == defaultSpec {
+			return "genoci reads a YAML spec, not the " + name + " that is here: write a target for each of its stages"
+		}
+	}
+	return "name the spec: -f FILE; genoci --help shows how to begin"
+}
+
 // plan reads the spec and plans targets, or all if there are none. The files that they need are there.
 func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	sp, err := s.load()
+	if errors.Is(err, fs.ErrNotExist) && s.file == defaultSpec && len(targets) > 0 && isSpecName(targets[0]) {
+		return nil, withHint(err, "a spec is named with -f: genoci build -f %s", shellQuote(targets[0]))
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,13 @@ command mends what it left. A link to genoci that is called lpack takes the word
   genoci storage setup --driver lvm --lofile /var/lib/genoci.lvm --lvbasedir /mnt/genoci --lvsize 50GB
   genoci storage detach
   genoci storage unsetup`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	for _, sub := range []*cobra.Command{newStorageSetup(), newStorageStatus(), newStorageDetach(), newStorageUnsetup()} {
 		sub.Long += "\n\n" + exitHelp
@@ -143,7 +148,7 @@ It does nothing while a build or a checkout uses the storage, and removes nothin
 		},
 	}
 	addStorageFlags(cmd, &s)
-	cmd.Flags().BoolVar(&force, "force", false, "do not ask")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	return cmd
 }
 

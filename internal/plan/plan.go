@@ -9,6 +9,7 @@ package plan
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -188,14 +189,14 @@ func (p *planner) needs(pos spec.Pos, name string) *Image {
 func (p *planner) ring(pos spec.Pos, ring []*spec.Target) {
 	last := ring[len(ring)-1]
 	if len(ring) == 1 {
-		p.errorf(pos, last, "", "it needs itself")
+		p.errorf(pos, last, "it needs itself")
 		return
 	}
 	var b strings.Builder
 	for _, t := range ring {
 		fmt.Fprintf(&b, "%s needs ", t.Name)
 	}
-	p.errorf(pos, last, "", "targets need each other in a ring: %s%s", &b, ring[0].Name)
+	p.errorf(pos, last, "targets need each other in a ring: %s%s", &b, ring[0].Name)
 }
 
 func (p *planner) base(t *spec.Target) Base {
@@ -211,8 +212,7 @@ func (p *planner) base(t *spec.Target) Base {
 		dir, tag := cutLast(strings.TrimPrefix(name, "oci:"), ":")
 		return Base{Kind: OCI, Dir: dir, Tag: tag}
 	default:
-		p.errorf(t.BasePos, t, spec.Nearest(name, append(p.names(), p.tags...)),
-			"base %q is neither a target of this file nor a tag of the layout", name)
+		p.unknown(t.BasePos, t, name, "its base is then %[2]s", "base %q is neither a target of this file nor a tag of the layout", name)
 	}
 	return Base{}
 }
@@ -225,17 +225,42 @@ func (p *planner) from(img *Image, pos spec.Pos, name string) {
 		}
 	case slices.Contains(p.tags, name):
 	default:
-		p.errorf(pos, img.Target, spec.Nearest(name, append(p.names(), p.tags...)),
+		p.unknown(pos, img.Target, name, "a target with base: %[2]s can then stand here",
 			"copy from %q: neither a target of this file nor a tag of the layout", name)
 	}
 }
 
-func (p *planner) errorf(pos spec.Pos, t *spec.Target, nearest, format string, args ...any) {
+func (p *planner) errorf(pos spec.Pos, t *spec.Target, format string, args ...any) *spec.Error {
 	e := p.spec.Errorf(pos, t.Name, format, args...)
-	if nearest != "" {
-		e.Suggest = fmt.Sprintf("did you mean %q?", nearest)
-	}
 	p.errs = append(p.errs, e)
+	return e
+}
+
+// unknown is the error about the name of an image that is not there. It suggests a similar name, or else how an image of a registry comes here;
+// then says what follows, with the image's name in the registry and its new one.
+func (p *planner) unknown(pos spec.Pos, t *spec.Target, name, then, format string, args ...any) {
+	e := p.errorf(pos, t, format, args...)
+	if near := spec.Nearest(name, append(p.names(), p.tags...)); near != "" {
+		e.Suggest = fmt.Sprintf("did you mean %q?", near)
+		return
+	}
+	if ref := localName(name); ref != "" {
+		e.Suggest = fmt.Sprintf("an image of a registry is copied first: skopeo copy docker://%s %s; "+then, name, ref)
+	}
+}
+
+// localName returns a name for the copy of an image of a registry, as oci:DIR:TAG, or "" where name cannot be one: [HOST/]PATH[:TAG][@DIGEST]
+// (https://pkg.go.dev/github.com/distribution/reference).
+func localName(name string) string {
+	registry := regexp.MustCompile(`^(?:[a-zA-Z0-9._:-]+/)?(?:[a-z0-9._-]+/)*([a-z0-9._-]+)(?::([A-Za-z0-9_][A-Za-z0-9._-]*))?(?:@sha256:[0-9a-f]{64})?$`)
+	m := registry.FindStringSubmatch(name)
+	switch {
+	case m == nil:
+		return ""
+	case m[2] == "":
+		return "oci:images:" + m[1]
+	}
+	return "oci:images:" + m[1] + "-" + m[2]
 }
 
 func (p *planner) names() []string {

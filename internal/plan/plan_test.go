@@ -87,6 +87,9 @@ func TestErrors(t *testing.T) {
 		{"unknown base", "debian: {}\na: {base: debain}\n", `dir/genoci.yaml:2:11: target "a": base "debain" is neither a target of this file nor a tag of the layout
     a: {base: debain}
               ^ did you mean "debian"?`},
+		{"image of a registry", "a: {base: 'debian:12'}\n", `dir/genoci.yaml:1:11: target "a": base "debian:12" is neither a target of this file nor a tag of the layout
+    a: {base: 'debian:12'}
+              ^ an image of a registry is copied first: skopeo copy docker://debian:12 oci:images:debian-12; its base is then oci:images:debian-12`},
 		{"ring", "a: {base: b}\nb: {base: c}\nc: {copy: {from: a, src: /x, dest: /y}}\n", `dir/genoci.yaml:3:11: target "c": targets need each other in a ring: a needs b needs c needs a
     c: {copy: {from: a, src: /x, dest: /y}}
               ^`},
@@ -113,6 +116,19 @@ func TestAllErrors(t *testing.T) {
 	var errs spec.Errors
 	if !errors.As(err, &errs) || len(errs) != 3 || errs[0].Target != "y" || errs[1].Target != "x" || errs[2].Target != "w" {
 		t.Errorf("errors:\n%v", err)
+	}
+}
+
+func TestLocalName(t *testing.T) {
+	for name, want := range map[string]string{
+		"alpine": "oci:images:alpine", "debian:12": "oci:images:debian-12", "localhost:5000/a/b:v1": "oci:images:b-v1",
+		"ghcr.io/x/go@sha256:" + strings.Repeat("a", 64): "oci:images:go",
+		"go:1.22@sha256:" + strings.Repeat("a", 64):      "oci:images:go-1.22",
+		"Web": "", "web:": "", "a/": "",
+	} {
+		if got := localName(name); got != want {
+			t.Errorf("localName(%q) = %q, want %q", name, got, want)
+		}
 	}
 }
 

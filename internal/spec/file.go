@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -23,10 +24,12 @@ func (d *decoder) file(data []byte) {
 	}
 	root := d.parse(content)
 	if root == nil || !d.checkTag(root) {
+		d.checkDockerfile()
 		return
 	}
 	if k := kindOf(root); k != mapping {
 		d.errorf(posOf(root), "expected a map of targets, found %s", k)
+		d.checkDockerfile()
 		return
 	}
 	entries := d.entries(root, "target")
@@ -41,6 +44,23 @@ func (d *decoder) file(data []byte) {
 		d.errorf(posOf(root), "the file has no target")
 	}
 	d.checkGiven(given)
+}
+
+// checkDockerfile puts one error in the place of all others where the file, which is not a spec, is a Dockerfile.
+func (d *decoder) checkDockerfile() {
+	// Only these two instructions may come first (https://docs.docker.com/reference/dockerfile/#format).
+	first := regexp.MustCompile(`^(?i:FROM|ARG)[ \t]+[^ \t:]`)
+	for i, line := range d.spec.lines {
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if first.MatchString(line) {
+			d.errs = nil
+			d.errorf(Pos{i + 1, 1}, "this is a Dockerfile, and genoci reads YAML").Suggest =
+				"write a target for each stage: FROM becomes base, COPY copy, RUN run, and so on; docs/spec.md has every key"
+		}
+		return
+	}
 }
 
 // targets decodes all targets and adds them to the spec.
