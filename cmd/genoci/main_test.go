@@ -65,6 +65,7 @@ func TestScript(t *testing.T) {
 			"image":   cmdImage,
 			"tarball": cmdTarball,
 			"corrupt": cmdCorrupt,
+			"socket":  cmdSocket,
 		},
 	})
 }
@@ -159,6 +160,17 @@ type scriptT struct {
 func (s scriptT) Helper()                           {}
 func (s scriptT) Fatal(args ...any)                 { s.ts.Fatalf("%s", fmt.Sprint(args...)) }
 func (s scriptT) Fatalf(format string, args ...any) { s.ts.Fatalf(format, args...) }
+
+// cmdSocket makes a socket in the file system.
+func cmdSocket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: socket FILE")
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	ts.Check(err)
+	defer unix.Close(fd)
+	ts.Check(unix.Bind(fd, &unix.SockaddrUnix{Name: ts.MkAbs(args[0])}))
+}
 
 // cmdImage prints what two builds of an image have in common whatever compressed it: the config with its DiffIDs and history.
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {

@@ -29,6 +29,8 @@ type input struct {
 	listed  [32]byte       // SHA-256 of their manifest; where open is false
 	files   []source.File  // Install
 	script  *source.File   // Run of a script of the host
+
+	warnings []string // of what was left out
 }
 
 // resolve finds the inputs of all ops of a step.
@@ -40,7 +42,7 @@ func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input,
 				f, err := b.src.Peek(op.Src)
 				return &input{archive: f}, err
 			}
-			return b.input(ctx, n, a.Op)
+			return b.input(ctx, a.Op)
 		})
 		if err != nil {
 			return nil, b.opError(n, s, a, err, nil)
@@ -102,7 +104,7 @@ func (b *Builder) keyNow(ctx context.Context, nodes nodes, n *node, s *plan.Step
 	return key, false, err
 }
 
-func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error) {
+func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
 	in := &input{}
 	var err error
 	switch op := op.(type) {
@@ -110,8 +112,8 @@ func (b *Builder) input(ctx context.Context, n *node, op spec.Op) (*input, error
 		in.archive, err = b.src.File(ctx, op.Src, op.Checksum)
 	case *spec.Copy:
 		if op.From == "" && op.Content == nil {
-			in.matches, err = b.src.List(ctx, op.Src, op.Exclude, func(path string) {
-				b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf("copy %s: sockets cannot be in an image, left out", path)})
+			in.matches, err = b.src.List(ctx, op.Src, op.Exclude, func(text string) {
+				in.warnings = append(in.warnings, fmt.Sprintf("%s: %s", op, text))
 			})
 			in.open = !known(in.matches)
 			if !in.open {

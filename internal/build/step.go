@@ -26,6 +26,11 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 	if st.ins, err = b.resolve(ctx, n, s); err != nil {
 		return err
 	}
+	for _, in := range st.ins {
+		for _, text := range in.warnings {
+			b.report(Event{Kind: Warning, Target: n.String(), Step: s.Name(), Text: text})
+		}
+	}
 	if st.key, st.unread, err = b.keyNow(ctx, nodes, n, s, st.ins); err != nil {
 		return err
 	}

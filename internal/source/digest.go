@@ -83,7 +83,7 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 		}
 		h.Write((*buf)[:n])
 		if left -= int64(n); left < 0 || n == 0 && left > 0 {
-			return sum, changed(path)
+			return sum, wrongSize(path, fd, st)
 		}
 		// What is shorter than was asked for ends there, or with the next read.
 		if left == 0 && n < len(*buf) {
@@ -100,6 +100,17 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 	h.Sum(sum[:0])
 	s.Stats.put(st, sum, now)
 	return sum, nil
+}
+
+// wrongSize is the error of the open file fd, which st described, when it did not hold as many bytes as st says.
+func wrongSize(path string, fd int, st *unix.Stat_t) error {
+	var now unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstat(fd, &now) })
+	_, was := statOf(st)
+	if _, is := statOf(&now); err != nil || is != was {
+		return changed(path)
+	}
+	return falseSize(path)
 }
 
 // buffer returns a buffer of readSize bytes, to be put back into s.buffers.

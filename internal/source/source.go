@@ -192,9 +192,10 @@ func (f File) check(name, checksum string) error {
 
 // List returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
 // there is followed), or all matches of a glob, sorted. What exclude matches (see Globs), below each match, is
-// left out, except for folders on the way to what is not, as are sockets, which skipped is told of. No match at all is an error wrapping
+// left out, except for folders on the way to what is not, as are sockets, which warn is told of: a socket that is a match itself is an
+// error. No match at all is an error wrapping
 // fs.ErrNotExist. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
-func (s *Source) List(ctx context.Context, pattern string, exclude []string, skipped func(path string)) ([]Match, error) {
+func (s *Source) List(ctx context.Context, pattern string, exclude []string, warn func(string)) ([]Match, error) {
 	paths, err := s.Find(pattern)
 	if err != nil {
 		return nil, err
@@ -203,7 +204,7 @@ func (s *Source) List(ctx context.Context, pattern string, exclude []string, ski
 	w := newWalk(ctx, s.Stats, exclude)
 	matches := make([]Match, len(paths))
 	for i, p := range paths {
-		if matches[i], err = w.match(p, skipped); err != nil {
+		if matches[i], err = w.match(p, warn); err != nil {
 			return nil, err
 		}
 	}

@@ -231,25 +231,74 @@ func TestMatchSkipsSocketsKeepsHardLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	sock := filepath.Join(s.Dir, "d/s")
+	makeSocket(t, sock)
+	var warned []string
+	ms, err := match(s, context.Background(), "d", nil, func(text string) { warned = append(warned, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(warned) != 1 || warned[0] != sock+": sockets cannot be in a layer" {
+		t.Errorf("warned of %v, want the socket", warned)
+	}
+	n := ms[0].Nodes
+	if len(n) != 3 || n[1].Inode == "" || n[1].Inode != n[2].Inode {
+		t.Errorf("nodes %+v, want a folder and two names of one file", n)
+	}
+}
+
+func makeSocket(t *testing.T, path string) {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Close(fd)
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: sock}); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	var skipped []string
-	ms, err := match(s, context.Background(), "d", nil, func(p string) { skipped = append(skipped, p) })
-	if err != nil {
+}
+
+// A socket that is named itself, by a glob or through a link, cannot be copied.
+func TestSocketIsNoSource(t *testing.T) {
+	s := newSource(t, map[string]string{"file": "1"})
+	makeSocket(t, filepath.Join(s.Dir, "s"))
+	if err := os.Symlink("s", filepath.Join(s.Dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if len(skipped) != 1 || skipped[0] != sock {
-		t.Errorf("skipped %v, want the socket", skipped)
+	for _, pattern := range []string{"s", "link", "?", "*"} {
+		if ms, err := match(s, context.Background(), pattern, nil, nil); err == nil || !strings.HasSuffix(err.Error(), "/s: is a socket, which no layer can hold") {
+			t.Errorf("copy %s: %v, %v", pattern, ms, err)
+		}
 	}
-	n := ms[0].Nodes
-	if len(n) != 3 || n[1].Inode == "" || n[1].Inode != n[2].Inode {
-		t.Errorf("nodes %+v, want a folder and two names of one file", n)
+}
+
+// What is not as long as it says would else be cut off without a word: files of /proc have no size, those of /sys one that is too large.
+func TestFalseSize(t *testing.T) {
+	s := newSource(t, nil)
+	const want = ": size and content do not agree"
+	for _, path := range []string{"/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"} {
+		ctx := context.Background()
+		if _, err := os.Stat(path); err != nil {
+			t.Log("not on this machine: ", path)
+			continue
+		}
+		if _, err := match(s, ctx, path, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("copy %s: %v", path, err)
+		}
+		if _, err := s.File(ctx, path, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("read %s: %v", path, err)
+		}
+		ms, err := s.List(ctx, path, nil, nil)
+		if err == nil { // as a copy reads it that learns the digest meanwhile
+			var r io.ReadCloser
+			if r, err = ms[0].Nodes[0].Open(); err == nil {
+				_, err = io.Copy(io.Discard, r)
+				r.Close()
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("copy and learn %s: %v", path, err)
+		}
 	}
 }
 

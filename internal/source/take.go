@@ -66,10 +66,11 @@ func unchanged(f *os.File, was *unix.Stat_t) error {
 	return nil
 }
 
-// unchangedReader reads a file, and gives an error instead of its end if that changed meanwhile.
+// unchangedReader reads a file, and gives an error instead of its end if that changed meanwhile, or is not where its size says.
 type unchangedReader struct {
-	*os.File
+	f   *os.File
 	was *unix.Stat_t
+	n   int64
 }
 
 // openUnchanged opens the file at path if it is what was.
@@ -82,18 +83,23 @@ func openUnchanged(path string, was *unix.Stat_t) (io.ReadCloser, error) {
 		f.Close()
 		return nil, err
 	}
-	return unchangedReader{f, was}, nil
+	return &unchangedReader{f: f, was: was}, nil
 }
 
-func (r unchangedReader) Read(p []byte) (int, error) {
-	n, err := r.File.Read(p)
+func (r *unchangedReader) Read(p []byte) (int, error) {
+	n, err := r.f.Read(p)
+	r.n += int64(n)
 	if errors.Is(err, io.EOF) {
-		if changed := unchanged(r.File, r.was); changed != nil {
+		if changed := unchanged(r.f, r.was); changed != nil {
 			err = changed
+		} else if r.n < r.was.Size {
+			err = falseSize(r.f.Name())
 		}
 	}
 	return n, err
 }
+
+func (r *unchangedReader) Close() error { return r.f.Close() }
 
 // statFile describes an open file.
 func statFile(f *os.File) (*unix.Stat_t, error) {

@@ -44,7 +44,7 @@ type listing struct {
 }
 
 // match lists the file or folder at path, which may be a symlink to it.
-func (w *walk) match(path string, skipped func(string)) (Match, error) {
+func (w *walk) match(path string, warn func(string)) (Match, error) {
 	m := Match{Name: filepath.Base(path)}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -53,6 +53,9 @@ func (w *walk) match(path string, skipped func(string)) (Match, error) {
 	top, err := w.node(unix.AT_FDCWD, real, real, ".")
 	if err != nil {
 		return m, err
+	}
+	if top.Mode&fs.ModeSocket != 0 {
+		return m, &fs.PathError{Op: "copy", Path: real, Err: errors.New("is a socket, which no layer can hold")}
 	}
 	root := &listing{nodes: []Node{top}}
 	if top.Mode.IsDir() {
@@ -63,7 +66,7 @@ func (w *walk) match(path string, skipped func(string)) (Match, error) {
 		wg.Wait()
 	}
 	m.Nodes = make([]Node, 0, root.count())
-	m.Nodes, err = root.flatten(m.Nodes, skipped)
+	m.Nodes, err = root.flatten(m.Nodes, warn)
 	return m, err
 }
 
@@ -78,19 +81,19 @@ func (l *listing) count() int {
 
 // flatten appends all nodes, a folder before its content, without sockets, and without folders that are only ways to nothing. The
 // error is the first in this order.
-func (l *listing) flatten(all []Node, skipped func(string)) ([]Node, error) {
+func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
 	below := l.below
 	for i := range l.nodes {
 		n := &l.nodes[i]
 		if n.Mode&fs.ModeSocket != 0 {
-			skipped(n.Path)
+			warn(fmt.Sprintf("%s: sockets cannot be in a layer", n.Path))
 			continue
 		}
 		all = append(all, *n)
 		if n.Mode.IsDir() {
 			var err error
 			before := len(all)
-			if all, err = below[0].flatten(all, skipped); err != nil {
+			if all, err = below[0].flatten(all, warn); err != nil {
 				return nil, err
 			}
 			if n.way && len(all) == before {
@@ -184,6 +187,9 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 		if n.Digest, known = w.stats.get(&st, w.today); !known {
 			unknown := st
 			n.stat = &unknown
+			if n.Size == 0 {
+				err = checkEmpty(fd, name, path)
+			}
 		}
 	case fs.ModeSymlink:
 		n.Link, err = readLink(fd, name, path)
@@ -199,6 +205,32 @@ func isDir(fd int, name string) bool {
 	var st unix.Stat_t
 	err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// checkEmpty returns an error for a file with content whose size is 0, as those of /proc have it: nobody would read it.
+func checkEmpty(dir int, name, path string) error {
+	fd, err := open(dir, name, unix.O_NOFOLLOW)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	n := 0
+	err = ignoringEINTR(func() (err error) {
+		n, err = unix.Read(fd, make([]byte, 1))
+		return err
+	})
+	switch {
+	case err != nil:
+		return &fs.PathError{Op: "read", Path: path, Err: err}
+	case n > 0:
+		return falseSize(path)
+	}
+	return nil
+}
+
+// falseSize is the error of a file that does not hold as many bytes as stat(2) says.
+func falseSize(path string) error {
+	return &fs.PathError{Op: "read", Path: path, Err: errors.New("size and content do not agree, as in files of /proc and /sys: copy it to an ordinary file first")}
 }
 
 // readLink returns the text of a symlink.
