@@ -42,8 +42,9 @@ var policy = map[string]rule{
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
 	"internal/bunzip2":  {level: 1, anyOS: true},
 	"internal/unxz":     {level: 1, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
-	"internal/snapshot": {level: 1, imports: "golang.org/x/sys"},
-	"internal/cache":    {level: 1, imports: "github.com/opencontainers/go-digest golang.org/x/sys"},
+	"internal/beneath":  {level: 1, imports: "golang.org/x/sys"},
+	"internal/snapshot": {level: 1, imports: "internal/beneath golang.org/x/sys"}, // beneath: what removes, stays beneath its folder
+	"internal/cache":    {level: 1, imports: "internal/beneath github.com/opencontainers/go-digest golang.org/x/sys"},
 	"internal/source":   {level: 1, imports: "internal/cache golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole
 	"internal/sandbox": {
 		level:   1,
@@ -58,13 +59,13 @@ var policy = map[string]rule{
 	},
 
 	"internal/plan":   {level: 2, imports: "internal/spec", anyOS: true},
-	"internal/layout": {level: 2, imports: "internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
+	"internal/layout": {level: 2, imports: "internal/beneath internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
 		level:   2,
 		imports: "internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 	"internal/snapshot/overlay":                    {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
-	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
+	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/beneath internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/btrfs/internal/gentemplate": {level: 2},
 	"internal/snapshot/lvm":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/vfs":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
@@ -85,12 +86,12 @@ var policy = map[string]rule{
 
 	"internal/space": { // checkout: whose images and trees are work of people
 		level:   3,
-		imports: "internal/cache internal/checkout internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		imports: "internal/beneath internal/cache internal/checkout internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
+		imports: "internal/beneath internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
 			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

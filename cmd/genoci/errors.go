@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"genoci/internal/beneath"
 	"genoci/internal/build"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
@@ -118,6 +119,8 @@ func hintFor(err error) string {
 		return "genoci doctor says what this machine lacks; --driver vfs works everywhere"
 	case errors.Is(err, sandbox.ErrUnsupported):
 		return "genoci doctor says what this machine lacks, and how to mend it"
+	case errors.Is(err, beneath.ErrElsewhere):
+		return "what deletes follows no symlink and crosses no mount: put the folder itself there again"
 	case isInUse(err):
 		return "try again when the builds that use it have ended"
 	case errors.As(err, &exit) && exit.Code == 127:

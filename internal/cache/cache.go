@@ -17,6 +17,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 var (
@@ -41,6 +43,11 @@ const (
 	NodesDir   = "nodes"   // what those keys were made of
 	TempsDir   = "tmp"
 )
+
+// Folders returns those for all kinds but the drivers' snapshots.
+func Folders() []string {
+	return []string{StepsDir, TOCDir, InputsDir, LayoutsDir, LastDir, NodesDir, TempsDir}
+}
 
 // Open opens the cache in the folder dir, making it where it is missing.
 func Open(dir string) (*Cache, error) {
@@ -92,7 +99,7 @@ func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if err := sweep(tmp); err != nil {
+	if err := c.sweep(); err != nil {
 		return "", nil, err
 	}
 	if dir, err = os.MkdirTemp(tmp, "step-"); err != nil {
@@ -100,14 +107,18 @@ func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	}
 	lock, err := lockDir(dir, unix.LOCK_EX)
 	if err != nil {
-		return "", nil, errors.Join(err, os.RemoveAll(dir))
+		return "", nil, errors.Join(err, os.Remove(dir))
 	}
-	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
+	return dir, func() error { return errors.Join(beneath.RemoveAll(tmp, filepath.Base(dir)), lock.Close()) }, nil
 }
 
-// sweep removes the folders in tmp that no live process holds. One that is younger than a minute may
-// not be locked yet.
-func sweep(tmp string) error {
+// sweep removes the folders for temporary files that no live process holds. One that is younger than a minute may
+// not be locked yet. What somebody has put elsewhere stays.
+func (c *Cache) sweep() error {
+	tmp := filepath.Join(c.dir, TempsDir)
+	if beneath.Check(c.dir, TempsDir) != nil {
+		return nil
+	}
 	entries, err := os.ReadDir(tmp)
 	if err != nil {
 		return err
@@ -122,7 +133,7 @@ func sweep(tmp string) error {
 		if err != nil {
 			continue
 		}
-		err = errors.Join(os.RemoveAll(path), lock.Close())
+		err = errors.Join(beneath.RemoveAll(c.dir, filepath.Join(TempsDir, e.Name())), lock.Close())
 		if err != nil {
 			return fmt.Errorf("remove what a killed build left: %w", err)
 		}

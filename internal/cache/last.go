@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"genoci/internal/beneath"
 )
 
 // The bounds of what explains keys.
@@ -93,6 +95,9 @@ func (l *Last) Save(known func(step string) bool) error {
 
 // forget removes what explains keys of long ago, and the oldest nodes where all take too much room.
 func (c *Cache) forget(now time.Time) error {
+	if beneath.Check(c.dir, LastDir, NodesDir) != nil {
+		return nil // what somebody has put elsewhere stays
+	}
 	last, err := c.files(LastDir)
 	if err != nil {
 		return err
@@ -109,7 +114,7 @@ func (c *Cache) forget(now time.Time) error {
 		if now.Sub(f.mtime) < keepLast && room >= 0 {
 			continue
 		}
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := beneath.Remove(filepath.Dir(f.path), filepath.Base(f.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("clear cache: %w", err)
 		}
 	}

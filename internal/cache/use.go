@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // Use holds off those who call Exclude until release, or the end of the process: whoever relies on things in the cache to stay calls it first. It
@@ -36,8 +38,11 @@ func (c *Cache) Use(ctx context.Context) (release func(), err error) {
 }
 
 // Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it. The error
-// wraps ErrInUse where somebody does.
+// wraps ErrInUse where somebody does, and [beneath.ErrElsewhere] where one of the cache's folders is a symlink or a mount: nothing may be removed there.
 func (c *Cache) Exclude() (release func(), err error) {
+	if err := beneath.Check(c.dir, Folders()...); err != nil {
+		return nil, err
+	}
 	f, err := lockDir(c.dir, unix.LOCK_EX)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("cache %s: %w", c.dir, ErrInUse)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"genoci/internal/beneath"
 )
 
 // While somebody uses the cache nobody can exclude others; while somebody has excluded them, users wait.
@@ -102,5 +104,38 @@ func TestAddLayout(t *testing.T) {
 	}
 	if dir, err := LayoutAt(files[0].path); err != nil || dir != "/a/layout" {
 		t.Errorf("%q, %v", dir, err)
+	}
+}
+
+// What is behind a symlink in the place of one of the cache's folders is not the cache's: builds use it, and nothing is removed from it.
+func TestFollowsNoLink(t *testing.T) {
+	for _, kind := range Folders() {
+		t.Run(kind, func(t *testing.T) {
+			c := open(t)
+			outside := t.TempDir()
+			theirs := filepath.Join(outside, "theirs")
+			old := time.Now().Add(-2 * keepLast)
+			if err := errors.Join(os.Mkdir(theirs, 0o755), os.Chtimes(theirs, old, old), os.Symlink(outside, filepath.Join(c.Root(), kind))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Exclude(); !errors.Is(err, beneath.ErrElsewhere) {
+				t.Errorf("Exclude: %v", err)
+			}
+			last := c.Last("spec")
+			last.Set("step", key(t, "k"))
+			if err := last.Save(func(string) bool { return true }); err != nil {
+				t.Error(err)
+			}
+			_, remove, err := c.TempDir()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(theirs); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

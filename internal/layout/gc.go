@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/image"
 )
 
@@ -42,7 +43,8 @@ type Choice struct {
 // Collect finds the blobs that nothing in index.json reaches, named there or not (through nested indexes, manifests and
 // subjects too), and temporary files that no live process holds. choose, which may be nil, is asked when nobody can change anything any more.
 // Nothing is removed before Remove. A missing manifest reaches nothing; where index.json reaches one that cannot be
-// read, the error names it. The error wraps ErrInUse while anyone holds Use, this Layout included.
+// read, the error names it. The error wraps ErrInUse while anyone holds Use, this Layout included, and [beneath.ErrElsewhere] where a folder of the layout is a
+// symlink or a mount: what it leads to may be somebody else's.
 func (l *Layout) Collect(ctx context.Context, choose func([]Tag) (Choice, error)) (*Collection, error) {
 	c := &Collection{l: l}
 	err := c.lock(ctx)
@@ -57,6 +59,13 @@ func (l *Layout) Collect(ctx context.Context, choose func([]Tag) (Choice, error)
 }
 
 func (c *Collection) lock(ctx context.Context) error {
+	folders := []string{v1.ImageBlobsDir}
+	for _, a := range algorithms() {
+		folders = append(folders, filepath.Join(v1.ImageBlobsDir, a.String()))
+	}
+	if err := beneath.Check(c.l.dir, folders...); err != nil {
+		return err
+	}
 	blobs, err := c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
@@ -233,7 +242,7 @@ func (c *Collection) remove(ctx context.Context) error {
 			}
 			continue
 		}
-		err = os.Remove(t.Path)
+		err = c.l.remove(t.Path)
 		unlock(f)
 		if err != nil {
 			return err
@@ -245,11 +254,20 @@ func (c *Collection) remove(ctx context.Context) error {
 			err = ctx.Err()
 		}
 		if err == nil {
-			err = os.Remove(path)
+			err = c.l.remove(path)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// remove removes a file of the layout.
+func (l *Layout) remove(path string) error {
+	name, err := filepath.Rel(l.dir, path)
+	if err != nil {
+		return err
+	}
+	return beneath.Remove(l.dir, name)
 }

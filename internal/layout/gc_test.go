@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"genoci/internal/beneath"
 )
 
 func TestGC(t *testing.T) {
@@ -245,5 +247,59 @@ func TestGCEndsWithContext(t *testing.T) {
 	cancel()
 	if _, err := collect(ctx, l, false); !errors.Is(err, context.Canceled) || !l.Has(garbage) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A folder of blobs that is a symlink, or behind one, may be somebody else's: nothing is removed, no tag either.
+func TestGCFollowsNoLink(t *testing.T) {
+	for _, folder := range []string{"blobs", "blobs/sha256", "blobs/sha512"} {
+		t.Run(folder, func(t *testing.T) {
+			l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+			other := filepath.Join(t.TempDir(), "other")
+			if err := os.Rename(l.path(folder), other); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			theirs := filepath.Join(other, digest.FromString("theirs").Encoded())
+			if err := os.MkdirAll(other, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(theirs, nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(other, l.path(folder)); err != nil {
+				t.Fatal(err)
+			}
+			c, err := l.Collect(t.Context(), func([]Tag) (Choice, error) { return Choice{Drop: []string{"tag"}}, nil })
+			if !errors.Is(err, beneath.ErrElsewhere) {
+				t.Errorf("Collect: %v, %v", c, err)
+			}
+			if _, err := os.Stat(theirs); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The folder is swapped after it was looked at: what is removed is looked for in the layout's own folder only.
+func TestGCFollowsNoLinkThatCameLate(t *testing.T) {
+	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
+	garbage, err := writeBlob(l, "", []byte("garbage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.Collect(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	other := filepath.Join(t.TempDir(), "other")
+	if err := errors.Join(os.Rename(l.path("blobs", "sha256"), other), os.Symlink(other, l.path("blobs", "sha256"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Remove(t.Context()); !errors.Is(err, beneath.ErrElsewhere) {
+		t.Errorf("Remove: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(other, garbage.Digest.Encoded())); err != nil {
+		t.Error(err)
 	}
 }

@@ -44,7 +44,7 @@ func (l *Layout) HasScratch(diffID digest.Digest, size int64) bool {
 		return true
 	}
 	if verifyFile(path, diffID) != nil {
-		_ = os.Remove(path) // which may be GC's by now
+		_ = l.remove(path) // which may be GC's by now
 		return false
 	}
 	now := time.Now()

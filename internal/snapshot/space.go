@@ -236,8 +236,11 @@ func (u *usage) add(parent int, name string, depth int) error {
 	return nil
 }
 
+// maxUsageDepth is how deep DiskUsage looks: each level costs an open folder.
+const maxUsageDepth = 400
+
 func (u *usage) folder(parent int, name string, st *unix.Stat_t, depth int) error {
-	if err := u.ctx.Err(); err != nil || depth == 2*maxDepth {
+	if err := u.ctx.Err(); err != nil || depth == maxUsageDepth {
 		return err
 	}
 	fd, err := unix.Openat2(parent, name, &unix.OpenHow{

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // Store is what drivers share: the names, locks and removal of the data that they keep in one folder.
@@ -45,7 +47,8 @@ type Store struct {
 
 // OpenStore opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
 // alive. What cannot be removed is left to the next time. The error wraps ErrUnsupported where the store holds
-// another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's.
+// another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's, and [beneath.ErrElsewhere]
+// where one of its folders is a symlink or a mount.
 //
 // clear, unless it is nil, is called with the folder of each part that is to be removed, before that is: it removes what [RemoveAll] would not.
 // The part may be half made, and half removed.
@@ -55,6 +58,12 @@ func OpenStore(dir, kind string, clear func(part string) error) (*Store, error) 
 		return nil, err
 	}
 	s := &Store{dir, clear}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := beneath.Check(dir, "snapshots", "kept", "parts", "open"); err != nil {
+		return nil, err
+	}
 	for _, d := range []string{s.snapshots(), s.parts(), s.open()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -615,6 +624,9 @@ func (p *Part) Close() error {
 // remove removes the part. The file that is locked goes last, and under the store's lock, so that no one who looks
 // for parts left behind finds this one without it.
 func (p *Part) remove() error {
+	if err := p.check(); err != nil {
+		return err
+	}
 	if clear := p.store.clear; clear != nil {
 		if err := clear(p.Dir()); err != nil {
 			return err
@@ -628,7 +640,7 @@ func (p *Part) remove() error {
 		if e.Name() == "lowers" {
 			continue
 		}
-		if err := RemoveAll(filepath.Join(p.Dir(), e.Name())); err != nil {
+		if err := beneath.RemoveAll(p.store.dir, filepath.Join("parts", p.id, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -637,11 +649,17 @@ func (p *Part) remove() error {
 		return err
 	}
 	defer unlock()
-	return RemoveAll(p.Dir())
+	return beneath.RemoveAll(p.store.dir, filepath.Join("parts", p.id))
 }
+
+// check returns an error where the part is not a folder of the store's own.
+func (p *Part) check() error { return beneath.Check(p.store.dir, filepath.Join("parts", p.id)) }
 
 // tryHold locks the part, if no one holds it.
 func (p *Part) tryHold() (bool, error) {
+	if err := p.check(); err != nil {
+		return false, err
+	}
 	f, err := os.OpenFile(filepath.Join(p.Dir(), "lowers"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return false, err

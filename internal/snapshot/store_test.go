@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
 	"genoci/internal/treetest"
 )
@@ -577,4 +578,28 @@ func TestStoreOfManyParts(t *testing.T) {
 	if parts, err := os.ReadDir(s.parts()); err != nil || len(parts) != 1 {
 		t.Errorf("%d parts are left (%v)", len(parts), err)
 	}
+}
+
+// TestOpenStoreFollowsNoLink: a folder of the store that is a symlink may lead to what is somebody else's.
+func TestOpenStoreFollowsNoLink(t *testing.T) {
+	for _, name := range []string{"parts", "snapshots", "kept", "open"} {
+		dir, outside := t.TempDir(), t.TempDir()
+		openStore(t, dir)
+		theirs := filepath.Join(outside, "theirs")
+		must(t, os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(dir, name)))
+		if _, err := OpenStore(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
+			t.Errorf("%s: %v, want %v", name, err, beneath.ErrElsewhere)
+		}
+		wantExist(t, theirs, true)
+	}
+
+	dir, outside := t.TempDir(), t.TempDir()
+	s := openStore(t, dir)
+	theirs := filepath.Join(outside, "theirs")
+	must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.note("part"))
+	if _, err := OpenStore(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
+		t.Errorf("a part: %v, want %v", err, beneath.ErrElsewhere)
+	}
+	wantExist(t, theirs, true)
+	wantExist(t, filepath.Join(outside, "lowers"), false)
 }

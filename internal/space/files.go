@@ -28,7 +28,7 @@ const (
 // files looks at the files of the cache folder, but the results.
 func (s *surveyor) files() error {
 	now := time.Now()
-	root := s.Cache
+	root := s.Cache + "/" // which may be a symlink
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = s.ctx.Err()
@@ -88,7 +88,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		}
 		s.Files = append(s.Files, f)
 		return filepath.SkipDir
-	case below == "" && slices.Contains(folders(), top),
+	case below == "" && slices.Contains(cache.Folders(), top),
 		top == cache.StepsDir && len(below) == 2 && isHex(below),
 		slices.Contains(s.places.Drivers, rel) && isEmpty(path):
 		s.Folders = append(s.Folders, File{Kind: Records, Path: path, Size: blocks(info)})
@@ -103,18 +103,13 @@ func isEmpty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
-// folders returns the names of the folders in the cache folder.
-func folders() []string {
-	return []string{cache.StepsDir, cache.TOCDir, cache.InputsDir, cache.LayoutsDir, cache.LastDir, cache.NodesDir, cache.TempsDir}
-}
-
 // kindOf tells a file of the cache by its path in it; "" for one that is not genoci's.
 func kindOf(rel string) Kind {
 	dir, name := filepath.Split(rel)
 	dir = strings.TrimSuffix(dir, "/")
 	top, _, _ := strings.Cut(dir, "/")
 	switch {
-	case !slices.Contains(folders(), top):
+	case !slices.Contains(cache.Folders(), top):
 		return ""
 	case strings.HasPrefix(name, ".tmp-"), strings.HasPrefix(name, ".toc-"):
 		return Temporary

@@ -253,7 +253,7 @@ func TestRemoveGoesOn(t *testing.T) {
 	if err := os.WriteFile(gone, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &Plan{inv: &Inventory{}, Items: []Item{
+	p := &Plan{inv: &Inventory{Cache: dir}, Items: []Item{
 		{Name: "first", file: &File{Path: filepath.Join(gone, "below")}}, // below a file
 		{Name: "second", file: &File{Path: gone}},
 	}}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"slices"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/beneath"
 )
 
 // Remove carries the plan out. Nobody may use the layout (Layout.Collect) or the cache (Cache.Exclude) meanwhile. Tags go first, and
@@ -31,12 +31,12 @@ func (p *Plan) Remove(ctx context.Context) error {
 		if i.Kind == Snapshots {
 			continue
 		}
-		if err := i.remove(ctx); err != nil {
+		if err := p.inv.remove(ctx, i); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", i.Name, err))
 		}
 	}
 	for _, dir := range p.folders {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		if err := p.inv.within(dir, beneath.Remove); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -97,14 +97,23 @@ func (p *Plan) remaining() Places {
 	return left
 }
 
+// within calls remove for a path in the cache folder.
+func (inv *Inventory) within(path string, remove func(root, name string) error) error {
+	name, err := filepath.Rel(inv.Cache, path)
+	if err != nil {
+		return err
+	}
+	return remove(inv.Cache, name)
+}
+
 // remove removes what is no snapshot.
-func (i Item) remove(ctx context.Context) error {
+func (inv *Inventory) remove(ctx context.Context, i Item) error {
 	switch {
 	case i.store != nil:
 		return i.store.Driver.Discard()
 	case i.tree == nil:
 		for _, path := range append([]string{i.file.Path}, i.file.more...) {
-			if err := snapshot.RemoveAll(path); err != nil {
+			if err := inv.within(path, beneath.RemoveAll); err != nil {
 				return err
 			}
 		}

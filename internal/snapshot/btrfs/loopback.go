@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot"
 )
 
@@ -412,6 +413,9 @@ func (l *Loopback) destroyDir() error {
 	}
 	parts, err := filepath.Glob(filepath.Join(l.Dir(), "parts/*"))
 	for _, part := range parts {
+		if err == nil {
+			err = beneath.Check(l.Dir(), filepath.Join("parts", filepath.Base(part)))
+		}
 		if err == nil {
 			err = clear(part) // what a process that was killed left read-only cannot be removed file by file
 		}
