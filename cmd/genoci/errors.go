@@ -10,6 +10,7 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/build"
+	"genoci/internal/layer"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -121,6 +122,8 @@ func hintFor(err error) string {
 		return "genoci doctor says what this machine lacks, and how to mend it"
 	case errors.Is(err, beneath.ErrElsewhere):
 		return "what deletes follows no symlink and crosses no mount: put the folder itself there again"
+	case errors.Is(err, layer.ErrAnother):
+		return "make one archive of both: tar -xif unpacks all that the file holds"
 	case isInUse(err):
 		return "try again when the builds that use it have ended"
 	case errors.As(err, &exit) && exit.Code == 127:

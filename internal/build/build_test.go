@@ -753,6 +753,15 @@ func TestCopyFromForeignLayer(t *testing.T) {
 	}
 }
 
+// zstdOf decompresses what is in a gzip file, and makes it one raw block in a frame with the window size 2^windowLog (RFC 8878, section 3.1.1).
+func zstdOf(t *testing.T, gz string, windowLog int) []byte {
+	t.Helper()
+	tar := check(io.ReadAll(check(gzip.NewReader(strings.NewReader(gz)))(t)))(t)
+	b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, byte(windowLog-10) << 3}
+	block := len(tar)<<3 | 1
+	return append(append(b, byte(block), byte(block>>8), byte(block>>16)), tar...)
+}
+
 // An archive that is a sound layer is the layer, byte for byte; any other is put into one entry by entry, with the same tree.
 func TestPassThrough(t *testing.T) {
 	sound := archive("a=1", "d/", "d/f=2", "d/g == d/f")
@@ -789,6 +798,23 @@ func TestPassThrough(t *testing.T) {
 	w.change = func(b *Builder) { b.Recompress = true }
 	if w.build("u: {expand: odd.tgz}\n"); w.outcomes() != "u cached" {
 		t.Errorf("the same compression by wish: %s", w.outcomes())
+	}
+	// Data for other programs in front of a zstd stream, or a window beyond what zstd(1) takes, is not for all tools: the tar stays, compressed anew.
+	for name, packed := range map[string][]byte{
+		"skippable":  append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00data"), zstdOf(t, sound, 20)...),
+		"big window": zstdOf(t, sound, 28),
+		"usual":      zstdOf(t, sound, 23),
+	} {
+		w.change = nil
+		w.write("s.tzst", string(packed))
+		w.build("t: {expand: s.tzst}\n")
+		want := "application/vnd.oci.image.layer.v1.tar+gzip"
+		if name == "usual" {
+			want = "application/vnd.oci.image.layer.v1.tar+zstd"
+		}
+		if got := w.image("t"); got.Manifest.Layers[0].MediaType != want || got.Config.RootFS.DiffIDs[0] != diffID {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 	// What clamps times, filters or moves has to be rewritten.
 	w.change = func(b *Builder) { b.SourceEpoch = new(int64) }

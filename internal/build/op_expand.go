@@ -23,6 +23,13 @@ func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, i
 	if err != nil {
 		return err
 	}
+	if a.Behind >= 0 {
+		where := fmt.Sprintf("byte %d", a.Behind)
+		if a.Compression.Name != "none" {
+			where += " (after " + a.Compression.Name + ")"
+		}
+		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("%s: something stands at %s, behind the end of the archive, and is left out", op, where)})
+	}
 	x := &expansion{
 		op: op, c: c, clamp: s.SourceEpoch, include: source.NewGlobs(op.Include), exclude: source.NewGlobs(op.Exclude),
 		originals: map[string]layer.Change{}, placed: map[string]string{}, ways: map[string]layer.Change{},

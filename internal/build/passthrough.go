@@ -134,18 +134,23 @@ type taken struct {
 }
 
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
-// the user did not ask for another compression; else its tar is compressed anew.
+// the user did not ask for another compression, and all tools read it; else its tar is compressed anew.
 func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) {
 	file, err := s.src.Take(f)
 	if err != nil {
 		return t, err
 	}
 	defer file.Close()
-	c, err := layer.Sniff(bufio.NewReader(io.NewSectionReader(file, 0, f.Size)))
+	start := bufio.NewReader(io.NewSectionReader(file, 0, f.Size))
+	c, err := layer.Sniff(start)
 	if err != nil {
 		return t, err
 	}
-	if s.keeps(c) {
+	portable, err := c.Portable(start)
+	if err != nil {
+		return t, err
+	}
+	if portable && s.keeps(c) {
 		t.mediaType = c.MediaType
 		err = s.intakeAs(ctx, &t, c, file)
 	} else {

@@ -19,6 +19,7 @@ import (
 type Archive struct {
 	Entries     []ArchiveEntry
 	Compression Compression // of the file, as its first bytes say
+	Behind      int64       // where something stands in the decompressed bytes behind the end of the archive, which is left out; -1: nothing
 
 	spool  *os.File
 	closed atomic.Bool
@@ -36,8 +37,12 @@ type ArchiveEntry struct {
 // Entries are in the archive's order, and a path may come more than once: the last one counts. Names that leave the
 // archive's root are clamped to it, sparse files expanded, sockets dropped. Names of whiteouts are an error, since
 // they would delete something once they are in a layer. Extended attributes are read as GNU tar, star and bsdtar write
-// them, and kept as KeepXattr says; PAX global headers count for what follows them.
+// them, and kept as KeepXattr says; PAX global headers count for what follows them. Where headers contradict each other, names and types are those that
+// GNU tar reads.
 // The digest of each file's content is known.
+//
+// Where tools would read names, sizes or the content of an entry in different ways, and GNU tar cannot be followed, it is an error; so is another
+// archive behind the end of the first.
 //
 // What is no tar, is cut off, or grows beyond what any real archive does, is an error: more than 1 TiB, more than 16 GiB
 // at more than 1000 times the compressed size, or what exceeds the limits of Index.
@@ -69,7 +74,9 @@ func (a *Archive) read(ctx context.Context, r io.Reader, l limits) error {
 	ahead := TeeAhead(bounded, a.spool)
 	defer ahead.Close()
 	s := newScanner(ctx, ahead, l)
+	s.readsArchive()
 	err = a.scan(s)
+	a.Behind = s.after
 	if err == nil && s.in.count() == 0 {
 		err = errors.New("empty file")
 	}

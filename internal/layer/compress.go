@@ -154,6 +154,26 @@ func Sniff(r *bufio.Reader) (Compression, error) {
 	return sniff(start), nil
 }
 
+// portableWindow is the largest window that zstd(1) takes without being told to.
+const portableWindow = 128 << 20
+
+// Portable reports whether all tools for images read data that c has compressed and r yields, from its start. Zstandard with data for other programs in
+// front (containers/storage does not know it by that), a dictionary, or a window beyond that of zstd(1) is read by some of them only.
+func (c Compression) Portable(r *bufio.Reader) (bool, error) {
+	if c.Name != "zstd" {
+		return true, nil
+	}
+	start, err := r.Peek(zstd.HeaderMaxSize)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	var h zstd.Header
+	if err := h.Decode(start); err != nil {
+		return false, nil // what is wrong with it comes out when it is read
+	}
+	return !h.Skippable && h.DictionaryID == 0 && h.WindowSize <= portableWindow, nil
+}
+
 // sniff tells the compression by the first 16 bytes of the data. Short magics are checked together
 // with what has to follow them, since an uncompressed tar begins with a file name.
 func sniff(start []byte) Compression {

@@ -120,15 +120,21 @@ func putOctal(field []byte, n int64) {
 	}
 }
 
-// putSum fills in the checksum of a header: the sum of its bytes, those of the checksum taken as spaces.
+// putSum fills in the checksum of a header.
 func putSum(h *[tarBlock]byte) {
-	copy(h[148:156], "        ")
-	var sum int64
-	for _, c := range h {
+	putOctal(h[148:154], headerSum(h))
+	h[154], h[155] = 0, ' '
+}
+
+// headerSum returns the checksum of a header: the sum of its bytes, those of the checksum taken as spaces.
+func headerSum(h *[tarBlock]byte) (sum int64) {
+	for i, c := range h {
+		if i >= 148 && i < 156 {
+			c = ' '
+		}
 		sum += int64(c)
 	}
-	putOctal(h[148:154], sum)
-	h[154] = 0
+	return sum
 }
 
 // isLink reports whether e is a further name of a hard link group, which stands in the tar as a link to the first.

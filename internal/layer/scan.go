@@ -49,6 +49,12 @@ type scanner struct {
 	labeled bool // there was the label of a volume, which next leaves out
 
 	globals map[string]string // PAX records that count for all that follows
+
+	// Of archives, see asGNUTar.
+	tap    *headTap
+	global bool   // there was a global header
+	unsure string // why tools could read the entry in different ways; "" where they all read the same
+	after  int64  // where the first byte behind the end is that is not zero, once that was read; -1: all are
 }
 
 func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
@@ -61,6 +67,12 @@ func newSummingScanner(ctx context.Context, r io.Reader, l limits) *scanner {
 	s := scanBlocks(ctx, whole, l)
 	s.whole = whole
 	return s
+}
+
+// readsArchive makes s read what GNU tar reads: an archive that somebody made to be unpacked. Layers are read as tools for images read them.
+func (s *scanner) readsArchive() {
+	s.tap = &headTap{r: s.in}
+	s.tr = tar.NewReader(s.tap)
 }
 
 // inBlocks makes r one of which small pieces may be read.
@@ -85,9 +97,14 @@ func (s *scanner) next() (*tar.Header, error) {
 			return nil, err
 		}
 		s.start = (s.in.count() + blockSize - 1) / blockSize * blockSize
-		h, err := s.tr.Next()
-		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // cleanPath makes names safe
+		h, err := s.header()
+		if err != nil {
 			return nil, s.headerError(err)
+		}
+		if s.tap != nil {
+			if err := s.asGNUTar(h); err != nil {
+				return nil, fmt.Errorf("%s: %w", h.Name, err)
+			}
 		}
 		switch h.Typeflag {
 		case tar.TypeXGlobalHeader:
@@ -99,6 +116,19 @@ func (s *scanner) next() (*tar.Header, error) {
 			return h, nil
 		}
 	}
+}
+
+// header reads the next header.
+func (s *scanner) header() (*tar.Header, error) {
+	if s.tap != nil {
+		s.tap.start(s.start - s.in.count())
+		defer s.tap.stop()
+	}
+	h, err := s.tr.Next()
+	if errors.Is(err, tar.ErrInsecurePath) { // cleanPath makes names safe
+		err = nil
+	}
+	return h, err
 }
 
 // headerError makes an error of reading a header one that says where it was.
@@ -114,14 +144,19 @@ func (s *scanner) headerError(err error) error {
 	return err
 }
 
-// drain reads what follows the end of the archive, which belongs to the stream.
-func (s *scanner) drain() error {
-	_, err := io.Copy(io.Discard, s.in)
+// drain reads what follows the end, which belongs to the stream.
+func (s *scanner) drain() (err error) {
+	if s.tap != nil {
+		s.after, err = s.behind()
+		return err
+	}
+	_, err = io.Copy(io.Discard, s.in)
 	return err
 }
 
-// addGlobals notes the records of a PAX global header that applyGlobals knows.
+// addGlobals notes the records of a PAX global header that applyGlobals knows. It takes the place of one before it, as GNU tar has it.
 func (s *scanner) addGlobals(h *tar.Header) {
+	s.globals = nil
 	for _, key := range [...]string{"mtime", "uid", "gid"} {
 		if value, ok := h.PAXRecords[key]; ok {
 			if s.globals == nil {
@@ -253,6 +288,9 @@ func (s *scanner) readContent(b []byte) error {
 // blockSize is the unit of a tar.
 const blockSize = 512
 
+// paxSparse is what the keys of PAX records begin with that make a file sparse.
+const paxSparse = "GNU.sparse."
+
 // isSparse reports whether the content of a file is stored without its holes, in one of the formats of
 // GNU tar ("Storing Sparse Files" in its manual).
 func isSparse(h *tar.Header) bool {
@@ -260,7 +298,7 @@ func isSparse(h *tar.Header) bool {
 		return true
 	}
 	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
+		if strings.HasPrefix(key, paxSparse) {
 			return true
 		}
 	}

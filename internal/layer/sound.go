@@ -22,10 +22,12 @@ var ErrUnsound = errors.New("no sound layer as it is")
 // A sound tar has an entry for each folder, but perhaps the root, before what is in it; has no path twice; names
 // paths plainly; has the target of a hard link before the link; holds files, folders, symlinks, devices and
 // fifos only, and no whiteouts; has only such extended attributes as KeepXattr keeps, in the form that
-// layers have them; gives no size to what has no content, nor a name with "/" behind it to a file; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds); and ends as a tar does. These are the
-// cases in which containerd, moby, podman and umoci do the same.
+// layers have them; gives no size to what has no content, nor a name with "/" behind it to a file; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds);
+// has no sparse files, no global headers, and no headers and records that tools read in different ways (asGNUTar); and ends as a tar does, with nothing behind
+// it. These are the cases in which containerd, moby, podman and umoci do the same, and GNU tar too.
 func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest, error) {
 	ix := indexer{scanner: newSummingScanner(ctx, r, defaultLimits)}
+	ix.readsArchive()
 	s := soundness{indexer: &ix, clamp: clamp}
 	ix.check = s.check
 	err := ix.run()
@@ -56,14 +58,12 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 		return unsound("the path comes twice")
 	case hasWhiteout(e.Path):
 		return unsound("the name is that of a whiteout")
-	case len(s.globals) > 0:
-		return unsound("a global header says owners or times")
 	case h.Mode&modeType == modeSocket:
 		return unsound("is a socket")
 	case h.Size != 0 && (e.Type != TypeFile || h.Typeflag == tar.TypeLink):
 		return unsound("it has no content, but a size, which some tools take for that of content")
-	case e.Type == TypeFile && strings.HasSuffix(h.Name, "/"):
-		return unsound("the name of a file ends in /, which makes it a folder for some tools")
+	case s.unsure != "":
+		return unsound("%s", s.unsure)
 	case e.Type == TypeChar && e.Major == 0 && e.Minor == 0:
 		return unsound("is the device 0:0, which overlay file systems take for a removed file")
 	case e.MTime < 0 || s.clamp != nil && e.MTime > *s.clamp:
@@ -75,6 +75,8 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 	switch h.Typeflag {
 	case tar.TypeLink:
 		return s.checkLink(h.Linkname)
+	case tar.TypeGNUSparse:
+		return unsound("it is a sparse file")
 	case tar.TypeReg, '\x00', tar.TypeDir, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	default:
 		return unsound("is of the type %q", h.Typeflag)
@@ -112,24 +114,29 @@ func (s *soundness) checkLink(name string) error {
 	return nil
 }
 
-// checkRecords wants no PAX record that tools for images pass over, and no attribute that our layers do not have.
+// checkRecords wants no attribute that our layers do not have, and all of a file's content.
 func checkRecords(records map[string]string) error {
 	for key := range records {
 		name, isXattr := strings.CutPrefix(key, paxXattr)
 		switch {
 		case isXattr && !KeepXattr(name):
 			return unsound("it has the extended attribute %s", name)
-		case strings.HasPrefix(key, libarchiveXattr), strings.HasPrefix(key, "SCHILY.acl."):
-			return unsound("it has the record %s, which tools for images do not read", key)
+		case strings.HasPrefix(key, paxSparse):
+			return unsound("it is a sparse file")
 		}
 	}
 	return nil
 }
 
-// end wants the two empty blocks at the end of a tar (POSIX.1-1988, ustar), and an entry in it.
+// end wants the two empty blocks at the end of a tar (POSIX.1-1988, ustar), nothing but zeros behind them, and an entry in it.
 func (s *soundness) end() error {
-	if s.labeled {
+	switch d := parseHead(s.tap.head); {
+	case s.labeled:
 		return unsound("it has a volume label")
+	case s.after >= 0:
+		return unsound("something stands at byte %d, behind its end", s.after)
+	case d.any():
+		return unsound("the header of an entry stands at its end, without the entry")
 	}
 	if s.in.count() < s.start+2*blockSize {
 		return unsound("it has no end")

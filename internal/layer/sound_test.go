@@ -85,13 +85,13 @@ func TestSound(t *testing.T) {
 		{name: "link before target", headers: []tar.Header{dir("./"), link("a", "b"), file("b")}, want: `it links to b, of which there is no entry before it`},
 		{name: "absolute target", headers: []tar.Header{dir("./"), file("b"), link("c", "/b")}, want: `it links to "/b", not a plain path`},
 		{name: "device of whiteouts", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeChar}}, want: "device 0:0"},
-		{name: "file or folder", headers: []tar.Header{dir("./"), {Name: "w/", Typeflag: tar.TypeLink, Linkname: "a"}}, want: "the name of a file ends in /"},
+		{name: "file or folder", headers: []tar.Header{dir("./"), {Name: "w/", Typeflag: tar.TypeLink, Linkname: "a"}}, want: "its name ends in /, but it is not a folder"},
 		{name: "contiguous file", headers: []tar.Header{dir("./"), {Name: "w", Typeflag: tar.TypeCont}}, want: `is of the type '7'`},
 		{name: "foreign attribute", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.trusted.x")}, want: "it has the extended attribute trusted.x"},
 		{name: "attribute of overlay", headers: []tar.Header{dir("./"), pax("SCHILY.xattr.user.overlay.opaque")}, want: "it has the extended attribute user.overlay.opaque"},
 		{name: "attribute of bsdtar", headers: []tar.Header{dir("./"), pax("LIBARCHIVE.xattr.user.x")}, want: "LIBARCHIVE.xattr.user.x, which tools for images do not read"},
 		{name: "access control list", headers: []tar.Header{dir("./"), pax("SCHILY.acl.access")}, want: "SCHILY.acl.access, which tools for images do not read"},
-		{name: "global header", headers: []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"uid": "5"}}, dir("./")}, want: "a global header says owners or times"},
+		{name: "global header", headers: []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"uid": "5"}}, dir("./")}, want: "a global header stands before it"},
 		{name: "before 1970", headers: []tar.Header{dir("./"), {Name: "x", Typeflag: tar.TypeReg, ModTime: time.Unix(-1, 0), Format: tar.FormatPAX}}, want: "its time would have to be changed"},
 		{name: "after the clamp", headers: []tar.Header{dir("./")}, clamp: &clamp, want: "its time would have to be changed"},
 		{name: "no end", headers: []tar.Header{dir("./"), file("a")}, noEnd: true, want: "it has no end"},
@@ -146,6 +146,25 @@ func TestSoundGNUTar(t *testing.T) {
 	}
 	if _, _, err := Sound(context.Background(), bytes.NewReader(out), nil); err == nil || !strings.Contains(err.Error(), "volume label") {
 		t.Errorf("with a label: %v", err)
+	}
+}
+
+// What git archive and GNU tar make for other uses is no layer, whatever stands in it.
+func TestSoundSparse(t *testing.T) {
+	for name, want := range map[string]string{"sparse-*": "is a sparse file", "pax-global": "a global header"} {
+		paths, err := filepath.Glob("testdata/tar/" + name + ".tar")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := Sound(t.Context(), bytes.NewReader(data), nil); !errors.Is(err, ErrUnsound) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
 	}
 }
 
