@@ -574,6 +574,20 @@ func TestRemoveLeft(t *testing.T) {
 	}
 }
 
+// A mount point that stays, since something was put below it, has the time of the step and no longer the one by which it is known.
+func TestMountPointStays(t *testing.T) {
+	root := newRoot(t)
+	start := time.Now().Add(-time.Second)
+	script(t, Cmd{Root: root, Binds: []Bind{{Source: "/", Dest: "/opt/a/b/lent"}}}, "touch /opt/a/b/file")
+	for _, name := range []string{"opt", "opt/a", "opt/a/b"} {
+		fi, err := os.Stat(filepath.Join(root, name))
+		must(t, err)
+		if fi.ModTime().Before(start) {
+			t.Errorf("%s has the time %v", name, fi.ModTime())
+		}
+	}
+}
+
 // TestOrphans: process 1 waits for processes whose parents are gone.
 func TestOrphans(t *testing.T) {
 	script(t, Cmd{Root: newRoot(t)}, `

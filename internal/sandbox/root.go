@@ -202,7 +202,7 @@ func makeIn(parent int, name string, dir bool) (made, error) {
 	return m, nil
 }
 
-// remove removes what ensure made, unless it was replaced, or filled, by somebody else.
+// remove removes what ensure made, unless it was replaced, or filled, by somebody else. What stays is as if that had made it.
 func (m made) remove() error {
 	defer unix.Close(m.parent)
 	var st unix.Stat_t
@@ -210,6 +210,7 @@ func (m made) remove() error {
 	if errors.Is(err, unix.ENOENT) || err == nil && (st.Dev != m.dev || st.Ino != m.ino || !m.dir && st.Size > 0) {
 		return nil
 	}
+	marked := err == nil && isLeft(&st)
 	if err == nil {
 		flags := 0
 		if m.dir {
@@ -217,7 +218,14 @@ func (m made) remove() error {
 		}
 		err = keepTimes(m.parent, func() error { return unix.Unlinkat(m.parent, m.name, flags) })
 	}
-	if err != nil && !errors.Is(err, unix.ENOTEMPTY) {
+	if errors.Is(err, unix.ENOTEMPTY) {
+		err = nil
+		if marked {
+			now := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Nsec: unix.UTIME_NOW}}
+			err = unix.UtimesNanoAt(m.parent, m.name, now, unix.AT_SYMLINK_NOFOLLOW)
+		}
+	}
+	if err != nil {
 		return &os.PathError{Op: "remove", Path: m.name, Err: err}
 	}
 	return nil
