@@ -114,6 +114,8 @@ func hintFor(err error) string {
 		return "a spec is named with -f: genoci build -f " + shellQuote(unknown.Name)
 	case errors.As(err, &unknown) && unknown.Nearest == "":
 		return "genoci plan lists the targets"
+	case errors.Is(err, layer.ErrReserved):
+		return "rename it, or leave it out" + lookHint(err, "; ")
 	case errors.Is(err, btrfs.ErrStopped):
 		return "make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again"
 	case errors.Is(err, snapshot.ErrUnsupported):

@@ -110,7 +110,7 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 		what: "the image that was checked out (" + c.Tag + ")",
 		base: func(ctx context.Context) (stack, error) { return openStack(ctx, store, img) },
 		diff: func(ctx context.Context, base layer.View) ([]layer.Change, error) {
-			return c.Diff(ctx, base, tree, warn)
+			return c.Diff(ctx, base, tree, layer.DiffOptions{Warn: warn})
 		},
 	}
 	return root, func() { tree.Close(); store.Layout.Close() }, nil

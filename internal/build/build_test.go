@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +170,7 @@ func (w *work) tags() []string {
 	return names
 }
 
-// archive returns a gzipped tar. An entry is "NAME", "NAME=content", "NAME!=content" (a program), "NAME -> link",
+// archive returns a gzipped tar. The name of an entry may begin with "@SECONDS ", the time that it gets. An entry is "NAME", "NAME=content", "NAME!=content" (a program), "NAME -> link",
 // "NAME == hard link" or "NAME/".
 func archive(entries ...string) string {
 	var buf bytes.Buffer
@@ -177,6 +178,13 @@ func archive(entries ...string) string {
 	tw := tar.NewWriter(z)
 	for _, e := range entries {
 		h := &tar.Header{Name: e, Mode: 0o644, ModTime: time.Unix(1e9, 0), Uid: 7, Gid: 8}
+		if at, rest, ok := strings.Cut(e, " "); ok && e[0] == '@' {
+			seconds, err := strconv.ParseInt(at[1:], 10, 64)
+			if err != nil {
+				panic(err)
+			}
+			e, h.Name, h.ModTime = rest, rest, time.Unix(seconds, 0)
+		}
 		content := ""
 		if name, c, ok := strings.Cut(e, "="); ok && !strings.HasSuffix(name, " ") {
 			h.Name, content = strings.TrimSuffix(name, "!"), c

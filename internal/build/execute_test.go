@@ -288,9 +288,12 @@ func TestComposedEqualsExecuted(t *testing.T) {
 	files := map[string]string{
 		"lib.tgz": archive("data/", "data/b=X", "data/sub -> a", "new/", "new/1=1", "new/2 == new/1", "bin/more=M"),
 		"src/one": "1", "src/two/three": "3", "src/two/a": "A", "file": "F",
+		"future.tgz": archive("@4102444800 data/", "@4102444800 data/b=X", "@4102444800 new/", "@4102444801 new/1=1", "@4102444800 new/link -> 1"),
 	}
 	cases := []string{
 		"expand: lib.tgz",
+		"expand: future.tgz",
+		"steps: [{expand: future.tgz}, {copy: file /new/}, {remove: /data/a}]",
 		"expand: {src: lib.tgz, dest: /deep/er, chown: app}",
 		"copy: src /data",
 		"copy: {src: src, dest: /opt/x, chown: 'app:staff', chmod: 0640}",

@@ -134,11 +134,13 @@ type step struct {
 	parent  digest.Digest // chain ID of the tree that it begins with
 	unread  bool          // key is that of a step with inputs that are not read yet
 	started time.Time
-	begun   spec.Op     // the op that was begun last
-	begin   time.Time   // of its execution, by the clock of file systems
-	lent    string      // SHA-256 of the busybox that was lent
-	ran     *Setting    // of the command that was run last, for the op that was begun last
-	files   []io.Closer // what the openers of changes read from
+	begun   spec.Op   // the op that was begun last
+	begin   time.Time // of its execution, by the clock of file systems
+
+	given map[string]int64 // by path: mtimes out of archives that are not older than begin
+	lent  string           // SHA-256 of the busybox that was lent
+	ran   *Setting         // of the command that was run last, for the op that was begun last
+	files []io.Closer      // what the openers of changes read from
 }
 
 // carryOut makes the layer of the step; nil where it changes nothing.
@@ -316,6 +318,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		}
 		changes, err := c.Changes()
 		if err == nil {
+			s.give(changes)
 			err = layer.Apply(ctx, tree.Dir(), changes, s.unpackOptions())
 		}
 		if err != nil {
@@ -326,12 +329,25 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 	return nil
 }
 
+// give notes the times of changes that are put into the tree and that could be taken for the step's own.
+func (s *step) give(changes []layer.Change) {
+	for _, ch := range changes {
+		if ch.Type == layer.TypeWhiteout || ch.MTime < s.begin.Unix() {
+			continue
+		}
+		if s.given == nil {
+			s.given = map[string]int64{}
+		}
+		s.given[ch.Path] = ch.MTime
+	}
+}
+
 // live is the view of a tree in which something was run.
 func (s *step) live(tree snapshot.Tree, base layer.View) layer.View {
 	if s.RealTimes {
 		return layer.Dir(tree.Dir())
 	}
-	return &liveView{View: layer.Dir(tree.Dir()), base: base, begin: s.begin.Unix(), epoch: s.n.epoch}
+	return &liveView{View: layer.Dir(tree.Dir()), base: base, begin: s.begin.Unix(), epoch: s.n.epoch, given: s.given}
 }
 
 // liveView is a tree as the step's layer will have it: a folder that the step touched has the time of
@@ -340,6 +356,7 @@ type liveView struct {
 	layer.View
 	base         layer.View
 	begin, epoch int64 // seconds since 1970
+	given        map[string]int64
 }
 
 // Lookup implements layer.View.
@@ -347,6 +364,9 @@ func (v *liveView) Lookup(path string) (layer.Entry, bool, error) {
 	e, ok, err := v.View.Lookup(path)
 	if err != nil || !ok || e.Type != layer.TypeDir || e.MTime < v.begin {
 		return e, ok, err
+	}
+	if given, ok := v.given[path]; ok && given == e.MTime {
+		return e, true, nil
 	}
 	below, had, err := v.base.Lookup(path)
 	e.MTime = v.epoch
@@ -367,9 +387,9 @@ func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged)
 	if o.Touched, err = snapshot.Touched(ctx, tree); err != nil {
 		return nil, err
 	}
-	o.Settle = true
+	o.Settle, o.Strict = true, true
 	if !s.RealTimes {
-		o.Start, o.End = s.begin, time.Now()
+		o.Start, o.Given = s.begin, s.given
 	}
 	return layer.Diff(ctx, tree.Dir(), base, o)
 }

@@ -68,7 +68,7 @@ func (c *Checkout) Changes(ctx context.Context, images imagefs.Store, warn func(
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
-	changes, err := c.Diff(ctx, base, tree, warn)
+	changes, err := c.Diff(ctx, base, tree, layer.DiffOptions{Warn: warn})
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
@@ -84,13 +84,13 @@ func (c *Checkout) image(images imagefs.Store) (image.Image, error) {
 	return img, nil
 }
 
-// Diff compares the tree, which has been resumed, with that of its image. warn is told what a layer cannot hold.
-func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
+// Diff compares the tree, which has been resumed, with that of its image. It sets where o says to look.
+func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree, o layer.DiffOptions) ([]layer.Change, error) {
 	touched, err := snapshot.Touched(ctx, tree)
 	if err != nil {
 		return nil, err
 	}
-	o := layer.DiffOptions{Warn: warn, Touched: touched}
+	o.Touched = touched
 	if later, err := now(); err == nil {
 		o.Since = c.Begun.since(later)
 	}
@@ -146,7 +146,7 @@ func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.
 	if err != nil {
 		return res, err
 	}
-	changes, err := c.Diff(ctx, base, tree, o.Warn)
+	changes, err := c.Diff(ctx, base, tree, layer.DiffOptions{Strict: true, Warn: o.Warn})
 	if err != nil {
 		return res, err
 	}
@@ -171,6 +171,10 @@ func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.
 	}
 	if visible || name == "" { // of an image without layers
 		return res, c.dropAfter(ctx, tree)
+	}
+	// Only now that nothing can fail for want of a layer: a checkout that is not checked in stays as it is.
+	if _, err := c.Diff(ctx, base, tree, layer.DiffOptions{Settle: true}); err != nil {
+		return res, errors.Join(err, c.dropAfter(ctx, tree))
 	}
 	return res, tree.Commit(ctx, name)
 }

@@ -132,7 +132,7 @@ func (c *Composer) MkdirAll(path string) error {
 		return err
 	}
 	if hasWhiteout(path) {
-		return &fs.PathError{Op: "mkdir", Path: path, Err: errReserved}
+		return &fs.PathError{Op: "mkdir", Path: path, Err: ErrReserved}
 	}
 	_, err = c.mkdir(path)
 	return err
@@ -455,7 +455,7 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 		return nil, "", err
 	}
 	if hasWhiteout(path) {
-		return nil, "", &fs.PathError{Op: op, Path: path, Err: errReserved}
+		return nil, "", &fs.PathError{Op: op, Path: path, Err: ErrReserved}
 	}
 	if path == "." {
 		n, err := c.existing(path)
@@ -470,4 +470,5 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 	return n, path, err
 }
 
-var errReserved = errors.New("names that begin with .wh. stand for removed files in layers")
+// ErrReserved is wrapped where something has a name that no layer can hold (image-spec, layer.md, "Whiteouts").
+var ErrReserved = errors.New("names that begin with .wh. stand for removed files in layers")

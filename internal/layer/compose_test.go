@@ -329,10 +329,10 @@ func TestComposeErrors(t *testing.T) {
 		{"target without content", func(c *Composer) error { return c.Link("x", "etc/motd", nil) }, errNoContent},
 		{"root is no folder", func(c *Composer) error { return c.Put(file("/", "")) }, syscall.EISDIR},
 		{"root removed", func(c *Composer) error { return c.Remove("/etc/..") }, syscall.EBUSY},
-		{"whiteout as a name", func(c *Composer) error { return c.Put(file("etc/.wh.x", "")) }, errReserved},
-		{"whiteout as a folder", func(c *Composer) error { return c.Put(file(".wh.x/y", "")) }, errReserved},
-		{"whiteout as a new folder", func(c *Composer) error { return c.MkdirAll("etc/.wh..wh..opq") }, errReserved},
-		{"whiteout as a link", func(c *Composer) error { return c.Link(".wh.x", "etc/motd", opening("hello")) }, errReserved},
+		{"whiteout as a name", func(c *Composer) error { return c.Put(file("etc/.wh.x", "")) }, ErrReserved},
+		{"whiteout as a folder", func(c *Composer) error { return c.Put(file(".wh.x/y", "")) }, ErrReserved},
+		{"whiteout as a new folder", func(c *Composer) error { return c.MkdirAll("etc/.wh..wh..opq") }, ErrReserved},
+		{"whiteout as a link", func(c *Composer) error { return c.Link(".wh.x", "etc/motd", opening("hello")) }, ErrReserved},
 	}
 	for _, test := range tests {
 		c := NewComposer(base, 0)

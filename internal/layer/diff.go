@@ -29,21 +29,24 @@ type DiffOptions struct {
 	// A folder that was moved keeps the ctimes of what is in it; Diff minds that.
 	Since time.Time
 
-	// Start and End bound the step's own time. A file, symlink or new folder whose mtime lies in [Start, End]
-	// gets the mtime Epoch; a folder of the base gets its mtime in the base. Zero Start: times are kept as they are.
-	// Zero End: no upper bound.
-	Start, End time.Time
-	Epoch      int64 // seconds since 1970
+	// Start is when the step began. What has an mtime that is not older, and that it has neither in the base nor in Given,
+	// gets the mtime Epoch; a folder of the base gets its mtime in the base. Zero: times are kept as they are.
+	Start time.Time
+	Epoch int64            // seconds since 1970
+	Given map[string]int64 // by path: mtimes that the step did not make, such as those out of an archive
 
 	// Clamp, unless nil, is the latest mtime (seconds since 1970) that what differs from the base may have.
 	Clamp *int64
 
-	// Settle also sets the mtimes that Start, End, Epoch and Clamp decide about in dir itself, so that the tree is then what
-	// Unpack makes of base and changes. Without it a folder from which something was only made and
+	// Settle makes dir what Unpack makes of base and changes: it sets the mtimes that Start, Epoch and Clamp decide about, in whole seconds,
+	// and removes sockets and the extended attributes that layers do not keep. Without it a folder from which something was only made and
 	// removed again would keep the step's time, and be a change when it is next compared.
 	Settle bool
 
-	// Warn, if set, is told what a layer cannot hold (sockets, file names like .wh.x), once a path.
+	// Strict makes a file name like .wh.x an error, which wraps ErrReserved.
+	Strict bool
+
+	// Warn, if set, is told what a layer cannot hold (sockets; without Strict, file names like .wh.x), once a path.
 	// It is called by one goroutine at a time.
 	Warn func(path, what string)
 }
@@ -73,7 +76,11 @@ func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, 
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	w.group.SetLimit(maxWalkers)
 	w.group.Go(func() error { return w.start(only) })
-	if err := w.group.Wait(); err != nil {
+	err = w.group.Wait()
+	switch {
+	case errors.Is(err, ErrReserved): // about what is in the tree, wherever that is
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("diff %s: %w", dir, err)
 	}
 	return w.delta.finish()
@@ -305,11 +312,20 @@ func (w *walker) name(fd int, v visit, name string, names map[string]Entry) (fou
 	case isMount(&st):
 		return false, nil, &fs.PathError{Op: "stat", Path: path, Err: errMount}
 	case hasWhiteout(name):
-		w.warn(path, errReserved.Error())
+		if w.options.Strict {
+			return false, nil, &fs.PathError{Op: "put into the layer", Path: "/" + path, Err: ErrReserved}
+		}
+		w.warn(path, ErrReserved.Error())
 		return false, nil, nil
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
 		w.warn(path, "sockets cannot be in a layer")
-		return false, nil, nil
+		if w.options.Settle {
+			err = unlinkQuietly(fd, name)
+		}
+		if err != nil {
+			err = &fs.PathError{Op: "remove socket", Path: path, Err: err}
+		}
+		return false, nil, err
 	}
 	base, inBase := names[name]
 	changed := v.moved || w.since(&st) || names != nil && !inBase
@@ -356,7 +372,7 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	if err != nil {
 		return err
 	}
-	if w.inStep(st) {
+	if w.inStep(st, e, base, inBase) {
 		e.MTime = w.options.Epoch
 		if inBase && base.Type == TypeDir && e.Type == TypeDir {
 			e.MTime = base.MTime
@@ -365,9 +381,9 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	if c := w.options.Clamp; c != nil && e.MTime > *c && (!inBase || e.MTime != base.MTime) {
 		e.MTime = *c
 	}
-	if w.options.Settle && e.MTime != st.Mtime.Sec {
-		if err := setMTime(fd, name, e.MTime); err != nil {
-			return &fs.PathError{Op: "set time", Path: path, Err: err}
+	if w.options.Settle {
+		if err := settle(fd, name, e, st); err != nil {
+			return &fs.PathError{Op: "settle", Path: path, Err: err}
 		}
 	}
 	ch := Change{Entry: e}
@@ -381,16 +397,45 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	return w.delta.put(ch, file, base, inBase, func() ([32]byte, error) { return w.digest(fd, name, path) })
 }
 
-// inStep reports whether the mtime is from the step's own time.
-func (w *walker) inStep(st *unix.Statx_t) bool {
-	o, at := w.options, timeOf(st.Mtime)
-	return !o.Start.IsZero() && !at.Before(o.Start) && (o.End.IsZero() || !at.After(o.End))
+// inStep reports whether the mtime of e, which st was taken of, is the step's own. That of what was in the base, or came out of an archive,
+// may be later than the step, too.
+func (w *walker) inStep(st *unix.Statx_t, e, base Entry, inBase bool) bool {
+	if w.options.Start.IsZero() || timeOf(st.Mtime).Before(w.options.Start) {
+		return false
+	}
+	if st.Mtime.Nsec != 0 {
+		return true
+	}
+	given, ok := w.options.Given[e.Path]
+	return !(ok && given == e.MTime) && !(inBase && base.Type == e.Type && base.MTime == e.MTime)
 }
 
-// setMTime sets the mtime, in seconds since 1970, of what is called name in the folder fd, and follows no symlink.
-func setMTime(fd int, name string, at int64) error {
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: at}}
-	return unix.UtimesNanoAt(fd, name, times, unix.AT_SYMLINK_NOFOLLOW)
+// settle makes what is called name in the folder fd, and st was taken of, as Unpack makes it of the entry e. It follows no symlink.
+func settle(fd int, name string, e Entry, st *unix.Statx_t) error {
+	if err := removeOtherXattrs(fd, name); err != nil {
+		return err
+	}
+	if st.Mtime.Sec == e.MTime && st.Mtime.Nsec == 0 {
+		return nil
+	}
+	at := unix.Timespec{Sec: e.MTime}
+	if err := unix.UtimesNanoAt(fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("set time: %w", err)
+	}
+	return nil
+}
+
+// unlinkQuietly removes a name in the folder fd, whose times stay.
+func unlinkQuietly(fd int, name string) error {
+	st, err := statFD(fd)
+	if err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(fd, name, 0); err != nil {
+		return err
+	}
+	times := []unix.Timespec{{Sec: st.Atime.Sec, Nsec: int64(st.Atime.Nsec)}, {Sec: st.Mtime.Sec, Nsec: int64(st.Mtime.Nsec)}}
+	return unix.UtimesNanoAt(fd, ".", times, 0)
 }
 
 // digest returns the SHA-256 of the regular file called name in the folder fd.

@@ -208,15 +208,20 @@ func TestDiffTimes(t *testing.T) {
 	at := func(path string, seconds, nanos int64) error {
 		return setTimeOf(filepath.Join(dir, path), unix.Timespec{Sec: seconds, Nsec: nanos})
 	}
+	const far = 4102444800
 	must(t,
-		mkdir(dir+"/new", 0o755), os.Symlink("x", dir+"/link"), write(dir+"/before", ""), write(dir+"/start", ""), write(dir+"/end", ""), write(dir+"/after", ""),
-		at("link", 150, 0), at("new", 150, 0), at("old", 150, 0), at("before", 100, 499), at("start", 100, 500), at("end", 200, 500), at("after", 200, 501), at(".", 160, 0),
+		mkdir(dir+"/new", 0o755), os.Symlink("x", dir+"/link"), write(dir+"/before", ""), write(dir+"/start", ""), write(dir+"/later", ""),
+		write(dir+"/given", ""), write(dir+"/given too", ""), unix.Mkfifo(dir+"/fifo", 0o644),
+		at("link", far, 0), at("new", far, 0), at("old", far, 0), at("before", 100, 499), at("start", 100, 500), at("later", far, 501), at("fifo", far, 0),
+		at("given", far, 0), at("given too", far, 1), at(".", 160, 0),
 	)
-	o := DiffOptions{Start: time.Unix(100, 500), End: time.Unix(200, 500), Epoch: 7}
+	o := DiffOptions{Start: time.Unix(100, 500), Epoch: 7, Given: map[string]int64{"given": far, "given too": far, "start": far}}
 	wantText(t, listing(t, mustDiff(t, dir, view, o)), `./ parent
-after file 0644 0:0 "" mtime=200
 before file 0644 0:0 "" mtime=100
-end file 0644 0:0 "" mtime=7
+fifo fifo 0644 0:0 mtime=7
+given file 0644 0:0 "" mtime=4102444800
+given too file 0644 0:0 "" mtime=7
+later file 0644 0:0 "" mtime=7
 link symlink 0777 0:0 -> x mtime=7
 new/ dir 0755 0:0 mtime=7
 start file 0644 0:0 "" mtime=7
@@ -297,6 +302,10 @@ a/.wh..wh..opq: names that begin with .wh. stand for removed files in layers
 a/f: sockets cannot be in a layer`)
 	o.Warn = nil
 	mustDiff(t, dir, view, o)
+	o.Strict = true
+	if _, err := Diff(t.Context(), dir, view, o); !errors.Is(err, ErrReserved) || !strings.HasPrefix(err.Error(), "put into the layer /") {
+		t.Errorf("strict: %v", err)
+	}
 	var names []string
 	for e, err := range Dir(dir).Children("a") {
 		must(t, err)

@@ -217,7 +217,7 @@ func checkedEntry(ch Change) (Entry, error) {
 		return Entry{}, errors.New("opaque folders are written as whiteouts")
 	}
 	if hasWhiteout(ch.Path) {
-		return Entry{}, errReserved
+		return Entry{}, ErrReserved
 	}
 	e := canonical(ch.Entry)
 	e.Group = ch.Group

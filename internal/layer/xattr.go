@@ -77,6 +77,25 @@ func xattrsAt(fd int, name string) (kept map[string]string, node string, err err
 	return kept, node, nil
 }
 
+// removeOtherXattrs removes the extended attributes of name in the folder fd that layers do not keep, but for those that the host's own
+// security modules give to every file.
+func removeOtherXattrs(fd int, name string) error {
+	path := procPath(fd, name)
+	names, err := growing(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
+	if err != nil {
+		return fmt.Errorf("llistxattr: %w", err)
+	}
+	for n := range strings.SplitSeq(string(names), "\x00") {
+		if KeepXattr(n) || n == nodeXattr || !strings.HasPrefix(n, "user.") && !strings.HasPrefix(n, "trusted.") {
+			continue
+		}
+		if err := unix.Lremovexattr(path, n); err != nil && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("removexattr %s: %w", n, err)
+		}
+	}
+	return nil
+}
+
 // growing calls a system call that fills a buffer, with larger ones while it finds them too small.
 // Where the file system knows no extended attributes, there are none.
 func growing(call func([]byte) (int, error)) ([]byte, error) {
