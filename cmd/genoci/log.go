@@ -139,7 +139,7 @@ func listBuilds(ctx context.Context, store imagefs.Store, builds []layout.Build,
 	var before *imagefs.Image
 	for i, b := range slices.Backward(builds) {
 		list[i] = loggedBuild{Build: b, current: b.Descriptor.Digest == now}
-		img, err := store.Layout.Image(b.Descriptor.Digest.String(), v1.Platform{})
+		img, err := store.Layout.ImageAt(b.Descriptor, v1.Platform{})
 		var opened *imagefs.Image
 		if err == nil {
 			list[i].known, list[i].image = true, img

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -61,20 +63,45 @@ func listTags(l *layout.Layout) ([]jsonTag, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []jsonTag{}
-	var failed []error
-	for _, t := range tags {
-		item := jsonTag{Name: t.Name, Digest: t.Descriptor.Digest, created: "?"}
-		img, err := l.Image(t.Descriptor.Digest.String(), v1.Platform{})
-		if err != nil {
-			failed = append(failed, fmt.Errorf("tag %s: %w", t.Name, err))
-		} else {
-			item.Created, item.created = img.Config.Created, created(img)
-			item.Size, item.Layers = imageSize(img), len(img.Manifest.Layers)
-		}
-		list = append(list, item)
+	list, failed := make([]jsonTag, len(tags)), make([]error, len(tags))
+	same := map[digest.Digest][]int{} // tags of one image, which is read once
+	for i, t := range tags {
+		same[t.Descriptor.Digest] = append(same[t.Descriptor.Digest], i)
 	}
+	work := make(chan []int)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for places := range work {
+				item, err := describeTag(l, tags[places[0]].Descriptor)
+				for _, i := range places {
+					item.Name = tags[i].Name
+					list[i] = item
+					if err != nil {
+						failed[i] = fmt.Errorf("tag %s: %w", item.Name, err)
+					}
+				}
+			}
+		})
+	}
+	for _, places := range same {
+		work <- places
+	}
+	close(work)
+	wg.Wait()
 	return list, errors.Join(failed...)
+}
+
+// describeTag describes what a tag names.
+func describeTag(l *layout.Layout, desc v1.Descriptor) (jsonTag, error) {
+	item := jsonTag{Digest: desc.Digest, created: "?"}
+	img, err := l.ImageAt(desc, v1.Platform{})
+	if err != nil {
+		return item, err
+	}
+	item.Created, item.created = img.Config.Created, created(img)
+	item.Size, item.Layers = imageSize(img), len(img.Manifest.Layers)
+	return item, nil
 }
 
 func printTags(w io.Writer, list []jsonTag) {

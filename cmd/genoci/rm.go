@@ -39,12 +39,14 @@ those that nothing names any more.`,
 // removeTags removes tags from x. The error names all that do not exist.
 func removeTags(x *layout.Index, tags []string) error {
 	var names []string
+	there := map[string]bool{}
 	for _, t := range x.Tags() {
 		names = append(names, t.Name)
+		there[t.Name] = true
 	}
 	var failed []error
 	for _, tag := range tags {
-		if x.Remove(tag) {
+		if there[tag] {
 			continue
 		}
 		err := fmt.Errorf("tag %s: %w", tag, layout.ErrNotExist)
@@ -54,5 +56,6 @@ func removeTags(x *layout.Index, tags []string) error {
 			failed = append(failed, noSuchTag(err))
 		}
 	}
+	x.Remove(tags...)
 	return errors.Join(failed...)
 }

@@ -128,7 +128,7 @@ func namedBuild(builds []layout.Build, name, build string) (layout.Build, error)
 
 // whole returns an error where a blob of a build is missing.
 func whole(l *layout.Layout, b layout.Build) error {
-	img, err := l.Image(b.Descriptor.Digest.String(), v1.Platform{})
+	img, err := l.ImageAt(b.Descriptor, v1.Platform{})
 	if err != nil {
 		return err
 	}

@@ -103,20 +103,20 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 		return err
 	}
 	defer release()
-	if len(tags) == 0 {
-		if tags, err = ownTags(l); err != nil {
-			return err
-		}
+	images, err := tagged(l, tags)
+	if err != nil {
+		return err
 	}
 	drv, err := f.openTelling(messages)
 	if err != nil {
 		return err
 	}
 	done := map[string]bool{}
-	for _, tag := range tags {
-		img, err := l.Image(tag, image.Host())
+	for _, t := range images {
+		tag := t.Name
+		img, err := l.ImageAt(t.Descriptor, image.Host())
 		if err != nil {
-			return noSuchTag(err)
+			return fmt.Errorf("image %s: %w", tag, err)
 		}
 		chain := image.ChainIDs(img.Config.RootFS.DiffIDs)
 		if len(chain) == 0 || done[string(chain[len(chain)-1])] {
@@ -137,18 +137,28 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	return nil
 }
 
-// ownTags returns the tags of a layout, those that are no dated ones first.
-func ownTags(l *layout.Layout) ([]string, error) {
+// tagged returns what some tags and digests name in a layout; where there are none, all of its tags, those that are no dated ones first.
+func tagged(l *layout.Layout, names []string) ([]layout.Tag, error) {
 	tags, err := l.Tags()
 	if err != nil {
 		return nil, err
 	}
-	var own, dated []string
+	var own, dated []layout.Tag
+	for _, name := range names {
+		desc, err := descriptorOf(l, tags, name)
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, layout.Tag{Name: name, Descriptor: desc})
+	}
+	if len(names) > 0 {
+		return own, nil
+	}
 	for _, t := range tags {
 		if _, ok := layout.ParseDated(t.Name); ok {
-			dated = append(dated, t.Name)
+			dated = append(dated, t)
 		} else {
-			own = append(own, t.Name)
+			own = append(own, t)
 		}
 	}
 	return append(own, dated...), nil

@@ -63,6 +63,11 @@ func Parse(manifest, config []byte) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
+	return WithConfig(m, manifest, config)
+}
+
+// WithConfig is Parse for a manifest that ParseManifest has read as m.
+func WithConfig(m v1.Manifest, manifest, config []byte) (Image, error) {
 	if err := matches(config, m.Config); err != nil {
 		return Image{}, fmt.Errorf("config: %w", err)
 	}

@@ -43,9 +43,10 @@ type Build struct {
 // Builds returns the dated tags of a name, the newest first.
 func Builds(tags []Tag, name string) []Build {
 	var all []Build
+	seen := map[Dated]bool{}
 	for _, t := range tags {
-		d, ok := ParseDated(t.Name)
-		if ok && d.Name == name && !slices.ContainsFunc(all, func(b Build) bool { return b.Dated == d }) { // the first of a name counts
+		if d, ok := ParseDated(t.Name); ok && d.Name == name && !seen[d] { // the first of a name counts
+			seen[d] = true
 			all = append(all, Build{d, t.Descriptor})
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -116,23 +115,29 @@ func (c *Collection) find(ctx context.Context, choose func([]Tag) (Choice, error
 	if err != nil {
 		return err
 	}
+	drop := set(choice.Drop)
 	for _, e := range x.entries {
-		if name := e.name(); name != "" && slices.Contains(choice.Drop, name) {
+		if name := e.name(); drop[name] {
 			c.Tags = append(c.Tags, Tag{name, e.desc})
 		} else {
 			roots = append(roots, e.desc)
 		}
 	}
-	r := newReach(c.l)
 	reached := map[digest.Digest]bool{}
+	var unreadable error
+	w := walker{l: c.l, seen: map[claim]bool{}, visit: func(desc v1.Descriptor, _ []byte, err error) {
+		reached[desc.Digest] = true
+		if err != nil && !errors.Is(err, ErrNotExist) {
+			unreadable = errors.Join(unreadable, err)
+		}
+	}}
 	for _, desc := range roots {
-		blobs, _, err := r.from(ctx, desc)
-		if err != nil {
+		if err := w.walk(ctx, desc); err != nil {
 			return err
 		}
-		for _, b := range blobs {
-			reached[b.Digest] = true
-		}
+	}
+	if unreadable != nil {
+		return unreadable
 	}
 	for desc, err := range c.l.Blobs() {
 		if err == nil {
@@ -225,9 +230,11 @@ func (c *Collection) Remove(ctx context.Context) error {
 func (c *Collection) remove(ctx context.Context) error {
 	if len(c.Tags) > 0 {
 		err := c.l.update(func(x *Index) error {
-			for _, t := range c.Tags {
-				x.Remove(t.Name)
+			names := make([]string, len(c.Tags))
+			for i, t := range c.Tags {
+				names[i] = t.Name
 			}
+			x.Remove(names...)
 			return ctx.Err()
 		})
 		if err != nil {

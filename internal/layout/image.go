@@ -34,15 +34,20 @@ func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
 	if err != nil {
 		return image.Image{}, err
 	}
-	if platform.OS == "" && platform.Architecture == "" {
-		platform = image.Host()
-	}
-	s := search{l: l, platform: platform, seen: map[claim]bool{}}
-	img, err := s.load(desc, 0)
+	img, err := l.ImageAt(desc, platform)
 	if err != nil {
 		return image.Image{}, fmt.Errorf("image %s: %w", ref, err)
 	}
 	return img, nil
+}
+
+// ImageAt is Image for a descriptor out of index.json, so that of many tags each is read without looking for it.
+func (l *Layout) ImageAt(desc v1.Descriptor, platform v1.Platform) (image.Image, error) {
+	if platform.OS == "" && platform.Architecture == "" {
+		platform = image.Host()
+	}
+	s := search{l: l, platform: platform, seen: map[claim]bool{}}
+	return s.load(desc, 0)
 }
 
 // resolve finds what ref names.
@@ -69,6 +74,16 @@ const minDigits = 6
 
 // resolveDigest finds the one blob whose digest begins with prefix. Of its descriptor, the media type is left out.
 func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
+	if d := digest.Digest(prefix); image.CheckDigest(d) == nil {
+		all, err := l.describe([]digest.Digest{d})
+		if err == nil && len(all) == 0 {
+			err = fmt.Errorf("digest %s %w in %s", prefix, ErrNotExist, l.dir)
+		}
+		if err != nil {
+			return v1.Descriptor{}, err
+		}
+		return all[0], nil
+	}
 	var found []v1.Descriptor
 	for desc, err := range l.Blobs() {
 		if err != nil {
@@ -117,7 +132,7 @@ func (s search) load(desc v1.Descriptor, depth int) (image.Image, error) {
 	if err != nil {
 		return image.Image{}, fmt.Errorf("config: %w", err)
 	}
-	img, err := image.Parse(data, config)
+	img, err := image.WithConfig(m, data, config)
 	img.Descriptor.Digest = desc.Digest // the same content, perhaps by another algorithm
 	return img, err
 }

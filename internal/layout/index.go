@@ -100,8 +100,8 @@ type Index struct {
 	entries []entry
 	changed bool
 
-	places map[string]int // of the first entry of each name; nil: to be made
-	twice  bool           // a name has several entries
+	places map[string]int  // of the first entry of each name; nil: to be made
+	twice  map[string]bool // names that have several entries
 }
 
 func isManifests(m image.Member) bool { return strings.EqualFold(m.Name, "manifests") }
@@ -143,7 +143,7 @@ func (x *Index) Set(name string, desc v1.Descriptor) {
 	case !ok:
 		x.places[name] = len(x.entries)
 		x.entries = append(x.entries, entry{raw, desc})
-	case x.twice:
+	case x.twice[name]:
 		x.Remove(name)
 		x.entries = slices.Insert(x.entries, at, entry{raw, desc})
 	default:
@@ -156,24 +156,35 @@ func (x *Index) place() {
 	if x.places != nil {
 		return
 	}
-	x.places, x.twice = make(map[string]int, len(x.entries)), false
+	x.places, x.twice = make(map[string]int, len(x.entries)), map[string]bool{}
 	for i, e := range x.entries {
 		if _, ok := x.places[e.name()]; !ok {
 			x.places[e.name()] = i
 		} else if e.name() != "" {
-			x.twice = true
+			x.twice[e.name()] = true
 		}
 	}
 }
 
-// Remove removes the entries of the name and reports whether there were any.
-func (x *Index) Remove(name string) bool {
-	before := len(x.entries)
-	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return e.name() == name })
+// Remove removes the entries of some names and reports whether there were any.
+func (x *Index) Remove(names ...string) bool {
+	before, gone := len(x.entries), set(names)
+	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return gone[e.name()] })
 	removed := len(x.entries) < before
 	x.places = nil
 	x.changed = x.changed || removed
 	return removed
+}
+
+// set returns the names that are not empty, for looking them up: an entry without a name is not one called "".
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, name := range names {
+		if name != "" {
+			m[name] = true
+		}
+	}
+	return m
 }
 
 func parseIndex(data []byte) (*Index, error) {

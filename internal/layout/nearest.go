@@ -15,6 +15,9 @@ func didYouMean(name string, names []string) string {
 	}
 	var found []near
 	for _, n := range names {
+		if most := max(1, len(name)/3); len(n) > len(name)+most || len(name) > len(n)+most {
+			continue
+		}
 		if d := distance(strings.ToLower(name), strings.ToLower(n)); d <= max(1, len(name)/3) {
 			found = append(found, near{n, d})
 		}

@@ -107,9 +107,11 @@ func (s *surveyor) layout() error {
 		for _, b := range s.gone.Blobs {
 			removed[b.Digest] = true
 		}
-		holdings = slices.DeleteFunc(holdings, func(h layout.Holding) bool {
-			return h.Tag != "" && slices.ContainsFunc(s.gone.Tags, func(t layout.Tag) bool { return t.Name == h.Tag })
-		})
+		tags := map[string]bool{}
+		for _, t := range s.gone.Tags {
+			tags[t.Name] = true
+		}
+		holdings = slices.DeleteFunc(holdings, func(h layout.Holding) bool { return tags[h.Tag] })
 	}
 	at := map[digest.Digest]int{}
 	for _, h := range holdings {
