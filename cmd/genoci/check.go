@@ -11,9 +11,10 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [-f FILE]",
 		Short: "Say what is wrong in a spec",
-		Long: `Check reads and plans the spec without building anything, and prints all errors of the file at once, each with
-its position; so it does with files that the spec names and that are not there. What files hold is not looked at, nor
-are URLs.`,
+		Long: `Check finds all mistakes of the spec in one run, without building anything: unknown keys, wrong values, bases
+that nothing has, targets that need each other, and files, layouts and tags that are not there. Each is printed with its
+position, in the order of the file. Check does not look into files, nor does it ask for URLs. Build does the same
+before it begins.`,
 		Example: `  genoci check
   genoci check -f web.yaml --arg VERSION=1.2`,
 		Args: exactly(),

@@ -695,7 +695,7 @@ func TestCheckInputs(t *testing.T) {
 	_, p := w.builder(`a: {expand: sub/rootsf.tgz, copy: [f /f, "x* /x"], run: nofile}
 b: {base: a, run: {script: no.sh, args: [x]}, install: [no.deb, "https://example.org/x.deb"]}
 `)
-	err := CheckInputs(p)
+	err := CheckInputs(p, nil)
 	want := `DIR/genoci.yaml:1:13: target "a": expand sub/rootsf.tgz: there is no file "sub/rootsf.tgz"
     a: {expand: sub/rootsf.tgz, copy: [f /f, "x* /x"], run: nofile}
                 ^ did you mean "sub/rootfs.tgz"?
@@ -715,7 +715,7 @@ DIR/genoci.yaml:2:57: target "b": install no.deb https://example.org/x.deb: ther
 		t.Error(d)
 	}
 	_, p = w.builder("a: {expand: sub/rootfs.tgz, copy: f /f}\n")
-	if err := CheckInputs(p); err != nil {
+	if err := CheckInputs(p, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,41 +7,108 @@ import (
 	"os"
 	"path/filepath"
 
+	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/source"
 	"genoci/internal/spec"
 )
 
-// CheckInputs returns an error for each file of the host that the plan needs and that is not there, in
-// the order of the file. It looks at names only: what the files hold is seen when they are used, and
-// URLs are not asked for. A nil result means that all are there.
-func CheckInputs(p *plan.Plan) error {
-	src := &source.Source{Dir: p.Spec.Dir}
-	var errs spec.Errors
+// CheckInputs looks for what the plan needs from outside: files of the host, bases in other layouts, and tags of l, which is nil where
+// there is no layout yet. It returns an error for each that is not there or cannot be an input, in the order of the file. It looks at
+// names only: what files hold is seen when they are used, and URLs are not asked for. p may be the plan of a spec with mistakes
+// (plan.New). A nil result means that all are there.
+func CheckInputs(p *plan.Plan, l *layout.Layout) error {
+	c := checker{spec: p.Spec, src: &source.Source{Dir: p.Spec.Dir}, layout: l, bases: map[string]error{}}
 	for _, img := range p.Images {
+		c.base(img)
 		for _, s := range img.Steps {
 			for _, a := range s.Ops {
-				for _, name := range localInputs(a.Op) {
-					if _, err := src.Find(name); err != nil {
-						errs = append(errs, inputError(p.Spec, img, a, name, err))
-					}
-				}
+				c.action(img, a)
 			}
 		}
 	}
-	if len(errs) == 0 {
+	if len(c.errs) == 0 {
 		return nil
 	}
-	return errs.Sorted()
+	return c.errs.Sorted()
 }
 
-// localInputs are the files of the host that an op cannot do without.
-func localInputs(op spec.Op) []string {
-	if r, ok := op.(*spec.Run); ok && !r.IsFile {
+// checker is the state of CheckInputs.
+type checker struct {
+	spec   *spec.Spec
+	src    *source.Source
+	layout *layout.Layout
+	bases  map[string]error // of what was looked at, by Base.String or tag
+	errs   spec.Errors
+}
+
+// base looks for the base of an image where that is not an image of the plan.
+func (c *checker) base(img *plan.Image) {
+	name := img.Base.String()
+	var err error
+	switch {
+	case img.Base.Kind == plan.OCI:
+		err = c.once(name, func() error {
+			l, _, err := layout.Find(img.Base.Ref, c.src.Abs, Platform())
+			if err == nil {
+				err = l.Close()
+			}
+			return err
+		})
+	case img.Base.Kind == plan.Tag:
+		err = c.tag(name)
+	}
+	if err != nil {
+		c.errs = append(c.errs, c.spec.Errorf(img.Target.BasePos, img.String(), "base %s: %v", name, err))
+	}
+}
+
+// tag looks for the image of a tag of the layout.
+func (c *checker) tag(name string) error {
+	if c.layout == nil {
+		return nil
+	}
+	return c.once(name, func() error {
+		_, err := c.layout.Image(name, Platform())
+		return err
+	})
+}
+
+// once looks at what many images may stand on.
+func (c *checker) once(name string, look func() error) error {
+	err, known := c.bases[name]
+	if !known {
+		err = look()
+		c.bases[name] = err
+	}
+	return err
+}
+
+// action looks for what an action reads from outside.
+func (c *checker) action(img *plan.Image, a spec.Action) {
+	if op, ok := a.Op.(*spec.Copy); ok && op.From != "" && c.spec.Target(op.From) == nil {
+		if err := c.tag(op.From); err != nil {
+			c.errs = append(c.errs, c.spec.Errorf(a.Pos, img.String(), "copy from %s: %v", op.From, err))
+		}
+	}
+	for _, name := range localInputs(a) {
+		if _, err := c.src.Find(name); err != nil {
+			c.errs = append(c.errs, inputError(c.spec, img, a, name, err))
+		}
+	}
+}
+
+// localInputs are the files of the host that an action cannot do without.
+func localInputs(a spec.Action) []string {
+	if r, ok := a.Op.(*spec.Run); ok && !r.IsFile {
 		return nil // a word that is no file is shell text
 	}
+	_, copies := a.Op.(*spec.Copy)
 	var names []string
-	for _, name := range op.Inputs() {
+	for _, name := range a.Op.Inputs() {
+		if a.Part && (name == "" || copies && filepath.IsAbs(name)) {
+			continue // the key that could not be read may be "from", and this a path in an image
+		}
 		if !source.IsURL(name) {
 			names = append(names, name)
 		}

@@ -253,17 +253,16 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 
 // ociImage reads an image of another layout.
 func (b *Builder) ociImage(base plan.Base) (image.Image, error) {
-	l, err := layout.Open(b.src.Abs(base.Dir))
-	if err != nil {
-		return image.Image{}, err
+	l, img, err := layout.Find(base.Ref, b.src.Abs, Platform())
+	if err == nil {
+		err = l.Close()
 	}
-	defer l.Close()
-	return l.Image(base.Tag, Platform())
+	return img, err
 }
 
 // importBase copies the layers of a base in another layout into ours.
 func (b *Builder) importBase(ctx context.Context, n *node) error {
-	from, err := layout.Open(b.src.Abs(n.Base.Dir))
+	from, _, err := layout.Find(n.Base.Ref, b.src.Abs, Platform())
 	if err != nil {
 		return err
 	}

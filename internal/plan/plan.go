@@ -24,15 +24,17 @@ const (
 	Empty  BaseKind = iota // nothing
 	Target                 // another image of the plan
 	Tag                    // a tag of the output layout
-	OCI                    // oci:DIR:TAG, an image of another layout
+	OCI                    // an image of another layout
 )
+
+const ociPrefix = "oci:"
 
 // Base is what an image stands on.
 type Base struct {
 	Kind  BaseKind
 	Image *Image // Target
-	Dir   string // OCI: the folder of the layout as written, relative to the spec's folder
-	Tag   string // Tag, OCI
+	Tag   string // Tag
+	Ref   string // OCI: DIR:TAG, DIR@DIGEST or DIR:TAG@DIGEST as written, DIR relative to the spec's folder (layout.Find)
 }
 
 // Image is one target to be built.
@@ -60,7 +62,8 @@ type Plan struct {
 
 // New plans the named targets of s with all that they need, or all targets where none is named.
 // tags are the tags of the output layout. The error is a spec.Errors for what is wrong in the spec
-// (unknown bases, rings), with "did you mean"; or an *UnknownTargetError.
+// (unknown bases, rings), with "did you mean"; or an *UnknownTargetError. With a spec.Errors it also returns the plan of what
+// could be planned. That is good for finding further mistakes, and for nothing else.
 func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) {
 	p := &planner{spec: s, tags: tags, images: map[string]*Image{}, plan: &Plan{Spec: s}}
 	wanted := s.Targets
@@ -78,7 +81,7 @@ func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) {
 		p.visit(t)
 	}
 	if len(p.errs) > 0 {
-		return nil, p.errs.Sorted()
+		return p.plan, p.errs.Sorted()
 	}
 	return p.plan, nil
 }
@@ -124,7 +127,7 @@ func (b Base) String() string {
 	case Tag:
 		return b.Tag
 	case OCI:
-		return "oci:" + b.Dir + ":" + b.Tag
+		return ociPrefix + b.Ref
 	default:
 		return "empty"
 	}
@@ -151,7 +154,7 @@ type planner struct {
 	errs   spec.Errors
 }
 
-// visit plans t after everything that it needs, and returns its image; nil where that failed.
+// visit plans t after everything that it needs, and returns its image. Mistakes are noted in p.errs.
 func (p *planner) visit(t *spec.Target) *Image {
 	if img, ok := p.images[t.Name]; ok {
 		return img
@@ -159,7 +162,6 @@ func (p *planner) visit(t *spec.Target) *Image {
 	p.images[t.Name] = nil
 	p.path = append(p.path, t)
 	img := &Image{Target: t}
-	before := len(p.errs)
 	img.Base = p.base(t)
 	for _, a := range t.Actions {
 		if c, ok := a.Op.(*spec.Copy); ok && c.From != "" {
@@ -168,9 +170,6 @@ func (p *planner) visit(t *spec.Target) *Image {
 	}
 	img.Steps = steps(img)
 	p.path = p.path[:len(p.path)-1]
-	if len(p.errs) > before {
-		return nil
-	}
 	p.images[t.Name] = img
 	p.plan.Images = append(p.plan.Images, img)
 	return img
@@ -205,12 +204,13 @@ func (p *planner) base(t *spec.Target) Base {
 	case name == "empty":
 		return Base{}
 	case p.spec.Target(name) != nil:
-		return Base{Kind: Target, Image: p.needs(t.BasePos, name)}
+		if img := p.needs(t.BasePos, name); img != nil {
+			return Base{Kind: Target, Image: img}
+		}
 	case slices.Contains(p.tags, name):
 		return Base{Kind: Tag, Tag: name}
-	case strings.HasPrefix(name, "oci:"):
-		dir, tag := cutLast(strings.TrimPrefix(name, "oci:"), ":")
-		return Base{Kind: OCI, Dir: dir, Tag: tag}
+	case strings.HasPrefix(name, ociPrefix):
+		return Base{Kind: OCI, Ref: strings.TrimPrefix(name, ociPrefix)}
 	default:
 		p.unknown(t.BasePos, t, name, "its base is then %[2]s", "base %q is neither a target of this file nor a tag of the layout", name)
 	}
@@ -294,10 +294,4 @@ func steps(img *Image) []*Step {
 		all[len(all)-1].Post = t.Post
 	}
 	return all
-}
-
-// cutLast is strings.Cut at the last sep, which is there.
-func cutLast(s, sep string) (before, after string) {
-	i := strings.LastIndex(s, sep)
-	return s[:i], s[i+len(sep):]
 }

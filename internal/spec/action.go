@@ -73,14 +73,21 @@ func tableAction[T any, P interface {
 	*T
 	Op
 }](t table[T]) form[[]Action] {
-	return placed(convert(t.form(), func(v T) Op { return P(&v) }))
+	f := t.form()
+	return form[[]Action]{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) ([]Action, bool) {
+		v, ok := f.decode(d, n)
+		return []Action{{Op: P(&v), Pos: posOf(n), Part: !ok}}, ok
+	}}
 }
 
 // placed is the op of f with its place.
 func placed(f form[Op]) form[[]Action] {
 	return form[[]Action]{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) ([]Action, bool) {
 		op, ok := f.decode(d, n)
-		return []Action{{Op: op, Pos: posOf(n)}}, ok
+		if !ok {
+			return nil, false
+		}
+		return []Action{{Op: op, Pos: posOf(n)}}, true
 	}}
 }
 
@@ -107,13 +114,15 @@ func stepTable() table[step] {
 
 // stepsShape is a list of maps, each with one directive.
 func stepsShape() shape[[]Action] {
-	f := convert(stepTable().form(), func(s step) []Action {
-		if s.layer {
+	f := stepTable().form()
+	actions := form[[]Action]{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) ([]Action, bool) {
+		s, ok := f.decode(d, n)
+		if ok && s.layer {
 			s.actions[len(s.actions)-1].Layer = true
 		}
-		return s.actions
-	})
-	return shape[[]Action]{concatForm("a list of maps", shape[[]Action]{f})}
+		return s.actions, ok
+	}}
+	return shape[[]Action]{concatForm("a list of maps", shape[[]Action]{actions})}
 }
 
 // checkStep refuses a step that has not exactly one directive.

@@ -70,16 +70,15 @@ func (d *decoder) targets(entries []entry) []*draft {
 		if strings.HasPrefix(e.key.Value, ignored) {
 			continue
 		}
-		if t, ok := d.decodeTarget(e); ok {
-			drafts = append(drafts, t)
-			d.spec.Targets = append(d.spec.Targets, &t.Target)
-		}
+		t := d.decodeTarget(e)
+		drafts = append(drafts, t)
+		d.spec.Targets = append(d.spec.Targets, &t.Target)
 	}
 	return drafts
 }
 
-// decodeTarget decodes one target.
-func (d *decoder) decodeTarget(e entry) (*draft, bool) {
+// decodeTarget decodes one target. Where there are errors it holds what could be read: others may stand on it.
+func (d *decoder) decodeTarget(e entry) *draft {
 	name := e.key.Value
 	d.target = name
 	defer func() { d.target = "" }()
@@ -88,15 +87,18 @@ func (d *decoder) decodeTarget(e entry) (*draft, bool) {
 	} else if err := checkName("target", name); err != nil {
 		d.errorf(posOf(e.key), "%v", err)
 	}
-	t, ok := targetShape().decode(d, e.value)
-	if !ok {
-		return nil, false
+	t, _ := targetShape().decode(d, e.value)
+	if t == nil {
+		t = &draft{}
 	}
 	t.Name, t.Pos = name, posOf(e.key)
 	if t.Base == "" {
-		t.Base, t.BasePos = emptyBase, t.Pos
+		t.Base = emptyBase
 	}
-	return t, true
+	if t.BasePos == (Pos{}) {
+		t.BasePos = t.Pos
+	}
+	return t
 }
 
 // checkTags refuses tags that two targets would move.

@@ -58,6 +58,7 @@ type Action struct {
 	Op    Op
 	Pos   Pos  // of the value, or of the list element or word of it, that gives the action
 	Layer bool // steps with "layer: true": the action closes a layer
+	Part  bool // some of its keys could not be read (see Parse)
 }
 
 // KV is a name with a value, in the order of the file.
@@ -91,7 +92,7 @@ type Options struct {
 }
 
 // Load reads and checks the spec in file. The error is an Errors where the content is wrong, else an
-// *fs.PathError.
+// *fs.PathError. With an Errors it also returns a Spec, as Parse does.
 func Load(file string, o Options) (*Spec, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -105,17 +106,15 @@ func Load(file string, o Options) (*Spec, error) {
 	return Parse(file, data, o)
 }
 
-// Parse is Load on the content of a file; name is used in messages, and its folder for relative paths.
+// Parse is Load on the content of a file; name is used in messages, and its folder for relative paths. Where the content is
+// wrong, the Spec holds what could be read of it. That is good for finding further mistakes, and for nothing else.
 func Parse(name string, data []byte, o Options) (*Spec, error) {
 	d := &decoder{
 		spec: &Spec{File: name, Dir: filepath.Dir(name)},
 		args: newArguments(o.Args),
 	}
 	d.file(data)
-	if err := d.errors(); err != nil {
-		return nil, err
-	}
-	return d.spec, nil
+	return d.spec, d.errors()
 }
 
 // Target returns the target of the name, or nil.

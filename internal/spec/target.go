@@ -21,7 +21,12 @@ type draft struct {
 
 // targetShape is the value of a target.
 var targetShape = sync.OnceValue(func() shape[*draft] {
-	return shape[*draft]{convert(targetTable().form(), func(v draft) *draft { return &v })}
+	f := targetTable().form()
+	return shape[*draft]{{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) (*draft, bool) {
+		t, ok := f.decode(d, n)
+		t.place()
+		return &t, ok
+	}}}
 })
 
 // targetTable is the keys of a target.
@@ -35,8 +40,7 @@ func targetTable() table[draft] {
 	config := func(t *draft) *Config { return &t.Config }
 	return table[draft]{
 		fields: slices.Concat([]field[draft]{
-			key("base", "What the image stands on: empty, a target of this file, a tag of the layout, or oci:DIR:TAG.", baseShape(),
-				func(t *draft) *string { return &t.Base }, "from", "image", "parent"),
+			baseField(),
 		}, actionFields(add), []field[draft]{
 			key("steps", "Actions in exactly this order, in place of the keys for actions.", stepsShape(),
 				func(t *draft) *[]Action { return &t.steps }, "step", "actions"),
@@ -88,6 +92,22 @@ func targetTable() table[draft] {
 	}
 }
 
+// baseField is the key base, which also keeps its place.
+func baseField() field[draft] {
+	f := key("base", "What the image stands on: empty, a target of this file, a tag of the layout, or oci:DIR:TAG.", baseShape(),
+		func(t *draft) *string { return &t.Base }, "from", "image", "parent")
+	decode := f.decode
+	f.decode = func(d *decoder, value *yaml.Node, into *draft) bool {
+		into.BasePos = posOf(value)
+		ok := decode(d, value, into)
+		if !ok {
+			into.Base = "" // whatever it is, it is not to be looked for
+		}
+		return ok
+	}
+	return f
+}
+
 // stepsAlone is the schema for "steps" and directives excluding each other.
 func stepsAlone() schema {
 	var each []schema
@@ -97,21 +117,23 @@ func stepsAlone() schema {
 	return schema{"steps": schema{"not": schema{"anyOf": each}}}
 }
 
-// finishTarget checks the keys of a target together, and puts them in their places.
-func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
-	if base, ok := keys["base"]; ok {
-		t.BasePos = posOf(base.value)
+// place puts what was read into the fields of the Target.
+func (t *draft) place() {
+	t.Actions = t.steps
+	for _, name := range directiveNames() {
+		t.Actions = append(t.Actions, t.actions[name]...)
 	}
+	t.Config.Environment = append(t.environment, t.annotations.environment...)
+	t.Config.Annotations = t.annotations.pairs
+}
+
+// finishTarget checks the keys of a target together.
+func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 	if steps, ok := keys["steps"]; ok {
 		for _, e := range keys.inOrder(directiveNames()...) {
 			d.errorf(posOf(e.key), `%q cannot stand beside "steps" (line %d); make it one of the steps`, e.key.Value, steps.key.Line)
 		}
 	}
-	t.Actions = t.steps
-	for _, name := range directiveNames() {
-		t.Actions = append(t.Actions, t.actions[name]...)
-	}
-	t.Config.Environment = t.environment
 	set := map[string]bool{}
 	for _, v := range t.environment {
 		set[v.Key] = true
@@ -120,9 +142,7 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 		if set[v.Key] {
 			d.errorf(posOf(keys["annotations"].key), `annotations: variable %q stands in "environment" too`, v.Key)
 		}
-		t.Config.Environment = append(t.Config.Environment, v)
 	}
-	t.Config.Annotations = t.annotations.pairs
 	if tags, ok := keys["tags"]; ok {
 		t.tagsPos = posOf(tags.key)
 		if t.BuildOnly && len(t.Tags) > 0 {
