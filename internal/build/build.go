@@ -143,7 +143,7 @@ func newSource(c *cache.Cache, dir string) (*source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source.Source{Dir: dir, Stats: stats, Downloads: state}, nil
+	return &source.Source{Dir: dir, Stats: stats, Downloads: state, Keeps: keepXattr}, nil
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
 	"genoci/internal/image"
@@ -978,6 +979,67 @@ func TestUnreadCopyReplaced(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What the kernel keeps beside a file of the host comes into the layer, but for ACLs.
+func TestCopyXattrs(t *testing.T) {
+	w := newWork(t, map[string]string{"f": "f", "d/sub/g": "g"})
+	const capability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	const acl = "\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\xe8\x03\x00\x00" +
+		"\x04\x00\x04\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff"
+	want := "f user.note=hello\nd/sub/ user.note=sub\n"
+	set := func(name, attr, value string) {
+		err := unix.Setxattr(filepath.Join(w.dir, name), attr, []byte(value), 0)
+		if errors.Is(err, unix.ENOTSUP) && !strings.Contains(os.Getenv("GENOCI_REQUIRE"), "xattr") {
+			t.Skip("no user attributes in the temporary folder")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("f", "user.note", "hello")
+	set("f", "user.overlay.opaque", "y")
+	set("f", "system.posix_acl_access", acl)
+	set("d", "user.note", "of the folder whose content is copied")
+	set("d/sub", "user.note", "sub")
+	if os.Geteuid() == 0 {
+		set("d/sub/g", "security.capability", capability)
+		set("d/sub/g", "trusted.note", "no")
+		want += "d/sub/g security.capability=" + capability + "\n"
+	}
+	const text = "t: {copy: [f /f, d /d]}\n"
+	w.build(text)
+	b := &Builder{Layout: w.layout}
+	r := check(b.images().OpenLayer(w.image("t").Manifest.Layers[0], nil))(t)
+	defer r.Close()
+	got := map[string]bool{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		for record, value := range h.PAXRecords {
+			if attr, ok := strings.CutPrefix(record, "SCHILY.xattr."); ok {
+				got[h.Name+" "+attr+"="+value] = true
+			}
+		}
+	}
+	wanted := map[string]bool{}
+	for line := range strings.Lines(want) {
+		wanted[strings.TrimSuffix(line, "\n")] = true
+	}
+	if d := cmp.Diff(wanted, got); d != "" {
+		t.Error(d)
+	}
+	w.build(text)
+	if w.outcomes() != "t cached" {
+		t.Errorf("built again: %s", w.outcomes())
+	}
+	set("f", "user.note", "bye")
+	w.build(text)
+	if w.outcomes() != "t compose" {
+		t.Errorf("built after a change: %s", w.outcomes())
 	}
 }
 

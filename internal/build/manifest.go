@@ -3,9 +3,12 @@ package build
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"io/fs"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +25,7 @@ import (
 //	h other.c<TAB>0 main.c     a further name of a file that stands above: of match 0, at main.c
 //	l 777 link<TAB>main.c
 //	p 644 fifo
+//	f 755 1200 SHA256 ping<TAB>security.capability=BASE64<TAB>user.note=BASE64     with extended attributes, by name
 //
 // Modes are octal, and followed by @MTIME where times count. In names, backslashes, tabs and line ends are written
 // as \\, \t and \n, so that no two trees have one text.
@@ -78,7 +82,12 @@ func (m *manifestWriter) node(match int, n *source.Node) {
 		b = append(strconv.AppendInt(b, n.Size, 10), ' ')
 		b = append(hex.AppendEncode(b, n.Digest[:]), ' ')
 	}
-	m.line(append(appendName(b, n.Rel), '\n'))
+	b = appendName(b, n.Rel)
+	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+		b = append(appendName(append(b, '\t'), name), '=')
+		b = base64.RawStdEncoding.AppendEncode(b, []byte(n.Xattrs[name]))
+	}
+	m.line(append(b, '\n'))
 }
 
 // hardLink returns where another name of the file stands, if n is not the first.
@@ -161,6 +170,7 @@ type listed struct {
 	size  string
 	sum   string // SHA-256 in hexadecimal digits
 	link  string // text of a symlink; of a hard link, the first name
+	xattr string // extended attributes, as in the line
 }
 
 // parseManifest returns the lines of a manifest, without those that it cannot read.
@@ -192,6 +202,7 @@ func parseListed(kind, rest string) (l listed, ok bool) {
 	case "d":
 		l.kind = "folder"
 		mode()
+		rest, l.xattr, _ = strings.Cut(rest, "\t")
 	case "p":
 		l.kind = "fifo"
 		mode()
@@ -199,6 +210,7 @@ func parseListed(kind, rest string) (l listed, ok bool) {
 		l.kind = "file"
 		mode()
 		l.size, l.sum = word(), word()
+		rest, l.xattr, _ = strings.Cut(rest, "\t")
 	case "l":
 		l.kind = "symlink"
 		mode()

@@ -77,7 +77,7 @@ func hostMatches(found []source.Match) []match {
 
 func hostItem(n *source.Node) item {
 	it := item{inode: n.Inode, Change: layer.Change{Entry: layer.Entry{
-		Path: n.Rel, Mode: modeBits(n.Mode), Size: n.Size, Link: n.Link, MTime: n.MTime,
+		Path: n.Rel, Mode: modeBits(n.Mode), Size: n.Size, Link: n.Link, MTime: n.MTime, Xattrs: n.Xattrs,
 	}}}
 	switch n.Mode.Type() {
 	case fs.ModeDir:
@@ -301,6 +301,10 @@ func globView(view layer.View, pattern string) ([]string, error) {
 	}
 	return found, err
 }
+
+// keepXattr reports whether a copy takes an extended attribute of a file of the host along: all that layers keep but POSIX ACLs, which
+// name users of the host, as its owner does.
+func keepXattr(name string) bool { return layer.KeepXattr(name) && !strings.HasPrefix(name, "system.") }
 
 // modeBits are the permissions of a file as an Entry has them.
 func modeBits(m fs.FileMode) uint32 {

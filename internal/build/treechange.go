@@ -68,10 +68,13 @@ func fileChange(name string, old, now listed) Reason {
 		add("mode", old.mode, now.mode)
 		add("link", old.link, now.link)
 		add("mtime", old.mtime, now.mtime)
+		add("extended attributes", old.xattr, now.xattr)
 	}
 	var shown []string
 	for _, c := range r.Changes {
 		switch {
+		case c.Field == "extended attributes":
+			shown = append(shown, c.Field)
 		case c.Field != "content":
 			shown = append(shown, fmt.Sprintf("%s %s -> %s", c.Field, c.Old, c.New))
 		case old.size == now.size:

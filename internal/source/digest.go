@@ -38,7 +38,7 @@ func (s *Source) digestAll(ctx context.Context, matches []Match) error {
 					return
 				}
 				n := todo[i]
-				if n.Digest, errs[i] = s.digest(ctx, n.Path, unix.O_NOFOLLOW, n.stat); errs[i] != nil {
+				if n.Digest, errs[i] = s.digest(ctx, n.Path, unix.O_NOFOLLOW, n.stat, n.Xattrs == nil); errs[i] != nil {
 					failed.Store(true)
 				}
 				n.stat = nil
@@ -57,8 +57,9 @@ func (s *Source) digestAll(ctx context.Context, matches []Match) error {
 // readSize is how much of a file is read at once.
 const readSize = 256 << 10
 
-// digest returns the SHA-256 of the file at path, which st describes and which is opened with flags, and remembers it.
-func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.Stat_t) (sum [32]byte, err error) {
+// digest returns the SHA-256 of the file at path, which st describes and which is opened with flags, and remembers it, with bare as
+// Stats.put has it.
+func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.Stat_t, bare bool) (sum [32]byte, err error) {
 	now := time.Now()
 	fd, err := open(unix.AT_FDCWD, path, flags)
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 		return sum, changed(path)
 	}
 	h.Sum(sum[:0])
-	s.Stats.put(st, sum, now)
+	s.Stats.put(st, sum, bare, now)
 	return sum, nil
 }
 

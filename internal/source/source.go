@@ -22,11 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Source reads inputs. All fields but Report are needed.
+// Source reads inputs. The first three fields are needed.
 type Source struct {
 	Dir       string // folder that relative paths are taken from
 	Stats     *Stats
 	Downloads string // folder of the cache for what URLs gave
+
+	// Keeps says which extended attributes of files and folders a copy takes along. nil: none.
+	Keeps func(xattr string) bool
 
 	// Report is told how much of a download is done, in bytes (total 0: unknown). nil: nobody is.
 	Report func(url string, done, total int64)
@@ -54,6 +57,8 @@ type Node struct {
 	MTime  int64       // seconds since 1970
 	Inode  string      // what names of one file (hard links) have in common; "" where there is one name
 	Digest [32]byte    // SHA-256; regular files. Zero where it is not known yet, see List
+
+	Xattrs map[string]string // extended attributes that Source.Keeps says yes to, of files and of folders below the match; nil when none
 
 	stat *unix.Stat_t // regular files whose digest is not known yet
 	way  bool         // a folder that is excluded, and listed for what is excepted in it
@@ -154,7 +159,7 @@ func (s *Source) local(ctx context.Context, path string) (File, error) {
 		f.Digest = sum
 		return f, nil
 	}
-	f.Digest, err = s.digest(ctx, path, 0, st)
+	f.Digest, err = s.digest(ctx, path, 0, st, false)
 	return f, err
 }
 
@@ -201,7 +206,7 @@ func (s *Source) List(ctx context.Context, pattern string, exclude []string, war
 		return nil, err
 	}
 	s.start()
-	w := newWalk(ctx, s.Stats, exclude)
+	w := newWalk(ctx, s, exclude)
 	matches := make([]Match, len(paths))
 	for i, p := range paths {
 		if matches[i], err = w.match(p, warn); err != nil {
@@ -217,7 +222,7 @@ func (s *Source) Digest(ctx context.Context, matches []Match) error { return s.d
 // Learn notes the digest of a file that somebody has read by Open, to its end and without an error.
 func (s *Source) Learn(n *Node, sum [32]byte) {
 	if n.stat != nil {
-		s.Stats.put(n.stat, sum, s.start())
+		s.Stats.put(n.stat, sum, n.Xattrs == nil, s.start())
 		n.Digest, n.stat = sum, nil
 	}
 }

@@ -382,18 +382,18 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	s.put(fi, sum, time.Now())
+	s.put(fi, sum, false, time.Now())
 	if _, ok := s.get(fi, day(time.Now())); ok {
 		t.Error("a file that was just written is remembered")
 	}
 	later := time.Now().Add(time.Hour)
-	s.put(fi, sum, later)
+	s.put(fi, sum, false, later)
 	for i := range 500 {
 		other := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.WriteFile(other, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		s.put(statOnce(t, other), sha256.Sum256([]byte{byte(i)}), later)
+		s.put(statOnce(t, other), sha256.Sum256([]byte{byte(i)}), false, later)
 	}
 	if err := s.Save(); err != nil {
 		t.Fatal(err)
@@ -430,7 +430,7 @@ func TestStatsDamaged(t *testing.T) {
 	}
 	s, _ := OpenStats(state)
 	st, later := statOnce(t, p), time.Now().Add(time.Hour)
-	s.put(st, sha256.Sum256([]byte("1")), later)
+	s.put(st, sha256.Sum256([]byte("1")), false, later)
 	if err := s.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -466,9 +466,9 @@ func TestStatsMerge(t *testing.T) {
 	now := time.Now()
 	s := open()
 	for i := uint64(10); i < 1000; i += 2 {
-		s.put(file(i), sum(i), now)
+		s.put(file(i), sum(i), false, now)
 	}
-	s.put(file(500), sum(500), now.Add(-2*keepDays*24*time.Hour))
+	s.put(file(500), sum(500), false, now.Add(-2*keepDays*24*time.Hour))
 	if err := s.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -483,7 +483,7 @@ func TestStatsMerge(t *testing.T) {
 
 	s = open()
 	for _, i := range []uint64{1, 11, 300, 5000} {
-		s.put(file(i), sum(i+1), now)
+		s.put(file(i), sum(i+1), false, now)
 	}
 	if err := s.Save(); err != nil {
 		t.Fatal(err)

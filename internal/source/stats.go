@@ -23,7 +23,7 @@ import (
 // change is not read again: the idea of git's index (gitformat-index, "racy git").
 //
 // A file is known by device, inode, size, mtime and ctime. The ctime cannot be set by programs, so
-// that only a changed clock could deceive it. A file that was changed less than racyAge before it was
+// that only a changed clock could deceive it; it changes with extended attributes too. A file that was changed less than racyAge before it was
 // read is not remembered: a second change within the clock's granularity would not show.
 //
 // The file of digests is mapped, and each record has a checksum of its own: of many files, those that a build does
@@ -41,6 +41,7 @@ type statKey struct{ dev, ino uint64 }
 type stat struct {
 	size, mtime, ctime int64 // bytes; nanoseconds since 1970
 	day                uint32
+	bare               bool // the file has no extended attributes that copies keep
 	sum                [32]byte
 }
 
@@ -51,6 +52,7 @@ const (
 	racyAge     = 2 * time.Second       // the coarsest clocks of file systems in use (FAT) count in 2 s
 	keepDays    = 60                    // how long a digest is kept after its last use
 	maxStats    = 1 << 30 / statsRecord // records
+	bareBit     = 1 << 31               // in the day of a record
 )
 
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
@@ -96,8 +98,13 @@ func mapFile(path string) ([]byte, error) {
 
 // get returns the digest of the file that st describes. today is the day of now.
 func (s *Stats) get(st *unix.Stat_t, today uint32) (sum [32]byte, ok bool) {
+	known, ok := s.lookup(st, today)
+	return known.sum, ok
+}
+
+// lookup returns what is known of the file that st describes. today is the day of now.
+func (s *Stats) lookup(st *unix.Stat_t, today uint32) (known stat, ok bool) {
 	k, want := statOf(st)
-	var known stat
 	fresh := false
 	if s.learned.Load() {
 		s.mu.Lock()
@@ -108,22 +115,23 @@ func (s *Stats) get(st *unix.Stat_t, today uint32) (sum [32]byte, ok bool) {
 		known, ok = s.find(k)
 	}
 	if !fresh && !ok || known.size != want.size || known.mtime != want.mtime || known.ctime != want.ctime {
-		return sum, false
+		return stat{}, false
 	}
 	if !fresh && known.day+keepDays/2 < today {
 		known.day = today
 		s.learn(k, known)
 	}
-	return known.sum, true
+	return known, true
 }
 
-// put remembers the digest of the file that st described before it was read, at now.
-func (s *Stats) put(st *unix.Stat_t, sum [32]byte, now time.Time) {
+// put remembers the digest of the file that st described before it was read, at now; bare says that the file is known to have no extended
+// attributes that copies keep.
+func (s *Stats) put(st *unix.Stat_t, sum [32]byte, bare bool, now time.Time) {
 	k, known := statOf(st)
 	if now.UnixNano()-max(known.mtime, known.ctime) < int64(racyAge) {
 		return
 	}
-	known.day, known.sum = day(now), sum
+	known.day, known.sum, known.bare = day(now), sum, bare
 	s.learn(k, known)
 }
 
@@ -204,7 +212,11 @@ func appendRecord(b []byte, k statKey, st stat) []byte {
 	b = le.AppendUint64(b, uint64(st.size))
 	b = le.AppendUint64(b, uint64(st.mtime))
 	b = le.AppendUint64(b, uint64(st.ctime))
-	b = le.AppendUint32(b, st.day)
+	d := st.day
+	if st.bare {
+		d |= bareBit
+	}
+	b = le.AppendUint32(b, d)
 	b = append(b, st.sum[:]...)
 	return le.AppendUint32(b, crc32.Checksum(b[start:], castagnoli()))
 }
@@ -221,7 +233,8 @@ func decodeStat(b []byte) (stat, bool) {
 		size:  int64(le.Uint64(b[16:])),
 		mtime: int64(le.Uint64(b[24:])),
 		ctime: int64(le.Uint64(b[32:])),
-		day:   le.Uint32(b[40:]),
+		day:   le.Uint32(b[40:]) &^ bareBit,
+		bare:  le.Uint32(b[40:])&bareBit != 0,
 		sum:   [32]byte(b[44:76]),
 	}, le.Uint32(b[statsData:]) == crc32.Checksum(b[:statsData], castagnoli())
 }

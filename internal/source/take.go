@@ -1,7 +1,6 @@
 package source
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -49,7 +48,7 @@ func (t *Taking) Done(sum [32]byte) error {
 		return err
 	}
 	t.f.Size, t.f.Digest = t.info.Size, sum
-	t.s.Stats.put(t.info, sum, t.begun)
+	t.s.Stats.put(t.info, sum, false, t.begun)
 	return nil
 }
 
@@ -66,40 +65,62 @@ func unchanged(f *os.File, was *unix.Stat_t) error {
 	return nil
 }
 
-// unchangedReader reads a file, and gives an error instead of its end if that changed meanwhile, or is not where its size says.
+// unchangedReader reads a file, and gives an error instead of its end if that is not what was, or not where its size says. An os.File
+// would take a system call more.
 type unchangedReader struct {
-	f   *os.File
-	was *unix.Stat_t
-	n   int64
+	fd   int
+	path string
+	was  *unix.Stat_t
+	n    int64
 }
 
-// openUnchanged opens the file at path if it is what was.
+// openUnchanged opens the file at path, which is to be what was when it has been read.
 func openUnchanged(path string, was *unix.Stat_t) (io.ReadCloser, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	fd, err := open(unix.AT_FDCWD, path, unix.O_NOFOLLOW)
 	if err != nil {
-		return nil, err
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := unchanged(f, was); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &unchangedReader{f: f, was: was}, nil
+	return &unchangedReader{fd: fd, path: path, was: was}, nil
 }
 
-func (r *unchangedReader) Read(p []byte) (int, error) {
-	n, err := r.f.Read(p)
-	r.n += int64(n)
-	if errors.Is(err, io.EOF) {
-		if changed := unchanged(r.f, r.was); changed != nil {
-			err = changed
-		} else if r.n < r.was.Size {
-			err = falseSize(r.f.Name())
-		}
+func (r *unchangedReader) Read(p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
 	}
-	return n, err
+	err = ignoringEINTR(func() (err error) {
+		n, err = unix.Read(r.fd, p)
+		return err
+	})
+	if err == nil && n > 0 {
+		r.n += int64(n)
+		return n, nil
+	}
+	return 0, r.end(err)
 }
 
-func (r *unchangedReader) Close() error { return r.f.Close() }
+// end returns what a read that gave nothing is to return: io.EOF where all is well.
+func (r *unchangedReader) end(err error) error {
+	var now unix.Stat_t
+	if err := ignoringEINTR(func() error { return unix.Fstat(r.fd, &now) }); err != nil {
+		return &fs.PathError{Op: "stat", Path: r.path, Err: err}
+	}
+	wasKey, was := statOf(r.was)
+	switch key, is := statOf(&now); {
+	case key != wasKey || is != was:
+		return changed(r.path)
+	case err != nil:
+		return &fs.PathError{Op: "read", Path: r.path, Err: err}
+	case r.n != r.was.Size:
+		return falseSize(r.path)
+	}
+	return io.EOF
+}
+
+func (r *unchangedReader) Close() error {
+	fd := r.fd
+	r.fd = -1
+	return unix.Close(fd)
+}
 
 // statFile describes an open file.
 func statFile(f *os.File) (*unix.Stat_t, error) {

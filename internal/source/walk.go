@@ -22,15 +22,16 @@ import (
 type walk struct {
 	ctx     context.Context
 	stats   *Stats
+	keeps   func(xattr string) bool
 	today   uint32
 	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
 	buffers sync.Pool     // of *[]byte, for readNames
 }
 
-func newWalk(ctx context.Context, stats *Stats, exclude []string) *walk {
+func newWalk(ctx context.Context, s *Source, exclude []string) *walk {
 	return &walk{
-		ctx: ctx, stats: stats, today: day(time.Now()), exclude: NewGlobs(exclude),
+		ctx: ctx, stats: s.Stats, keeps: s.Keeps, today: day(time.Now()), exclude: NewGlobs(exclude),
 		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
 	}
@@ -183,21 +184,44 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 		if st.Nlink > 1 {
 			n.Inode = fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 		}
-		var known bool
-		if n.Digest, known = w.stats.get(&st, w.today); !known {
-			unknown := st
-			n.stat = &unknown
-			if n.Size == 0 {
-				err = checkEmpty(fd, name, path)
-			}
-		}
+		err = w.file(&n, &st, fd, name)
 	case fs.ModeSymlink:
 		n.Link, err = readLink(fd, name, path)
-	case fs.ModeDir, fs.ModeNamedPipe, fs.ModeSocket:
+	case fs.ModeDir:
+		if rel != "." {
+			n.Xattrs, err = xattrs(path, w.keeps)
+		}
+	case fs.ModeNamedPipe, fs.ModeSocket:
 	default:
 		err = &fs.PathError{Op: "copy", Path: path, Err: fmt.Errorf("is %s", kind(n.Mode))}
 	}
 	return n, err
+}
+
+// file completes the description of a regular file by what stat(2) does not say. Where it is all known, the file is not looked at.
+func (w *walk) file(n *Node, st *unix.Stat_t, fd int, name string) (err error) {
+	known, ok := w.stats.lookup(st, w.today)
+	if ok && (known.bare || w.keeps == nil) {
+		n.Digest = known.sum
+		return nil
+	}
+	if n.Xattrs, err = xattrs(n.Path, w.keeps); err != nil {
+		return err
+	}
+	if ok {
+		n.Digest = known.sum
+		if known.bare = n.Xattrs == nil; known.bare {
+			k, _ := statOf(st)
+			w.stats.learn(k, known)
+		}
+		return nil
+	}
+	unknown := *st
+	n.stat = &unknown
+	if n.Size == 0 {
+		return checkEmpty(fd, name, n.Path)
+	}
+	return nil
 }
 
 // isDir reports whether name in the folder fd is a folder.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +146,7 @@ func TestWalkTakesKnownDigests(t *testing.T) {
 	}
 	before := match()
 	st := statOnce(t, filepath.Join(s.Dir, "d/f"))
-	s.Stats.put(st, [32]byte{1, 2, 3}, time.Now().Add(time.Hour)) // as nobody would digest it
+	s.Stats.put(st, [32]byte{1, 2, 3}, false, time.Now().Add(time.Hour)) // as nobody would digest it
 	if got := match().Nodes[1].Digest; got != [32]byte{1, 2, 3} {
 		t.Errorf("a known digest was made again: %x", got)
 	}
@@ -157,6 +159,78 @@ func TestWalkTakesKnownDigests(t *testing.T) {
 	after := match()
 	if after.Nodes[1].Digest != sha256.Sum256([]byte("new")) || after.Nodes[2].Digest != before.Nodes[2].Digest {
 		t.Errorf("after a change: %x, %x", after.Nodes[1].Digest, after.Nodes[2].Digest)
+	}
+}
+
+// setXattr sets an extended attribute, where the file system of temporary folders knows them.
+func setXattr(t *testing.T, path, name, value string) {
+	t.Helper()
+	err := unix.Lsetxattr(path, name, []byte(value), 0)
+	if errors.Is(err, unix.ENOTSUP) && !strings.Contains(os.Getenv("GENOCI_REQUIRE"), "xattr") {
+		t.Skip("no user attributes in the temporary folder")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Extended attributes come along that are wanted, and count as content does: of files that are known too, and of those without any
+// nobody asks again.
+func TestWalkTakesXattrs(t *testing.T) {
+	s := newSource(t, map[string]string{"d/f": "f", "d/bare": "", "d/sub/x": "x"})
+	s.Keeps = func(name string) bool { return strings.HasPrefix(name, "user.k") }
+	path := func(name string) string { return filepath.Join(s.Dir, name) }
+	large := strings.Repeat("v", 3000)
+	setXattr(t, path("d"), "user.kept", "of the match itself")
+	setXattr(t, path("d/sub"), "user.kept", "sub")
+	setXattr(t, path("d/f"), "user.kept", large)
+	setXattr(t, path("d/f"), "user.k2", "")
+	setXattr(t, path("d/f"), "user.other", "no")
+	if err := os.Symlink("f", path("d/link")); err != nil {
+		t.Fatal(err)
+	}
+	list := func(want ...string) {
+		t.Helper()
+		ms, err := match(s, context.Background(), "d", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, n := range ms[0].Nodes {
+			for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
+				got = append(got, fmt.Sprintf("%s %s=%.8s", n.Rel, name, n.Xattrs[name]))
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	list("f user.k2=", "f user.kept=vvvvvvvv", "sub user.kept=sub")
+	for _, name := range []string{"d/f", "d/bare"} { // as if they were older
+		st := statOnce(t, path(name))
+		s.Stats.put(st, [32]byte{1}, false, time.Now().Add(time.Hour))
+	}
+	list("f user.k2=", "f user.kept=vvvvvvvv", "sub user.kept=sub")
+	today := day(time.Now())
+	if known, ok := s.Stats.lookup(statOnce(t, path("d/bare")), today); !ok || !known.bare || known.sum != [32]byte{1} {
+		t.Errorf("of a file without extended attributes is known: %+v, %v", known, ok)
+	}
+	if known, ok := s.Stats.lookup(statOnce(t, path("d/f")), today); !ok || known.bare {
+		t.Errorf("of a file with extended attributes is known: %+v, %v", known, ok)
+	}
+	time.Sleep(20 * time.Millisecond) // the clock of file systems
+	setXattr(t, path("d/bare"), "user.k", "1")
+	list("bare user.k=1", "f user.k2=", "f user.kept=vvvvvvvv", "sub user.kept=sub")
+}
+
+// A capability that was set in a user namespace is that of an image, for any.
+func TestPortableCapability(t *testing.T) {
+	v2 := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	v3 := "\x01\x00\x00\x03" + v2[4:] + "\xe8\x03\x00\x00"
+	for _, c := range []struct{ value, want string }{{v2, v2}, {v3, v2}, {"", ""}, {"odd", "odd"}, {v3[:20], v3[:20]}} {
+		if got := string(portableCapability([]byte(c.value))); got != c.want {
+			t.Errorf("%x becomes %x", c.value, got)
+		}
 	}
 }
 
@@ -204,7 +278,7 @@ func BenchmarkMatch(b *testing.B) {
 					if err := unix.Stat(filepath.Join(dir, "many", fmt.Sprintf("d%03d", i/100), fmt.Sprintf("f%03d", i%100)), &st); err != nil {
 						b.Fatal(err)
 					}
-					stats.put(&st, [32]byte{}, time.Now().Add(time.Hour))
+					stats.put(&st, [32]byte{}, false, time.Now().Add(time.Hour))
 				}
 				if err := stats.Save(); err != nil {
 					b.Fatal(err)
