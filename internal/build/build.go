@@ -129,6 +129,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 	if b.src, err = newSource(b.Cache, dir); err != nil {
 		return err
 	}
+	b.src.GitModes = p.Spec.GitModes
 	b.last = b.Cache.Last(filepath.Join(dir, filepath.Base(p.Spec.File)))
 	return nil
 }

@@ -31,6 +31,9 @@ type Source struct {
 	// Keeps says which extended attributes of files and folders a copy takes along. nil: none.
 	Keeps func(xattr string) bool
 
+	// GitModes gives what a copy reads the modes that git keeps: 0755 for folders and what its owner may run, 0644 for all else.
+	GitModes bool
+
 	// Report is told how much of a download is done, in bytes (total 0: unknown). nil: nobody is.
 	Report func(url string, done, total int64)
 

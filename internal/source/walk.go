@@ -23,6 +23,7 @@ type walk struct {
 	ctx     context.Context
 	stats   *Stats
 	keeps   func(xattr string) bool
+	git     bool // modes are as git keeps them
 	today   uint32
 	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
@@ -31,7 +32,7 @@ type walk struct {
 
 func newWalk(ctx context.Context, s *Source, exclude []string) *walk {
 	return &walk{
-		ctx: ctx, stats: s.Stats, keeps: s.Keeps, today: day(time.Now()), exclude: NewGlobs(exclude),
+		ctx: ctx, stats: s.Stats, keeps: s.Keeps, git: s.GitModes, today: day(time.Now()), exclude: NewGlobs(exclude),
 		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
 	}
@@ -177,6 +178,9 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 		return Node{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
 	}
 	n := Node{Rel: rel, Path: path, Mode: fileMode(st.Mode), MTime: st.Mtim.Sec}
+	if w.git {
+		n.Mode = gitMode(n.Mode)
+	}
 	var err error
 	switch n.Mode.Type() {
 	case 0:
@@ -359,6 +363,14 @@ func joinAll(dir string, names []string) []string {
 		paths[i], all = all[:n], all[n:]
 	}
 	return paths
+}
+
+// gitMode returns a mode as git keeps it: whether a file may be run by its owner.
+func gitMode(m fs.FileMode) fs.FileMode {
+	if m.IsDir() || m.IsRegular() && m&0o100 != 0 {
+		return m.Type() | 0o755
+	}
+	return m.Type() | 0o644
 }
 
 // fileMode returns a mode of stat(2) as package fs has it.

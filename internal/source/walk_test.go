@@ -234,6 +234,40 @@ func TestPortableCapability(t *testing.T) {
 	}
 }
 
+// With the modes of git, only what the owner may run counts: not the umask that was in force, nor bits that git does not keep.
+func TestGitModes(t *testing.T) {
+	var first string
+	for _, umask := range []fs.FileMode{0, 0o002, 0o022, 0o077} {
+		s := newSource(t, map[string]string{"d/sub/f": "f", "d/prog": "p"})
+		s.GitModes = true
+		for name, mode := range map[string]fs.FileMode{"d": 0o777, "d/sub": 0o777 | fs.ModeSetgid | fs.ModeSticky, "d/sub/f": 0o666, "d/prog": 0o777 | fs.ModeSetuid} {
+			if err := os.Chmod(filepath.Join(s.Dir, name), mode&^umask); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Mkfifo(filepath.Join(s.Dir, "d/fifo"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ms, err := match(s, context.Background(), "d", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		for _, n := range ms[0].Nodes {
+			got += fmt.Sprintln(n.Rel, n.Mode)
+		}
+		if first == "" {
+			first = got
+			if want := ". drwxr-xr-x\nfifo prw-r--r--\nprog -rwxr-xr-x\nsub drwxr-xr-x\nsub/f -rw-r--r--\n"; got != want {
+				t.Errorf("got %swant %s", got, want)
+			}
+		}
+		if got != first {
+			t.Errorf("umask %03o: %s", umask, got)
+		}
+	}
+}
+
 func TestWalkFails(t *testing.T) {
 	s := newSource(t, map[string]string{"d/a": "a", "d/sub/z": "z"})
 	if err := unix.Mknod(filepath.Join(s.Dir, "d/sub/dev"), unix.S_IFCHR|0o600, 0); err == nil {

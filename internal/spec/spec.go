@@ -36,6 +36,9 @@ type Spec struct {
 	Dir     string    // folder that relative paths are taken from
 	Targets []*Target // in the order of the file
 
+	// GitModes is "genoci: {modes: git}": files of the host have the modes that git keeps, whatever the umask of who checked them out.
+	GitModes bool
+
 	lines []string // the file, for excerpts
 }
 
