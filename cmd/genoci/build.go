@@ -180,7 +180,7 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 		return nil, err
 	}
 	return &build.Builder{
-		Layout: l, Cache: c, NoCache: s.noCache, NoHooks: s.noHooks, RealTimes: !s.reproducible,
+		Layout: l, LayoutDir: dir, Cache: c, NoCache: s.noCache, NoHooks: s.noHooks, RealTimes: !s.reproducible,
 		SourceEpoch: epoch, Compression: compression, Recompress: s.compression != "auto", Busybox: s.busybox, Rootless: sandbox.Rootless(),
 	}, nil
 }

@@ -37,6 +37,10 @@ import (
 type Builder struct {
 	Layout *layout.Layout // may be nil for Forecast: a layout that is not there yet
 	Cache  *cache.Cache
+
+	// LayoutDir is the folder of the layout, where Layout is nil: copies leave it out.
+	LayoutDir string
+
 	// Driver opens the storage driver. It is called once, and only where a step needs a root
 	// filesystem.
 	Driver func() (snapshot.Driver, error)
@@ -130,6 +134,14 @@ func (b *Builder) setup(p *plan.Plan) error {
 		return err
 	}
 	b.src.GitModes = p.Spec.GitModes
+	layoutDir := b.LayoutDir
+	if b.Layout != nil {
+		layoutDir = b.Layout.Dir()
+	}
+	if layoutDir, err = filepath.Abs(layoutDir); err != nil {
+		return err
+	}
+	b.src.Own = []source.Own{{Path: layoutDir, Is: "the layout"}, {Path: b.Cache.Root(), Is: "the cache"}}
 	b.last = b.Cache.Last(filepath.Join(dir, filepath.Base(p.Spec.File)))
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -31,6 +32,9 @@ type Source struct {
 	// Keeps says which extended attributes of files and folders a copy takes along. nil: none.
 	Keeps func(xattr string) bool
 
+	// Own are folders that copies leave out.
+	Own []Own
+
 	// GitModes gives what a copy reads the modes that git keeps: 0755 for folders and what its owner may run, 0644 for all else.
 	GitModes bool
 
@@ -40,6 +44,9 @@ type Source struct {
 	buffers sync.Pool // of *[]byte, readSize long
 	once    sync.Once
 	begun   time.Time // when the first files were listed
+
+	mu   sync.Mutex
+	seen *owned // of Own, see owned
 }
 
 // File is a regular file with known content.
@@ -64,7 +71,8 @@ type Node struct {
 	Xattrs map[string]string // extended attributes that Source.Keeps says yes to, of files and of folders below the match; nil when none
 
 	stat *unix.Stat_t // regular files whose digest is not known yet
-	way  bool         // a folder that is excluded, and listed for what is excepted in it
+	id   statKey      // folders
+	way  bool         // a folder that is left out where nothing is in it: it is excluded, or holds nothing but what the build writes
 }
 
 // Known reports whether the digest of a regular file is known; it is for everything else.
@@ -204,17 +212,27 @@ func (f File) check(name, checksum string) error {
 // error. No match at all is an error wrapping
 // fs.ErrNotExist. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
 func (s *Source) List(ctx context.Context, pattern string, exclude []string, warn func(string)) ([]Match, error) {
-	paths, err := s.Find(pattern)
+	w := newWalk(ctx, s, exclude, warn)
+	paths, named, err := s.find(pattern, w.skip)
 	if err != nil {
 		return nil, err
 	}
 	s.start()
-	w := newWalk(ctx, s, exclude)
-	matches := make([]Match, len(paths))
-	for i, p := range paths {
-		if matches[i], err = w.match(p, warn); err != nil {
+	matches := make([]Match, 0, len(paths))
+	for _, p := range paths {
+		m, err := w.match(p)
+		var own *ownError
+		switch {
+		case errors.As(err, &own) && !named:
+			warn(own.own.leftOut(p))
+		case err != nil:
 			return nil, err
+		default:
+			matches = append(matches, m)
 		}
+	}
+	if len(matches) == 0 {
+		return nil, &fs.PathError{Op: "match", Path: pattern, Err: errNothingLeft}
 	}
 	return matches, nil
 }
@@ -240,21 +258,26 @@ func (s *Source) start() time.Time {
 // has pattern characters in it and exists means itself. The error wraps fs.ErrNotExist where there is
 // nothing.
 func (s *Source) Find(pattern string) ([]string, error) {
+	paths, _, err := s.find(pattern, func(string, fs.DirEntry) bool { return false })
+	return paths, err
+}
+
+// find is Find, without the matches of a glob that skip says yes to, and what is in them. named says that the path was not a glob.
+func (s *Source) find(pattern string, skip func(path string, d fs.DirEntry) bool) (paths []string, named bool, err error) {
 	path := s.Abs(pattern)
-	_, err := os.Stat(path)
+	_, err = os.Stat(path)
 	switch {
 	case err == nil:
-		return []string{path}, nil
+		return []string{path}, true, nil
 	case IsGlob(pattern):
-		return s.glob(pattern)
-	default:
-		return nil, err
+		paths, err = s.glob(pattern, skip)
 	}
+	return paths, false, err
 }
 
 // glob returns the sorted absolute paths that match the pattern. Symlinks to folders are not
 // followed while it looks.
-func (s *Source) glob(pattern string) ([]string, error) {
+func (s *Source) glob(pattern string, skip func(string, fs.DirEntry) bool) ([]string, error) {
 	if err := CheckGlob(pattern); err != nil {
 		return nil, fmt.Errorf("copy %s: %w", pattern, err)
 	}
@@ -270,6 +293,7 @@ func (s *Source) glob(pattern string) ([]string, error) {
 	want = want[n:]
 	deep := slices.Contains(want, "**")
 	var found []string
+	left := fs.ErrNotExist // or why nothing was found
 	// The slash makes WalkDir go into a root that is a symlink.
 	err := filepath.WalkDir(strings.TrimSuffix(root, "/")+"/", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -280,6 +304,13 @@ func (s *Source) glob(pattern string) ([]string, error) {
 			return err
 		}
 		have := elems(rel)
+		if (matchElems(want, have) || d.IsDir()) && skip(p, d) {
+			left = errNothingLeft
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
 		if matchElems(want, have) {
 			found = append(found, p)
 			if d.IsDir() {
@@ -295,10 +326,12 @@ func (s *Source) glob(pattern string) ([]string, error) {
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, &fs.PathError{Op: "match", Path: pattern, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "match", Path: pattern, Err: left}
 	}
 	return found, nil
 }
+
+var errNothingLeft = errors.New("all that matches is left out")
 
 // kind names the type of a file for messages.
 func kind(m fs.FileMode) string {

@@ -24,15 +24,17 @@ type walk struct {
 	stats   *Stats
 	keeps   func(xattr string) bool
 	git     bool // modes are as git keeps them
+	own     *owned
+	warn    func(string)
 	today   uint32
 	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
 	buffers sync.Pool     // of *[]byte, for readNames
 }
 
-func newWalk(ctx context.Context, s *Source, exclude []string) *walk {
+func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)) *walk {
 	return &walk{
-		ctx: ctx, stats: s.Stats, keeps: s.Keeps, git: s.GitModes, today: day(time.Now()), exclude: NewGlobs(exclude),
+		ctx: ctx, stats: s.Stats, keeps: s.Keeps, git: s.GitModes, own: s.owned(), warn: warn, today: day(time.Now()), exclude: NewGlobs(exclude),
 		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
 	}
@@ -42,11 +44,12 @@ func newWalk(ctx context.Context, s *Source, exclude []string) *walk {
 type listing struct {
 	nodes []Node
 	below []*listing // of the folders among nodes, in their order
+	own   []string   // warnings of folders that were left out
 	err   error
 }
 
 // match lists the file or folder at path, which may be a symlink to it.
-func (w *walk) match(path string, warn func(string)) (Match, error) {
+func (w *walk) match(path string) (Match, error) {
 	m := Match{Name: filepath.Base(path)}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -61,6 +64,9 @@ func (w *walk) match(path string, warn func(string)) (Match, error) {
 	}
 	root := &listing{nodes: []Node{top}}
 	if top.Mode.IsDir() {
+		if err := w.own.check(real, top.id); err != nil {
+			return m, err
+		}
 		content := &listing{}
 		root.below = []*listing{content}
 		var wg sync.WaitGroup
@@ -68,8 +74,21 @@ func (w *walk) match(path string, warn func(string)) (Match, error) {
 		wg.Wait()
 	}
 	m.Nodes = make([]Node, 0, root.count())
-	m.Nodes, err = root.flatten(m.Nodes, warn)
+	m.Nodes, err = root.flatten(m.Nodes, w.warn)
 	return m, err
+}
+
+// skip reports whether the match of a glob at path, or a folder on the way to some, is left out.
+func (w *walk) skip(path string, d fs.DirEntry) bool {
+	if !d.IsDir() || len(w.own.folders) == 0 {
+		return false
+	}
+	key, _ := identify(path)
+	own, ok := w.own.folders[key]
+	if ok {
+		w.warn(own.leftOut(path))
+	}
+	return ok
 }
 
 // count returns how many nodes are in the listing and below.
@@ -84,6 +103,9 @@ func (l *listing) count() int {
 // flatten appends all nodes, a folder before its content, without sockets, and without folders that are only ways to nothing. The
 // error is the first in this order.
 func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
+	for _, text := range l.own {
+		warn(text)
+	}
 	below := l.below
 	for i := range l.nodes {
 		n := &l.nodes[i]
@@ -165,7 +187,11 @@ func (w *walk) read(l *listing, path, rel string) error {
 		if err != nil {
 			return err
 		}
-		n.way = excluded
+		if own, ok := w.own.folders[n.id]; ok && n.Mode.IsDir() {
+			l.own = append(l.own, own.leftOut(n.Path))
+			continue
+		}
+		n.way = excluded || n.Mode.IsDir() && w.own.above[n.id]
 		l.nodes = append(l.nodes, n)
 	}
 	return nil
@@ -192,6 +218,7 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 	case fs.ModeSymlink:
 		n.Link, err = readLink(fd, name, path)
 	case fs.ModeDir:
+		n.id, _ = statOf(&st)
 		if rel != "." {
 			n.Xattrs, err = xattrs(path, w.keeps)
 		}
