@@ -128,6 +128,9 @@ func hintFor(err error) string {
 		return "make one archive of both: tar -xif unpacks all that the file holds"
 	case isInUse(err):
 		return "try again when the builds that use it have ended"
+	case linkNotFollowed(stepError(err)):
+		return "hooks do not follow links of the image, which could lead to a file of the host: name the real folder (%ROOT%/usr/bin, not %ROOT%/bin), use run, " +
+			"or give $GENOCI_CHROOT to a program that changes its root to it" + lookHint(err, "; ")
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	case errors.As(err, &exit) && sandbox.Rootless() && crossDevice(stepError(err)):
@@ -140,6 +143,13 @@ func hintFor(err error) string {
 func crossDevice(step *build.StepError) bool {
 	return step != nil && slices.ContainsFunc(step.Tail, func(line string) bool {
 		return strings.Contains(line, "nvalid cross-device link") || strings.Contains(line, "EXDEV")
+	})
+}
+
+// linkNotFollowed reports whether the last output of a hook tells of the error ELOOP (openat(2)).
+func linkNotFollowed(step *build.StepError) bool {
+	return step != nil && step.Hook && slices.ContainsFunc(step.Tail, func(line string) bool {
+		return strings.Contains(line, "oo many levels of symbolic links") || strings.Contains(line, "ELOOP") || strings.Contains(line, "ymbolic link loop")
 	})
 }
 

@@ -79,6 +79,7 @@ type StepError struct {
 	File   string   // the spec
 	Pos    spec.Pos // of the op
 	Op     string   // in a line
+	Hook   bool     // the op is a hook: its command ran on the host
 	Tail   []string // last lines of output of the command, at most 20
 	Shown  bool     // Tail was shown as it happened: for whoever shows it, Build leaves it false
 	Kept   string   // FailedRef of the tree that the step left; "" where there is none

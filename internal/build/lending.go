@@ -149,7 +149,17 @@ func (l *lending) script(f source.File) (path, interpreter string, err error) {
 	if path, err = l.input(f.Name, f, 0o755); err != nil {
 		return "", "", err
 	}
-	r, err := os.Open(filepath.Join(l.dir, f.Name))
+	file := filepath.Join(l.dir, f.Name)
+	if interpreter, _, err = interpreterOf(file); interpreter == file {
+		interpreter = path
+	}
+	return path, interpreter, err
+}
+
+// interpreterOf returns the program and the argument of the interpreter line of a script (execve(2)); the file itself where that is a program, and "" where
+// there is neither.
+func interpreterOf(file string) (program, arg string, err error) {
+	r, err := os.Open(file)
 	if err != nil {
 		return "", "", err
 	}
@@ -162,13 +172,14 @@ func (l *lending) script(f source.File) (path, interpreter string, err error) {
 	line, _, _ := strings.Cut(string(head[:n]), "\n")
 	if rest, ok := strings.CutPrefix(line, "#!"); ok {
 		if words := strings.Fields(rest); len(words) > 0 {
-			return path, words[0], nil
+			_, arg, _ = strings.Cut(rest, words[0])
+			return words[0], strings.TrimSpace(arg), nil
 		}
 	}
 	if strings.HasPrefix(line, "\x7fELF") {
-		return path, path, nil
+		return file, "", nil
 	}
-	return path, "", nil
+	return "", "", nil
 }
 
 // shell lends a static busybox where the command is a shell that the image does not have.

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -22,16 +23,7 @@ import (
 // buildStep adds the layer of a step to the node: the known one, or one that it makes.
 func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
 	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now(), parent: n.stack().chainID()}
-	var err error
-	if st.ins, err = b.resolve(ctx, n, s); err != nil {
-		return err
-	}
-	for _, in := range st.ins {
-		for _, text := range in.warnings {
-			b.report(Event{Kind: Warning, Target: n.String(), Step: s.Name(), Text: text})
-		}
-	}
-	if st.key, st.unread, err = b.keyNow(ctx, nodes, n, s, st.ins); err != nil {
+	if err := st.findInputs(ctx); err != nil {
 		return err
 	}
 	var l *builtLayer
@@ -76,6 +68,20 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 		st.done(false, 0)
 	}
 	return nil
+}
+
+// findInputs finds what the step reads from outside, and with that its key.
+func (s *step) findInputs(ctx context.Context) (err error) {
+	if s.ins, err = s.resolve(ctx, s.n, s.Step); err != nil {
+		return err
+	}
+	for _, in := range s.ins {
+		for _, text := range in.warnings {
+			s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: text})
+		}
+	}
+	s.key, s.unread, err = s.keyNow(ctx, s.nodes, s.n, s.Step, s.ins)
+	return err
 }
 
 // carried is what became of a step that was carried out.
@@ -141,6 +147,7 @@ type step struct {
 	lent  string           // SHA-256 of the busybox that was lent
 	ran   *Setting         // of the command that was run last, for the op that was begun last
 	files []io.Closer      // what the openers of changes read from
+	room  *hookRoom        // while hooks run, and between them; else nil
 }
 
 // carryOut makes the layer of the step; nil where it changes nothing.
@@ -283,20 +290,24 @@ func (s *step) newTree(ctx context.Context) (snapshot.Tree, error) {
 func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) (err error) {
 	post := s.n.Steps[len(s.n.Steps)-1].Post
 	defer func() {
-		if len(s.Post) == 0 && (err == nil || !s.n.hooksOn) {
-			return
+		if len(s.Post) > 0 || err != nil && s.n.hooksOn {
+			s.n.hooksOn = false
+			// The cleaning up that post hooks are for is due after Ctrl-C, too.
+			err = errors.Join(err, s.hooks(context.WithoutCancel(ctx), tree, post))
 		}
-		s.n.hooksOn = false
-		// The cleaning up that post hooks are for is due after Ctrl-C, too.
-		err = errors.Join(err, s.hooks(context.WithoutCancel(ctx), tree.Dir(), post))
+		if leaveErr := s.leaveHooks(); leaveErr != nil {
+			err = errors.Join(err, s.stepError(s.n, s.Step, leaveErr))
+		}
 	}()
 	s.n.hooksOn = s.n.hooksOn || len(s.Pre) > 0
-	if err := s.hooks(ctx, tree.Dir(), s.Pre); err != nil {
+	if err := s.hooks(ctx, tree, s.Pre); err != nil {
 		return err
 	}
+	dir := tree.Dir()
 	var view layer.View = base
 	if len(s.Pre) > 0 {
-		view = s.live(tree, base)
+		dir = s.room.Below() // what hooks have mounted is for commands; all else is about the image
+		view = s.live(dir, base)
 	}
 	for i := 0; i < len(s.Ops); {
 		a := s.Ops[i]
@@ -304,7 +315,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 			if err := s.run(ctx, tree.Dir(), a, s.ins[i]); err != nil {
 				return err
 			}
-			view = s.live(tree, base)
+			view = s.live(dir, base)
 			i++
 			continue
 		}
@@ -319,12 +330,15 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		changes, err := c.Changes()
 		if err == nil {
 			s.give(changes)
-			err = layer.Apply(ctx, tree.Dir(), changes, s.unpackOptions())
+			err = layer.Apply(ctx, dir, changes, s.unpackOptions())
+		}
+		if errors.Is(err, unix.EBUSY) && s.room != nil {
+			err = fmt.Errorf("%w: a hook has mounted something there", err)
 		}
 		if err != nil {
 			return s.opError(s.n, s.Step, s.Ops[last], err, nil)
 		}
-		view = s.live(tree, base)
+		view = s.live(dir, base)
 	}
 	return nil
 }
@@ -342,12 +356,12 @@ func (s *step) give(changes []layer.Change) {
 	}
 }
 
-// live is the view of a tree in which something was run.
-func (s *step) live(tree snapshot.Tree, base layer.View) layer.View {
+// live is the view of a tree, in the folder dir, in which something was run.
+func (s *step) live(dir string, base layer.View) layer.View {
 	if s.RealTimes {
-		return layer.Dir(tree.Dir())
+		return layer.Dir(dir)
 	}
-	return &liveView{View: layer.Dir(tree.Dir()), base: base, begin: s.begin.Unix(), epoch: s.n.epoch, given: s.given}
+	return &liveView{View: layer.Dir(dir), base: base, begin: s.begin.Unix(), epoch: s.n.epoch, given: s.given}
 }
 
 // liveView is a tree as the step's layer will have it: a folder that the step touched has the time of
@@ -431,7 +445,8 @@ func (b *Builder) opError(n *node, s *plan.Step, a spec.Action, err error, tail 
 	if a.Op != nil {
 		op = a.Op.String()
 	}
-	return &StepError{Target: n.String(), Step: s.Name(), File: n.file, Pos: a.Pos, Op: op, Tail: tail, Err: err}
+	_, hook := a.Op.(*spec.Hook)
+	return &StepError{Target: n.String(), Step: s.Name(), File: n.file, Pos: a.Pos, Op: op, Hook: hook, Tail: tail, Err: err}
 }
 
 // tempDir makes a folder that is removed when the step ends, or by a later build where it is killed.

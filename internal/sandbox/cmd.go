@@ -97,11 +97,7 @@ func (c *Cmd) Run(ctx context.Context) error {
 	if len(c.Args) == 0 || !filepath.IsAbs(c.Root) || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, "\x00") }) {
 		return fmt.Errorf("run %q in %q: %w", c.Args, c.Root, unix.EINVAL)
 	}
-	// The first call of its kind tries something in a child process, which is not to become one of the
-	// command's namespaces.
-	if p, err := os.FindProcess(os.Getpid()); err == nil {
-		_ = p.Release()
-	}
+	settleRuntime()
 	go func() { _, _ = defaultFilter() }() // takes a millisecond, once
 	j, points, err := c.prepare()
 	if err == nil {
@@ -111,6 +107,13 @@ func (c *Cmd) Run(ctx context.Context) error {
 		err = removeErr
 	}
 	return unsupported(err)
+}
+
+// settleRuntime makes the first call of its kind, which tries something in a child process: that is not to become one of a command's namespaces.
+func settleRuntime() {
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Release()
+	}
 }
 
 // unsupported adds ErrUnsupported to an error of a kernel that is too old.
@@ -175,6 +178,9 @@ func (c *Cmd) makeMountPoints(r root) (mountPoints, error) {
 		}
 	}
 	for _, file := range mountFiles() {
+		if r.covered(file) {
+			continue
+		}
 		if err := ensure(file, false); err != nil {
 			return points, err
 		}

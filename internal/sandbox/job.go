@@ -47,21 +47,26 @@ func onThread(f func() error) error {
 
 // run runs the command. The thread, one of onThread, is in the command's namespaces meanwhile.
 func (j *job) run(ctx context.Context) error {
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+	if j.Network == NetworkNone {
+		flags |= unix.CLONE_NEWNET
+	}
+	return inNamespaces(flags, func() error { return j.runInside(ctx) })
+}
+
+// inNamespaces calls f in new namespaces of this thread, one of onThread.
+func inNamespaces(flags int, f func() error) error {
 	const own = "/proc/thread-self/ns/mnt"
 	back, err := unix.Open(own, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: own, Err: err}
 	}
 	defer unix.Close(back)
-	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
-	if j.Network == NetworkNone {
-		flags |= unix.CLONE_NEWNET
-	}
 	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("make namespaces: %w", err)
 	}
-	err = j.runInside(ctx)
-	// The mounts go now, and not with the thread at some time after Run.
+	err = f()
+	// The mounts go now, and not with the thread at some time later.
 	if backErr := unix.Setns(back, unix.CLONE_NEWNS); err == nil && backErr != nil {
 		err = os.NewSyscallError("setns", backErr)
 	}
@@ -86,7 +91,11 @@ func (j *job) runInside(ctx context.Context) error {
 	}
 	err = p.begin(j, s)
 	if err == nil {
-		p.await(ctx, init, j.TTY)
+		signal := unix.SIGTERM
+		if j.TTY { // a shell that somebody types into does not listen to SIGTERM
+			signal = unix.SIGHUP
+		}
+		await(ctx, p.cmd.Process.Pid, init, signal, grace)
 	}
 	init.kill()
 	endErr := p.end()
@@ -286,8 +295,9 @@ func (p *process) begin(j *job, s *stage) error {
 	return &os.PathError{Op: "exec", Path: program, Err: call.Err}
 }
 
-// await returns when the command has ended. It is still to be waited for.
-func (p *process) await(ctx context.Context, init *initProcess, tty bool) {
+// await returns when the child with that pid has ended. It is still to be waited for. When ctx ends, its process group gets the signal, and after
+// the grace all that is in the namespaces of init is killed.
+func await(ctx context.Context, pid int, init *initProcess, signal unix.Signal, grace time.Duration) {
 	var mu sync.Mutex
 	ended := false
 	kill := func(pid int, s unix.Signal) {
@@ -297,13 +307,8 @@ func (p *process) await(ctx context.Context, init *initProcess, tty bool) {
 			_ = unix.Kill(pid, s)
 		}
 	}
-	pid := p.cmd.Process.Pid
-	begin := unix.SIGTERM
-	if tty { // a shell that somebody types into does not listen to SIGTERM
-		begin = unix.SIGHUP
-	}
 	stop := context.AfterFunc(ctx, func() {
-		kill(-pid, begin)
+		kill(-pid, signal)
 		time.AfterFunc(grace, func() { kill(init.pid, unix.SIGKILL) })
 	})
 	defer stop()

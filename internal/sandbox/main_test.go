@@ -45,6 +45,7 @@ var helpers = map[string]func() int{
 	"masked":   helpMasked,
 	"terminal": helpTerminal,
 	"check":    helpCheck,
+	"host":     helpHost,
 }
 
 // helper returns a command that runs a helper.

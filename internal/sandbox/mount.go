@@ -101,6 +101,8 @@ func newStage(dir string, proc int) (*stage, error) {
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
+	// A folder of a TreeView that a HostCmd has bound in the tree is one of the tree for the command: its links are followed.
+	_ = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOSYMFOLLOW})
 	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC,
 		option{"mode", "755"}, option{"size", "16m"})
 	if err != nil {
@@ -146,6 +148,9 @@ func (s *stage) setUp(hostname string, binds []Bind) error {
 	// What an image links to below /proc or /dev from these files is then covered, not written
 	// over.
 	for _, f := range etcFiles(hostname) {
+		if s.root.covered(f.name) {
+			continue
+		}
 		if err := s.mountText(f.name, f.text); err != nil {
 			return mountError(f.name, err)
 		}

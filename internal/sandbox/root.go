@@ -177,6 +177,29 @@ func readlinkat(dir int, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
+// covered reports whether name is, or would have to be made, in something that was mounted in the root filesystem: by a HostCmd, for example. Nothing
+// is put there, and what is there is what the command shall see.
+func (r root) covered(name string) bool {
+	own := mountID(r.fd)
+	if fd, err := r.open(name, unix.O_PATH, 0); err == nil {
+		defer unix.Close(fd)
+		return mountID(fd) != own
+	}
+	covered := false
+	_ = r.walk(name, func(parent int, _ string, there, _ bool) error { // it ends at the first element that is missing
+		covered = covered || !there && mountID(parent) != own
+		return unix.Close(parent)
+	})
+	return covered
+}
+
+// mountID identifies the mount that fd is open in.
+func mountID(fd int) uint64 {
+	var st unix.Statx_t
+	_ = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) // it fails for no open descriptor
+	return st.Mnt_id
+}
+
 // makeIn makes a folder or an empty file in parent, which then belongs to the result.
 func makeIn(parent int, name string, dir bool) (made, error) {
 	m := made{parent: parent, name: name, dir: dir}

@@ -1,13 +1,21 @@
 package spec
 
-import "go.yaml.in/yaml/v4"
+import (
+	"strings"
 
-// Hook is shell text that runs on the host. %ROOT% is replaced by the path of the root filesystem.
+	"go.yaml.in/yaml/v4"
+)
+
+// Hook is shell text that runs on the host, in which %ROOT% is replaced by the path of the root filesystem; or the name of a file beside
+// the spec, where it is a single word and there is such a file.
 type Hook struct {
 	Pos    Pos
 	Script string
 	Post   bool
 }
+
+// IsWord reports whether Script may name a file.
+func (h *Hook) IsWord() bool { return !strings.ContainsAny(h.Script, blanks) }
 
 func (*Hook) isOp() {}
 
