@@ -203,6 +203,9 @@ func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Ou
 
 // forecastStep reports whether the result of the step is known, and then adds it to the node.
 func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (bool, error) {
+	if s.Hooked() { // which is never cached; pre may make its inputs
+		return false, nil
+	}
 	ins, err := b.resolve(ctx, n, s)
 	if err != nil {
 		return false, err

@@ -15,7 +15,8 @@ import (
 
 // CheckInputs looks for what the plan needs from outside: files of the host, bases in other layouts, and tags of l, which is nil where
 // there is no layout yet. It returns an error for each that is not there or cannot be an input, in the order of the file. It looks at
-// names only: what files hold is seen when they are used, and URLs are not asked for. p may be the plan of a spec with mistakes
+// names only: what files hold is seen when they are used, and URLs are not asked for. A file
+// that is missing may be there when the pre hooks of the target have run: then that is no error. p may be the plan of a spec with mistakes
 // (plan.New). A nil result means that all are there.
 func CheckInputs(p *plan.Plan, l *layout.Layout) error {
 	c := checker{spec: p.Spec, src: &source.Source{Dir: p.Spec.Dir}, layout: l, bases: map[string]error{}}
@@ -92,7 +93,7 @@ func (c *checker) action(img *plan.Image, a spec.Action) {
 		}
 	}
 	for _, name := range localInputs(a) {
-		if _, err := c.src.Find(name); err != nil {
+		if _, err := c.src.Find(name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
 			c.errs = append(c.errs, inputError(c.spec, img, a, name, err))
 		}
 	}

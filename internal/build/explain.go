@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -99,7 +100,13 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 
 // explainStep explains a step, and adds its result to the node where it is cached.
 func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (Explanation, error) {
+	if s.Hooked() {
+		return Explanation{Outcome: wayOf(s), Reasons: b.reasons(n, s, nil, nil, unknown{})}, nil
+	}
 	ins, err := b.resolve(ctx, n, s)
+	if errors.Is(err, fs.ErrNotExist) && len(n.Target.Pre) > 0 {
+		return Explanation{Outcome: wayOf(s), Reasons: []Reason{{Kind: ReasonHooks, Text: "pre makes its input"}}}, nil
+	}
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -151,9 +158,12 @@ func (b *Builder) why(nodes nodes, n *node, s *plan.Step, ins []*input) string {
 	if !b.Why {
 		return ""
 	}
-	now, err := b.stepNode(nodes, n, s, ins)
-	if err != nil {
-		return ""
+	var now *stepNode
+	if !s.Hooked() {
+		var err error
+		if now, err = b.stepNode(nodes, n, s, ins); err != nil {
+			return ""
+		}
 	}
 	all := b.reasons(n, s, ins, now, unknown{})
 	text := all[0].String()

@@ -93,3 +93,30 @@ func TestHookMounts(t *testing.T) {
 		}
 	})
 }
+
+// What pre makes is there for the actions of its target, of all steps.
+func TestHookMakesInputs(t *testing.T) {
+	forDrivers(t, map[string]string{"later": "old"}, func(t *testing.T, w *work) {
+		const text = rootSpec + "new:\n  base: root\n  pre: mkdir made; echo 1 >made/a; echo 2 >made/b; echo new >later; printf '#!/bin/sh\\necho ran >/ran\\n' >made/run.sh\n  steps:\n" +
+			"  - copy: made/a /a\n  - copy: later /later\n  - run: made/run.sh\n    layer: true\n  - copy: made/[ab] /d/\n  post: rm -r made; echo old >later\n"
+		_, p := w.builder(text)
+		if err := CheckInputs(p, nil); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			w.build(text)
+			want := head + "a 0644 0:0 315532800 \"1\\n\"\nlater 0644 0:0 315532800 \"new\\n\"\nran 0644 0:0 315532800 \"ran\\n\"\n"
+			if got := w.list("new", 1); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+			if got := w.list("new", 2); !strings.Contains(got, "d/a 0644") || !strings.Contains(got, "d/b 0644") {
+				t.Errorf("got\n%s", got)
+			}
+		}
+		w.explain(text)
+		var failure *StepError
+		if _, err := w.try(rootSpec + "new:\n  base: root\n  pre: 'true'\n  copy: missing /x\n"); !errors.As(err, &failure) || failure.Pos.Line != 5 || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("error %v", err)
+		}
+	})
+}

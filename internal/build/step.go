@@ -23,8 +23,10 @@ import (
 // buildStep adds the layer of a step to the node: the known one, or one that it makes.
 func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
 	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now(), parent: n.stack().chainID()}
-	if err := st.findInputs(ctx); err != nil {
-		return err
+	if len(s.Pre) == 0 { // else they may make the inputs
+		if err := st.findInputs(ctx); err != nil {
+			return err
+		}
 	}
 	var l *builtLayer
 	hit := false
@@ -302,6 +304,11 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 	s.n.hooksOn = s.n.hooksOn || len(s.Pre) > 0
 	if err := s.hooks(ctx, tree, s.Pre); err != nil {
 		return err
+	}
+	if s.ins == nil {
+		if err := s.findInputs(ctx); err != nil {
+			return err
+		}
 	}
 	dir := tree.Dir()
 	var view layer.View = base
