@@ -5,12 +5,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"genoci/internal/layout"
 )
 
 // Keep says which dated tags stay: those that any rule keeps. The zero value keeps all.
 type Keep struct {
-	Count int // of the newest of each name; 0: no rule
+	Count int // images of each name that differ, the newest; 0: no rule
 	Days  int // and those of so many days, today included; 0: no rule
 }
 
@@ -37,10 +39,12 @@ func (k Keep) Expired(tags []layout.Tag, now time.Time) []string {
 			return cmp.Or(-cmp.Compare(a.Date, b.Date), -cmp.Compare(a.N, b.N))
 		})
 		current, found := names[name]
-		for i, t := range list {
+		images := map[digest.Digest]bool{} // that this tag and the newer ones name
+		for _, t := range list {
+			images[t.tag.Descriptor.Digest] = true
 			stands := found && t.tag.Descriptor.Digest == current.Descriptor.Digest
 			found = found && !stands
-			if !stands && (k.Count == 0 || i >= k.Count) && (k.Days == 0 || t.Date < first) {
+			if !stands && (k.Count == 0 || len(images) > k.Count) && (k.Days == 0 || t.Date < first) {
 				expired = append(expired, t.tag.Name)
 			}
 		}
