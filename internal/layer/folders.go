@@ -140,6 +140,9 @@ func (x *extractor) newFolder(fd int, name string, e Entry, made, plain bool) (*
 		f = &unpackedFolder{made: made, uid: int(st.Uid), gid: int(st.Gid), plain: plain, fresh: made}
 		x.folders[id] = f
 	}
+	if e.Path == "." && x.options.KeepRoot {
+		e = Entry{Path: ".", Type: TypeDir, Mode: uint32(st.Mode) & 0o7777, UID: int(st.Uid), GID: int(st.Gid), MTime: e.MTime}
+	}
 	f.path, f.entry = e.Path, &e
 	return f, nil
 }

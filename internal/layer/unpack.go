@@ -20,6 +20,8 @@ type UnpackOptions struct {
 	// extended attributes that need privileges are then dropped as well, and so are device nodes
 	// without Placeholders.
 	KeepOwner bool
+	// KeepRoot leaves the folder itself the owner, mode and attributes that it has, whatever the layer says of it.
+	KeepRoot bool
 }
 
 // Unpack applies a layer's uncompressed tar to the folder dir, whiteouts and opaque folders included.
