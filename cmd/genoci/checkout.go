@@ -66,7 +66,7 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 	if err != nil {
 		return err
 	}
-	l, img, err := openImage(f.layout, tag)
+	l, img, err := openImage(ctx, f.layout, tag)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Wri
 		return err
 	}
 	defer release()
-	inv, err := space.Survey(ctx, p, nil)
+	inv, err := space.Survey(ctx, p, nil, true)
 	if err != nil {
 		return err
 	}

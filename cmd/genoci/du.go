@@ -71,7 +71,7 @@ func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Wr
 		return nil, err
 	}
 	defer release()
-	inv, err := space.Survey(ctx, p, nil)
+	inv, err := space.Survey(ctx, p, nil, false)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ needs; unpacked trees, indexes of layers and results of steps that belong to no 
 knows; downloads that were not used for 60 days; trees of steps that failed a week ago; what processes left that were killed.
 
 --keep and --keep-days remove dated tags, NAME-YYYY-MM-DD_N, and with them what only they need: those stay that one of the two keeps, and always
-the newest of the image that NAME stands for. No other tag is ever removed.
+the newest of the image that NAME stands for. --keep counts images: tags of one image, as builds leave them that change nothing, count once. No other tag is ever removed.
 
 --max-size limits all that genoci keeps beside the images of the layout: the cache folder and the drivers' trees. What costs the least time to make again, for
 each byte, goes first; of equals, what was not used for longest. Checkouts and the images that they were made from stay.
@@ -52,7 +52,7 @@ It refuses to run while builds use the layout or the cache. Whatever ends it, th
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	f.add(fs)
-	fs.Var(&f.keep, "keep", "remove dated tags, but the newest N of each name")
+	fs.Var(&f.keep, "keep", "remove dated tags, but those of the newest N images of each name")
 	fs.Var(&f.keepDays, "keep-days", "remove dated tags, but those of the last N days")
 	fs.BoolVar(&f.failed, "failed", false, "remove all trees of steps that failed, however new")
 	fs.Var(&f.maxSize, "max-size", "of all beside the images: the cache and the unpacked trees")
@@ -81,7 +81,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 		return err
 	}
 	defer release()
-	inv, err := space.Survey(ctx, p, c)
+	inv, err := space.Survey(ctx, p, c, true)
 	if err != nil {
 		return err
 	}

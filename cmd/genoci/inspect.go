@@ -36,7 +36,7 @@ where they are unique. --json prints manifest and config as they are stored.`,
 		Args:              exactly("TAG"),
 		ValidArgsFunction: completeTags(&dir, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, img, err := openImage(dir, args[0])
+			l, img, err := openImage(cmd.Context(), dir, args[0])
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -10,18 +11,30 @@ import (
 	"genoci/internal/layout"
 )
 
-// openLayout opens the layout in dir for a command that needs one.
-func openLayout(dir string) (*layout.Layout, error) {
+// openLayout opens the layout in dir for a command that needs one, and holds off gc until it is closed. It waits for a gc that is running.
+func openLayout(ctx context.Context, dir string) (*layout.Layout, error) {
 	l, err := layout.Open(dir)
-	if errors.Is(err, layout.ErrNotExist) {
-		return nil, withHint(err, "genoci build makes it; --layout DIR names another one")
+	if err != nil {
+		return nil, noLayout(err)
 	}
-	return l, err
+	if err := l.Use(ctx); err != nil && ctx.Err() != nil { // where there can be no lock, what is read tells why
+		l.Close()
+		return nil, context.Cause(ctx)
+	}
+	return l, nil
+}
+
+// noLayout adds a hint to an error about a layout that does not exist.
+func noLayout(err error) error {
+	if errors.Is(err, layout.ErrNotExist) {
+		return withHint(err, "genoci build makes it; --layout DIR names another one")
+	}
+	return err
 }
 
 // openImage reads the image that ref, a tag or digest, names in the layout in dir. The layout is due to be closed.
-func openImage(dir, ref string) (*layout.Layout, image.Image, error) {
-	l, err := openLayout(dir)
+func openImage(ctx context.Context, dir, ref string) (*layout.Layout, image.Image, error) {
+	l, err := openLayout(ctx, dir)
 	if err != nil {
 		return nil, image.Image{}, err
 	}

@@ -54,7 +54,7 @@ What changed is known from the indexes of the layers, as in diff. --stat counts 
 }
 
 func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name string) error {
-	l, err := openLayout(f.layout)
+	l, err := openLayout(ctx, f.layout)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,11 @@ func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name strin
 	if err != nil {
 		return err
 	}
+	release, err := state.Use(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	list, err := listBuilds(ctx, imagesOf(state, l, stderr), builds, current(tags, name))
 	switch {
 	case f.json:

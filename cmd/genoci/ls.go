@@ -39,7 +39,7 @@ that it shares with others included. Where a tag names an index of images for se
   genoci ls --layout /srv/images --json | jq -r '.[].name'`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := openLayout(dir)
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,7 @@ those that nothing names any more.`,
 		Args:              atLeastOne("TAG"),
 		ValidArgsFunction: completeTags(&dir, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := openLayout(dir)
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ several dated tags, the newest counts. No other tag moves, and nothing is remove
 		Args:              upTo(1, "NAME", "BUILD"),
 		ValidArgsFunction: completeBuilds(&dir),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := openLayout(dir)
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

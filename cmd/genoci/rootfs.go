@@ -57,10 +57,24 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	if err != nil {
 		return nil, nil, err
 	}
+	unuse, err := state.Use(ctx) // the indexes of layers stay until release
+	if err != nil {
+		return nil, nil, err
+	}
+	root, done, err := f.openIn(ctx, state, stderr, ref)
+	if err != nil {
+		unuse()
+		return nil, nil, err
+	}
+	return root, func() { done(); unuse() }, nil
+}
+
+// openIn is open with the cache, which is in use.
+func (f *lookFlags) openIn(ctx context.Context, state *cache.Cache, stderr io.Writer, ref string) (rootfs, func(), error) {
 	if target, ok := build.FailedTarget(ref); ok {
 		return f.openFailedStep(ctx, state, stderr, target)
 	}
-	l, img, err := openImage(f.layout, ref)
+	l, img, err := openImage(ctx, f.layout, ref)
 	if errors.Is(err, layout.ErrNotExist) {
 		if _, statErr := os.Lstat(ref); statErr == nil {
 			return f.openCheckout(ctx, state, stderr, ref)

@@ -225,7 +225,7 @@ func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, 
 // treeOf makes a tree of an image, and says what its config has a command run with. From then on gc may remove what it was made of.
 func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, build.Setting, error) {
 	var setting build.Setting
-	l, img, err := openImage(f.layout, ref)
+	l, img, err := openImage(ctx, f.layout, ref)
 	if err != nil {
 		return nil, setting, err
 	}

@@ -44,10 +44,7 @@ func (f *spaceFlags) places(needLayout bool) (space.Places, error) {
 	if errors.Is(err, layout.ErrNotExist) && !needLayout {
 		return p, nil
 	}
-	if errors.Is(err, layout.ErrNotExist) {
-		_, err = openLayout(f.layout)
-	}
-	return p, err
+	return p, noLayout(err)
 }
 
 // trees opens the cache and the folders of the drivers. Where a driver has one, the program enters the namespace in which that can be read, and may

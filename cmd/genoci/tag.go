@@ -24,7 +24,7 @@ layout until gc removes it.`,
 			if err := checkTagName(args[1]); err != nil {
 				return err
 			}
-			l, err := openLayout(dir)
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

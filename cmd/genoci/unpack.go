@@ -35,6 +35,9 @@ runtime bundle: the root filesystem in DIR/rootfs, and a config.json made from t
 start. Layers are checked against the digests of manifest and config while they are read. What was unpacked is
 removed again when it fails.
 
+A DIR that unpack makes is for the caller alone (mode 0700): set-user-id programs and devices of the image are of no use to other
+users. One that is there keeps its mode and owner: mkdir -m 755 DIR makes one for everybody first.
+
 As root, files keep their owners. As an ordinary user all files belong to the caller, devices are empty files, and a
 bundle is one for a rootless runtime.
 
@@ -50,7 +53,7 @@ driver: builds and checkouts that need them then find them. Trees that are there
 			if len(args) < 2 || f.trees {
 				return f.makeTrees(cmd, args)
 			}
-			l, img, err := openImage(f.layout, args[0])
+			l, img, err := openImage(cmd.Context(), f.layout, args[0])
 			if err != nil {
 				return err
 			}
@@ -64,6 +67,7 @@ driver: builds and checkouts that need them then find them. Trees that are there
 				if f.bundle {
 					return u.bundle(cmd.Context(), args[1])
 				}
+				u.keepRoot = true
 				return u.rootfs(cmd.Context(), args[1])
 			})
 		},
@@ -93,7 +97,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	if err != nil {
 		return err
 	}
-	l, err := openLayout(f.layout)
+	l, err := openLayout(ctx, f.layout)
 	if err != nil {
 		return err
 	}
@@ -176,9 +180,9 @@ func intoFolder(dir string, fill func() error) error {
 	return errors.Join(err, emptyAgain(dir, made))
 }
 
-// emptyFolder makes the folder dir, or finds that it is empty; made says which.
+// emptyFolder makes the folder dir, for the caller alone, or finds that it is empty; made says which.
 func emptyFolder(dir string) (made bool, err error) {
-	err = os.Mkdir(dir, 0o755)
+	err = os.Mkdir(dir, 0o700)
 	if err == nil {
 		return true, nil
 	}
@@ -209,9 +213,10 @@ func emptyAgain(dir string, made bool) error {
 
 // unpacker unpacks an image.
 type unpacker struct {
-	layout *layout.Layout
-	image  image.Image
-	root   bool // the process may give files to anybody, and make devices
+	layout   *layout.Layout
+	image    image.Image
+	root     bool // the process may give files to anybody, and make devices
+	keepRoot bool // the folder keeps its owner and mode
 }
 
 // rootfs unpacks all layers into the empty folder dir.
@@ -238,7 +243,7 @@ func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, di
 	}
 	stored := layer.ReadAhead(layout.Verified(blob, desc))
 	defer stored.Close()
-	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root}
+	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root, KeepRoot: u.keepRoot}
 	if compression.Name == "none" && desc.Digest == diffID { // one and the same digest, which is checked at the end
 		return layer.Unpack(ctx, dir, stored, options)
 	}

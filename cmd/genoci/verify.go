@@ -22,7 +22,7 @@ are what the configs say when they are decompressed. Each problem is a line on s
   genoci verify --layout /srv/images`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := openLayout(dir)
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}

@@ -256,6 +256,14 @@ func (c *Cache) path(k Key) string {
 // WriteFile puts a file of the cache at path in one step, so that a reader sees all of it or none.
 // It makes the folder, and does not sync: what a crash damages, Get does not take for an entry.
 func WriteFile(path string, content []byte) error {
+	err := writeFile(path, content)
+	if errors.Is(err, fs.ErrNotExist) { // gc has come between, and taken the new file for one of a process that has ended
+		err = writeFile(path, content)
+	}
+	return err
+}
+
+func writeFile(path string, content []byte) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -37,13 +37,21 @@ func (c *Cache) Use(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it. The error
+// Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it: whatever is temporary there has no process any
+// more. It waits a moment, since most use it only briefly. The error
 // wraps ErrInUse where somebody does, and [beneath.ErrElsewhere] where one of the cache's folders is a symlink or a mount: nothing may be removed there.
 func (c *Cache) Exclude() (release func(), err error) {
 	if err := beneath.Check(c.dir, Folders()...); err != nil {
 		return nil, err
 	}
 	f, err := lockDir(c.dir, unix.LOCK_EX)
+	for range 50 {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		f, err = lockDir(c.dir, unix.LOCK_EX)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = fmt.Errorf("cache %s: %w", c.dir, ErrInUse)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,6 +67,13 @@ func (c *Collection) lock(ctx context.Context) error {
 		return err
 	}
 	blobs, err := c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
+	for range 50 { // most use a layout only for a moment
+		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		blobs, err = c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse
 	}

@@ -21,7 +21,7 @@ import (
 // How long things stay that nobody used.
 const (
 	idle      = 60 * 24 * time.Hour // downloads, and results of steps that changed nothing
-	oldTemp   = time.Hour           // temporary files: a process writes to one, or has ended
+	oldTemp   = time.Hour           // temporary files of a cache that is in use: a process writes to one, or has ended
 	oldFailed = 7 * 24 * time.Hour  // trees of steps that failed
 )
 
@@ -60,7 +60,7 @@ func (s *surveyor) files() error {
 			return nil
 		case f.Kind == Results, f.Kind == Downloads:
 			return nil // those are asked for otherwise
-		case f.Kind == Temporary && now.Sub(f.Used) > oldTemp:
+		case f.Kind == Temporary && (s.excluded || now.Sub(f.Used) > oldTemp):
 			f.unneeded = "its process has ended"
 		}
 		s.judge(&f, now)
@@ -83,7 +83,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		}
 		f.Size = size
 		f.held = cache.Held(path)
-		if !f.held && time.Since(f.Used) > time.Minute {
+		if !f.held && (s.excluded || time.Since(f.Used) > time.Minute) {
 			f.unneeded = "its process has ended"
 		}
 		s.Files = append(s.Files, f)

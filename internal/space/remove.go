@@ -67,7 +67,7 @@ func (p *Plan) Carry(ctx context.Context) error {
 		if p.Limit == nil {
 			break
 		}
-		inv, err := Survey(ctx, p.remaining(), nil)
+		inv, err := Survey(ctx, p.remaining(), nil, p.inv.excluded)
 		if err != nil {
 			return err
 		}

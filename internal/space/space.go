@@ -81,8 +81,9 @@ type Inventory struct {
 	Stores  []StoreSpace
 	Unsure  []error // why it is not known of everything whether somebody needs it
 
-	places Places
-	gone   *layout.Collection
+	places   Places
+	gone     *layout.Collection
+	excluded bool // nobody uses the cache
 }
 
 // Image is an entry of index.json, or several of one digest.

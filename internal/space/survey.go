@@ -21,9 +21,10 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is.
-func Survey(ctx context.Context, p Places, gone *layout.Collection) (*Inventory, error) {
-	inv := &Inventory{Cache: p.Cache.Root(), places: p, gone: gone}
+// Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
+// uses the cache (Cache.Exclude), so that no temporary file in it has a process.
+func Survey(ctx context.Context, p Places, gone *layout.Collection, excluded bool) (*Inventory, error) {
+	inv := &Inventory{Cache: p.Cache.Root(), places: p, gone: gone, excluded: excluded}
 	s := &surveyor{
 		Inventory: inv,
 		ctx:       ctx,
