@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -154,15 +155,31 @@ func printUses(w io.Writer, layout string, res *build.Result) {
 	if tag == "" {
 		return
 	}
+	fmt.Fprintf(w, "%s in %s, %s", plural(len(res.Images), "image"), duration(res.Elapsed), quoted(layout))
+	if strings.Contains(layout, ":") { // other programs take the first colon for the end of the folder
+		fmt.Fprintln(w)
+		return
+	}
+	fmt.Fprintf(w, ". To use %s:\n", tag)
 	ref := shellQuote(layout + ":" + tag)
 	rootless := ""
 	if os.Getuid() != 0 || sandbox.Rootless() {
 		rootless = " --rootless"
 	}
-	fmt.Fprintf(w, "%s in %s, %s. To use %s:\n", plural(len(res.Images), "image"), duration(res.Elapsed), layout, tag)
+	name := imageName(tag)
+	fmt.Fprintf(w, "  skopeo copy oci:%s containers-storage:localhost/%s    # for podman and buildah\n", ref, name)
+	fmt.Fprintf(w, "  skopeo copy oci:%s docker-daemon:%s    # for docker\n", ref, name)
+	fmt.Fprintf(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, name)
 	fmt.Fprintf(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
-	fmt.Fprintf(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, tag)
-	fmt.Fprintf(w, "  podman pull oci:%s\n", ref)
+}
+
+// imageName returns NAME:TAG for other programs. Names of repositories have fewer letters than tags have
+// (https://pkg.go.dev/github.com/distribution/reference), so not every tag of a layout can be one.
+func imageName(tag string) string {
+	if regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`).MatchString(tag) {
+		return tag + ":latest"
+	}
+	return "genoci:" + tag
 }
 
 // shellQuote returns s as a word of a POSIX shell.
