@@ -57,7 +57,7 @@ var bundleCapabilities = []string{
 // image's tree, for names of users. What that page leaves open is as containers are run everywhere: namespaces
 // of their own, the default capabilities, masked kernel files, no terminal.
 func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
-	who, err := processUser(c.Config.User, root)
+	who, home, err := processUser(c.Config.User, root)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +66,10 @@ func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
 		args = []string{"sh"} // runtimes refuse a process without arguments
 	}
 	env := slices.Clone(c.Config.Env)
-	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
-		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	for _, v := range []struct{ name, value string }{{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, {"HOME", home}} {
+		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, v.name+"=") }) {
+			env = append(env, v.name+"="+v.value)
+		}
 	}
 	cwd := c.Config.WorkingDir
 	if !strings.HasPrefix(cwd, "/") {
@@ -103,28 +105,28 @@ func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
 	}, nil
 }
 
-// processUser looks up the user of an image's config in the image's own passwd and group.
-func processUser(name string, root layer.View) (specs.User, error) {
+// processUser looks up the user of an image's config, and its home folder, in the image's own passwd and group.
+func processUser(name string, root layer.View) (who specs.User, home string, err error) {
 	passwd, err := readIfThere(root, "etc/passwd")
 	if err != nil {
-		return specs.User{}, err
+		return who, "", err
 	}
 	group, err := readIfThere(root, "etc/group")
 	if err != nil {
-		return specs.User{}, err
+		return who, "", err
 	}
-	u, err := user.GetExecUser(name, &user.ExecUser{}, bytes.NewReader(passwd), bytes.NewReader(group))
+	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
-		return specs.User{}, fmt.Errorf("user %q of the image: %w", name, err)
+		return who, "", fmt.Errorf("user %q of the image: %w", name, err)
 	}
-	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
+	who = specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
 	if name != "" && name[0] >= '0' && name[0] <= '9' {
-		return out, nil // conversion.md: no groups for numbers
+		return who, u.Home, nil // conversion.md: no groups for numbers
 	}
 	for _, g := range u.Sgids {
-		out.AdditionalGids = append(out.AdditionalGids, uint32(g))
+		who.AdditionalGids = append(who.AdditionalGids, uint32(g))
 	}
-	return out, nil
+	return who, u.Home, nil
 }
 
 func readIfThere(root layer.View, path string) ([]byte, error) {

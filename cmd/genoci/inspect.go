@@ -6,7 +6,9 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -101,9 +103,7 @@ func inspect(w io.Writer, name string, img image.Image) {
 	add("Stop signal:", c.Config.StopSignal)
 	add("Volumes:", slices.Sorted(maps.Keys(c.Config.Volumes))...)
 	add("Ports:", slices.Sorted(maps.Keys(c.Config.ExposedPorts))...)
-	if c.Healthcheck != nil {
-		add("Healthcheck:", words(c.Healthcheck.Test))
-	}
+	add("Healthcheck:", healthcheck(c.Healthcheck)...)
 	add("Labels:", pairs(c.Config.Labels)...)
 	add("Annotations:", pairs(img.Manifest.Annotations)...)
 	table(w, rows)
@@ -126,6 +126,26 @@ func inspect(w io.Writer, name string, img image.Image) {
 		}
 		fmt.Fprintln(w, "  "+text)
 	}
+}
+
+// healthcheck returns the command of a health check, and its settings that are set.
+func healthcheck(h *image.Healthcheck) []string {
+	if h == nil {
+		return nil
+	}
+	lines := []string{words(h.Test)}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"start_period", h.StartPeriod}, {"start_interval", h.StartInterval}} {
+		if d.value != 0 {
+			lines = append(lines, d.name+": "+d.value.String())
+		}
+	}
+	if h.Retries != 0 {
+		lines = append(lines, "retries: "+strconv.Itoa(h.Retries))
+	}
+	return lines
 }
 
 // platform returns os/architecture/variant.

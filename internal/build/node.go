@@ -205,6 +205,10 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 		}
 	}
 	n.img = img
+	if layers := len(img.Manifest.Layers); layers > maxLayers && n.needed {
+		b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf(
+			"the image has %d layers; docker refuses more than %d", layers, maxLayers)})
+	}
 	added := n.imported
 	for _, l := range n.made {
 		added += l.Descriptor.Size
@@ -217,6 +221,9 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	b.report(Event{Kind: ImageDone, Target: n.String(), Image: n.result, Elapsed: n.result.Elapsed})
 	return nil
 }
+
+// maxLayers is how many layers an image may have for all engines to take it (moby, layer/layer_store.go, maxLayerDepth).
+const maxLayers = 125
 
 // size is that of the manifest and the config, where they were written, and of all layers.
 func size(img image.Image) int64 {

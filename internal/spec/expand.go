@@ -145,13 +145,13 @@ func checkSource(s string) error {
 	return nil
 }
 
-// checksumShape is sha256:HEX.
+// checksumShape is sha256:HEX, in lower case whatever it is written in.
 func checksumShape() shape[string] {
-	return shape[string]{stringForm("a string", schema{"pattern": "^sha256:[0-9a-f]{64}$"}, func(s string) error {
-		hex, ok := strings.CutPrefix(s, "sha256:")
+	return shape[string]{textForm("a string", schema{"pattern": "^[sS][hH][aA]256:[0-9a-fA-F]{64}$"}, func(s string) (string, error) {
+		hex, ok := strings.CutPrefix(strings.ToLower(s), "sha256:")
 		if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
-			return fmt.Errorf("%q is no checksum: expected sha256: and 64 digits of 0-9 and a-f", s)
+			return "", fmt.Errorf("%q is not a checksum: expected sha256: and 64 hexadecimal digits", s)
 		}
-		return nil
+		return "sha256:" + hex, nil
 	})}
 }

@@ -72,6 +72,7 @@ func TestActions(t *testing.T) {
 		{"expand: [a b.tgz, https://example.com/c.tar]", []Action{
 			{Op: &Expand{Src: "a b.tgz"}, Pos: Pos{2, 12}},
 			{Op: &Expand{Src: "https://example.com/c.tar"}, Pos: Pos{2, 21}}}},
+		{"expand: {src: a, checksum: \"SHA256:" + strings.ToUpper(sum[7:]) + "\"}", []Action{{Op: &Expand{Src: "a", Checksum: sum}, Pos: Pos{2, 11}}}},
 		{"expand: {src: a, dest: /d, strip_components: 2, checksum: \"" + sum + "\", include: x, exclude: [y, z], chown: \"0:0\"}", []Action{
 			{Op: &Expand{Src: "a", Dest: "/d", StripComponents: 2, Checksum: sum, Include: []string{"x"}, Exclude: []string{"y", "z"}, Chown: "0:0"}, Pos: Pos{2, 11}}}},
 		{"expand:\n  - a\n  - src: b", []Action{
