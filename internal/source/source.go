@@ -47,6 +47,10 @@ type Source struct {
 
 	mu   sync.Mutex
 	seen *owned // of Own, see owned
+
+	ignoreOnce sync.Once // of what follows, see ignored
+	ignore     *ignored
+	ignoreErr  error
 }
 
 // File is a regular file with known content.
@@ -210,9 +214,12 @@ func (f File) check(name, checksum string) error {
 // there is followed), or all matches of a glob, sorted. What exclude matches (see Globs), below each match, is
 // left out, except for folders on the way to what is not, as are sockets, which warn is told of: a socket that is a match itself is an
 // error. No match at all is an error wrapping
-// fs.ErrNotExist. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
+// fs.ErrNotExist. What the ignore file beside the spec matches is left out of folders and of the matches of globs. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
 func (s *Source) List(ctx context.Context, pattern string, exclude []string, warn func(string)) ([]Match, error) {
-	w := newWalk(ctx, s, exclude, warn)
+	w, err := newWalk(ctx, s, exclude, warn)
+	if err != nil {
+		return nil, err
+	}
 	paths, named, err := s.find(pattern, w.skip)
 	if err != nil {
 		return nil, err
@@ -220,14 +227,14 @@ func (s *Source) List(ctx context.Context, pattern string, exclude []string, war
 	s.start()
 	matches := make([]Match, 0, len(paths))
 	for _, p := range paths {
-		m, err := w.match(p)
+		m, err := w.match(p, named)
 		var own *ownError
 		switch {
 		case errors.As(err, &own) && !named:
 			warn(own.own.leftOut(p))
 		case err != nil:
 			return nil, err
-		default:
+		case len(m.Nodes) > 0:
 			matches = append(matches, m)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,18 +27,25 @@ type walk struct {
 	git     bool // modes are as git keeps them
 	own     *owned
 	warn    func(string)
+	source  *Source
+	ignored *ignored
+	ignore  Globs       // that count for the match
+	base    string      // path of the match below the folder of the spec
+	missed  atomic.Bool // something in the match was ignored
 	today   uint32
 	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
 	buffers sync.Pool     // of *[]byte, for readNames
 }
 
-func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)) *walk {
+func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)) (*walk, error) {
+	ignored, err := s.ignored()
 	return &walk{
+		source: s, ignored: ignored,
 		ctx: ctx, stats: s.Stats, keeps: s.Keeps, git: s.GitModes, own: s.owned(), warn: warn, today: day(time.Now()), exclude: NewGlobs(exclude),
 		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
-	}
+	}, err
 }
 
 // listing is a folder that was listed: what is in it, sorted, up to the first error.
@@ -49,7 +57,7 @@ type listing struct {
 }
 
 // match lists the file or folder at path, which may be a symlink to it.
-func (w *walk) match(path string) (Match, error) {
+func (w *walk) match(path string, named bool) (Match, error) {
 	m := Match{Name: filepath.Base(path)}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -67,6 +75,7 @@ func (w *walk) match(path string) (Match, error) {
 		if err := w.own.check(real, top.id); err != nil {
 			return m, err
 		}
+		w.start(path, named)
 		content := &listing{}
 		root.below = []*listing{content}
 		var wg sync.WaitGroup
@@ -75,11 +84,53 @@ func (w *walk) match(path string) (Match, error) {
 	}
 	m.Nodes = make([]Node, 0, root.count())
 	m.Nodes, err = root.flatten(m.Nodes, w.warn)
+	if len(m.Nodes) == 1 && w.missed.Load() {
+		if !named && w.ignore.Match(w.base) {
+			m.Nodes = nil
+		} else {
+			w.warn(fmt.Sprintf("%s: %s leaves nothing of it", path, w.ignored.file))
+		}
+	}
 	return m, err
+}
+
+// start prepares for what is in the folder at path: named says that it was not a glob that found it.
+func (w *walk) start(path string, named bool) {
+	w.missed.Store(false)
+	w.ignore = nil
+	if len(w.ignored.globs) == 0 {
+		return
+	}
+	if w.base = w.source.relative(path); w.base == "" {
+		return
+	}
+	w.ignore = w.ignored.globs
+	if named {
+		w.ignore = w.ignored.below(w.base)
+	}
+}
+
+// leftOut reports whether the file or folder at a path below the match is left out, and whether, if it is a folder, something in it may not be.
+func (w *walk) leftOut(rel string) (out, deeper bool) {
+	deeper = true
+	if w.exclude.Match(rel) {
+		out, deeper = true, w.exclude.ExceptsBelow(rel)
+	}
+	if len(w.ignore) == 0 {
+		return out, deeper
+	}
+	if p := w.base + "/" + rel; w.ignore.Match(p) {
+		w.missed.Store(true)
+		out, deeper = true, deeper && w.ignore.ExceptsBelow(p)
+	}
+	return out, deeper
 }
 
 // skip reports whether the match of a glob at path, or a folder on the way to some, is left out.
 func (w *walk) skip(path string, d fs.DirEntry) bool {
+	if rel := w.source.relative(path); rel != "" && rel != "." && w.ignored.globs.Match(rel) && !(d.IsDir() && w.ignored.globs.ExceptsBelow(rel)) {
+		return true
+	}
 	if !d.IsDir() || len(w.own.folders) == 0 {
 		return false
 	}
@@ -179,8 +230,8 @@ func (w *walk) read(l *listing, path, rel string) error {
 	l.nodes = make([]Node, 0, len(names))
 	for i, name := range names {
 		rel := paths[i][root:]
-		excluded := w.exclude.Match(rel)
-		if excluded && !(w.exclude.ExceptsBelow(rel) && isDir(fd, name)) {
+		out, deeper := w.leftOut(rel)
+		if out && !(deeper && isDir(fd, name)) {
 			continue
 		}
 		n, err := w.node(fd, name, paths[i], rel)
@@ -191,7 +242,7 @@ func (w *walk) read(l *listing, path, rel string) error {
 			l.own = append(l.own, own.leftOut(n.Path))
 			continue
 		}
-		n.way = excluded || n.Mode.IsDir() && w.own.above[n.id]
+		n.way = out || n.Mode.IsDir() && w.own.above[n.id]
 		l.nodes = append(l.nodes, n)
 	}
 	return nil
