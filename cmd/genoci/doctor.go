@@ -85,8 +85,11 @@ func examine(ctx context.Context, storage *storageFlags, layoutDir string) diagn
 	var checks []check
 	for _, f := range sandbox.Check() {
 		c := check{Name: f.Name, Status: fine, Detail: f.Detail, Fix: f.Fix}
-		if !f.OK {
+		switch {
+		case !f.OK:
 			c.Status = lacking
+		case f.Fix != "":
+			c.Status = slower
 		}
 		checks = append(checks, c)
 	}

@@ -71,7 +71,7 @@ func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, sett
 	}
 	session := build.Session{
 		Root: dir, Args: args, Setting: setting, TTY: onTerminal(len(args) == 0), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Cache: c, Busybox: s.busybox,
+		Cache: c, Busybox: s.busybox, Warn: func(text string) { fmt.Fprintln(os.Stderr, "warning:", text) },
 	}
 	err := session.Run(ctx)
 	var exit *sandbox.ExitError

@@ -75,6 +75,7 @@ type Builder struct {
 	opened   snapshot.Driver // once it is
 	packing  chan struct{}   // holds a token for each layer that is being compressed
 
+	warnOnce sync.Once // of what the sandbox cannot do here
 	lendOnce sync.Once
 	lend     func() (*busybox, error)
 }

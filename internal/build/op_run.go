@@ -79,7 +79,9 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 
 // command is a command in the tree with the environment of the step.
 func (s *step) command(root string, env []spec.KV, out *output) *sandbox.Cmd {
-	return &sandbox.Cmd{Root: root, Env: s.stepEnv(s.n, env), Stdout: out, Stderr: out}
+	return &sandbox.Cmd{Root: root, Env: s.stepEnv(s.n, env), Stdout: out, Stderr: out, Warn: func(text string) {
+		s.warnOnce.Do(func() { s.report(Event{Kind: Warning, Text: text}) })
+	}}
 }
 
 // start runs a command in the tree, to its end. With what it ran is known afterwards, for the case that it failed.

@@ -21,8 +21,9 @@ type Session struct {
 	TTY                   bool
 	Stdin, Stdout, Stderr *os.File
 
-	Cache   *cache.Cache // has what is lent meanwhile
-	Busybox string       // lent to a tree without /bin/sh; "": looked for on the host
+	Warn    func(text string) // is told what of the sandbox this machine does not allow; may be nil
+	Cache   *cache.Cache      // has what is lent meanwhile
+	Busybox string            // lent to a tree without /bin/sh; "": looked for on the host
 }
 
 // Run runs the command and waits for it. The error is a *sandbox.ExitError where it ran and failed.
@@ -35,7 +36,7 @@ func (s *Session) Run(ctx context.Context) (err error) {
 	}()
 	cmd := &sandbox.Cmd{
 		Root: s.Root, Args: s.Args, Env: s.env(), Dir: s.Setting.Dir, User: s.Setting.User,
-		Network: sandbox.Network(s.Setting.Network), TTY: s.TTY, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr,
+		Network: sandbox.Network(s.Setting.Network), TTY: s.TTY, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, Warn: s.Warn,
 	}
 	lend := &lending{cmd: cmd, busybox: s.findBusybox, tempDir: func() (dir string, err error) {
 		dir, release, err = lentFolder(s.Cache)

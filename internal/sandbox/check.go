@@ -14,9 +14,9 @@ import (
 // Finding is one thing that the machine has or lacks.
 type Finding struct {
 	Name   string // what was looked at, as "user namespaces"
-	OK     bool
+	OK     bool   // builds work with it
 	Detail string // what was found
-	Fix    string // what to do; "" when OK, or where nothing can be done
+	Fix    string // what to do, when not OK or where something could be better; "" where nothing can be done
 }
 
 // Check looks at all that Enter and Run need from the machine, for the caller as it is before
@@ -24,12 +24,16 @@ type Finding struct {
 func Check() []Finding {
 	findings := []Finding{checkKernel(), checkSeccomp()}
 	if os.Geteuid() == 0 {
-		return append(findings, checkMountNamespace())
+		findings = append(findings, checkMountNamespace())
+		if Rootless() && findings[len(findings)-1].OK {
+			findings = append(findings, checkProc(probeProc()))
+		}
+		return findings
 	}
-	return append(findings,
+	findings = append(findings,
 		checkMapper("newuidmap"), checkMapper("newgidmap"),
-		checkSubordinate("subordinate user ids", "/etc/subuid"), checkSubordinate("subordinate group ids", "/etc/subgid"),
-		checkUserNamespace())
+		checkSubordinate("subordinate user ids", "/etc/subuid"), checkSubordinate("subordinate group ids", "/etc/subgid"))
+	return append(findings, checkUserNamespace()...)
 }
 
 // checkKernel tries the newest of the system calls that Run needs.
@@ -119,17 +123,63 @@ func checkSubordinate(name, file string) Finding {
 	return f
 }
 
-// checkUserNamespace does what Enter does for an ordinary user.
-func checkUserNamespace() Finding {
+// checkUserNamespace does what Enter does for an ordinary user, and looks for a new proc there.
+func checkUserNamespace() []Finding {
 	const name = "user namespaces"
 	cmd, err := startAsUser(roleProbe)
 	if err != nil {
-		return finding(name, err)
+		return []Finding{finding(name, err)}
 	}
-	if err := cmd.Wait(); err != nil {
-		return finding(name, err)
+	allowed := Finding{Name: name, OK: true, Detail: "allowed"}
+	err = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != procNew && code != procShared {
+		return []Finding{finding(name, err)}
 	}
-	return Finding{Name: name, OK: true, Detail: "allowed"}
+	return []Finding{allowed, checkProc(cmd.ProcessState.ExitCode())}
+}
+
+// What probeProc finds; these are exit statuses of a process in roleProbe.
+const (
+	procNew    = 0
+	procShared = 3
+	procFailed = 4
+)
+
+// checkProc returns the finding about what probeProc found.
+func checkProc(code int) Finding {
+	f := Finding{Name: "proc", OK: true, Detail: "each command can have its own"}
+	switch code {
+	case procShared:
+		f.Detail, f.Fix = sharedProcText, unmaskProc
+	case procFailed:
+		f.OK, f.Detail, f.Fix = false, "no process and mount namespaces", "in a container, its seccomp profile has to allow them"
+	}
+	return f
+}
+
+// probeProc tries to make a proc, as for a command.
+func probeProc() int {
+	code := procFailed
+	_ = onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWPID); err != nil {
+			return err
+		}
+		init, err := startInit()
+		if err != nil {
+			return err
+		}
+		defer init.end()
+		tree, err := makeFS(init.proc, 0, option{"source", "proc"})
+		switch {
+		case err == nil:
+			code = procNew
+			unix.Close(tree)
+		case errors.Is(err, unix.EPERM):
+			code = procShared
+		}
+		return nil
+	})
+	return code
 }
 
 // knobs are the settings by which user namespaces are forbidden, with the value that forbids them.

@@ -50,6 +50,9 @@ type Cmd struct {
 	// Stdin, if it is a terminal, is raw meanwhile, and its size is passed on. Stderr is not used.
 	TTY bool
 
+	// Warn, if there is one, is told what of the promises of Run this machine does not allow, each time.
+	Warn func(text string)
+
 	Stdin          io.Reader // nil: /dev/null. Run also waits for its end, unless it is an *os.File
 	Stdout, Stderr io.Writer // nil: dropped
 }
@@ -76,7 +79,8 @@ const grace = 2 * time.Second
 // Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and
 // /dev (with shm, pts), /sys read-only, /etc/resolv.conf, /etc/hosts and /etc/hostname of its own,
 // the default capabilities and seccomp filter of moby, umask 022, and a session of its own. Device
-// nodes other than those of /dev do not open.
+// nodes other than those of /dev do not open. Resource limits, signals, priority and the like are the same whatever the caller's are,
+// as far as the kernel lets them be raised. Nothing of the host can be changed but by writable Binds.
 //
 // When ctx ends, the command gets SIGTERM (with TTY, SIGHUP), and what it started is killed at the latest two seconds
 // later; the error is then that of ctx. Everything that is left when the command itself ends is
@@ -113,6 +117,12 @@ func (c *Cmd) Run(ctx context.Context) error {
 func settleRuntime() {
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Release()
+	}
+}
+
+func (c *Cmd) warn(text string) {
+	if c.Warn != nil {
+		c.Warn(text)
 	}
 }
 

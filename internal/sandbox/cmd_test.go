@@ -81,6 +81,7 @@ func TestForbidden(t *testing.T) {
 		{"echo 1 > /proc/sys/kernel/panic", "Read-only file system"},
 		{"echo 1 > /proc/irq/default_smp_affinity", "Read-only file system"},
 		{"mkdir /sys/x", "Read-only file system"},
+		{"chmod 0 /sys/kernel/uevent_seqnum", "Read-only file system"},
 		{"mkdir /proc/acpi/x", "Read-only file system"},
 		{"rm /etc/hosts", "resource busy"},
 		{"readlink -v /proc/1/exe", "Permission denied"},

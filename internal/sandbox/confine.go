@@ -58,9 +58,9 @@ func (c *calls) confine(who identity, filter []byte) {
 	c.add("setresgid", unix.SYS_SETRESGID, gid, gid, gid)
 	bounds := boundingSet()
 	keep := capabilityMask()
-	for n := range uint64(64) {
-		if bounds&^keep&(1<<n) != 0 {
-			c.add("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0)
+	for _, n := range allCapabilities() { // a new user namespace has all of them again
+		if bounds&keep&(1<<n) == 0 {
+			c.add("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(n), 0, 0, 0)
 		}
 	}
 	program := c.words(uint64(len(filter)/filterInstruction), c.put(filter)) // struct sock_fprog (linux/filter.h)

@@ -307,7 +307,7 @@ func TestCheck(t *testing.T) {
 	}
 	findings := Check()
 	for _, f := range findings {
-		if f.Name == "" || f.Detail == "" || f.OK != (f.Fix == "") {
+		if f.Name == "" || f.Detail == "" || !f.OK && f.Fix == "" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -316,7 +316,7 @@ func TestCheck(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 		out, err := cmd.Output()
 		want := "kernel true\nseccomp true\nnewuidmap true\nnewgidmap true\n" +
-			"subordinate user ids true\nsubordinate group ids true\nuser namespaces true\n"
+			"subordinate user ids true\nsubordinate group ids true\nuser namespaces true\nproc true\n"
 		if err != nil || string(out) != want {
 			t.Errorf("got %s%v, want %s", out, err, want)
 		}
@@ -397,17 +397,22 @@ func helpLeaks() int {
 }
 
 // TestMaskedProc: where the host's /proc is partly covered, as in a container, the kernel refuses a
-// new one in a user namespace. It also shows that root of a user namespace with neither subordinate
-// ids nor newuidmap can run commands.
+// new one in a user namespace. Commands then share it, which is said, and find nothing of each other or of this program in it but
+// what everybody may see; where they cannot be kept apart, none is run. It also shows that root of a user namespace with neither
+// subordinate ids nor newuidmap can run commands.
 func TestMaskedProc(t *testing.T) {
 	cmd := helper(t, "maskproc", newRoot(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	out, err := cmd.Output()
 	comm, readErr := os.ReadFile("/proc/1/comm")
 	must(t, readErr)
-	want := "rootless=true\n" +
+	want := "rootless=true, proc is shared: true\n" +
+		"warning: " + sharedProcText + "\n" +
+		"uid 0, process 1 is " + string(comm) + "0\n5:6\n" +
+		"CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n" +
+		"ann 1000\nfound\nfound\n" +
 		"no user namespaces: no space left on device: user.max_user_namespaces=0; sysctl -w user.max_user_namespaces=15000\n" +
-		"uid 0, process 1 is " + string(comm) + "0\n"
+		"keep commands apart: unshare: no space left on device; this container hides parts of its /proc; " + unmaskProc + " (unsupported: true)\n"
 	if err != nil || string(out) != want {
 		t.Errorf("got %q, %v, want %q", out, err, want)
 	}
@@ -435,17 +440,61 @@ func helpMaskProc() int {
 }
 
 func helpMasked() int {
-	fmt.Printf("rootless=%v\n", Rootless())
+	fmt.Printf("rootless=%v, proc is shared: %v\n", Rootless(), probeProc() == procShared)
+	root := os.Args[1]
+	os.Setenv("SECRET", "of genoci")
+	own := func(args ...string) Cmd {
+		return Cmd{Root: root, Args: args, Env: []string{"SECRET=of a command"}, Stdout: os.Stdout, Stderr: os.Stderr}
+	}
+	c := own("sh", "-ec", `
+		echo "uid $(id -u), process 1 is $(cat /proc/1/comm)"
+		wc -c < /proc/keys
+		(echo > /proc/sys/kernel/panic) 2>/dev/null && echo writable || true
+		echo x > /tmp/owned; chown 5:6 /tmp/owned; stat -c %u:%g /tmp/owned
+		grep ^Cap /proc/self/status
+		su ann -c 'echo ann $(id -u)'`)
+	c.Warn = func(text string) { fmt.Println("warning:", text) }
+	if err := c.Run(context.Background()); err != nil {
+		fmt.Println(err)
+	}
+	// One command waits while another, of the same user, looks into all processes that there are.
+	for _, user := range []string{"", "ann"} {
+		ready, looked := make(chan struct{}), make(chan error)
+		ctx, cancel := context.WithCancel(context.Background())
+		victim := own("sh", "-c", "echo; exec sleep 1000")
+		victim.User, victim.Stdout = user, onWrite(func() { close(ready) })
+		go func() { looked <- victim.Run(ctx) }()
+		<-ready
+		c = own("sh", "-c", `
+			cd /proc; errors=/tmp/errors-$(id -u)
+			for p in [0-9]*; do
+				read -r comm < $p/comm
+				case $comm in sleep|exe|sandbox.test|genoci-init) ;; *) continue ;; esac
+				[ $comm = sleep ] && echo sleep >&2
+				[ -z "$(head -c 1 $p/environ)" ] || echo "environment of $comm"
+				[ -z "$(head -c 1 $p/maps)" ] || echo "maps of $comm"
+				[ -z "$(readlink $p/fd/1 $p/fd/3 $p/root $p/cwd $p/exe)" ] || echo "files of $comm"
+				ls $p/root/ > /dev/null && echo "root of $comm"
+				cat $p/root/etc/passwd $p/cwd/etc/passwd > /dev/null && echo "password file of $comm"
+				head -c 0 $p/mem && echo "memory of $comm"
+			done 2>$errors
+			grep -q ^sleep $errors && echo found`)
+		c.User = user
+		if err := c.Run(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+		cancel()
+		<-looked
+	}
 	// This is a setting of the user namespace alone.
 	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
 		fmt.Println(err)
 	}
 	fmt.Println(diagnoseUserNamespace(unix.ENOSPC))
-	os.Args = []string{"", os.Args[1], `
-		echo "uid $(id -u), process 1 is $(cat /proc/1/comm)"
-		wc -c < /proc/keys
-		(echo > /proc/sys/kernel/panic) 2>/dev/null && echo writable || true`}
-	return helpRun()
+	c = own("true")
+	err := c.Run(context.Background())
+	fmt.Printf("%v (unsupported: %v)\n", err, errors.Is(err, ErrUnsupported))
+	return 0
 }
 
 func helpTerminal() int {

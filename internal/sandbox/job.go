@@ -47,7 +47,7 @@ func onThread(f func() error) error {
 
 // run runs the command. The thread, one of onThread, is in the command's namespaces meanwhile.
 func (j *job) run(ctx context.Context) error {
-	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWCGROUP
 	if j.Network == NetworkNone {
 		flags |= unix.CLONE_NEWNET
 	}
@@ -139,8 +139,9 @@ type process struct {
 }
 
 // calls are what the process does, once it knows the path to execute. It takes on the command's
-// credentials only then, so that all before is done with those of this process.
-func (j *job) calls() (*calls, error) {
+// credentials only then, so that all before is done with those of this process. Where it is to be apart, it goes into a user namespace
+// first, says so by a byte, and has to be given ids.
+func (j *job) calls(apart bool) (*calls, error) {
 	filter, err := defaultFilter()
 	if err != nil {
 		return nil, err
@@ -148,9 +149,14 @@ func (j *job) calls() (*calls, error) {
 	c := &calls{}
 	// Descriptors that came from whoever started the program must not reach the command.
 	c.add("close_range", unix.SYS_CLOSE_RANGE, callsFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if apart {
+		c.add(userCall, unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+		c.add("write", unix.SYS_WRITE, callsFD, c.text(""), 1)
+	}
 	file := c.wait(callsFD, unix.PathMax)
 	c.add("chdir", unix.SYS_CHDIR, c.text(j.dir))
 	c.add("umask", unix.SYS_UMASK, 0o022)
+	c.forget()
 	for fd, std := range []any{j.Stdin, j.Stdout, j.Stderr} {
 		if _, given := std.(*os.File); std != nil && !given && !j.TTY { // a pipe that start makes
 			c.try("fchown", unix.SYS_FCHOWN, uint64(fd), uint64(j.user.UID), math.MaxUint32)
@@ -168,12 +174,15 @@ func (j *job) calls() (*calls, error) {
 	return c, nil
 }
 
-// execCall is the call by which the process becomes the command.
-const execCall = "execve"
+// The calls that make a user namespace for the process, and by which it becomes the command.
+const (
+	userCall = "unshare"
+	execCall = "execve"
+)
 
 // start starts the process.
 func (j *job) start(s *stage) (*process, error) {
-	c, err := j.calls()
+	c, err := j.calls(s.sharedProc)
 	if err != nil {
 		return nil, err
 	}
@@ -207,21 +216,26 @@ func (j *job) start(s *stage) (*process, error) {
 
 // startPlain starts the process with the files of the command.
 func (p *process) startPlain(j *job, s *stage) error {
-	fd, err := unix.Openat(s.nodes, "null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return mountError("/dev/null", err)
-	}
-	null := os.NewFile(uintptr(fd), os.DevNull)
-	defer null.Close()
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = j.Stdin, j.Stdout, j.Stderr
-	if j.Stdin == nil {
-		p.cmd.Stdin = null
-	}
-	if j.Stdout == nil {
-		p.cmd.Stdout = null
-	}
-	if j.Stderr == nil {
-		p.cmd.Stderr = null
+	for fd, std := range []any{j.Stdin, j.Stdout, j.Stderr} {
+		name := nodeOf(std)
+		if name == "" {
+			continue
+		}
+		node, err := unix.Openat(s.nodes, name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return mountError("/dev/"+name, err)
+		}
+		f := os.NewFile(uintptr(node), name)
+		defer f.Close()
+		switch fd {
+		case 0:
+			p.cmd.Stdin = f
+		case 1:
+			p.cmd.Stdout = f
+		case 2:
+			p.cmd.Stderr = f
+		}
 	}
 	// /dev/stdout has to open for a user other than the one who made the pipe, if it may be given
 	// away: one that came from outside of the user namespace may not.
@@ -233,6 +247,26 @@ func (p *process) startPlain(j *job, s *stage) error {
 		}
 	}
 	return p.cmd.Start()
+}
+
+// nodeOf returns which node of /dev a command gets for one of its standard files, so that it has no hold of the host's; "" for none.
+func nodeOf(std any) string {
+	f, ok := std.(*os.File)
+	if !ok {
+		if std == nil {
+			return "null"
+		}
+		return ""
+	}
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		for _, d := range devices {
+			if d.major == memoryDevices && st.Rdev == unix.Mkdev(d.major, d.minor) {
+				return d.name
+			}
+		}
+	}
+	return ""
 }
 
 // startTTY starts the process with a terminal.
@@ -254,6 +288,13 @@ func (p *process) startTTY(j *job, s *stage) error {
 
 // begin puts the process into its root, and lets it become the command.
 func (p *process) begin(j *job, s *stage) error {
+	resetScore(p.cmd.Process.Pid)
+	if s.sharedProc {
+		if err := p.giveIDs(); err != nil {
+			return err
+		}
+		j.warn(sharedProcText)
+	}
 	if err := s.become(); err != nil {
 		return err
 	}
@@ -273,13 +314,9 @@ func (p *process) begin(j *job, s *stage) error {
 	if _, err := p.conn.Write(append([]byte(program), 0)); err != nil {
 		return fmt.Errorf("start %s: %w", program, err)
 	}
-	report := make([]byte, reportSize)
-	n, err := p.conn.Read(report)
+	err := p.failure()
 	if errors.Is(err, io.EOF) { // the command has no such file
 		return nil
-	}
-	if err == nil {
-		err = p.calls.failure(report[:n])
 	}
 	var call *os.SyscallError
 	switch {
@@ -293,6 +330,33 @@ func (p *process) begin(j *job, s *stage) error {
 		return fmt.Errorf("exec %s: its interpreter: %w", program, ErrNotFound)
 	}
 	return &os.PathError{Op: "exec", Path: program, Err: call.Err}
+}
+
+// failure returns the error that the process reports, or that of reading it.
+func (p *process) failure() error {
+	report := make([]byte, reportSize)
+	n, err := p.conn.Read(report)
+	if err == nil && n > 1 {
+		err = p.calls.failure(report[:n])
+	}
+	return err
+}
+
+// giveIDs waits until the process is in a user namespace of its own, and maps all ids of this one there, to the same numbers.
+func (p *process) giveIDs() error {
+	if err := p.failure(); err != nil {
+		return lacks{fmt.Sprintf("keep commands apart: %v; this container hides parts of its /proc", err), unmaskProc}
+	}
+	for _, name := range []string{"uid_map", "gid_map"} {
+		text, err := os.ReadFile("/proc/self/" + name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name), []byte(identityMap(string(text))), 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // await returns when the child with that pid has ended. It is still to be waited for. When ctx ends, its process group gets the signal, and after

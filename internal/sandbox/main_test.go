@@ -46,6 +46,8 @@ var helpers = map[string]func() int{
 	"terminal": helpTerminal,
 	"check":    helpCheck,
 	"host":     helpHost,
+	"odd":      helpOdd,
+	"nomknod":  helpNoMknod,
 }
 
 // helper returns a command that runs a helper.
@@ -71,7 +73,7 @@ func lacking(t testing.TB, feature string, reason any) {
 
 // applets are the programs of a root filesystem made by newRoot.
 var applets = []string{
-	"cat", "chmod", "cut", "dd", "echo", "env", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "od",
+	"cat", "chmod", "chown", "cut", "dd", "echo", "env", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "od",
 	"ping", "ps", "pwd", "readlink", "rm", "setsid", "sh", "sleep", "sort", "stat", "stty", "su", "test", "touch", "tr", "tty", "true", "umount",
 	"unshare", "wc",
 }

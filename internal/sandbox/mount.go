@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -78,6 +79,8 @@ type stage struct {
 	private int    // a tmpfs mounted below root, so that nothing but descriptors leads to it
 	nodes   int    // the new /dev; 0 before there is one
 	proc    int    // context of fsopen(2) of the command's proc; it is the caller's
+
+	sharedProc bool // the kernel allows no proc but the caller's
 }
 
 // close closes the descriptors. The mounts stay.
@@ -95,8 +98,7 @@ func newStage(dir string, proc int) (*stage, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, &os.PathError{Op: "make private", Path: "/", Err: err}
 	}
-	// No device node that a command makes shall open: nothing but the nodes of /dev, bound from the
-	// host, is on a mount with devices.
+	// No device node that a command makes shall open: nothing but the nodes of /dev is on a mount with devices.
 	tree, err := clone(unix.AT_FDCWD, dir, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
 		return nil, mountError(dir, err)
@@ -160,11 +162,12 @@ func (s *stage) setUp(hostname string, binds []Bind) error {
 	}
 	const inert = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	newProc := func(attrs int) (int, error) { return makeFS(s.proc, attrs, option{"source", "proc"}) }
-	if err := s.mountKernel("/proc", inert, newProc, maskedProc, readonlyProc); err != nil {
+	var err error
+	if s.sharedProc, err = s.mountKernel("/proc", inert, newProc, maskedProc, readonlyProc); err != nil {
 		return err
 	}
 	newSys := func(attrs int) (int, error) { return newFS("sysfs", attrs) }
-	if err := s.mountKernel("/sys", inert|unix.MOUNT_ATTR_RDONLY, newSys, maskedSys, nil); err != nil {
+	if _, err := s.mountKernel("/sys", inert|unix.MOUNT_ATTR_RDONLY, newSys, maskedSys, nil); err != nil {
 		return err
 	}
 	for _, b := range binds {
@@ -205,36 +208,68 @@ var (
 	maskedProc = []string{
 		"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
 	}
-	readonlyProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"}
+	readonlyProc = []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} // for root, it is all but the processes: see guarded
 	maskedSys    = []string{"devices/virtual/powercap", "firmware"}
 )
 
 // mountKernel mounts a new proc or a new, read-only sysfs, made by newTree. The kernel refuses that in
 // a user namespace where the host's own is partly covered (proc), or where the network namespace is
-// another's (sysfs); the host's is bound then.
-func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int, error), masked, readonly []string) error {
+// another's (sysfs); the host's is bound then, and shared is true.
+func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int, error), masked, readonly []string) (shared bool, err error) {
 	tree, err := newTree(attrs)
-	if errors.Is(err, unix.EPERM) {
+	if shared = errors.Is(err, unix.EPERM); shared {
 		tree, err = clone(unix.AT_FDCWD, dir, uint64(attrs))
 	}
 	if err != nil {
-		return mountError(dir, err)
+		return shared, mountError(dir, err)
 	}
 	defer unix.Close(tree)
 	if err := s.mount(tree, dir, unix.RESOLVE_NO_SYMLINKS); err != nil {
-		return mountError(dir, err)
+		return shared, mountError(dir, err)
 	}
 	for _, name := range masked {
 		if err := s.mask(tree, name); err != nil {
-			return &os.PathError{Op: "mask", Path: path.Join(dir, name), Err: err}
+			return shared, &os.PathError{Op: "mask", Path: path.Join(dir, name), Err: err}
+		}
+	}
+	if readonly != nil && !Rootless() {
+		if readonly, err = guarded(tree, masked); err != nil {
+			return shared, mountError(dir, err)
 		}
 	}
 	for _, name := range readonly {
 		if err := cover(tree, name, tree, name, unix.MOUNT_ATTR_RDONLY); err != nil {
-			return &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
+			return shared, &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
 		}
 	}
-	return nil
+	return shared, nil
+}
+
+// What is said where the kernel allows no new proc, and what mends that.
+const (
+	sharedProcText = "this container hides parts of its /proc, so that the kernel allows no other: commands see the container's processes with their arguments," +
+		" but neither their files, memory and environment nor those of other commands"
+	unmaskProc = "start the container with an unmasked /proc (docker run --security-opt systempaths=unconfined, podman run --security-opt unmask=ALL, procMount: Unmasked)"
+)
+
+// guarded returns what there is at the top of a proc, but for processes, links and what is masked. These files belong to root of the
+// first user namespace, and what is done to their mode and owner in one proc is done in all (fs/proc/generic.c of the kernel).
+func guarded(tree int, masked []string) ([]string, error) {
+	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "/proc")
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	var names []string
+	for _, e := range entries {
+		name := e.Name()
+		if process := name[0] >= '0' && name[0] <= '9'; !process && e.Type()&os.ModeSymlink == 0 && !slices.Contains(masked, name) {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 // cover mounts a copy of from over to, if to exists.
@@ -278,6 +313,9 @@ var devices = []struct {
 }{
 	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 }
+
+// memoryDevices is the major number of the device nodes that are the same for everybody.
+const memoryDevices = 1
 
 // devLinks are the symbolic links of /dev.
 var devLinks = [][2]string{
@@ -349,13 +387,17 @@ func (s *stage) mountPTS() error {
 	return s.mountNew(pts, err, "pts")
 }
 
-// mountNode binds a device node of the host, or a new one where the host has none.
+// mountNode mounts a device node: a new one, or the host's where none can be made, as in a user namespace. The host's is read-only,
+// which keeps its mode, owner, times and attributes as they are; devices are written to on a read-only mount as on any other.
 func (s *stage) mountNode(name string, dev uint64) error {
-	node, err := clone(unix.AT_FDCWD, "/dev/"+name, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
-	if errors.Is(err, unix.ENOENT) {
-		if err = unix.Mknodat(s.private, name, unix.S_IFCHR|0o666, int(dev)); err == nil {
-			node, err = clone(s.private, name, 0)
-		}
+	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	var node int
+	err := unix.Mknodat(s.private, name, unix.S_IFCHR|0o666, int(dev))
+	switch {
+	case err == nil:
+		node, err = clone(s.private, name, attrs)
+	case errors.Is(err, unix.EPERM):
+		node, err = clone(unix.AT_FDCWD, "/dev/"+name, attrs|unix.MOUNT_ATTR_RDONLY)
 	}
 	if err != nil {
 		return err

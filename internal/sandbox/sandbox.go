@@ -68,7 +68,7 @@ func Init() {
 		entered = true
 	case roleProbe:
 		settle(fd)
-		os.Exit(0)
+		os.Exit(probeProc())
 	}
 }
 
@@ -112,4 +112,15 @@ var rootless = sync.OnceValue(func() bool {
 func isInitialMap(text string) bool {
 	f := strings.Fields(text)
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == strconv.FormatUint(1<<32-1, 10)
+}
+
+// identityMap returns, from the text of a user namespace's uid_map, that of one inside of it that has the same ids.
+func identityMap(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 3 {
+			fmt.Fprintln(&b, f[0], f[0], f[2])
+		}
+	}
+	return b.String()
 }
