@@ -113,7 +113,7 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 	if err != nil {
 		return nil, err
 	}
-	var v view // from when the process is where it builds
+	var v *oneAtATime // from when the process is where it builds
 	report := func(e build.Event) {
 		if v != nil {
 			v.Report(e)
@@ -153,6 +153,7 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 	defer b.Layout.Close()
 	v = newView(f.progress)
 	defer v.Close()
+	defer context.AfterFunc(ctx, v.interrupted)()
 	return b.Build(ctx, p)
 }
 
@@ -225,7 +226,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) er
 		if jsonErr := printJSON(out, newJSONResult(dir, res, err)); jsonErr != nil {
 			return errors.Join(err, jsonErr)
 		}
-	} else if res != nil && len(res.Images) > 0 {
+	} else if res != nil && len(res.Images) > 0 && cmd.Context().Err() == nil {
 		printSummary(out, res)
 	}
 	switch {

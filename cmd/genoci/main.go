@@ -70,12 +70,15 @@ func (i *interrupted) Error() string {
 	return "ended by signal: " + i.signal.String()
 }
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, with an *interrupted as its cause. Later
-// ones are dropped: cleaning up takes a moment, and a process that is killed in it leaves that work to the next one.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, with an *interrupted as its cause, but for a
+// SIGHUP that is ignored, as by nohup(1). Later ones are dropped: cleaning up takes a moment, and a process that is killed in it leaves that work to the next one.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case s := <-signals:

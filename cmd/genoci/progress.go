@@ -42,7 +42,7 @@ type view interface {
 var progressModes = []string{"auto", "tty", "plain", "json", "none"}
 
 // newView returns the view called mode, on stderr.
-func newView(mode string) view {
+func newView(mode string) *oneAtATime {
 	var v view
 	switch resolveProgress(mode, os.Stderr) {
 	case "tty":
@@ -71,16 +71,27 @@ func resolveProgress(mode string, w *os.File) string {
 	return "plain"
 }
 
-// oneAtATime guards a view, since storage drivers warn beside what a build reports.
+// oneAtATime guards a view, since storage drivers warn while a build reports.
 type oneAtATime struct {
-	mu sync.Mutex
+	mu     sync.Mutex
+	ending bool // the build was interrupted: what ends because of that is not told one by one
 	view
 }
 
 func (o *oneAtATime) Report(e build.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.view.Report(e)
+	if !o.ending || e.Kind == build.Warning || e.Kind == build.ImageFailed {
+		o.view.Report(e)
+	}
+}
+
+// interrupted acknowledges Ctrl-C, since commands have a moment to end by themselves.
+func (o *oneAtATime) interrupted() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ending = true
+	o.view.Report(build.Event{Kind: build.Warning, Text: "interrupted; ending what runs"})
 }
 
 // quietView shows warnings only.

@@ -39,7 +39,8 @@ func (p *plainView) Report(e build.Event) {
 	if text == "" {
 		return
 	}
-	if lines := tail(e); e.Kind == build.ImageFailed && (p.speaker != e.Target || p.lines < len(lines)) {
+	if lines := tail(e); len(lines) > 0 && e.Kind == build.ImageFailed && (p.speaker != e.Target || p.lines < len(lines)) {
+		fmt.Fprintf(p.w, "%s: last lines of the output:\n", e.Target)
 		for _, line := range lines {
 			fmt.Fprintf(p.w, "%s | %s\n", e.Target, printable(line))
 		}

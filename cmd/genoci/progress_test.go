@@ -78,6 +78,7 @@ warning: debian: run/x.sock: a socket; left out
 api | cc: failed
 debian: built in 4.1s, sha256:0123456789ab, 60.5 MB added
 api | make: *** 1
+api: last lines of the output:
 api | cc -c a.c
 api | cc: failed
 api | make: *** 1
@@ -87,6 +88,21 @@ conf: cached, sha256:0123456789ab
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestInterruptedView: Ctrl-C is acknowledged at once, and what ends because of it is not told.
+func TestInterruptedView(t *testing.T) {
+	var out bytes.Buffer
+	v := &oneAtATime{view: newPlainView(&out)}
+	v.Report(build.Event{Kind: build.OpStarted, Target: "web", Text: "run make"})
+	v.interrupted()
+	v.Report(build.Event{Kind: build.Output, Target: "web", Text: "make: terminated"})
+	v.Report(build.Event{Kind: build.ImageSkipped, Target: "web"})
+	v.Report(build.Event{Kind: build.ImageFailed, Target: "api", Err: errors.New("umount: busy")})
+	want := "web: run make\nwarning: interrupted; ending what runs\napi: failed: umount: busy\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
 
