@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
 	"genoci/internal/sandbox"
@@ -116,8 +119,16 @@ func (l *lending) file(name string, content io.Reader, mode os.FileMode) (string
 		return "", err
 	}
 	path := filepath.Join(l.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", err
+	for dir := range parents(name) {
+		dir = filepath.Join(l.dir, dir)
+		if err := os.Mkdir(dir, 0o755); errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return "", err
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is
+			return "", err
+		}
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -128,6 +139,17 @@ func (l *lending) file(name string, content io.Reader, mode os.FileMode) (string
 		return "", err
 	}
 	return lentDir + "/" + name, nil
+}
+
+// parents returns the folders that name is in, the outermost first.
+func parents(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range name {
+			if name[i] == '/' && !yield(name[:i]) {
+				return
+			}
+		}
+	}
 }
 
 // mount makes the folder of what is lent a mount of the command.
@@ -223,10 +245,19 @@ func (l *lending) sh() (path string, err error) {
 	return lentDir + sh, nil
 }
 
-// lentFolder makes a folder for what is lent to a command.
+// lentFolder makes a folder for what is lent to a command, without the default ACL that the cache folder may have.
 func lentFolder(c *cache.Cache) (dir string, remove func() error, err error) {
 	if dir, remove, err = c.TempDir(); err != nil {
 		return "", func() error { return nil }, err
 	}
+	dropACL(dir)
 	return dir, remove, os.Chmod(dir, 0o755)
+}
+
+// dropACL removes the ACLs that a new folder has from the default ACL of the one that it is in, if there are any (acl(5)): users that they
+// name could otherwise not, or only they could, read what is put in it.
+func dropACL(dir string) {
+	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		_ = unix.Removexattr(dir, name) // there is none, or the file system has none
+	}
 }
