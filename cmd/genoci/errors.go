@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"genoci/internal/beneath"
 	"genoci/internal/build"
@@ -72,7 +73,7 @@ func exitCode(err error) int {
 		return own.code
 	case errors.As(err, &sig):
 		return 128 + int(sig.signal)
-	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, snapshot.ErrUnsupported):
+	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, snapshot.ErrUnsupported), missesID(err) > 0:
 		return exitLacking
 	case errors.As(err, &step):
 		return exitFailed
@@ -131,12 +132,32 @@ func hintFor(err error) string {
 	case linkNotFollowed(stepError(err)):
 		return "hooks do not follow links of the image, which could lead to a file of the host: name the real folder (%ROOT%/usr/bin, not %ROOT%/bin), use run, " +
 			"or give $GENOCI_CHROOT to a program that changes its root to it" + lookHint(err, "; ")
+	case missesID(err) > 0:
+		return idHint(missesID(err))
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	case errors.As(err, &exit) && sandbox.Rootless() && crossDevice(stepError(err)):
 		return "as an ordinary user, commands cannot rename folders of the base with the driver overlay; --driver vfs can" + lookHint(err, "; ")
 	}
 	return lookHint(err, "")
+}
+
+// missesID returns the highest id that an ordinary user would need for the owner of a file, and has not; 0 where err is another one.
+func missesID(err error) int {
+	var owner *layer.OwnerError
+	if errors.As(err, &owner) && errors.Is(err, syscall.EINVAL) && sandbox.Rootless() {
+		return max(owner.UID, owner.GID)
+	}
+	return 0
+}
+
+func idHint(id int) string {
+	have, command := sandbox.IDsFor(id)
+	const other = "give the files another owner, as with expand: {src: ..., chown: \"0:0\"}"
+	if command == "" {
+		return other
+	}
+	return fmt.Sprintf("the owner %d needs more subordinate ids than you have (ids up to %d): %s, as root; or %s", id, have-1, command, other)
 }
 
 // crossDevice reports whether the last output of a step's command tells of the error EXDEV (rename(2)), in the words of libc or of node.js.

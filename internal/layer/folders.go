@@ -201,7 +201,7 @@ func (x *extractor) setFolderMetadata(fd int, f *unpackedFolder) error {
 		makeAccessible(fd)
 	} else if !f.gives(e) {
 		if err := unix.Fchownat(fd, "", e.UID, e.GID, unix.AT_EMPTY_PATH); err != nil {
-			return fmt.Errorf("chown %d:%d: %w", e.UID, e.GID, err)
+			return &OwnerError{e.UID, e.GID, err}
 		}
 	}
 	if err := x.setXattrs(fd, ".", e, f.plain); err != nil {

@@ -93,7 +93,7 @@ func (n *nodeMaker) complete(fd int, in *openFolder, name string, e *Entry) erro
 func (n *nodeMaker) setMetadata(in *openFolder, name string, e *Entry, chmod func() error) error {
 	if n.options.KeepOwner && !in.gives(e) {
 		if err := unix.Fchownat(in.fd, name, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("chown %d:%d: %w", e.UID, e.GID, err)
+			return &OwnerError{e.UID, e.GID, err}
 		}
 	}
 	if err := n.setXattrs(in.fd, name, e, !in.inherits); err != nil {
@@ -212,3 +212,12 @@ func writeAt(fd int, p []byte, at int64) error {
 	}
 	return nil
 }
+
+// OwnerError is the error of giving a file to an owner that this process cannot give files to: its user namespace may have no such id.
+type OwnerError struct {
+	UID, GID int
+	Err      error
+}
+
+func (e *OwnerError) Error() string { return fmt.Sprintf("chown %d:%d: %v", e.UID, e.GID, e.Err) }
+func (e *OwnerError) Unwrap() error { return e.Err }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -89,18 +90,57 @@ func subordinate(file string) ([]idRange, error) {
 // moreIDs is the command that gives a user a range of the usual size, the first that nobody has: who shares ids with another user
 // can change that one's files.
 func moreIDs(name string) string {
-	var taken []user.SubID
+	first, last := freeIDs(takenIDs(), usualIDs)
+	return addIDs(name, first, last)
+}
+
+// takenIDs returns the ranges that users have.
+func takenIDs() (taken []user.SubID) {
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
 		entries, _ := user.ParseSubIDFile(file) // one that cannot be read takes nothing
 		taken = append(taken, entries...)
 	}
-	first, last := freeIDs(taken)
+	return taken
+}
+
+func addIDs(name string, first, last int64) string {
 	return fmt.Sprintf("usermod --add-subuids %d-%d --add-subgids %[1]d-%[2]d %s", first, last, name)
 }
 
-// freeIDs returns the lowest usual range that has none of the ids taken.
-func freeIDs(taken []user.SubID) (first, last int64) {
-	const count = 65536
+// usualIDs is how many subordinate ids a user usually has.
+const usualIDs = 65536
+
+// IDsFor returns, in the user namespace that Enter made for an ordinary user, how many ids that has, and the command that gives the user
+// enough of them for files of the id; "" where there cannot be that many.
+func IDsFor(id int) (have int64, command string) {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return 0, ""
+	}
+	uid := 0
+	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		var inner, outer, count int64
+		if _, err := fmt.Sscan(line, &inner, &outer, &count); err != nil {
+			return 0, ""
+		}
+		if i == 0 {
+			uid = int(outer)
+		}
+		have += count
+	}
+	name := strconv.Itoa(uid)
+	if u, err := user.LookupUid(uid); err == nil {
+		name = u.Name
+	}
+	first, last := freeIDs(takenIDs(), int64(id)+1-have)
+	if last >= math.MaxUint32 {
+		return have, ""
+	}
+	return have, addIDs(name, first, last)
+}
+
+// freeIDs returns the lowest range of that size that has none of the ids taken.
+func freeIDs(taken []user.SubID, count int64) (first, last int64) {
 	first = 100000
 	slices.SortFunc(taken, func(a, b user.SubID) int { return cmp.Compare(a.SubID, b.SubID) })
 	for _, t := range taken {

@@ -22,7 +22,7 @@ func TestFreeIDs(t *testing.T) {
 		{[]user.SubID{{SubID: 110000, Count: 10}}, 110010},
 		{[]user.SubID{{SubID: 500, Count: 10}, {SubID: 300000, Count: 65536}}, 100000},
 	} {
-		if first, last := freeIDs(test.taken); first != test.first || last != first+65535 {
+		if first, last := freeIDs(test.taken, usualIDs); first != test.first || last != first+65535 {
 			t.Errorf("%v: %d-%d, want %d", test.taken, first, last, test.first)
 		}
 	}
