@@ -5,10 +5,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -979,6 +982,58 @@ func TestUnreadCopyReplaced(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A URL is a source of a copy: one file of mode 0644, asked for anew without a checksum, and only once with one.
+func TestCopyURL(t *testing.T) {
+	w := newWork(t, nil)
+	content, asked := "one", 0
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.URL.Path == "/none" {
+			http.NotFound(rw, r)
+			return
+		}
+		_, _ = io.WriteString(rw, content)
+	}))
+	defer server.Close()
+	sum := func(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }
+	text := "t:\n  copy:\n  - " + server.URL + "/d/a%20tool?x=*&y /bin/\n  - {src: '" + server.URL + "/', dest: /b, chmod: 4755, chown: '3:4'}\n"
+	list := func(s string) string {
+		return "./ 0755 0:0 315532800\nb 4755 3:4 315532800 \"" + s + "\"\nbin/ 0755 0:0 315532800\nbin/a tool 0644 0:0 315532800 \"" + s + "\"\n"
+	}
+	w.build(text)
+	if d := cmp.Diff(list("one"), w.list("t", 0)); d != "" {
+		t.Error(d)
+	}
+	w.build(text)
+	if w.outcomes() != "t cached" {
+		t.Errorf("the same again: %s", w.outcomes())
+	}
+	content = "other"
+	w.build(text)
+	if d := cmp.Diff(list("other"), w.list("t", 0)); w.outcomes() != "t compose" || d != "" {
+		t.Errorf("after a change: %s, %s", w.outcomes(), d)
+	}
+
+	pinned := "t: {copy: {src: '" + server.URL + "/x', dest: /x, checksum: '" + sum("other") + "'}}\n"
+	w.build(pinned)
+	before := asked
+	content = "yet another"
+	w.build(pinned)
+	if asked != before || w.outcomes() != "t cached" {
+		t.Errorf("with a checksum: asked %d times again, %s", asked-before, w.outcomes())
+	}
+	for text, want := range map[string]string{
+		"t: {copy: {src: '" + server.URL + "/x', dest: /x, checksum: '" + sum("none") + "'}}\n": "checksum is " + sum(content),
+		"t: {copy: " + server.URL + "/none /x}\n":                                               "404 Not Found",
+		"t: {copy: " + server.URL + "/ /x/}\n":                                                  "does not end in the name of a file, and dest is a folder: write the name there, as in /x/file",
+		"t: {copy: " + server.URL + "/.. /x/}\n":                                                "does not end in the name of a file",
+	} {
+		if got := w.fails(text); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", text, got)
+		}
 	}
 }
 

@@ -257,7 +257,10 @@ func (c *comparison) manifests(i int, old, now string) []Reason {
 	var is bytes.Buffer
 	_ = writeManifest(&is, c.ins[i].matches, c.b.RealTimes) // a buffer does not fail
 	d := treeChange{old: parseManifest(was), now: parseManifest(is.Bytes()), name: func(l listed) string {
-		if source.IsGlob(op.Src) {
+		switch {
+		case source.IsURL(op.Src):
+			return op.Src
+		case source.IsGlob(op.Src):
 			return path.Join(l.match, l.path)
 		}
 		return path.Join(op.Src, l.path)

@@ -112,7 +112,7 @@ func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
 		in.archive, err = b.src.File(ctx, op.Src, op.Checksum)
 	case *spec.Copy:
 		if op.From == "" && op.Content == nil {
-			in.matches, err = b.src.List(ctx, op.Src, op.Exclude, func(text string) {
+			in.matches, err = b.copied(ctx, op, func(text string) {
 				in.warnings = append(in.warnings, fmt.Sprintf("%s: %s", op, text))
 			})
 			in.open = !known(in.matches)
@@ -133,6 +133,15 @@ func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
 	case *spec.Remove, *spec.Hook:
 	}
 	return in, err
+}
+
+// copied returns what a copy reads from outside.
+func (b *Builder) copied(ctx context.Context, op *spec.Copy, warn func(string)) ([]source.Match, error) {
+	if !source.IsURL(op.Src) {
+		return b.src.List(ctx, op.Src, op.Exclude, warn)
+	}
+	m, err := b.src.Download(ctx, op.Src, op.Checksum)
+	return []source.Match{m}, err
 }
 
 // hostScript returns the script of the host that a run names: a single word that is the name of an

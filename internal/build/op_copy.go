@@ -137,6 +137,8 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 		switch top := m.items[0]; {
 		case top.Type == layer.TypeDir:
 			err = cp.content(ctx, m, dest)
+		case into && m.name == "":
+			err = fmt.Errorf("the path of the URL does not end in the name of a file, and dest is a folder: write the name there, as in %s", path.Join(cp.op.Dest, "file"))
 		case into:
 			err = cp.put(top, path.Join(dest, m.name))
 		default:

@@ -64,6 +64,24 @@ func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, erro
 	return File{}, last
 }
 
+// Download returns what a URL gives, as the one match of a copy, with mode 0644. Its name is the last element of the URL's path, or "" where that
+// is none for a file. checksum is as in File.
+func (s *Source) Download(ctx context.Context, rawURL, checksum string) (Match, error) {
+	f, err := s.fetch(ctx, rawURL, checksum)
+	if err != nil {
+		return Match{}, err
+	}
+	fi, err := os.Stat(f.Path)
+	if err != nil {
+		return Match{}, err
+	}
+	m := Match{Name: f.Name, Nodes: []Node{{Rel: ".", Path: f.Path, Mode: 0o644, Size: f.Size, MTime: fi.ModTime().Unix(), Digest: f.Digest}}}
+	if m.Name == "." || m.Name == ".." || m.Name == "/" || strings.Contains(m.Name, "\x00") {
+		m.Name = ""
+	}
+	return m, nil
+}
+
 // get asks for a URL once. again says that another try may help.
 func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)

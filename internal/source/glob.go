@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// IsGlob reports whether a path of a spec is a pattern: whether it holds *, ? or [.
-func IsGlob(p string) bool { return strings.ContainsAny(p, "*?[") }
+// IsGlob reports whether a source of a spec is a pattern: whether it holds *, ? or [, and is not a URL.
+func IsGlob(p string) bool { return strings.ContainsAny(p, "*?[") && !IsURL(p) }
 
 // CheckGlob returns path.ErrBadPattern for a pattern that is not well formed.
 func CheckGlob(pattern string) error {

@@ -10,13 +10,15 @@ import (
 
 // Copy puts files from the host, another image, or the spec itself into the image.
 type Copy struct {
-	Src     string // path, folder or glob; "" when Content is set
+	Src     string // path, folder, glob or URL; "" when Content is set
 	Dest    string
 	Chown   string  // "" is 0:0
 	Chmod   *uint32 // permission, setuid, setgid and sticky bits (at most 07777); nil keeps the mode
 	Exclude []string
 	From    string  // a target of the file, or a tag of the layout; "" is the host
 	Content *string // a literal file
+
+	Checksum string // of what the URL gives: "" or sha256:HEX
 }
 
 func (*Copy) isOp() {}
@@ -41,7 +43,7 @@ func (c *Copy) String() string {
 }
 
 func copyShape() shape[[]Action] {
-	pair := textAction(schema{"pattern": "^" + blank + "*" + nonBlank + "+" + blank + "+" + nonBlank + "+" + blank + "*$", "allOf": []schema{not("^" + blank + "*" + nonBlank + "+://")}}, parseCopy)
+	pair := textAction(schema{"pattern": "^" + blank + "*" + nonBlank + "+" + blank + "+" + nonBlank + "+" + blank + "*$", "anyOf": []schema{not("^" + blank + "*" + nonBlank + "+://"), {"pattern": "^" + blank + "*https?://"}}}, parseCopy)
 	return actionShape(pair, pair, tableAction(copyTable()))
 }
 
@@ -49,8 +51,8 @@ func copyTable() table[Copy] {
 	file := shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkFile)}
 	return table[Copy]{
 		fields: []field[Copy]{
-			key("src", "A file, a folder (its contents are copied) or a glob, beside the spec or in from.", file,
-				func(c *Copy) *string { return &c.Src }, "source", "file"),
+			key("src", "A file, a folder (its contents are copied) or a glob, beside the spec or in from; or a URL (http, https).", file,
+				func(c *Copy) *string { return &c.Src }, "source", "file", "url"),
 			key("dest", "Path in the image; with a / at its end, a folder.", stringShape(),
 				func(c *Copy) *string { return &c.Dest }, "destination", "to", "target"),
 			key("chown", "USER, USER:GROUP or numbers; 0:0 when left out.", ownerShape(),
@@ -61,16 +63,23 @@ func copyTable() table[Copy] {
 				func(c *Copy) *[]string { return &c.Exclude }, "ignore"),
 			key("from", "A target of this file, or a tag of the layout, to copy from.", stringShape(),
 				func(c *Copy) *string { return &c.From }, "image", "base"),
+			key("checksum", "sha256:HEX of what the URL gives, verified before anything is used.", checksumShape(),
+				func(c *Copy) *string { return &c.Checksum }, "sha256", "digest", "hash"),
 			key("content", "The text of the file, in place of src.", contentShape(),
 				func(c *Copy) **string { return &c.Content }, "text", "data"),
 		},
 		facets: schema{
 			"required": []string{"dest"},
 			"oneOf":    []schema{{"required": []string{"src"}}, {"required": []string{"content"}}},
-			"dependencies": schema{"content": schema{
-				"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}}},
-				"properties": schema{"dest": not("/$")},
-			}},
+			"dependencies": schema{
+				"content": schema{
+					"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}}},
+					"properties": schema{"dest": not("/$")},
+				},
+				"checksum": schema{"properties": schema{"src": schema{"pattern": "^https?://"}}, "required": []string{"src"}},
+				"from":     schema{"properties": schema{"src": not("://")}},
+				"exclude":  schema{"properties": schema{"src": not("://")}},
+			},
 		},
 		check: checkCopy,
 	}
@@ -81,14 +90,28 @@ func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
 	content, ok := keys["content"]
 	if !ok {
 		d.require(n, keys, "src", "dest")
+		checkCopyURL(d, keys, c)
 		return
 	}
 	d.require(n, keys, "dest")
-	for _, e := range keys.inOrder("src", "from", "exclude") {
+	for _, e := range keys.inOrder("src", "from", "exclude", "checksum") {
 		d.errorf(posOf(e.key), `%q cannot stand beside "content" (line %d)`, e.key.Value, content.key.Line)
 	}
 	if strings.HasSuffix(c.Dest, "/") {
 		d.errorf(posOf(keys["dest"].value), `%q is a folder; "content" needs the name of a file`, c.Dest)
+	}
+}
+
+// checkCopyURL checks what can stand with a URL, and only with one.
+func checkCopyURL(d *decoder, keys keys, c *Copy) {
+	if !isURL(c.Src) {
+		if e, ok := keys["checksum"]; ok {
+			d.errorf(posOf(e.key), `"checksum" needs a URL as "src"`)
+		}
+		return
+	}
+	for _, e := range keys.inOrder("from", "exclude") {
+		d.errorf(posOf(e.key), `%q cannot stand with a URL, which is one file`, e.key.Value)
 	}
 }
 
@@ -109,10 +132,10 @@ func parseCopy(s string) (Op, error) {
 	return nil, fmt.Errorf(`expected "SRC DEST", found %d words; several copies are a list, and {src: ..., dest: ...} takes paths with blanks`, len(words))
 }
 
-// checkFile refuses what is neither a path nor a glob.
+// checkFile refuses what is neither a path nor a glob, nor a URL that can be fetched.
 func checkFile(s string) error {
 	if isURL(s) {
-		return fmt.Errorf(`%q: copy takes files; "expand" and "install" take URLs`, s)
+		return checkSource(s)
 	}
 	return checkGlob(s)
 }
