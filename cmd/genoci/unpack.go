@@ -129,6 +129,9 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 		name := string(chain[len(chain)-1])
 		done[name] = true
 		if drv.Has(name) {
+			if err := imagesOf(state, l, messages).Check(ctx, img); err != nil {
+				return fmt.Errorf("%s: %w", tag, err)
+			}
 			fmt.Fprintf(messages, "%s: there already\n", tag)
 			continue
 		}

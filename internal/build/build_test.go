@@ -23,6 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
@@ -1150,5 +1151,60 @@ func TestRecompressBesideNoTag(t *testing.T) {
 	w.build(text)
 	if got := w.image("two").Manifest.Layers[0].MediaType; got != zstd.MediaType {
 		t.Errorf("the layer is %s", got)
+	}
+}
+
+// What is known of a layer by its DiffID does not vouch for a blob of another image that claims it: the answer is the same whether or not anything of
+// that DiffID was seen before.
+func TestLyingImages(t *testing.T) {
+	w := newWork(t, map[string]string{"real.tgz": archive("a=1"), "other.tgz": archive("a=2"), "f": "f"})
+	w.build("real: {expand: real.tgz}\nother: {expand: other.tgz}\n")
+	real, other := w.image("real"), w.image("other")
+	foreign := check(layout.Create(filepath.Join(w.dir, "foreign")))(t)
+	defer foreign.Close()
+	for _, img := range []image.Image{real, other} {
+		blob := check(foreign.NewBlob())(t)
+		check(io.Copy(blob, check(w.layout.Blob(img.Manifest.Layers[0].Digest))(t)))(t)
+		check(blob.Commit(img.Manifest.Layers[0].MediaType))(t)
+	}
+	const tar, zstd = "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd"
+	for _, lie := range []struct {
+		name   string
+		change func(*v1.Descriptor)
+		want   string
+	}{
+		{"blob", func(d *v1.Descriptor) { *d = other.Manifest.Layers[0] }, "its content is " + other.Config.RootFS.DiffIDs[0].String() + ", and not " + real.Config.RootFS.DiffIDs[0].String()},
+		{"type", func(d *v1.Descriptor) { d.MediaType = zstd }, "magic number mismatch"},
+		{"plain", func(d *v1.Descriptor) { d.MediaType = tar }, "layer"},
+		{"unknown", func(d *v1.Descriptor) { d.MediaType = "text/plain" }, `media type "text/plain" is not that of a layer`},
+		{"size", func(d *v1.Descriptor) { d.Size++ }, "1 of its"},
+	} {
+		for _, l := range []*layout.Layout{w.layout, foreign} {
+			img := real
+			img.Manifest.Layers = slices.Clone(img.Manifest.Layers)
+			lie.change(&img.Manifest.Layers[0])
+			img = check(l.WriteImage(img))(t)
+			if err := l.Update(t.Context(), func(x *layout.Index) error { x.Set("lie", img.Descriptor); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, spec := range []string{
+			"t: {base: lie, cmd: [x]}\n",
+			"t: {base: lie, copy: f /f}\n",
+			"t: {base: 'oci:foreign:lie', cmd: [x]}\n",
+			"t: {base: 'oci:foreign:lie', copy: f /f}\n",
+			"t: {copy: {from: lie, src: /a, dest: /b}}\n",
+		} {
+			warm := w.fails(spec)
+			w.dropCache(cache.TOCDir)
+			cold := w.fails(spec)
+			if !strings.Contains(warm, lie.want) || !strings.Contains(cold, lie.want) {
+				t.Errorf("%s, %s: warm %s\ncold %s\nwant %s", lie.name, spec, warm, cold, lie.want)
+			}
+			w.build("r: {base: real, copy: f /g}\nc: {copy: {from: real, src: /a, dest: /b}}\n") // what is true of the DiffID is known again
+		}
+	}
+	if slices.Contains(w.tags(), "t") {
+		t.Errorf("tags %v", w.tags())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
+	"genoci/internal/spec"
 )
 
 // errSkipped marks images that were not built because another one failed.
@@ -176,6 +177,9 @@ func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 			return b.baseError(n, err)
 		}
 	}
+	if err := b.checkSources(ctx, n); err != nil {
+		return err
+	}
 	for _, s := range n.Steps {
 		if err := b.buildStep(ctx, nodes, n, s); err != nil {
 			return b.cleanUp(ctx, nodes, n, err)
@@ -256,6 +260,47 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 	}
 	n.env = imageEnv(n)
 	return nil
+}
+
+// checkSources holds the images that n is made of, and that this build does not make, against their blobs: what is known of their layers is known by
+// what their configs say.
+func (b *Builder) checkSources(ctx context.Context, n *node) error {
+	if n.Base.Kind == plan.Tag || n.Base.Kind == plan.OCI {
+		if err := b.checkImage(ctx, n.base); err != nil {
+			return b.baseError(n, err)
+		}
+	}
+	for _, s := range n.Steps {
+		for _, a := range s.Ops {
+			op, ok := a.Op.(*spec.Copy)
+			if !ok || op.From == "" || slices.ContainsFunc(n.From, func(img *plan.Image) bool { return img.String() == op.From }) {
+				continue
+			}
+			img, err := b.Layout.Image(op.From, Platform())
+			if err == nil {
+				err = b.checkImage(ctx, img)
+			}
+			if err != nil {
+				return b.opError(n, s, a, err, nil)
+			}
+		}
+	}
+	return nil
+}
+
+// checkImage makes sure that the layout has all layers of an image, and that they are what its config says.
+func (b *Builder) checkImage(ctx context.Context, img image.Image) error {
+	for _, desc := range img.Manifest.Layers {
+		if b.Layout.Has(desc) || image.IsForeign(desc.MediaType) {
+			continue
+		}
+		f, err := b.Layout.Blob(desc.Digest)
+		if err != nil {
+			return fmt.Errorf("layer: %w", err)
+		}
+		f.Close() // it has another size, which Check tells
+	}
+	return b.images().Check(ctx, img)
 }
 
 // ociImage reads an image of another layout.

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 )
@@ -177,6 +178,7 @@ func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err erro
 	if l.Descriptor, err = put(); err != nil {
 		return err
 	}
+	s.images().Vouch(imagefs.Layer{Descriptor: l.Descriptor, DiffID: l.DiffID})
 	if err = s.images().SaveTOC(l.DiffID, l.toc); err == nil {
 		err = s.remember(l)
 	}
@@ -199,6 +201,7 @@ func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
 		var err error
 		pressed.Descriptor, err = s.pressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.pressInto(ctx, l) })
 		if err == nil {
+			s.images().Vouch(imagefs.Layer{Descriptor: pressed.Descriptor, DiffID: l.DiffID})
 			err = s.rememberBlob(pressed)
 		}
 		if err != nil {

@@ -36,7 +36,7 @@ type Cache struct{ dir string }
 // The folders for the kinds of content.
 const (
 	StepsDir   = "steps"   // entries, by their keys
-	TOCDir     = "toc"     // indexes of layers, by their DiffIDs
+	TOCDir     = "toc"     // indexes of layers, by their DiffIDs, and which blobs hold them
 	InputsDir  = "inputs"  // digests of input files, and downloads
 	LayoutsDir = "layouts" // which layouts were built into
 	LastDir    = "last"    // under which keys the steps of a spec were built last

@@ -215,6 +215,7 @@ func (c *Checkout) pack(ctx context.Context, images imagefs.Store, img image.Ima
 	if err := images.SaveTOC(diffID, toc); err != nil {
 		return img, "", err
 	}
+	images.Vouch(imagefs.Layer{Descriptor: desc, DiffID: diffID})
 	next := image.Extend(img, image.Extension{
 		Layers:  []image.Layer{{Descriptor: desc, DiffID: diffID, CreatedBy: "genoci checkin"}},
 		Created: o.Now.UTC().Truncate(time.Second), Platform: image.Host(), BaseName: c.Tag, BaseDigest: img.Descriptor.Digest,

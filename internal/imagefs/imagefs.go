@@ -123,14 +123,19 @@ func (s Store) TOC(ctx context.Context, diffID digest.Digest, blob func(context.
 	if err != nil {
 		return nil, fmt.Errorf("index layer %s: %w", desc.Digest, err)
 	}
-	if got != diffID {
-		return nil, fmt.Errorf("index layer %s: its content is %s, and not %s as the config says", desc.Digest, got, diffID)
+	l := Layer{desc, diffID}
+	if err := l.holds(got); err != nil {
+		return nil, err
 	}
+	s.Vouch(l)
 	return t, t.Save(path)
 }
 
-// View returns the tree of an image.
+// View returns the tree of an image. What Check refuses is refused.
 func (s Store) View(ctx context.Context, img image.Image) (*layer.Merged, error) {
+	if err := s.Check(ctx, img); err != nil {
+		return nil, err
+	}
 	tocs := make([]*layer.TOC, len(img.Manifest.Layers))
 	for i, desc := range img.Manifest.Layers {
 		t, err := s.TOC(ctx, img.Config.RootFS.DiffIDs[i], func(context.Context) (v1.Descriptor, error) { return desc, nil })

@@ -222,3 +222,30 @@ func TestTOC(t *testing.T) {
 		t.Errorf("a layer of another content: %v", err)
 	}
 }
+
+// An index does not vouch for another blob whose image claims the same layer. Once a blob has been looked into, it is not read again.
+func TestCheck(t *testing.T) {
+	s, img := newImage(t, []file{{"a", "1", ""}})
+	other := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
+	blob := check(s.Layout.NewBlob())(t)
+	z := check(layer.Compressions[0].NewWriter(blob))(t)
+	check(z.Write(make([]byte, 1024)))(t)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other.Layers = []image.Layer{{Descriptor: check(blob.Commit(layer.Compressions[0].MediaType))(t), DiffID: img.Config.RootFS.DiffIDs[0]}}
+	lie := check(s.Layout.WriteImage(image.Extend(image.Image{}, other)))(t)
+	for range 2 { // cold and warm
+		if _, err := s.Open(t.Context(), lie); err == nil || !strings.Contains(err.Error(), "as the config says") {
+			t.Errorf("opened an image that lies: %v", err)
+		}
+		check(s.Open(t.Context(), img))(t)
+	}
+	path := filepath.Join(s.Layout.Dir(), "blobs/sha256", img.Manifest.Layers[0].Digest.Encoded())
+	if err := os.WriteFile(path, make([]byte, img.Manifest.Layers[0].Size), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Check(t.Context(), img); err != nil {
+		t.Errorf("it was read again: %v", err)
+	}
+}

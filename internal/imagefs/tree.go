@@ -29,6 +29,11 @@ func (s Store) Snapshot(ctx context.Context, drv snapshot.Driver, img image.Imag
 	for from > 0 && !drv.Has(string(chain[from-1])) {
 		from--
 	}
+	for i, desc := range img.Manifest.Layers[:from] {
+		if err := s.check(ctx, Layer{desc, img.Config.RootFS.DiffIDs[i]}); err != nil {
+			return "", err
+		}
+	}
 	copier, _ := drv.(snapshot.Copier)
 	for from < len(chain) {
 		to := from + 1
@@ -59,6 +64,8 @@ type Layer struct {
 	Descriptor v1.Descriptor
 	DiffID     digest.Digest
 }
+
+func (l Layer) blob(context.Context) (v1.Descriptor, error) { return l.Descriptor, nil }
 
 // Unpack makes the snapshot name of the snapshot parent ("": of nothing) and of layers on it. A layer whose content is not what
 // the config of its image says is refused: the snapshot would stand for another tree, in every later build. wrap is as in OpenLayer.
@@ -95,5 +102,6 @@ func (s Store) unpack(ctx context.Context, dir string, l Layer, o layer.UnpackOp
 	if !sum.Verified() {
 		return fmt.Errorf("its content is not %s as the config says", l.DiffID)
 	}
+	s.Vouch(l)
 	return nil
 }

@@ -124,6 +124,8 @@ func kindOf(rel string) Kind {
 		return Downloads
 	case dir == cache.TOCDir && isHex(name):
 		return Indexes
+	case dir == cache.TOCDir && isNote(name):
+		return Records
 	case (dir == cache.LastDir || dir == cache.NodesDir) && isHex(name):
 		return Explanations
 	case dir == cache.LayoutsDir && isHex(name):
@@ -136,6 +138,12 @@ func kindOf(rel string) Kind {
 
 func isHex(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// isNote reports whether a file in the folder of indexes notes which blob holds a layer: digits of the layer, "-", and digits of the blob.
+func isNote(name string) bool {
+	diffID, blob, ok := strings.Cut(name, "-")
+	return ok && isHex(diffID) && isHex(blob)
 }
 
 // judge says whether anybody needs a file, and what it costs to make it again.
@@ -152,11 +160,17 @@ func (s *surveyor) judge(f *File, now time.Time) {
 	case Digests:
 		f.cost = perByte(1200 * time.Nanosecond) // 80 bytes for a file, which is read in 0.1 ms where it is small
 	case Records:
+		f.cost = 24 * time.Hour // it says what is needed of all else, or takes nothing
+		if diffID, _, note := strings.Cut(name, "-"); note {
+			if !s.hasLayer(diffID) {
+				f.unneeded = s.unless("nobody has its layer")
+			}
+			return
+		}
 		dir, err := cache.LayoutAt(f.Path)
 		if err != nil || s.Layout != dir && !exists(dir) {
 			f.unneeded = "the layout is gone"
 		}
-		f.cost = 24 * time.Hour // it says what is needed of all else
 	}
 }
 
