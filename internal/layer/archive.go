@@ -176,7 +176,7 @@ func addLibarchiveXattrs(e *Entry, h *tar.Header) error {
 		if err != nil {
 			return fmt.Errorf("extended attribute: %w", err)
 		}
-		if _, ok := h.PAXRecords[paxXattr+name]; ok {
+		if _, ok := h.PAXRecords[xattrRecord(name)]; ok {
 			continue
 		}
 		value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))

@@ -156,7 +156,7 @@ func headerOf(e Entry) *tar.Header {
 		if h.PAXRecords == nil {
 			h.PAXRecords = make(map[string]string, len(e.Xattrs))
 		}
-		h.PAXRecords[paxXattr+name] = value
+		h.PAXRecords[xattrRecord(name)] = value
 	}
 	if isLink(&e) {
 		h.Typeflag, h.Linkname = tar.TypeLink, e.Group

@@ -245,17 +245,8 @@ func (s *scanner) records(h *tar.Header, d *head) error {
 	if !sparse && d.keys > len(h.PAXRecords) {
 		s.doubt("it has a PAX record twice")
 	}
-	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, paxXattr); ok && strings.Contains(name, "%") {
-			delete(h.PAXRecords, key)
-			h.PAXRecords[paxXattr+xattrCodes.Replace(name)] = value
-		}
-	}
 	return nil
 }
-
-// xattrCodes are those that GNU tar writes in the names of extended attributes (xheader.c, xattr_encode_keyword).
-var xattrCodes = strings.NewReplacer("%3D", "=", "%25", "%")
 
 func isLinkType(flag byte) bool { return flag == tar.TypeLink || flag == tar.TypeSymlink }
 

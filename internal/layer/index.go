@@ -278,7 +278,7 @@ func entryFromHeader(h *tar.Header) (Entry, error) {
 	}
 	for key, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(key, paxXattr); ok {
-			if err := e.setXattr(name, value); err != nil {
+			if err := e.setXattr(recordedXattr(name), value); err != nil {
 				return Entry{}, err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,14 +25,38 @@ const (
 
 // KeepXattr reports whether a layer keeps the extended attribute: security.capability, POSIX ACLs and user.*,
 // but not user.overlay.* and user.genoci.*, which belong to storage drivers, nor security.selinux, security.ima,
-// trusted.* and all else, which belong to the host. Names with "=" are not kept, since no PAX record can hold them.
+// trusted.* and all else, which belong to the host.
 func KeepXattr(name string) bool {
 	switch name {
 	case "security.capability", accessACL, defaultACL:
 		return true
 	}
-	return len(name) > len("user.") && strings.HasPrefix(name, "user.") && !strings.Contains(name, "=") &&
+	return len(name) > len("user.") && strings.HasPrefix(name, "user.") &&
 		!strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.genoci.")
+}
+
+// The keyword of a PAX record ends at its first "=", so a name that has one is written with codes, as GNU tar writes it (xheader.c,
+// xattr_encode_keyword). Tools that do not know these codes, as those for images, take them for part of the name. Therefore names have codes
+// only where they must, or where they would look as if they had.
+var (
+	xattrEncoder = sync.OnceValue(func() *strings.Replacer { return strings.NewReplacer("%", "%25", "=", "%3D") })
+	xattrDecoder = sync.OnceValue(func() *strings.Replacer { return strings.NewReplacer("%25", "%", "%3D", "=") })
+)
+
+// xattrRecord returns the keyword of the PAX record for an extended attribute.
+func xattrRecord(name string) string {
+	if strings.Contains(name, "=") || strings.Contains(name, "%25") || strings.Contains(name, "%3D") {
+		name = xattrEncoder().Replace(name)
+	}
+	return paxXattr + name
+}
+
+// recordedXattr returns the name of an extended attribute from what follows paxXattr in the keyword of its PAX record.
+func recordedXattr(name string) string {
+	if strings.Contains(name, "%") {
+		name = xattrDecoder().Replace(name)
+	}
+	return name
 }
 
 // privilegedXattr reports whether only a process with capabilities may set the extended attribute.

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bytes"
 	"maps"
 	"os"
 	"strings"
@@ -20,7 +21,7 @@ func TestKeepXattr(t *testing.T) {
 		"user.overlay.overlay.opaque":         false,
 		"user.genoci.node":                    false,
 		"user.":                               false,
-		"user.with=sign":                      false,
+		"user.with=sign":                      true,
 		"users.x":                             false,
 		"trusted.overlay.opaque":              false,
 		"trusted.x":                           false,
@@ -33,6 +34,32 @@ func TestKeepXattr(t *testing.T) {
 	} {
 		if got := KeepXattr(name); got != want {
 			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
+// Names of attributes survive a layer, whatever signs they have; codes are in PAX records only where they must be.
+func TestXattrRecords(t *testing.T) {
+	records := map[string]string{
+		"user.plain": "user.plain", "user.a=b": "user.a%3Db", "user.50%": "user.50%", "user.5%=x": "user.5%25%3Dx", "user.a%3Db": "user.a%253Db",
+		"user.a%25b": "user.a%2525b", "user.%3d": "user.%3d", "user.=": "user.%3D", "user.==%": "user.%3D%3D%25",
+	}
+	f := file("f", "content")
+	f.Entry.Xattrs = map[string]string{}
+	for name, record := range records {
+		f.Entry.Xattrs[name] = "of " + name
+		if got := xattrRecord(name); got != paxXattr+record {
+			t.Errorf("xattrRecord(%q) = %q, want %q", name, got, paxXattr+record)
+		}
+	}
+	data, packed := mustPack(t, []Change{f})
+	indexed, _, err := Index(t.Context(), bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, toc := range map[string]*TOC{"Pack": packed, "Index": indexed} {
+		if e, _, ok := toc.Lookup("f"); !ok || !maps.Equal(e.Xattrs, f.Entry.Xattrs) {
+			t.Errorf("%s: %v, %v", what, e.Xattrs, ok)
 		}
 	}
 }
