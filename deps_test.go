@@ -58,6 +58,8 @@ var policy = map[string]rule{
 		tests: "github.com/ulikunitz/xz",
 	},
 
+	"internal/deb": {level: 1, imports: "internal/layer"}, // layer: the compressions of control files
+
 	"internal/plan":   {level: 2, imports: "internal/spec", anyOS: true},
 	"internal/layout": {level: 2, imports: "internal/beneath internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
@@ -73,7 +75,7 @@ var policy = map[string]rule{
 
 	"internal/build": {
 		level: 3,
-		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer" +
+		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs",
 	},

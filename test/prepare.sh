@@ -100,6 +100,15 @@ hello() { # OUTPUT SCRATCH
 	(cd "$2" && apt-get download -qq hello) && cat "$2"/hello_*.deb >"$1"
 }
 
+# The packages of python3 and of all that it needs on debian.tar.gz.
+python3() { # OUTPUT SCRATCH
+	command -v apt-get >/dev/null || return 1
+	chmod 777 "$2"
+	tar --extract --to-stdout --file "$cache/debian.tar.gz" ./var/lib/dpkg/status >"$2/status" || return 1
+	(cd "$2" && apt-get -o "Dir::State::status=$2/status" --no-install-recommends --simulate install python3 | awk '$1 == "Inst" {print $2}' >names &&
+		xargs apt-get download -qq <names && tar --create --file "$1" -- *.deb)
+}
+
 # An .rpm with a program and a config file.
 tiny() { # OUTPUT SCRATCH
 	command -v rpmbuild >/dev/null || return 1
@@ -143,12 +152,14 @@ mkdir -p "$cache/vm"
 once "$cache/debian.tar.gz" debian ""
 once "$cache/debian-rpm.tar.gz" debian rpm
 once "$cache/hello.deb" hello
+once "$cache/python3.tar" python3
 once "$cache/tiny.rpm" tiny
 once "$cache/vm/initramfs" machine
 
 export_file GENOCI_TEST_DEB_ROOTFS "$cache/debian.tar.gz"
 export_file GENOCI_TEST_RPM_ROOTFS "$cache/debian-rpm.tar.gz"
 export_file GENOCI_TEST_DEB "$cache/hello.deb"
+export_file GENOCI_TEST_DEBS "$cache/python3.tar"
 export_file GENOCI_TEST_RPM "$cache/tiny.rpm"
 [ ! -s "$cache/vm/initramfs" ] || printf 'export GENOCI_TEST_VM=%q\n' "$cache/vm"
 [ -z "$user" ] || printf 'export GENOCI_TEST_USER=%q\n' "$user"

@@ -134,6 +134,8 @@ func hintFor(err error) string {
 			"or give $GENOCI_CHROOT to a program that changes its root to it" + lookHint(err, "; ")
 	case missesID(err) > 0:
 		return idHint(missesID(err))
+	case errors.Is(err, build.ErrQuestion):
+		return "in `steps`, answer before the install: `run: echo \"PACKAGE NAME TYPE ANSWER\" | debconf-set-selections`, or copy the file that the package looks for; build_env sets variables" + lookHint(err, "; ")
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	case errors.As(err, &exit) && sandbox.Rootless() && crossDevice(stepError(err)):

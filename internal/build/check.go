@@ -92,8 +92,12 @@ func (c *checker) action(img *plan.Image, a spec.Action) {
 			c.errs = append(c.errs, c.spec.Errorf(a.Pos, img.String(), "copy from %s: %v", op.From, err))
 		}
 	}
+	find := c.src.Find
+	if _, ok := a.Op.(*spec.Install); ok {
+		find = c.src.FindPackages
+	}
 	for _, name := range localInputs(a) {
-		if _, err := c.src.Find(name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
+		if _, err := find(name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
 			c.errs = append(c.errs, inputError(c.spec, img, a, name, err))
 		}
 	}
@@ -128,6 +132,9 @@ func inputError(s *spec.Spec, img *plan.Image, a spec.Action, name string, err e
 	path := name
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(s.Dir, name)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return s.Errorf(a.Pos, img.String(), "%s: there is no .deb or .rpm file in %q", a.Op, name)
 	}
 	e := s.Errorf(a.Pos, img.String(), "%s: there is no file %q", a.Op, name)
 	entries, _ := os.ReadDir(filepath.Dir(path)) // without them there is no suggestion, no more

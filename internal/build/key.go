@@ -123,7 +123,7 @@ func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
 	case *spec.Install:
 		for _, name := range op.Files {
 			var found []source.File
-			if found, err = b.src.Files(ctx, name); err != nil {
+			if found, err = b.src.Packages(ctx, name); err != nil {
 				break
 			}
 			in.files = append(in.files, found...)

@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"genoci/internal/deb"
 	"genoci/internal/layer"
 	"genoci/internal/sandbox"
 	"genoci/internal/source"
@@ -24,13 +28,19 @@ type packageManager struct {
 
 // packageManagers are those that genoci knows, in the order in which an image is asked for them.
 var packageManagers = []packageManager{
-	{"apt-get", "apt-get update && apt-get install -y --no-install-recommends \"$@\"", "apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin"},
+	{"apt-get", "apt-get update && apt-get install -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-install-recommends \"$@\"", "apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin"},
 	{"dnf", "dnf install -y --setopt=install_weak_deps=False \"$@\"", "dnf clean all && rm -rf /var/cache/dnf"},
 	{"microdnf", "microdnf install -y \"$@\"", "microdnf clean all"},
 	{"yum", "yum install -y \"$@\"", "yum clean all && rm -rf /var/cache/yum"},
 	{"zypper", "zypper --non-interactive install --no-recommends \"$@\"", "zypper clean --all"},
 	{"apk", "apk add --no-cache \"$@\"", "rm -rf /var/cache/apk/*"},
 }
+
+// dpkgKeeps has dpkg keep config files that are there and are not what the package expects, where it would ask.
+var dpkgKeeps = []string{"--force-confdef", "--force-confold"}
+
+// unattended are the variables that keep packages from asking.
+func unattended() []spec.KV { return []spec.KV{{Key: "DEBIAN_FRONTEND", Value: "noninteractive"}} }
 
 // packageLogs removes what package managers write with the time of day, or other things that differ from
 // build to build, in it. SQLite's shared memory of rpm's database is such; with an empty write-ahead log next to it, it
@@ -55,12 +65,12 @@ func (s *step) install(ctx context.Context, root string, op *spec.Install, in *i
 		return err
 	}
 	if len(debs) > 0 {
-		if err := s.installFiles(ctx, root, out, "dpkg", []string{"--install"}, debs); err != nil {
+		if err := s.installDebs(ctx, root, out, debs); err != nil {
 			return err
 		}
 	}
 	if len(rpms) > 0 {
-		if err := s.installFiles(ctx, root, out, "rpm", rpmArgs(root), rpms); err != nil {
+		if err := s.installRpms(ctx, root, out, rpms); err != nil {
 			return err
 		}
 	}
@@ -71,6 +81,9 @@ func (s *step) install(ctx context.Context, root string, op *spec.Install, in *i
 			return err
 		}
 		if err := s.shell(ctx, root, out, pm.install, op.Packages...); err != nil {
+			return err
+		}
+		if err := s.keepConfig(ctx, root, out); err != nil {
 			return err
 		}
 		if op.Clean {
@@ -107,23 +120,166 @@ func readHead(f source.File, n int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, int64(n)))
 }
 
-// installFiles installs package files in one transaction.
-func (s *step) installFiles(ctx context.Context, root string, out *output, program string, args []string, files []source.File) error {
-	cmd := s.command(root, []spec.KV{{Key: "DEBIAN_FRONTEND", Value: "noninteractive"}}, out)
+// installDebs installs .deb packages with the image's dpkg, in an order that their own fields allow.
+func (s *step) installDebs(ctx context.Context, root string, out *output, files []source.File) error {
+	files, given, err := readDebs(files)
+	if err != nil {
+		return err
+	}
+	installed, err := installedDebs(root)
+	if err != nil {
+		return err
+	}
+	plan := deb.NewPlan(given, installed)
+	for _, call := range plan.Calls {
+		args := append([]string{string(call.Action)}, dpkgKeeps...)
+		if plan.Deconfigure {
+			args = append(args, "--auto-deconfigure")
+		}
+		var batch []packageFile
+		for _, i := range call.Packages {
+			if call.Action == deb.Configure {
+				args = append(args, given[i].Instance())
+			} else {
+				batch = append(batch, packageFile{i, files[i]})
+			}
+		}
+		if err := s.packageTool(ctx, root, out, "dpkg", args, batch); err != nil {
+			if missing := deb.Missing(given, installed); len(missing) > 0 {
+				err = fmt.Errorf("%w: packages are missing: %s", err, strings.Join(missing, "; "))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// readDebs returns what packages say of themselves. One that is given twice is left out; two of which only one could stay are an error.
+func readDebs(files []source.File) (kept []source.File, packages []deb.Package, err error) {
+	for _, f := range files {
+		if slices.ContainsFunc(kept, func(k source.File) bool { return k.Digest == f.Digest }) {
+			continue
+		}
+		p, err := readDeb(f)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+		kept, packages = append(kept, f), append(packages, p)
+	}
+	if i, j, ok := deb.Twice(packages); ok {
+		return nil, nil, fmt.Errorf("%s is given twice: %s has version %s, %s has version %s",
+			packages[i].Name, kept[i].Name, packages[i].Version, kept[j].Name, packages[j].Version)
+	}
+	return kept, packages, nil
+}
+
+func readDeb(f source.File) (deb.Package, error) {
+	r, err := os.Open(f.Path) // dpkg gets what has the digest; see lending.input
+	if err != nil {
+		return deb.Package{}, err
+	}
+	defer r.Close()
+	return deb.Read(r)
+}
+
+// installedDebs returns the packages that dpkg knows to be in an image.
+func installedDebs(root string) ([]deb.Package, error) {
+	view := layer.Dir(root)
+	status, err := layer.Resolve(view, "var/lib/dpkg/status", true)
+	if err != nil {
+		return nil, err
+	}
+	if e, ok, err := view.Lookup(status); err != nil || !ok || e.Type != layer.TypeFile {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(root, status)) // nothing runs in the tree that could change a folder of the path to a symlink
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return deb.Installed(f)
+}
+
+// installRpms installs .rpm packages with the image's rpm, which orders them itself.
+func (s *step) installRpms(ctx context.Context, root string, out *output, files []source.File) error {
+	var batch []packageFile
+	for i, f := range files {
+		if !slices.ContainsFunc(batch, func(b packageFile) bool { return b.Digest == f.Digest }) {
+			batch = append(batch, packageFile{i, f})
+		}
+	}
+	if len(batch) > 1 {
+		var names bytes.Buffer
+		query := &output{emit: func(line string) { names.WriteString(line + "\n") }}
+		if err := s.packageTool(ctx, root, query, "rpm", []string{"--query", "--package", "--nosignature", "--queryformat", `%{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\n`}, batch); err != nil {
+			return fmt.Errorf("%w: %s", err, strings.Join(query.tail(), "; "))
+		}
+		if err := twice(names.String()); err != nil {
+			return err
+		}
+	}
+	if err := s.packageTool(ctx, root, out, "rpm", rpmArgs(root), batch); err != nil {
+		return err
+	}
+	return s.keepConfig(ctx, root, out)
+}
+
+// twice returns an error where two of the lines "NAME VERSION" are of one package.
+func twice(lines string) error {
+	versions := map[string]string{}
+	for line := range strings.Lines(lines) {
+		name, version, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || strings.Contains(version, " ") {
+			continue // a warning
+		}
+		if other, ok := versions[name]; ok {
+			return fmt.Errorf("%s is given twice: one file has version %s, another one %s", name, other, version)
+		}
+		versions[name] = version
+	}
+	return nil
+}
+
+// keepBoth undoes what rpm does with a config file that its package does not mark as one to be kept (%config, not
+// %config(noreplace)): it moves the file that is there away, to FILE.rpmorig or FILE.rpmsave, and puts its own in the place.
+const keepBoth = `for moved; do
+  file=${moved%.rpm*}
+  if [ -f "$file" ] && [ -f "$moved" ]; then mv -f "$file" "$file.rpmnew" && mv -f "$moved" "$file"; fi
+done`
+
+// keepConfig puts config files back that rpm has just moved away, as its output says; that of the package becomes FILE.rpmnew.
+func (s *step) keepConfig(ctx context.Context, root string, out *output) error {
+	if len(out.moved) == 0 {
+		return nil
+	}
+	moved := out.moved
+	out.moved = nil
+	return s.shell(ctx, root, out, keepBoth, moved...)
+}
+
+// packageFile is a package file, and its place in the list that it is from.
+type packageFile struct {
+	at int
+	source.File
+}
+
+// packageTool runs a program of the image with arguments, and after them package files.
+func (s *step) packageTool(ctx context.Context, root string, out *output, program string, args []string, files []packageFile) error {
+	cmd := s.command(root, unattended(), out)
 	if _, err := sandbox.LookPath(root, program, cmd.Env); err != nil {
 		return fmt.Errorf("the image has no %s to install %s with", program, files[0].Name)
 	}
 	lend := s.lend(cmd)
 	cmd.Args = append([]string{program}, args...)
-	for i, f := range files {
+	for _, f := range files {
 		// The number keeps files of one name apart, and the order that the spec has.
-		inside, err := lend.input(fmt.Sprintf("packages/%d/%s", i, f.Name), f, 0o644)
+		inside, err := lend.input(fmt.Sprintf("packages/%d/%s", f.at, f.Name), f.File, 0o644)
 		if err != nil {
 			return err
 		}
 		cmd.Args = append(cmd.Args, inside)
 	}
-	return s.start(ctx, lend)
+	return s.startUnattended(ctx, lend, out)
 }
 
 // rpmArgs are the arguments of an rpm installation. Where the distribution is Debian's, rpm's own
@@ -151,7 +307,32 @@ func (s *step) packageManager(root string) (*packageManager, error) {
 
 // shell runs shell text of ours with arguments.
 func (s *step) shell(ctx context.Context, root string, out *output, text string, args ...string) error {
-	cmd := s.command(root, []spec.KV{{Key: "DEBIAN_FRONTEND", Value: "noninteractive"}}, out)
+	cmd := s.command(root, unattended(), out)
 	cmd.Args = append([]string{"/bin/sh", "-e", "-c", text, "install"}, args...)
-	return s.start(ctx, s.lend(cmd))
+	return s.startUnattended(ctx, s.lend(cmd), out)
+}
+
+// installs reports whether an action installs packages.
+func installs(a spec.Action) bool {
+	_, ok := a.Op.(*spec.Install)
+	return ok
+}
+
+// keptSuffixes are what package managers add to the name of a config file of a package where they keep the file that is there.
+var keptSuffixes = []string{".dpkg-dist", ".ucf-dist", ".rpmnew", ".apk-new"}
+
+// warnKept tells which config files were kept, when packages that have others were installed.
+func (s *step) warnKept(changes []layer.Change) {
+	var kept []string
+	for _, c := range changes {
+		for _, suffix := range keptSuffixes {
+			if file, ok := strings.CutSuffix(c.Path, suffix); ok && c.Type == layer.TypeFile {
+				kept = append(kept, fmt.Sprintf("/%s (the package's is %s)", file, path.Base(c.Path)))
+			}
+		}
+	}
+	if len(kept) > 0 {
+		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(),
+			Text: "config files that were there are kept, although packages have others: " + strings.Join(kept, ", ")})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type output struct {
 	emit   func(line string)
 	buf    []byte
 	recent []string
+	moved  []string // config files that rpm says it has moved away, by the names that they have now
 }
 
 // newOutput returns where a command of the step writes.
@@ -50,6 +52,9 @@ func (o *output) line(l []byte) {
 		o.recent = append(o.recent[:0], o.recent[1:]...)
 	}
 	o.recent = append(o.recent, string(l))
+	if name := movedConfig(string(l)); name != "" {
+		o.moved = append(o.moved, name)
+	}
 	o.emit(string(l))
 }
 
@@ -64,6 +69,21 @@ func (o *output) flush() {
 func (o *output) tail() []string {
 	o.flush()
 	return o.recent
+}
+
+// movedConfig returns the last path of a line of rpm's: "warning: FILE saved as FILE.rpmsave", in the language of the image; "" where it
+// tells of something else.
+func movedConfig(line string) string {
+	for _, suffix := range []string{".rpmsave", ".rpmorig"} {
+		file, ok := strings.CutSuffix(strings.TrimSpace(line), suffix)
+		// The file is named before: whatever blanks its name has, it is what comes twice.
+		for i := strings.LastIndex(file, " /"); ok && i >= 0; i = strings.LastIndex(file[:i], " /") {
+			if name := file[i+1:]; strings.Contains(file[:i]+" ", " "+name+" ") {
+				return name + suffix
+			}
+		}
+	}
+	return ""
 }
 
 // progressEvery is how often progress of one activity is told.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -263,6 +264,9 @@ func (s *step) execute(ctx context.Context, base *layer.Merged) (l *builtLayer, 
 		return l, err
 	}
 	changes, err := s.diff(ctx, tree, base)
+	if err == nil && slices.ContainsFunc(s.Ops, installs) {
+		s.warnKept(changes)
+	}
 	if err == nil {
 		l, err = s.pack(ctx, changes)
 	}

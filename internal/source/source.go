@@ -145,13 +145,14 @@ func (s *Source) Complete(ctx context.Context, f *File) (err error) {
 	return err
 }
 
-// Files returns the regular files that a path, glob or URL names, digested: at least one.
-func (s *Source) Files(ctx context.Context, pattern string) ([]File, error) {
+// Packages returns the package files that a path, glob or URL names, digested: at least one. A folder stands for the .deb and .rpm files
+// directly in it.
+func (s *Source) Packages(ctx context.Context, pattern string) ([]File, error) {
 	if IsURL(pattern) {
 		f, err := s.fetch(ctx, pattern, "")
 		return []File{f}, err
 	}
-	paths, err := s.Find(pattern)
+	paths, err := s.FindPackages(pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +281,31 @@ func (s *Source) find(pattern string, skip func(path string, d fs.DirEntry) bool
 		paths, err = s.glob(pattern, skip)
 	}
 	return paths, false, err
+}
+
+// FindPackages is Find, with the .deb and .rpm files of a folder in place of the folder. The error wraps fs.ErrNotExist where there is none.
+func (s *Source) FindPackages(pattern string) ([]string, error) {
+	found, err := s.Find(pattern)
+	var files []string
+	for _, p := range found {
+		entries, err := os.ReadDir(p)
+		if errors.Is(err, unix.ENOTDIR) {
+			files = append(files, p)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if ext := path.Ext(e.Name()); ext == ".deb" || ext == ".rpm" {
+				files = append(files, filepath.Join(p, e.Name()))
+			}
+		}
+	}
+	if err == nil && len(files) == 0 {
+		err = &fs.PathError{Op: "find packages in", Path: pattern, Err: fs.ErrNotExist}
+	}
+	return files, err
 }
 
 // glob returns the sorted absolute paths that match the pattern. Symlinks to folders are not

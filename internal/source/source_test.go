@@ -320,17 +320,26 @@ func TestFile(t *testing.T) {
 	}
 }
 
-func TestFiles(t *testing.T) {
-	s := newSource(t, map[string]string{"b.deb": "B", "a.deb": "A", "c.rpm": "C", "d.deb/": ""})
-	got, err := s.Files(context.Background(), "[ab].deb")
-	if err != nil || len(got) != 2 || got[0].Name != "a.deb" || got[1].Name != "b.deb" {
-		t.Errorf("files %v, %v", got, err)
+func TestPackages(t *testing.T) {
+	s := newSource(t, map[string]string{
+		"b.deb": "B", "a.deb": "A", "c.rpm": "C", "d/2.rpm": "2", "d/1.deb": "1", "d/Packages": "", "d/deeper/3.deb": "", "e/README": "", "f.deb/": "",
+	})
+	for pattern, want := range map[string]string{
+		"[ab].deb": "a.deb b.deb", "a.deb": "a.deb", "d/": "1.deb 2.rpm", "d": "1.deb 2.rpm", "[de]": "1.deb 2.rpm", "?.*": "a.deb b.deb c.rpm", "d/*.rpm": "2.rpm",
+	} {
+		got, err := s.Packages(context.Background(), pattern)
+		var names []string
+		for _, f := range got {
+			names = append(names, f.Name)
+		}
+		if strings.Join(names, " ") != want || err != nil {
+			t.Errorf("%s: %q, %v; want %s", pattern, names, err, want)
+		}
 	}
-	if _, err := s.Files(context.Background(), "*.deb"); err == nil || !strings.Contains(err.Error(), "d.deb: is a folder") {
-		t.Errorf("with a folder: %v", err)
-	}
-	if _, err := s.Files(context.Background(), "*.apk"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no match: %v", err)
+	for _, pattern := range []string{"*.apk", "e/", "f.deb", "none.deb", "none/"} {
+		if _, err := s.Packages(context.Background(), pattern); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", pattern, err)
+		}
 	}
 }
 

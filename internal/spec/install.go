@@ -11,7 +11,7 @@ import (
 // Install installs packages with the image's own package manager: the files of a kind in one
 // transaction, the packages in another.
 type Install struct {
-	Files    []string // .deb or .rpm files, globs of such, or URLs
+	Files    []string // .deb or .rpm files, globs or folders of such, or URLs
 	Packages []string // names, for apt-get, dnf, microdnf, yum, zypper or apk
 	Clean    bool     // remove the package manager's lists and caches afterwards
 }
@@ -50,7 +50,7 @@ func installTable() table[Install] {
 		fields: []field[Install]{
 			key("packages", "Names of packages, for the image's own package manager.", wordsShape(packageName, "^"+packageName+"$", checkPackage),
 				func(i *Install) *[]string { return &i.Packages }, "package", "names", "name"),
-			key("files", ".deb or .rpm files beside the spec, globs of such, or URLs.", packageFilesShape(),
+			key("files", ".deb or .rpm files beside the spec, globs or folders of such, or URLs.", packageFilesShape(),
 				func(i *Install) *[]string { return &i.Files }, "file", "src"),
 			key("clean", "Remove the package manager's lists and caches afterwards; when left out, true where there are packages.", boolShape(),
 				func(i *Install) *bool { return &i.Clean }),
@@ -106,7 +106,7 @@ func checkPackage(name string) error {
 // name of a package, in all likelihood.
 func checkPackageFile(file string) error {
 	if path.Ext(file) != ".deb" && path.Ext(file) != ".rpm" && !strings.Contains(file, "/") {
-		return fmt.Errorf("%q is no .deb or .rpm file; packages by name are {packages: NAME}", file)
+		return fmt.Errorf("%q is not a .deb or .rpm file; packages by name are {packages: NAME}, a folder of package files is %s/", file, file)
 	}
 	return checkSource(file)
 }
