@@ -320,11 +320,18 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		dir = s.room.Below() // what hooks have mounted is for commands; all else is about the image
 		view = s.live(dir, base)
 	}
+	var put placed // by ops before an installation
 	for i := 0; i < len(s.Ops); {
 		a := s.Ops[i]
 		if plan.Runs(a.Op) {
+			begin := coarseNow()
 			if err := s.run(ctx, tree.Dir(), a, s.ins[i]); err != nil {
 				return err
+			}
+			if _, ok := a.Op.(*spec.Install); ok {
+				if err := s.warnReplaced(ctx, dir, a, &put, begin); err != nil {
+					return s.opError(s.n, s.Step, a, err, nil)
+				}
 			}
 			view = s.live(dir, base)
 			i++
@@ -333,6 +340,7 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		c := layer.NewComposer(view, s.n.epoch)
 		last := i
 		for ; i < len(s.Ops) && !plan.Runs(s.Ops[i].Op); i++ {
+			c.By = &s.Ops[i]
 			if err := s.compose(ctx, c, s.Ops[i], s.ins[i]); err != nil {
 				return err
 			}
@@ -348,6 +356,9 @@ func (s *step) act(ctx context.Context, tree snapshot.Tree, base *layer.Merged) 
 		}
 		if err != nil {
 			return s.opError(s.n, s.Step, s.Ops[last], err, nil)
+		}
+		if slices.ContainsFunc(s.Ops[i:], installs) {
+			put.add(changes)
 		}
 		view = s.live(dir, base)
 	}

@@ -20,6 +20,8 @@ type Composer struct {
 	base  View
 	epoch int64
 	root  *node // nil until it is needed, see start
+
+	By any // on whose behalf changes are made from now on: Changes tells of each
 }
 
 var _ View = (*Composer)(nil)
@@ -114,7 +116,7 @@ func (c *Composer) Put(ch Change) error {
 	if ch.Type != TypeFile {
 		open = nil
 	}
-	put := &Change{Entry: canonical(ch.Entry), Open: open, Origin: ch.Origin}
+	put := &Change{Entry: canonical(ch.Entry), Open: open, Origin: ch.Origin, By: c.By}
 	put.Path = path
 	if ch.Type == TypeDir && n.isDir() {
 		n.here, n.ours = put, true
@@ -160,7 +162,7 @@ func (c *Composer) Link(path, target string, open Opener) error {
 		return err
 	}
 	here := *from.here
-	here.Path = path
+	here.Path, here.By = path, c.By
 	if !from.ours && here.Type == TypeFile {
 		here.Open = open
 	}

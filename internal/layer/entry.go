@@ -79,6 +79,9 @@ type Change struct {
 
 	// Origin is what whoever made the change wants to find at it again; nothing here looks at it.
 	Origin any
+
+	// By is what Composer.By was when the change was made.
+	By any
 }
 
 // View is a tree that can be looked up. Paths are canonical: no symlink in a

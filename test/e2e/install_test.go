@@ -138,8 +138,10 @@ rpm: {base: debian, copy: mine /etc/tiny.conf, install: tiny.rpm}
 		"warning: app: config files that were there are kept, although packages have others: /etc/app.conf (the package's is app.conf.dpkg-dist)\n",
 		"warning: above: config files that were there are kept, although packages have others: /etc/app.conf (the package's is app.conf.dpkg-dist)\n",
 		"warning: rpm: config files that were there are kept, although packages have others: /etc/tiny.conf (the package's is tiny.conf.rpmnew)\n",
+		"warning: app: genoci.yaml:13:12: install app.deb replaced /srv/page, which copy mine /srv/page (genoci.yaml:8:5) had put there; in steps,",
+		"install app.deb replaced /srv/gone, which copy",
 	)
-	if n := strings.Count("\n"+told, "\nwarning: "); n != 3 {
+	if n := strings.Count("\n"+told, "\nwarning: "); n != 5 {
 		t.Errorf("%d warnings:\n%s", n, told)
 	}
 	w.nothingLeft()
