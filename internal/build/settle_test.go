@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,14 +37,7 @@ old/sock file 0644 mtime=1000 "no socket"
 `
 
 func mutations() []mutation {
-	bind := func(path string) error {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			return err
-		}
-		l.SetUnlinkOnClose(false)
-		return l.Close()
-	}
+	bind := func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o755, 0) }
 	set := func(path, attr string) error {
 		err := unix.Lsetxattr(path, attr, []byte("1"), 0)
 		if errors.Is(err, unix.EPERM) && !strings.HasPrefix(attr, "user.") { // outside the initial user namespace
@@ -96,11 +91,118 @@ func TestTreeIsWhatItsLayerMakes(t *testing.T) {
 	})
 }
 
+const linkedBase = `
+A file 0644 <1> "data" mtime=1000
+Z file 0644 <1> "data" mtime=1000
+d/ dir 0755 mtime=1000
+d/Y file 0644 <1> "data" mtime=1000
+d/one file 0644 "one" mtime=1000
+p file 0644 <2> "same" mtime=315532800
+q file 0644 <2> "same" mtime=315532800
+`
+
+func linkMutations() []mutation {
+	appendTo := func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(" more")
+		return errors.Join(err, f.Close())
+	}
+	replace := func(path, content string) error {
+		return errors.Join(os.WriteFile(path+".new", []byte(content), 0o644), os.Rename(path+".new", path))
+	}
+	rename := func(at func(string) string) error {
+		err := os.Rename(at("d"), at("e"))
+		if errors.Is(err, unix.EXDEV) { // as an ordinary user, on overlay: what mv does then
+			_, err = exec.Command("busybox", "mv", at("d"), at("e")).Output()
+		}
+		return err
+	}
+	return []mutation{
+		{"nothing", func(func(string) string) error { return nil }, `Z file 0644 0:0 <1> "data" mtime=1000`},
+		{"append", func(at func(string) string) error { return appendTo(at("Z")) }, `d/Y file 0644 0:0 <1> "data more" mtime=315532800`},
+		{"append by two names", func(at func(string) string) error { return errors.Join(appendTo(at("Z")), appendTo(at("A"))) },
+			`d/Y file 0644 0:0 <1> "data more more" mtime=315532800`},
+		{"chmod", func(at func(string) string) error { return os.Chmod(at("d/Y"), 0o600) }, `A file 0600 0:0 <1> "data" mtime=1000`},
+		{"time", func(at func(string) string) error { return os.Chtimes(at("Z"), time.Time{}, time.Unix(5, 0)) }, `A file 0644 0:0 <1> "data" mtime=5`},
+		{"truncate", func(at func(string) string) error { return os.Truncate(at("A"), 1) }, `Z file 0644 0:0 <1> "d" mtime=315532800`},
+		{"unlink", func(at func(string) string) error { return os.Remove(at("A")) }, `Z file 0644 0:0 <1> "data" mtime=1000`},
+		{"unlink and append", func(at func(string) string) error { return errors.Join(os.Remove(at("A")), appendTo(at("Z"))) }, `d/Y file 0644 0:0 <1> "data more" mtime=315532800`},
+		{"unlink all but one", func(at func(string) string) error { return errors.Join(os.Remove(at("A")), os.Remove(at("Z"))) }, `d/Y file 0644 0:0 "data" mtime=1000`},
+		{"replace", func(at func(string) string) error { return replace(at("A"), "new") }, `A file 0644 0:0 "new" mtime=315532800`},
+		{"replace, and append", func(at func(string) string) error { return errors.Join(replace(at("A"), "new"), appendTo(at("Z"))) },
+			`d/Y file 0644 0:0 <1> "data more" mtime=315532800`},
+		{"replace by the same", func(at func(string) string) error { return replace(at("p"), "same") }, `q file 0644 0:0 "same" mtime=315532800`},
+		{"rename", func(at func(string) string) error { return os.Rename(at("Z"), at("N")) }, `N file 0644 0:0 <1> "data" mtime=1000`},
+		{"another name", func(at func(string) string) error { return os.Link(at("Z"), at("N")) }, `N file 0644 0:0 <1> "data" mtime=1000`},
+		{"a name of a file that had one", func(at func(string) string) error {
+			return errors.Join(os.Link(at("d/one"), at("N")), appendTo(at("N")))
+		},
+			`d/one file 0644 0:0 <2> "one more" mtime=315532800`},
+		{"a name alone", func(at func(string) string) error { return os.Link(at("d/one"), at("N")) }, `d/one file 0644 0:0 <2> "one" mtime=1000`},
+		{"a name of another", func(at func(string) string) error { return errors.Join(os.Remove(at("p")), os.Link(at("A"), at("p"))) }, `p file 0644 0:0 <1> "data" mtime=1000`},
+		{"folder renamed", rename, `e/one file 0644 0:0 "one" mtime=1000`},
+		{"folder renamed, and append", func(at func(string) string) error { return errors.Join(rename(at), appendTo(at("A"))) }, `Z file 0644 0:0 <1> "data more" mtime=315532800`},
+		{"folder removed, and append", func(at func(string) string) error { return errors.Join(os.RemoveAll(at("d")), appendTo(at("A"))) }, `Z file 0644 0:0 <1> "data more" mtime=315532800`},
+		{"in a folder that came before", func(at func(string) string) error {
+			return errors.Join(os.Mkdir(at("0"), 0o755), os.Rename(at("d/Y"), at("0/Y")), os.Remove(at("Z")))
+		}, `0/Y file 0644 0:0 <1> "data" mtime=1000`},
+	}
+}
+
+// The names of a file of the base stay together whatever is done by one of them: in the kept tree, in the layer, and on each driver as in
+// plain files (vfs).
+func TestHardLinksOfTheBase(t *testing.T) {
+	type result struct{ tree, id string }
+	written := []string{"append", "append by two names", "chmod", "time", "truncate", "unlink and append", "replace, and append", "rename", "another name",
+		"folder renamed, and append", "folder removed, and append", "in a folder that came before"}
+	results := map[string]map[string]result{}
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		s := settled{t: t, driver: check(w.driver())(t)}
+		s.root(linkedBase)
+		of := map[string]result{}
+		results[s.driver.String()] = of
+		for _, m := range linkMutations() {
+			t.Run(m.name, func(t *testing.T) {
+				s.t = t
+				kept, unpacked, id := s.step(m.change)
+				if kept != unpacked {
+					t.Errorf("kept tree, and unpacked one:\n%s", treetest.Diff(kept, unpacked))
+				}
+				if s.splits && (slices.Contains(written, m.name) || strings.HasPrefix(m.name, "folder") || m.name == "a name of another") {
+					if strings.HasPrefix(m.name, "append") && !slices.ContainsFunc(s.warned, func(text string) bool { return strings.HasPrefix(text, "Z: was one file with A, d/Y in the base") }) {
+						t.Errorf("warned of %q", s.warned)
+					}
+					return
+				}
+				if len(s.warned) > 0 && !s.splits {
+					t.Errorf("warned of %q", s.warned)
+				}
+				if !strings.Contains(unpacked, m.want) {
+					t.Errorf("no %q in\n%s", m.want, unpacked)
+				}
+				of[m.name] = result{unpacked, id}
+			})
+		}
+	})
+	for driver, of := range results {
+		for name, got := range of {
+			if want, ok := results["vfs"][name]; ok && got.id != want.id {
+				t.Errorf("%s: %s, with vfs %s\n%s", name, driver, got.id, treetest.Diff(want.tree, got.tree))
+			}
+		}
+	}
+}
+
 // settled makes trees of one driver, on a tree called base.
 type settled struct {
 	t      *testing.T
 	driver snapshot.Driver
 	base   *layer.TOC
+	splits bool     // of the last step
+	warned []string // by it
 }
 
 // root makes the base.
@@ -108,6 +210,9 @@ func (s *settled) root(text string) {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	treetest.Make(s.t, dir, text)
+	if err := os.Chtimes(dir, time.Time{}, time.Unix(1000, 0)); err != nil {
+		s.t.Fatal(err)
+	}
 	var tar bytes.Buffer
 	s.base, _, _ = s.pack(&tar, check(layer.Diff(s.t.Context(), dir, layer.Merge(), layer.DiffOptions{}))(s.t))
 	s.unpack("", "base", &tar)
@@ -147,6 +252,9 @@ func (s *settled) step(change func(at func(string) string) error) (kept, unpacke
 		s.t.Fatal(err)
 	}
 	o.Touched = check(snapshot.Touched(ctx, tree))(s.t)
+	o.Splits, s.warned = snapshot.Splits(tree), nil
+	s.splits = o.Splits
+	o.Warn = func(path, what string) { s.warned = append(s.warned, path+": "+what) }
 	var tar bytes.Buffer
 	_, id, _ = s.pack(&tar, check(layer.Diff(ctx, tree.Dir(), layer.Merge(s.base), o))(s.t))
 	if err := tree.Commit(ctx, "kept"); err != nil {

@@ -423,7 +423,7 @@ func (s *step) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged)
 	if o.Touched, err = snapshot.Touched(ctx, tree); err != nil {
 		return nil, err
 	}
-	o.Settle, o.Strict = true, true
+	o.Settle, o.Strict, o.Splits = true, true, snapshot.Splits(tree)
 	if !s.RealTimes {
 		o.Start, o.Given = s.begin, s.given
 	}

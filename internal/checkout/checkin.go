@@ -90,7 +90,7 @@ func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree
 	if err != nil {
 		return nil, err
 	}
-	o.Touched = touched
+	o.Touched, o.Splits = touched, snapshot.Splits(tree)
 	if later, err := now(); err == nil {
 		o.Since = c.Begun.since(later)
 	}

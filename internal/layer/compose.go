@@ -171,8 +171,40 @@ func (c *Composer) Link(path, target string, open Opener) error {
 	}
 	if from.file == nil {
 		from.file = new(identity)
+		if err := c.takeNames(from, target, open); err != nil {
+			return err
+		}
 	}
 	*to = node{here: &here, ours: true, hides: true, file: from.file}
+	return nil
+}
+
+// takeNames makes all names that the file at target, whose node is from, has in the base, names of one file of the step.
+func (c *Composer) takeNames(from *node, target string, open Opener) error {
+	if from.ours {
+		return nil
+	}
+	names := []string{target}
+	if m, ok := c.base.(*Merged); ok {
+		var err error
+		if names, err = (&comparedTree{Merged: m}).names(target); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		n, err := c.existing(name)
+		if err != nil {
+			return err
+		}
+		if n == nil || n.here == nil || n.ours || n.isDir() {
+			continue
+		}
+		here := *n.here
+		if here.Type == TypeFile {
+			here.Open = open
+		}
+		n.here, n.ours, n.file = &here, true, from.file
+	}
 	return nil
 }
 

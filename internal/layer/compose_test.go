@@ -221,13 +221,16 @@ usr/bin/q = etc/a
 `,
 		},
 		{
-			name: "hard link to a file of the base carries its content",
+			name: "hard link to a file of the base carries its content, and all its names",
 			do: []func(*Composer) error{func(c *Composer) error {
 				return c.Link("etc/tool", "bin/tool", opening("tool"))
 			}},
 			want: `./ parent
 etc/ parent
 etc/tool file 4755 0:0 "tool"
+usr/ parent
+usr/bin/ parent
+usr/bin/tool = etc/tool
 `,
 		},
 		{
@@ -239,6 +242,9 @@ etc/tool file 4755 0:0 "tool"
 etc/ parent
 etc/t1 file 4755 0:0 "tool"
 etc/t2 = etc/t1
+usr/ parent
+usr/bin/ parent
+usr/bin/tool = etc/t1
 `,
 		},
 		{

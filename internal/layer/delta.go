@@ -20,6 +20,7 @@ type delta struct {
 
 	mu      sync.Mutex
 	changes []linkedChange
+	same    []linkedChange // names of files with several that are as in the base: they are listed if another name is
 }
 
 // linkedChange is a change with the identity of its file: names with equal identities, which are
@@ -35,6 +36,7 @@ func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() 
 	ch.Entry = canonical(ch.Entry)
 	if inBase && sameMetadata(ch.Entry, base) {
 		if ch.Type != TypeFile || ch.Size == 0 {
+			d.keep(ch, file)
 			return nil
 		}
 		if ch.Digest == ([32]byte{}) {
@@ -44,6 +46,7 @@ func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() 
 			}
 		}
 		if ch.Digest == base.Digest {
+			d.keep(ch, file)
 			return nil
 		}
 	}
@@ -51,6 +54,15 @@ func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() 
 	defer d.mu.Unlock()
 	d.changes = append(d.changes, linkedChange{ch, file})
 	return nil
+}
+
+// keep notes a name that is as in the base.
+func (d *delta) keep(ch Change, file any) {
+	if _, composed := file.(*identity); composed { // Diff has more to say of names: linker
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.same = append(d.same, linkedChange{ch, file})
+	}
 }
 
 // remove adds the whiteout of a name that the base has in a folder of both trees.
@@ -63,6 +75,15 @@ func (d *delta) remove(path string) {
 // finish returns the changes in canonical order, with their parents and hard link groups.
 // On a base without a root the root alone is no change: it is what every empty tree has.
 func (d *delta) finish() ([]Change, error) {
+	listed := make(map[any]bool)
+	for _, ch := range d.changes {
+		listed[ch.file] = true
+	}
+	for _, ch := range d.same {
+		if listed[ch.file] {
+			d.changes = append(d.changes, ch)
+		}
+	}
 	if err := d.addParents(); err != nil {
 		return nil, err
 	}
@@ -86,7 +107,7 @@ func (d *delta) finish() ([]Change, error) {
 		}
 		changes[leader].Group = changes[leader].Path
 		changes[i].Group, changes[i].Open = changes[leader].Path, nil
-		changes[i].Digest = changes[leader].Digest
+		changes[i].Digest, changes[i].MTime = changes[leader].Digest, changes[leader].MTime
 	}
 	return changes, nil
 }

@@ -46,14 +46,18 @@ type DiffOptions struct {
 	// Strict makes a file name like .wh.x an error, which wraps ErrReserved.
 	Strict bool
 
+	// Splits says that what was written to a name of a file may have made that a file of its own. Warn is then told of each name that
+	// is one now: nobody can say whether that was meant.
+	Splits bool
+
 	// Warn, if set, is told what a layer cannot hold (sockets; without Strict, file names like .wh.x), once a path.
 	// It is called by one goroutine at a time.
 	Warn func(path, what string)
 }
 
 // Diff returns how the tree in the folder dir differs from base, sorted as Pack wants it: parents once, no
-// opaque folders, whiteouts for the topmost removed names only, hard link groups formed among the
-// changed names only. Whatever the driver and the hints, the same two trees give the same changes.
+// opaque folders, whiteouts for the topmost removed names only, all names of a file where one of them
+// changed, in one hard link group. Whatever the driver and the hints, the same two trees give the same changes.
 // Files are compared by SHA-256 where type, size, mode, owner, times and xattrs are equal.
 //
 // The tree must be at rest until its files have been read for the last time: the openers of the changes read them in dir.
@@ -77,6 +81,10 @@ func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, 
 	w.group.SetLimit(maxWalkers)
 	w.group.Go(func() error { return w.start(only) })
 	err = w.group.Wait()
+	if err == nil {
+		w.ctx = ctx // that of the group has ended
+		err = w.links()
+	}
 	switch {
 	case errors.Is(err, ErrReserved): // about what is in the tree, wherever that is
 		return nil, err
@@ -170,6 +178,9 @@ type walker struct {
 	group *errgroup.Group
 
 	warning sync.Mutex
+
+	linking sync.Mutex
+	linked  map[string]*linkedName // by path
 }
 
 // visit is a folder that is to be looked through.
@@ -393,6 +404,9 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	var file any
 	if st.Nlink > 1 && !isDir(st) {
 		file = inodeOf(st)
+	}
+	if file != nil || inBase && base.Group != "" && !isDir(st) {
+		w.link(ch, st)
 	}
 	return w.delta.put(ch, file, base, inBase, func() ([32]byte, error) { return w.digest(fd, name, path) })
 }

@@ -112,7 +112,9 @@ b/ parent
 b/y = a/a
 `},
 		{"hard link to a file of the base", func(dir string) error { return os.Link(dir+"/a/one", dir+"/new") }, `./ parent
-new file 0644 0:0 "1"
+a/ parent
+a/one file 0644 0:0 "1"
+new = a/one
 `},
 		{"written through one of two names", func(dir string) error { return write(dir+"/one", "both") }, `./ parent
 one file 0644 0:0 "both" mtime=99
@@ -120,7 +122,7 @@ two = one
 `},
 		{"hard links become two files", func(dir string) error {
 			return errors.Join(os.Remove(dir+"/one"), write(dir+"/one", "linked"), setTimeOf(dir+"/one", epoch))
-		}, ""},
+		}, "./ parent\ntwo file 0644 0:0 \"linked\"\n"},
 		{"folder moved", func(dir string) error { return os.Rename(dir+"/b", dir+"/c") }, `./ parent
 .wh.b
 c/ dir 0700 0:0

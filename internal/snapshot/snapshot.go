@@ -114,6 +114,18 @@ type Rester interface {
 	Rest(ctx context.Context) error
 }
 
+// Splitter is an optional side of a Tree.
+type Splitter interface {
+	// Splits reports whether a file of the parent that has several names becomes two when it is written to by one of them.
+	Splits() bool
+}
+
+// Splits reports whether the tree is a Splitter that does.
+func Splits(t Tree) bool {
+	s, ok := t.(Splitter)
+	return ok && s.Splits()
+}
+
 // Touched returns where to look for the changes in a tree, which is made fit for being looked at. nil: everywhere.
 func Touched(ctx context.Context, t Tree) (iter.Seq2[string, error], error) {
 	if r, ok := t.(Rester); ok {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,10 +15,25 @@ type overlay struct {
 	lowers      []string // top first
 	upper, work string   // "": read-only
 	volatile    bool     // what is written need not be there after a power cut
+	noIndex     bool     // see options
 }
 
 // mount mounts o at the folder target.
 func (d *Driver) mount(o overlay, target string) error {
+	err := d.tryMount(o, target)
+	// With an index the kernel refuses folders of a mount that is just going away: another namespace may have a copy of it for a moment.
+	for try := time.Duration(1); errors.Is(err, unix.EBUSY) && try < 50; try++ {
+		time.Sleep(try * time.Millisecond)
+		err = d.tryMount(o, target)
+	}
+	if errors.Is(err, unix.ESTALE) { // the folders were copied to elsewhere since the index was made
+		o.noIndex = true
+		return d.tryMount(o, target)
+	}
+	return err
+}
+
+func (d *Driver) tryMount(o overlay, target string) error {
 	op, err := o.open()
 	if err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
@@ -45,7 +61,7 @@ type opened struct {
 
 // open opens the folders of o.
 func (o overlay) open() (opened, error) {
-	op := opened{overlay: overlay{volatile: o.volatile}}
+	op := opened{overlay: overlay{volatile: o.volatile, noIndex: o.noIndex}}
 	for _, dir := range o.lowers {
 		lower, err := op.add(dir)
 		if err != nil {
@@ -86,12 +102,17 @@ type option struct{ key, value string }
 
 // options returns the options but for the lowers. The defaults of the first four depend on the kernel's configuration and on
 // module parameters. With "nofollow" no redirect is made nor heeded; "off" may heed it, and is refused together with userxattr, as "on" is.
+// With an index, which the kernel has in the work folder, the names of a file of the lowers stay names of one file when it is changed by one of them.
+// It needs file handles, which the kernel does not give in user namespaces.
 func (op *opened) options(attrs attributes) []option {
-	redirect := "nofollow"
+	redirect, index := "nofollow", "off"
 	if attrs.redirects() && op.upper != "" {
 		redirect = "on"
+		if !op.noIndex {
+			index = "on"
+		}
 	}
-	options := []option{{"redirect_dir", redirect}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
+	options := []option{{"redirect_dir", redirect}, {"metacopy", "off"}, {"index", index}, {"xino", "off"}}
 	if attrs == rootlessAttributes {
 		options = append(options, option{key: "userxattr"})
 	}

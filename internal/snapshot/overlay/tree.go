@@ -60,6 +60,7 @@ type mounted struct {
 var (
 	_ snapshot.Tree           = (*mounted)(nil)
 	_ snapshot.Toucher        = (*mounted)(nil)
+	_ snapshot.Splitter       = (*mounted)(nil)
 	_ snapshot.UnsyncedKeeper = (*mounted)(nil)
 )
 
@@ -81,16 +82,25 @@ func (t *mounted) make() error {
 	return t.mount()
 }
 
-// mount mounts the tree. The work folder is made anew each time: one that was used by a volatile mount is refused, in case
-// that the machine crashed.
+// mount mounts the tree. What is in the work folder is made anew each time: one that was used by a volatile mount is refused, in case
+// that the machine crashed. But for the index, in which the kernel finds files of several names again.
 func (t *mounted) mount() error {
-	if err := makeEmpty(t.work()); err != nil {
+	if err := snapshot.RemoveAll(filepath.Join(t.work(), "work")); err != nil {
+		return err
+	}
+	if err := os.Mkdir(t.work(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	o := overlay{lowers: diffs(t.part.Lowers()), upper: t.diff(), work: t.work(), volatile: !t.kept}
 	err := t.driver.mount(o, t.Dir())
 	t.live = err == nil
 	return err
+}
+
+// Splits implements snapshot.Splitter: the kernel makes the folder of the index where it keeps one.
+func (t *mounted) Splits() bool {
+	_, err := os.Lstat(filepath.Join(t.work(), "index"))
+	return err != nil
 }
 
 // unmount unmounts the tree by a call of by, if it is mounted.

@@ -1,0 +1,242 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A layer puts a file anew under the names that it lists, and leaves other names to the file that they have below. So all names of a
+// file are listed or none, and those of a file that is not listed have to be names of one file in the base, too.
+
+// linkedName is a name of a file that has several in the new tree, or had them in the base.
+type linkedName struct {
+	change Change
+	file   inode
+	nlink  uint32
+}
+
+// link notes a name that was compared.
+func (w *walker) link(ch Change, st *unix.Statx_t) {
+	w.linking.Lock()
+	defer w.linking.Unlock()
+	if w.linked == nil {
+		w.linked = map[string]*linkedName{}
+	}
+	w.linked[ch.Path] = &linkedName{ch, inodeOf(st), st.Nlink}
+}
+
+// links lists the names that have to be listed along with others. It is for when all else was compared. It costs a look into the indexes
+// of those layers that have the files, and only where files with several names were compared.
+func (w *walker) links() error {
+	m, ok := w.base.(*Merged)
+	if len(w.linked) == 0 || !ok {
+		return nil
+	}
+	l := &linker{walker: w, tree: comparedTree{Merged: m}, asked: map[string]bool{}, below: map[string]string{}}
+	if err := l.find(slices.Sorted(maps.Keys(w.linked))); err != nil {
+		return err
+	}
+	if l.incomplete() {
+		removed, err := l.removed()
+		if err == nil {
+			err = l.find(removed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return l.list()
+}
+
+// linker is the state of links.
+type linker struct {
+	*walker
+	tree  comparedTree      // the base
+	asked map[string]bool   // paths whose names in the base are known
+	below map[string]string // by path, the first name that the file there has in the base
+}
+
+// find compares all names of the files that the base has at the paths, where that was not done.
+func (l *linker) find(paths []string) error {
+	for _, path := range paths {
+		if l.asked[path] {
+			continue
+		}
+		names, err := l.tree.names(path)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			l.asked[name], l.below[name] = true, names[0]
+			if l.linked[name] != nil {
+				continue
+			}
+			if err := l.compareName(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// compareName compares what is now at a path at which the base has a file.
+func (l *linker) compareName(path string) error {
+	dir, name := split(path)
+	fd, err := openBelow(l.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if missing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	st, err := statAt(fd, name)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	case isDir(&st), isMount(&st), st.Mode&unix.S_IFMT == unix.S_IFSOCK: // compared, as another thing than it was
+		return nil
+	}
+	base, ok, err := l.base.Lookup(path)
+	if err != nil || !ok {
+		return err
+	}
+	return l.compare(fd, name, path, &st, base, true)
+}
+
+// incomplete reports whether a file has names that are not known.
+func (l *linker) incomplete() bool {
+	for _, names := range l.files() {
+		if int(l.linked[names[0]].nlink) > len(names) {
+			return true
+		}
+	}
+	return false
+}
+
+// files returns the names of each file in the new tree, in the order of Compare.
+func (l *linker) files() map[inode][]string {
+	files := map[inode][]string{}
+	for _, path := range slices.SortedFunc(maps.Keys(l.linked), Compare) {
+		n := l.linked[path]
+		files[n.file] = append(files[n.file], path)
+	}
+	return files
+}
+
+// removed returns the names of files with several of them that the base has, and that the new tree has no more, or has something else at.
+func (l *linker) removed() ([]string, error) {
+	var names []string
+	for _, ch := range l.delta.changes {
+		if ch.Parent {
+			continue
+		}
+		err := Walk(l.base, ch.Path, func(e Entry) (bool, error) {
+			if e.Group != "" {
+				names = append(names, e.Path)
+			}
+			return ch.Type != TypeDir, l.ctx.Err()
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// listed returns the paths that are listed so far.
+func (l *linker) listed() map[string]bool {
+	listed := make(map[string]bool, len(l.delta.changes))
+	for _, ch := range l.delta.changes {
+		listed[ch.Path] = true
+	}
+	return listed
+}
+
+// list lists what is not and has to be.
+func (l *linker) list() error {
+	listed, files := l.listed(), l.files()
+	paths := slices.SortedFunc(maps.Keys(l.linked), Compare)
+	stays := map[string]inode{} // by the first name in the base: the file that its names are left to
+	whole := func(want func(path string) bool) {
+		for _, path := range paths {
+			if names := files[l.linked[path].file]; !listed[path] && slices.ContainsFunc(names, want) {
+				for _, name := range names {
+					if !listed[name] {
+						listed[name] = true
+						n := l.linked[name]
+						l.delta.changes = append(l.delta.changes, linkedChange{Change: Change{Entry: canonical(n.change.Entry), Open: n.change.Open}, file: n.file})
+					}
+				}
+			}
+		}
+	}
+	whole(func(path string) bool { return listed[path] })
+	whole(func(path string) bool { // names of two files of the base
+		return l.below[path] != l.below[files[l.linked[path].file][0]]
+	})
+	whole(func(path string) bool { // one of several files that were one
+		n := l.linked[path]
+		first, ok := stays[l.below[path]]
+		if !ok {
+			stays[l.below[path]] = n.file
+		}
+		return ok && first != n.file
+	})
+	if l.options.Splits {
+		l.warnOfSplits(paths, listed)
+	}
+	if !l.options.Settle {
+		return nil
+	}
+	for _, names := range files {
+		if len(names) > 1 && listed[names[0]] {
+			if err := l.settleNames(names); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// warnOfSplits tells of names that are listed, and that no longer are names of the file that they were names of in the base.
+func (l *linker) warnOfSplits(paths []string, listed map[string]bool) {
+	for _, path := range paths {
+		var others []string
+		for _, other := range paths {
+			if below := l.below[path]; below != "" && l.below[other] == below && l.linked[other].file != l.linked[path].file {
+				others = append(others, other)
+			}
+		}
+		if listed[path] && len(others) > 0 {
+			l.warn(path, "was one file with "+strings.Join(others, ", ")+" in the base, and is a file of its own now: "+
+				"with this driver, what is written to one name of a file does not reach the others")
+		}
+	}
+}
+
+// settleNames sets the time of a file by each of its names. An overlay whose kernel keeps them together puts a name into the upper folder
+// only when something is done by it.
+func (l *linker) settleNames(names []string) error {
+	at := unix.Timespec{Sec: l.linked[names[0]].change.MTime}
+	for _, path := range names {
+		dir, name := split(path)
+		fd, err := openBelow(l.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+		if err == nil {
+			err = unix.UtimesNanoAt(fd, name, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW)
+			unix.Close(fd)
+		}
+		if err != nil {
+			return &fs.PathError{Op: "settle", Path: path, Err: fmt.Errorf("set time: %w", err)}
+		}
+	}
+	return nil
+}
