@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -136,6 +137,10 @@ func hintFor(err error) string {
 		return idHint(missesID(err))
 	case errors.Is(err, build.ErrQuestion):
 		return "in `steps`, answer before the install: `run: echo \"PACKAGE NAME TYPE ANSWER\" | debconf-set-selections`, or copy the file that the package looks for; build_env sets variables" + lookHint(err, "; ")
+	case heldFile(stepError(err)) != "":
+		name := heldFile(stepError(err))
+		return name + " is the sandbox's own while a command runs: it can be written to (cat new >" + name + "), not replaced or removed, and what is written " +
+			"never reaches the layer; copy puts the image's own file there" + lookHint(err, "; ")
 	case errors.As(err, &exit) && exit.Code == 127:
 		return "status 127 means that the image has no command of that name" + lookHint(err, "; ")
 	case errors.As(err, &exit) && sandbox.Rootless() && crossDevice(stepError(err)):
@@ -160,6 +165,23 @@ func idHint(id int) string {
 		return other
 	}
 	return fmt.Sprintf("the owner %d needs more subordinate ids than you have (ids up to %d): %s, as root; or %s", id, have-1, command, other)
+}
+
+// heldFile returns which file of the sandbox a step's command could not replace or remove, as its last output, or its text, tells; "" for none.
+func heldFile(step *build.StepError) string {
+	if step == nil {
+		return ""
+	}
+	for _, line := range step.Tail {
+		busy := strings.Contains(line, "resource busy") || strings.Contains(line, "EBUSY")
+		for _, name := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/hostname"} {
+			word := regexp.MustCompile(regexp.QuoteMeta(name) + `([^\w.-]|$)`)
+			if (busy || strings.HasSuffix(line, "File exists")) && word.MatchString(line) || busy && word.MatchString(step.Op) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // crossDevice reports whether the last output of a step's command tells of the error EXDEV (rename(2)), in the words of libc or of node.js.
