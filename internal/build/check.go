@@ -96,16 +96,25 @@ func (c *checker) action(img *plan.Image, a spec.Action) {
 	if _, ok := a.Op.(*spec.Install); ok {
 		find = c.src.FindPackages
 	}
-	for _, name := range localInputs(a) {
-		if _, err := find(name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
+	for _, name := range localInputs(c.src, a) {
+		if err := lookFor(find, name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
 			c.errs = append(c.errs, inputError(c.spec, img, a, name, err))
 		}
 	}
 }
 
+// lookFor returns an error where a path or glob of the spec names nothing, or a symlink to nothing.
+func lookFor(find func(string) ([]string, error), name string) error {
+	paths, err := find(name)
+	for i := 0; i < len(paths) && err == nil; i++ {
+		err = source.Dangling(paths[i])
+	}
+	return err
+}
+
 // localInputs are the files of the host that an action cannot do without.
-func localInputs(a spec.Action) []string {
-	if r, ok := a.Op.(*spec.Run); ok && !r.IsFile {
+func localInputs(src *source.Source, a spec.Action) []string {
+	if r, ok := a.Op.(*spec.Run); ok && !r.IsFile && danglingScript(src, r) == nil {
 		return nil // a word that is no file is shell text
 	}
 	_, copies := a.Op.(*spec.Copy)
@@ -125,6 +134,9 @@ func localInputs(a spec.Action) []string {
 func inputError(s *spec.Spec, img *plan.Image, a spec.Action, name string, err error) *spec.Error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s.Errorf(a.Pos, img.String(), "%s: %v", a.Op, err)
+	}
+	if d := (*source.DanglingError)(nil); errors.As(err, &d) {
+		return s.Errorf(a.Pos, img.String(), "%s: %v", a.Op, d)
 	}
 	if source.IsGlob(name) {
 		return s.Errorf(a.Pos, img.String(), "%s: no file matches %q", a.Op, name)

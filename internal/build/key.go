@@ -151,12 +151,23 @@ func (b *Builder) hostScript(ctx context.Context, op *spec.Run) (*source.File, e
 		if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") {
 			return nil, nil
 		}
+		if err := danglingScript(b.src, op); err != nil {
+			return nil, err
+		}
 		if fi, err := os.Stat(b.src.Abs(op.Script)); err != nil || !fi.Mode().IsRegular() {
 			return nil, nil
 		}
 	}
 	f, err := b.src.File(ctx, op.Script, "")
 	return &f, err
+}
+
+// danglingScript returns the error of a run whose script is a single word that names a symlink beside the spec that leads to nothing.
+func danglingScript(src *source.Source, op *spec.Run) error {
+	if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") || strings.HasPrefix(op.Script, "/") {
+		return nil
+	}
+	return source.Dangling(src.Abs(op.Script))
 }
 
 // stepNode is what the key of a step covers. Its strings are UTF-8; whatever may not be, such as the
@@ -191,6 +202,7 @@ type copyNode struct {
 	Src     string        `json:",omitempty"` // in the other image
 	Exclude []string      `json:",omitempty"` // with From or Unread: the manifest has only what is left
 	Dest    string
+	Glob    bool    `json:",omitempty"` // Src is a glob, and Dest a folder
 	Chown   string  `json:",omitempty"`
 	Chmod   *uint32 `json:",omitempty"`
 }
@@ -266,6 +278,7 @@ func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *inp
 			}
 			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
 		case op.Content == nil:
+			node.Glob = in.matches[0].Glob
 			if in.open {
 				node.Unread, node.Exclude = strconv.QuoteToASCII(b.src.Abs(op.Src)), op.Exclude
 			} else {

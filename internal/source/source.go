@@ -94,6 +94,7 @@ func (n *Node) Open() (io.ReadCloser, error) {
 // Match is one path that a pattern of a copy names.
 type Match struct {
 	Name  string // last element of the path
+	Glob  bool   // a glob matched it, and did not name it
 	Nodes []Node // the match itself, then what is in it: a folder before its content, siblings sorted
 }
 
@@ -183,7 +184,7 @@ func (s *Source) local(ctx context.Context, path string) (File, error) {
 func find(path string) (File, *unix.Stat_t, error) {
 	st := &unix.Stat_t{}
 	if err := ignoringEINTR(func() error { return unix.Stat(path, st) }); err != nil {
-		return File{}, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return File{}, nil, dangling(path, &fs.PathError{Op: "stat", Path: path, Err: err})
 	}
 	if mode := fileMode(st.Mode); !mode.IsRegular() {
 		return File{}, nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("is %s, not a file", kind(mode))}
@@ -236,6 +237,7 @@ func (s *Source) List(ctx context.Context, pattern string, exclude []string, war
 		case err != nil:
 			return nil, err
 		case len(m.Nodes) > 0:
+			m.Glob = !named
 			matches = append(matches, m)
 		}
 	}
@@ -264,7 +266,7 @@ func (s *Source) start() time.Time {
 
 // Find returns the absolute paths that a path or glob of a spec names, sorted: at least one. A path that
 // has pattern characters in it and exists means itself. The error wraps fs.ErrNotExist where there is
-// nothing.
+// nothing, and is a *DanglingError where a symlink leads there.
 func (s *Source) Find(pattern string) ([]string, error) {
 	paths, _, err := s.find(pattern, func(string, fs.DirEntry) bool { return false })
 	return paths, err
@@ -280,7 +282,7 @@ func (s *Source) find(pattern string, skip func(path string, d fs.DirEntry) bool
 	case IsGlob(pattern):
 		paths, err = s.glob(pattern, skip)
 	}
-	return paths, false, err
+	return paths, false, dangling(path, err)
 }
 
 // FindPackages is Find, with the .deb and .rpm files of a folder in place of the folder. The error wraps fs.ErrNotExist where there is none.

@@ -61,7 +61,7 @@ func (w *walk) match(path string, named bool) (Match, error) {
 	m := Match{Name: filepath.Base(path)}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return m, err
+		return m, dangling(path, err)
 	}
 	top, err := w.node(unix.AT_FDCWD, real, real, ".")
 	if err != nil {
