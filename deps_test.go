@@ -77,7 +77,7 @@ var policy = map[string]rule{
 		level: 3,
 		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
-		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs",
+		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
 
 	"internal/checkout": {
@@ -101,9 +101,10 @@ var policy = map[string]rule{
 	},
 
 	// Tests of the program as its users run it. They import nothing that it is made of.
-	"test/program": {level: 1},
-	"test/e2e":     {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
-	"examples":     {level: 4, tests: "test/program"},
+	"test/program":   {level: 1},
+	"test/copytable": {level: 1},
+	"test/e2e":       {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
+	"examples":       {level: 4, tests: "test/program"},
 	// A program that an example puts into an image.
 	"examples/static": {level: 4},
 

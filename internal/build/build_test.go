@@ -375,22 +375,34 @@ func TestCacheMayGo(t *testing.T) {
 func TestPureOps(t *testing.T) {
 	files := map[string]string{
 		"root.tgz": archive("usr/", "usr/lib/", "usr/lib/a=A", "lib -> usr/lib", "etc/", "etc/passwd=root:x:0:0::/:\napp:x:5:6::/:\n",
-			"etc/group=root:x:0:\nstaff:x:50:app\n", "tmp/", "hard=H", "hard2 == hard"),
-		"lib.tgz": archive("lib/", "lib/b=B"),
-		"top.tgz": archive("top/", "top/x/", "top/x/1=1", "top/x/2=2", "top/y=Y", "top/z == top/x/1"),
-		"src/one": "1", "src/two.o": "2", "src/sub/three": "3", "file": "F",
+			"etc/group=root:x:0:\nstaff:x:50:app\n", "tmp/", "hard=H", "hard2 == hard", "none -> gone/deep",
+			"g1/", "g1/a=A", "g1/z == g1/a", "g2/", "g2/a=B", "g3/", "g3/c == g1/a", "g3/to -> /lib/a"),
+		"none.tgz": archive("none/", "none/x=X"),
+		"lib.tgz":  archive("lib/", "lib/b=B"),
+		"top.tgz":  archive("top/", "top/x/", "top/x/1=1", "top/x/2=2", "top/y=Y", "top/z == top/x/1"),
+		"src/one":  "1", "src/two.o": "2", "src/sub/three": "3", "file": "F",
 	}
 	const base = "root: {expand: root.tgz}\n"
 	root := head
 	usrlib := "usr/ 0755 7:8 1000000000\nusr/lib/ 0755 7:8 1000000000\n"
 	for _, c := range []struct{ name, ops, want string }{
 		{"folder of an archive goes through a symlink of the base", "expand: lib.tgz", root + usrlib + "usr/lib/b 0644 7:8 1000000000 \"B\"\n"},
+		{"folder of an archive goes through a symlink to nothing", "expand: none.tgz", root + "gone/ 0755 0:0 315532800\ngone/deep/ 0755 7:8 1000000000\n" +
+			"gone/deep/x 0644 7:8 1000000000 \"X\"\n"},
+		{"so does the destination of one", "expand: {src: none.tgz, dest: /none/in, strip_components: 1, chown: '1:2'}", root +
+			"gone/ 0755 1:2 315532800\ngone/deep/ 0755 1:2 315532800\ngone/deep/in/ 0755 1:2 315532800\ngone/deep/in/x 0644 1:2 1000000000 \"X\"\n"},
+		{"content goes through it", "copy: {content: hi, dest: /none}", root + "gone/ 0755 0:0 315532800\ngone/deep 0644 0:0 315532800 \"hi\"\n"},
+		{"a glob of an image goes through its symlinks", "copy: {from: root, src: '/lib/?', dest: /n}", root + "n/ 0755 0:0 315532800\nn/a 0644 7:8 315532800 \"A\"\n"},
+		{"a symlink of an image that a glob matches", "copy: {from: root, src: '/g3/t*', dest: /n}", root + "n/ 0755 0:0 315532800\nn/to 0644 7:8 315532800 \"A\"\n"},
+		{"a hard link whose first name was replaced", "copy: {from: root, src: '/g[12]', dest: /n}", root + "n/ 0755 0:0 315532800\nn/a 0644 7:8 315532800 \"B\"\nn/z 0644 7:8 315532800 \"A\"\n"},
+		{"and a further name of it", "steps: [{copy: {from: root, src: '/g[123]', dest: /n, exclude: [z, to]}}]", root +
+			"n/ 0755 0:0 315532800\nn/a 0644 7:8 315532800 \"B\"\nn/c 0644 7:8 315532800 \"A\"\n"},
 		{"copy goes through it, too", "copy: src /lib", root + usrlib +
 			"usr/lib/one 0644 0:0 315532800 \"1\"\nusr/lib/sub/ 0755 0:0 315532800\nusr/lib/sub/three 0644 0:0 315532800 \"3\"\nusr/lib/two.o 0644 0:0 315532800 \"2\"\n"},
 		{"copy of several goes into a folder", "copy: src/* /new", root +
 			"new/ 0755 0:0 315532800\nnew/one 0644 0:0 315532800 \"1\"\nnew/three 0644 0:0 315532800 \"3\"\nnew/two.o 0644 0:0 315532800 \"2\"\n"},
 		{"file as a name, with owner and mode", "copy: {src: file, dest: opt/x, chown: app:staff, chmod: 04750}", root +
-			"opt/ 0755 0:0 315532800\nopt/x 4750 5:50 315532800 \"F\"\n"},
+			"opt/ 0755 5:50 315532800\nopt/x 4750 5:50 315532800 \"F\"\n"},
 		{"primary group of a user", "copy: {src: file, dest: /x, chown: app}", root + "x 0644 5:6 315532800 \"F\"\n"},
 		{"numbers", "copy: {src: file, dest: /x, chown: '12:34'}", root + "x 0644 12:34 315532800 \"F\"\n"},
 		{"exclude", "copy: {src: src, dest: /s, exclude: ['*.o', sub]}", root + "s/ 0755 0:0 315532800\ns/one 0644 0:0 315532800 \"1\"\n"},
@@ -399,20 +411,20 @@ func TestPureOps(t *testing.T) {
 		{"exception that nothing is of", "copy: {src: src, dest: /s, exclude: ['*', '!sub/four', '!one']}", root +
 			"s/ 0755 0:0 315532800\ns/one 0644 0:0 315532800 \"1\"\n"},
 		{"exception, from a tag", "copy: {from: root, src: /, dest: /s, exclude: ['*', '!usr/lib/*', '!usr/x']}", root +
-			"s/ 0755 0:0 315532800\ns/usr/ 0755 0:0 315532800\ns/usr/lib/ 0755 0:0 315532800\ns/usr/lib/a 0644 0:0 315532800 \"A\"\n"},
+			"s/ 0755 0:0 315532800\ns/usr/ 0755 7:8 315532800\ns/usr/lib/ 0755 7:8 315532800\ns/usr/lib/a 0644 7:8 315532800 \"A\"\n"},
 		{"exception, of an archive", "expand: {src: top.tgz, dest: /t, exclude: ['top', '!top/x/1']}", root +
 			"t/ 0755 0:0 315532800\nt/top/ 0755 7:8 1000000000\nt/top/x/ 0755 7:8 1000000000\nt/top/x/1 0644 7:8 1000000000 \"1\"\n"},
 		{"exception from what is included", "expand: {src: top.tgz, include: ['top/x', '!2']}", root +
 			"top/ 0755 0:0 315532800\ntop/x/ 0755 7:8 1000000000\ntop/x/1 0644 7:8 1000000000 \"1\"\n"},
 		{"content", "copy: {content: \"hi\\n\", dest: /etc/motd}", root + "etc/ 0755 7:8 1000000000\netc/motd 0644 0:0 315532800 \"hi\\n\"\n"},
-		{"from a tag", "copy: {from: root, src: /lib/a, dest: /copy}", root + "copy 0644 0:0 315532800 \"A\"\n"},
-		{"from keeps hard links", "copy: {from: root, src: '/h*', dest: /h/}", root + "h/ 0755 0:0 315532800\nh/hard 0644 0:0 315532800 \"H\"\nh/hard2 0644 0:0 315532800 = h/hard\n"},
+		{"from a tag", "copy: {from: root, src: /lib/a, dest: /copy}", root + "copy 0644 7:8 315532800 \"A\"\n"},
+		{"from keeps hard links", "copy: {from: root, src: '/h*', dest: /h/}", root + "h/ 0755 0:0 315532800\nh/hard 0644 7:8 315532800 \"H\"\nh/hard2 0644 7:8 315532800 = h/hard\n"},
 		{"strip and include", "expand: {src: top.tgz, dest: /t, strip_components: 2, exclude: ['2']}", root +
 			"t/ 0755 0:0 315532800\nt/1 0644 7:8 1000000000 \"1\"\n"},
 		{"hard link whose first name is left out", "expand: {src: top.tgz, include: [top/z]}", root +
 			"top/ 0755 0:0 315532800\ntop/z 0644 7:8 1000000000 \"1\"\n"},
 		{"chown of an archive", "expand: {src: lib.tgz, dest: /n, chown: '1:2'}", root +
-			"n/ 0755 0:0 315532800\nn/lib/ 0755 1:2 1000000000\nn/lib/b 0644 1:2 1000000000 \"B\"\n"},
+			"n/ 0755 1:2 315532800\nn/lib/ 0755 1:2 1000000000\nn/lib/b 0644 1:2 1000000000 \"B\"\n"},
 		{"remove", "remove: [/lib/a, /etc, 'h*']", root + ".wh.etc 0000 0:0 0 \"\"\n.wh.hard 0000 0:0 0 \"\"\n.wh.hard2 0000 0:0 0 \"\"\n" + usrlib + "usr/lib/.wh.a 0000 0:0 0 \"\"\n"},
 		{"the link, not what it points to", "remove: /lib", root + ".wh.lib 0000 0:0 0 \"\"\n"},
 		{"what comes and goes", "steps: [{copy: file /x}, {remove: /x}]", ""},
@@ -445,7 +457,11 @@ func TestErrors(t *testing.T) {
 		{"base: 'oci:none:x'", `DIR/genoci.yaml:1:11: target "t": base oci:none:x: `},
 		{"expand: no.tgz", ""},
 		{"steps: [{expand: root.tgz}, {copy: f /file/x}]", `copy f /file/x: `},
-		{"steps: [{expand: root.tgz}, {copy: f /file/}]", `/file/ is no folder in the image`},
+		{"steps: [{expand: root.tgz}, {copy: f /file/}]", `copy f /file/: f goes into a folder, since the destination ends as one, and /file is a file in the image`},
+		{"steps: [{expand: root.tgz}, {copy: d /file}]", `copy d /file: d is a folder, and /file is a file in the image`},
+		{"copy: [f /x, d /x]", `DIR/genoci.yaml:1:18: target "t": copy d /x: d is a folder, and /x is a file in the image`},
+		{"steps: [{expand: root.tgz}, {copy: 'f* /file'}]", `copy f* /file: f goes into a folder, as all that a glob matches, and /file is a file in the image`},
+		{"copy: [d /y/f, f /y]", `copy f /y: f is a file, and /y/f is a folder in the image`},
 	} {
 		t.Run(c.ops, func(t *testing.T) {
 			w := newWork(t, files)

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -24,13 +25,14 @@ type item struct {
 
 // match is one thing that the source of a copy names: itself, then what is in it.
 type match struct {
-	name  string
+	name  string // as it is named, also where it is a symlink that is followed
+	glob  bool   // found by a glob, of which DEST is always a folder
 	items []item
 }
 
 // copy puts files of the host, of another image, or of the spec itself into the image.
 func (s *step) copy(ctx context.Context, c *layer.Composer, op *spec.Copy, in *input) error {
-	cp := &copying{op: op, c: c, epoch: s.n.epoch, realTimes: s.RealTimes, owner: &owner{}, first: map[string]string{}}
+	cp := &copying{op: op, c: c, epoch: s.n.epoch, realTimes: s.RealTimes, first: map[string]string{}, named: map[string]string{}}
 	var err error
 	if op.Chown != "" {
 		if cp.owner, err = lookupOwner(c, op.Chown); err != nil {
@@ -67,7 +69,7 @@ func literal(content string) match {
 func hostMatches(found []source.Match) []match {
 	matches := make([]match, len(found))
 	for i, m := range found {
-		matches[i] = match{name: m.Name, items: make([]item, len(m.Nodes))}
+		matches[i] = match{name: m.Name, glob: m.Glob, items: make([]item, len(m.Nodes))}
 		for j := range m.Nodes {
 			matches[i].items[j] = hostItem(&m.Nodes[j])
 		}
@@ -102,31 +104,26 @@ func hostItem(n *source.Node) item {
 type copying struct {
 	op        *spec.Copy
 	c         *layer.Composer
-	owner     *owner
+	owner     *owner // nil: that of the image it comes from, or root
 	epoch     int64
 	realTimes bool
 	first     map[string]string // where the first name of a hard linked file was put
+	named     map[string]string // what first has at a place
 }
 
-// all places the matches: as DEST, or into DEST where that is a folder, ends in a slash, or has to hold several.
+// all places the matches: as DEST, or into DEST where that is a folder, ends as one, or has to hold what a glob matches. Symlinks of the
+// image at DEST are followed, also where they lead to nothing yet.
 func (cp *copying) all(ctx context.Context, matches []match) error {
-	dest := clean(cp.op.Dest)
-	real, err := cp.c.Resolve(dest, true)
+	dest, err := cp.c.Resolve(clean(cp.op.Dest), true)
 	if err != nil {
 		return err
 	}
-	e, exists, err := cp.c.Lookup(real)
+	e, exists, err := cp.c.Lookup(dest)
 	if err != nil {
 		return err
 	}
 	isDir := exists && e.Type == layer.TypeDir
-	into := isDir || dest == "." || strings.HasSuffix(cp.op.Dest, "/") || len(matches) > 1
-	if into && exists && !isDir {
-		return fmt.Errorf("%s is no folder in the image", cp.op.Dest)
-	}
-	if isDir {
-		dest = real
-	}
+	into := isDir || dest == "." || spec.IsFolder(cp.op.Dest) || matches[0].glob
 	if into && cp.op.Content != nil {
 		return fmt.Errorf("content needs the name of a file as dest, %s is a folder", cp.op.Dest)
 	}
@@ -134,7 +131,11 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		switch top := m.items[0]; {
+		top := m.items[0]
+		if exists && !isDir && (into || top.Type == layer.TypeDir) {
+			return cp.notFolder(m, dest)
+		}
+		switch {
 		case top.Type == layer.TypeDir:
 			err = cp.content(ctx, m, dest)
 		case into && m.name == "":
@@ -151,10 +152,24 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 	return nil
 }
 
+// notFolder is the error where a match is to go into a folder and there is something else at dest.
+func (cp *copying) notFolder(m match, dest string) error {
+	what := m.name
+	switch {
+	case m.items[0].Type == layer.TypeDir:
+		what += " is a folder"
+	case m.glob:
+		what += " goes into a folder, as all that a glob matches"
+	default:
+		what += " goes into a folder, since the destination ends as one"
+	}
+	return fmt.Errorf("%s, and /%s is a file in the image", what, dest)
+}
+
 // content puts what is in the folder m into the folder dest. Folders that the image has already stay as they are.
 func (cp *copying) content(ctx context.Context, m match, dest string) error {
 	top := m.items[0]
-	top.Mode = 0o755
+	top.Mode, top.UID, top.GID = 0o755, 0, 0
 	if err := cp.folder(top, dest); err != nil {
 		return err
 	}
@@ -176,25 +191,56 @@ func (cp *copying) content(ctx context.Context, m match, dest string) error {
 	return nil
 }
 
-// folder makes a folder unless there is one, or a symlink to one.
+// folder makes a folder unless there is one. A symlink is followed.
 func (cp *copying) folder(it item, dest string) error {
 	real, err := cp.c.Resolve(dest, true)
 	if err != nil {
 		return err
 	}
-	if e, ok, err := cp.c.Lookup(real); err != nil || ok && e.Type == layer.TypeDir {
+	e, ok, err := cp.c.Lookup(real)
+	switch {
+	case err != nil:
 		return err
+	case ok && e.Type != layer.TypeDir:
+		return fmt.Errorf("%s is a folder, and /%s is a file in the image", it.Path, real)
+	case ok:
+		return nil
 	}
-	return cp.put(it, dest)
+	return cp.put(it, real)
 }
 
+// put puts anything but a folder into the place of what is at dest, and a folder where nothing is.
 func (cp *copying) put(it item, dest string) error {
+	dest, err := cp.c.Resolve(dest, false)
+	if err != nil {
+		return err
+	}
+	var parents owner
+	if cp.owner != nil {
+		parents = *cp.owner
+	}
+	if err := cp.c.MkdirAll(path.Dir(dest), parents.uid, parents.gid); err != nil {
+		return err
+	}
+	if it.Type != layer.TypeDir {
+		if e, ok, err := cp.c.Lookup(dest); err != nil {
+			return err
+		} else if ok && e.Type == layer.TypeDir {
+			return fmt.Errorf("%s is a file, and /%s is a folder in the image", path.Base(dest), dest)
+		}
+	}
+	if inode := cp.named[dest]; inode != it.inode { // another file takes its place
+		delete(cp.first, inode)
+		delete(cp.named, dest)
+	}
 	if first, ok := cp.first[it.inode]; ok && it.inode != "" {
 		return cp.c.Link(dest, first, it.Open)
 	}
 	ch := it.Change
 	ch.Path = dest
-	ch.UID, ch.GID = cp.owner.uid, cp.owner.gid
+	if cp.owner != nil {
+		ch.UID, ch.GID = cp.owner.uid, cp.owner.gid
+	}
 	if !cp.realTimes {
 		ch.MTime = cp.epoch
 	}
@@ -205,7 +251,7 @@ func (cp *copying) put(it item, dest string) error {
 		}
 	}
 	if it.inode != "" {
-		cp.first[it.inode] = dest
+		cp.first[it.inode], cp.named[dest] = dest, it.inode
 	}
 	return cp.c.Put(ch)
 }
@@ -221,7 +267,7 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	if err != nil {
 		return nil, err
 	}
-	paths, err := viewMatches(view, op.Src)
+	paths, glob, err := viewMatches(view, op.Src)
 	if err != nil {
 		return nil, err
 	}
@@ -232,10 +278,14 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	x := &imagefs.Extraction{Store: s.images(), View: view, Layers: img.Manifest.Layers, Spool: spool}
 	exclude := source.NewGlobs(op.Exclude)
 	var matches []match
-	for _, p := range paths {
-		m := match{name: path.Base(p)}
+	for _, named := range paths {
+		p, err := follow(view, named)
+		if err != nil {
+			return nil, err
+		}
+		m := match{name: path.Base(named), glob: glob}
 		var way []item // folders around what is next that are excluded, and come along with what is excepted in them
-		err := layer.Walk(view, p, func(e layer.Entry) (bool, error) {
+		err = layer.Walk(view, p, func(e layer.Entry) (bool, error) {
 			it := item{Change: layer.Change{Entry: e}}
 			it.Path, it.Group = layer.Rel(p, e.Path), ""
 			for len(way) > 0 && !strings.HasPrefix(it.Path, way[len(way)-1].Path+"/") {
@@ -258,45 +308,66 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	return matches, x.Extract(ctx)
 }
 
-// viewMatches returns the paths of a tree that match a path or glob: at least one. A symlink that is named
-// itself is followed.
-func viewMatches(view layer.View, pattern string) ([]string, error) {
-	if p := clean(pattern); !source.IsGlob(pattern) {
-		real, err := layer.Resolve(view, p, true)
-		if err != nil {
-			return nil, err
-		}
-		if _, ok, err := view.Lookup(real); err != nil {
-			return nil, err
-		} else if !ok {
-			return nil, &fs.PathError{Op: "find", Path: "/" + p, Err: fs.ErrNotExist}
-		}
-		return []string{real}, nil
+// viewMatches returns the paths of a tree that match a path or glob, each as it is named: at least one. A path that has pattern
+// characters in it and exists means itself.
+func viewMatches(view layer.View, pattern string) (paths []string, glob bool, err error) {
+	p := clean(pattern)
+	real, err := layer.Resolve(view, p, false)
+	if err != nil {
+		return nil, false, err
+	}
+	if _, ok, err := view.Lookup(real); err != nil || ok || !source.IsGlob(pattern) {
+		return []string{p}, false, err
 	}
 	found, err := globView(view, pattern)
 	if err == nil && len(found) == 0 {
 		err = &fs.PathError{Op: "match", Path: pattern, Err: fs.ErrNotExist}
 	}
-	return found, err
+	return found, true, err
 }
 
-// globView returns the paths of a tree that match a glob, each as it is named there. What is below a
-// match is not looked at.
+// follow returns the canonical path of what stands at a path of a tree, or where a symlink there leads.
+func follow(view layer.View, p string) (string, error) {
+	real, err := layer.Resolve(view, p, true)
+	if err != nil {
+		return "", err
+	}
+	if _, ok, err := view.Lookup(real); err != nil || ok {
+		return real, err
+	}
+	at, err := layer.Resolve(view, p, false)
+	if err != nil {
+		return "", err
+	}
+	if e, ok, err := view.Lookup(at); err != nil || ok {
+		return "", cmp.Or(err, fmt.Errorf("/%s is a symlink to %s, where the image has nothing", p, e.Link))
+	}
+	return "", &fs.PathError{Op: "find", Path: "/" + p, Err: fs.ErrNotExist}
+}
+
+// globView returns the paths of a tree that match a glob, each as it is named there. Symlinks are followed before the first element
+// with a pattern in it. What is below a match is not looked at.
 func globView(view layer.View, pattern string) ([]string, error) {
 	if err := source.CheckGlob(pattern); err != nil {
 		return nil, err
 	}
-	start := clean(pattern)
+	start, rest := clean(pattern), ""
 	for source.IsGlob(start) {
+		rest = path.Join(path.Base(start), rest)
 		start = path.Dir(start)
 	}
+	start, err := layer.Resolve(view, start, true)
+	if err != nil {
+		return nil, err
+	}
 	var found []string
-	err := layer.Walk(view, start, func(e layer.Entry) (bool, error) {
-		if e.Path != "." && source.MatchPath(pattern, e.Path) {
+	err = layer.Walk(view, start, func(e layer.Entry) (bool, error) {
+		rel := layer.Rel(start, e.Path)
+		if rel != "." && source.MatchPath(rest, rel) {
 			found = append(found, e.Path)
 			return false, nil
 		}
-		return true, nil
+		return source.MatchBelow(rest, rel), nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

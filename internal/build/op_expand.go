@@ -163,8 +163,11 @@ func (x *expansion) folder(ch layer.Change, dest string) error {
 		return err
 	}
 	if to != at {
-		if e, ok, err := x.c.Lookup(to); err != nil || ok && e.Type == layer.TypeDir {
+		switch e, ok, err := x.c.Lookup(to); {
+		case err != nil || ok && e.Type == layer.TypeDir:
 			return err
+		case !ok:
+			dest = to
 		}
 	}
 	return x.put(ch.Path, ch, dest)
@@ -179,7 +182,18 @@ func (x *expansion) put(name string, ch layer.Change, dest string) error {
 		ch.MTime = min(ch.MTime, *x.clamp)
 	}
 	x.placed[name] = dest
+	if err := x.parents(dest); err != nil {
+		return err
+	}
 	return x.c.Put(ch)
+}
+
+// parents makes the folders around dest that neither the image nor the archive has. They belong to whom chown names.
+func (x *expansion) parents(dest string) error {
+	if x.owner == nil {
+		return nil
+	}
+	return x.c.MkdirAll(path.Dir(dest), x.owner.uid, x.owner.gid)
 }
 
 // link makes dest another name of a file of the archive. Where that file was left out of the image,
@@ -187,6 +201,9 @@ func (x *expansion) put(name string, ch layer.Change, dest string) error {
 func (x *expansion) link(e layer.ArchiveEntry, dest string) error {
 	original, ok := x.originals[e.HardLink]
 	if to, placed := x.placed[e.HardLink]; placed {
+		if err := x.parents(dest); err != nil {
+			return err
+		}
 		return x.c.Link(dest, to, original.Open)
 	}
 	if ok {

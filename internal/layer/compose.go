@@ -126,9 +126,9 @@ func (c *Composer) Put(ch Change) error {
 	return nil
 }
 
-// MkdirAll makes the folder at path with missing parents, 0755 root; what is there already stays as it is.
+// MkdirAll makes the folder at path with missing parents, 0755 and owned by uid and gid; what is there already stays as it is.
 // Symlinks are followed, at the path itself too.
-func (c *Composer) MkdirAll(path string) error {
+func (c *Composer) MkdirAll(path string, uid, gid int) error {
 	path, err := c.Resolve(path, true)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (c *Composer) MkdirAll(path string) error {
 	if hasWhiteout(path) {
 		return &fs.PathError{Op: "mkdir", Path: path, Err: ErrReserved}
 	}
-	_, err = c.mkdir(path)
+	_, err = c.mkdir(path, uid, gid)
 	return err
 }
 
@@ -457,8 +457,8 @@ func (c *Composer) existing(path string) (*node, error) {
 	return n, nil
 }
 
-// mkdir returns the node of the folder at the canonical path, which it makes with missing parents.
-func (c *Composer) mkdir(path string) (*node, error) {
+// mkdir returns the node of the folder at the canonical path, which it makes with missing parents, owned by uid and gid.
+func (c *Composer) mkdir(path string, uid, gid int) (*node, error) {
 	if err := c.start(); err != nil {
 		return nil, err
 	}
@@ -475,6 +475,7 @@ func (c *Composer) mkdir(path string) (*node, error) {
 		switch {
 		case n.here == nil:
 			n.here, n.ours = c.newFolder(at), true
+			n.here.UID, n.here.GID = uid, gid
 		case !n.isDir():
 			return nil, &fs.PathError{Op: "mkdir", Path: at, Err: syscall.ENOTDIR}
 		}
@@ -496,7 +497,7 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 		return n, path, err
 	}
 	dir, name := split(path)
-	parent, err := c.mkdir(dir)
+	parent, err := c.mkdir(dir, 0, 0)
 	if err != nil {
 		return nil, "", err
 	}

@@ -282,7 +282,7 @@ d file 0644 0:0 "x"
 		{
 			name: "folders that are there stay",
 			do: []func(*Composer) error{func(c *Composer) error {
-				return errors.Join(c.MkdirAll("tmp"), c.MkdirAll("/lib/deep"), c.MkdirAll("bin"), c.MkdirAll("/"))
+				return errors.Join(c.MkdirAll("tmp", 0, 0), c.MkdirAll("/lib/deep", 0, 0), c.MkdirAll("bin", 0, 0), c.MkdirAll("/", 0, 0))
 			}},
 			want: "",
 		},
@@ -327,7 +327,7 @@ func TestComposeErrors(t *testing.T) {
 		is   error
 	}{
 		{"parent is a file", func(c *Composer) error { return c.Put(file("etc/motd/x", "")) }, syscall.ENOTDIR},
-		{"folder where a file is", func(c *Composer) error { return c.MkdirAll("etc/motd") }, syscall.ENOTDIR},
+		{"folder where a file is", func(c *Composer) error { return c.MkdirAll("etc/motd", 0, 0) }, syscall.ENOTDIR},
 		{"loop", func(c *Composer) error { return c.Put(file("loop/x", "")) }, syscall.ELOOP},
 		{"no target", func(c *Composer) error { return c.Link("x", "none", nil) }, fs.ErrNotExist},
 		{"no target below a file", func(c *Composer) error { return c.Link("x", "etc/motd/none", nil) }, fs.ErrNotExist},
@@ -337,7 +337,7 @@ func TestComposeErrors(t *testing.T) {
 		{"root removed", func(c *Composer) error { return c.Remove("/etc/..") }, syscall.EBUSY},
 		{"whiteout as a name", func(c *Composer) error { return c.Put(file("etc/.wh.x", "")) }, ErrReserved},
 		{"whiteout as a folder", func(c *Composer) error { return c.Put(file(".wh.x/y", "")) }, ErrReserved},
-		{"whiteout as a new folder", func(c *Composer) error { return c.MkdirAll("etc/.wh..wh..opq") }, ErrReserved},
+		{"whiteout as a new folder", func(c *Composer) error { return c.MkdirAll("etc/.wh..wh..opq", 0, 0) }, ErrReserved},
 		{"whiteout as a link", func(c *Composer) error { return c.Link(".wh.x", "etc/motd", opening("hello")) }, ErrReserved},
 	}
 	for _, test := range tests {

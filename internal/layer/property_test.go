@@ -329,7 +329,7 @@ func (s step) compose(c *Composer, source folder) error {
 	case "put":
 		return c.Put(s.put)
 	case "mkdir":
-		return c.MkdirAll(s.path)
+		return c.MkdirAll(s.path, 0, 0)
 	case "remove":
 		return c.Remove(s.path)
 	}

@@ -22,6 +22,9 @@ func MatchPath(pattern, p string) bool {
 	return matchElems(elems(pattern), elems(p))
 }
 
+// MatchBelow reports whether the pattern may match something below the folder at p. It is true of "." and any pattern.
+func MatchBelow(pattern, p string) bool { return matchStart(elems(pattern), elems(p)) }
+
 // Globs is an include or exclude list. A pattern without a slash matches the last element of a path at any depth, and one that
 // matches a folder matches all that is in it. A pattern after "!" is an exception. The last pattern that matches decides.
 type Globs []glob

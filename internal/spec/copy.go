@@ -74,7 +74,7 @@ func copyTable() table[Copy] {
 			"dependencies": schema{
 				"content": schema{
 					"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}}},
-					"properties": schema{"dest": not("/$")},
+					"properties": schema{"dest": not("(^|/)([.][.]?)?$")},
 				},
 				"checksum": schema{"properties": schema{"src": schema{"pattern": "^https?://"}}, "required": []string{"src"}},
 				"from":     schema{"properties": schema{"src": not("://")}},
@@ -97,7 +97,7 @@ func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
 	for _, e := range keys.inOrder("src", "from", "exclude", "checksum") {
 		d.errorf(posOf(e.key), `%q cannot stand beside "content" (line %d)`, e.key.Value, content.key.Line)
 	}
-	if strings.HasSuffix(c.Dest, "/") {
+	if c.Dest != "" && IsFolder(c.Dest) {
 		d.errorf(posOf(keys["dest"].value), `%q is a folder; "content" needs the name of a file`, c.Dest)
 	}
 }
@@ -113,6 +113,12 @@ func checkCopyURL(d *decoder, keys keys, c *Copy) {
 	for _, e := range keys.inOrder("from", "exclude") {
 		d.errorf(posOf(e.key), `%q cannot stand with a URL, which is one file`, e.key.Value)
 	}
+}
+
+// IsFolder reports whether a path ends as only one of a folder can: in a slash, or in "." or "..".
+func IsFolder(path string) bool {
+	last := path[strings.LastIndexByte(path, '/')+1:]
+	return last == "" || last == "." || last == ".."
 }
 
 // parseCopy reads "SRC DEST".
