@@ -109,6 +109,27 @@ func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, 
 	if err != nil {
 		return nil, err
 	}
+	if executes(p) {
+		res, err := f.build(ctx, p) // what a step leaves that fails is to be found in the cache folder
+		return res, hintWritable(err, f.cacheDir)
+	}
+	var res *build.Result
+	err = sparingly(os.Stderr, &f.cacheDir, func() (err error) {
+		res, err = f.build(ctx, p)
+		return err
+	})
+	return res, err
+}
+
+// executes reports whether a step of the plan runs something.
+func executes(p *plan.Plan) bool {
+	return slices.ContainsFunc(p.Images, func(i *plan.Image) bool {
+		return slices.ContainsFunc(i.Steps, (*plan.Step).Executes)
+	})
+}
+
+// build carries out a plan.
+func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, error) {
 	b, err := f.builder(f.layout)
 	if err != nil {
 		return nil, err
@@ -198,9 +219,7 @@ func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan, leave func())
 		return err
 	}
 	if err != nil {
-		needed = slices.ContainsFunc(p.Images, func(i *plan.Image) bool {
-			return slices.ContainsFunc(i.Steps, (*plan.Step).Executes)
-		})
+		needed = executes(p)
 	}
 	if !needed {
 		return nil

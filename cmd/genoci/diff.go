@@ -52,7 +52,7 @@ tree only what was changed is read. Of what a failed step left there is no confi
 	cmd.Flags().BoolVar(&f.stat, "stat", false, "count files and bytes by folder")
 	cmd.Flags().BoolVar(&f.times, "times", false, "let modification times count")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	return cmd
+	return withSpareCache(cmd, &f.cacheDir)
 }
 
 // layered is what can be compared.

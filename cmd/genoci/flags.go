@@ -119,7 +119,7 @@ func openCache(given string) (*cache.Cache, error) {
 	}
 	c, err := cache.Open(dir)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOTDIR) {
-		err = withHint(lackingf("%w", err), "name a folder that can be written: --cache-dir DIR, or GENOCI_CACHE_DIR")
+		err = withHint(lackingf("%w", err), cacheHint)
 	}
 	return c, err
 }

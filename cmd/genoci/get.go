@@ -73,7 +73,7 @@ owners. As an ordinary user all files belong to the caller, without setuid and s
 	}
 	f.add(cmd.Flags())
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
-	return cmd
+	return withSpareCache(cmd, &f.cacheDir)
 }
 
 // givesFiles reports whether files that the process makes can belong to anybody: it is root, and not only since it looks into a tree.

@@ -50,7 +50,7 @@ What changed is known from the indexes of the layers, as in diff. --stat counts 
 	f.add(cmd.Flags())
 	cmd.Flags().BoolVar(&f.stat, "stat", false, "count files and bytes by folder")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	return cmd
+	return withSpareCache(cmd, &f.cacheDir)
 }
 
 func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name string) error {

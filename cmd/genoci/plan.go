@@ -51,7 +51,7 @@ Behind an expand stands whether the archive is taken as the layer as it is, or w
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 	fs.BoolVar(&f.dot, "dot", false, "print a graph for Graphviz")
-	return cmd
+	return withSpareCache(cmd, &f.cacheDir)
 }
 
 func (f *planFlags) run(ctx context.Context, w io.Writer, targets []string) error {
