@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -56,7 +57,7 @@ func (c *HostCmd) runInside(ctx context.Context) error {
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, c.Dir, c.Output, c.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = hostGrace // a process elsewhere on the host may have been given the output
-	if err := cmd.Start(); err != nil {
+	if err := startUnignoring(cmd); err != nil {
 		return err
 	}
 	await(ctx, cmd.Process.Pid, init, unix.SIGTERM, hostGrace)
@@ -69,6 +70,19 @@ func (c *HostCmd) runInside(ctx context.Context) error {
 	default:
 		return err
 	}
+}
+
+// startUnignoring starts a command with the default dispositions of signals. What is ignored here stays ignored over execve(2), as the two
+// signals do that the Go runtime leaves ignored where this process was started so (nohup(1); package os/signal); what is handled does not.
+func startUnignoring(cmd *exec.Cmd) error {
+	handled := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
+		if signal.Ignored(s) {
+			signal.Notify(handled, s)
+		}
+	}
+	defer signal.Stop(handled)
+	return cmd.Start()
 }
 
 const procDir = "/proc"
