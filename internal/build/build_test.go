@@ -1054,6 +1054,73 @@ func TestCopyURL(t *testing.T) {
 	}
 }
 
+// With parents, what is copied keeps the folders around it: from the host, and from another image.
+func TestCopyParents(t *testing.T) {
+	files := map[string]string{"x/y/a.txt": "A", "x/y/b.txt": "B", "x/z/c.txt": "C", "x/z/d": "D"}
+	files["link.tgz"] = archive("in/", "in/link -> x/y")
+	w := newWork(t, files)
+	if err := os.Chmod(filepath.Join(w.dir, "x/y"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("x/y", filepath.Join(w.dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ src, want string }{
+		{"x/y/a.txt", "x/ 0755, x/y/ 0750, x/y/a.txt 0644"},
+		{"./x/y/a.txt", "x/ 0755, x/y/ 0750, x/y/a.txt 0644"},
+		{"x/./y/*.txt", "y/ 0750, y/a.txt 0644, y/b.txt 0644"},
+		{"x/**/*.txt", "x/ 0755, x/y/ 0750, x/y/a.txt 0644, x/y/b.txt 0644, x/z/ 0755, x/z/c.txt 0644"},
+		{"x/y", "x/ 0755, x/y/ 0750, x/y/a.txt 0644, x/y/b.txt 0644"},
+		{"./x/./y", "y/ 0750, y/a.txt 0644, y/b.txt 0644"},
+		{"x/y/./a.txt", "a.txt 0644"},
+		{"link/a.txt", "link/ 0750, link/a.txt 0644"},
+		{"x/z/./", "c.txt 0644, d 0644"},
+		{"DIR/./x/z/d", "x/ 0755, x/z/ 0755, x/z/d 0644"},
+	} {
+		host := strings.ReplaceAll(c.src, "DIR", w.dir)
+		image := strings.ReplaceAll(c.src, "DIR", "/in")
+		if image == c.src {
+			image = "/in/./" + strings.TrimPrefix(c.src, "./")
+			if strings.Contains(strings.TrimPrefix(c.src, "./"), "/./") {
+				image = "/in/" + strings.TrimPrefix(c.src, "./")
+			}
+		}
+		w.build("host: {copy: {src: '" + host + "', dest: /p, parents: true}}\n" +
+			"all: {build_only: true, steps: [{expand: link.tgz}, {copy: {src: x, dest: /in, parents: true}}]}\n" +
+			"image: {copy: {from: all, src: '" + image + "', dest: /p, parents: true}}\n")
+		for _, tag := range []string{"host", "image"} {
+			var got []string
+			for line := range strings.Lines(w.list(tag, 0)) {
+				f := strings.Fields(line)
+				if name, ok := strings.CutPrefix(f[0], "p/"); ok && name != "" {
+					got = append(got, name+" "+f[1])
+				}
+			}
+			if d := cmp.Diff(c.want, strings.Join(got, ", ")); d != "" {
+				t.Errorf("%s of %s: %s", c.src, tag, d)
+			}
+		}
+	}
+	for text, want := range map[string]string{
+		"t: {copy: {src: ../out.txt, dest: /p, parents: true}}\n": "so that no folders around it can be kept: put /./ into src",
+	} {
+		if err := os.WriteFile(filepath.Join(w.dir, "../out.txt"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.fails(text); !strings.Contains(got, want) {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+	const text = "t: {copy: {src: x/y, dest: /p, parents: true}}\n"
+	w.build(text)
+	if err := os.Chmod(filepath.Join(w.dir, "x"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.explain(text); !strings.Contains(got, "x changed (mode 755 -> 711)") {
+		t.Errorf("after a change around it: %s", got)
+	}
+}
+
 // What the kernel keeps beside a file of the host comes into the layer, but for ACLs.
 func TestCopyXattrs(t *testing.T) {
 	w := newWork(t, map[string]string{"f": "f", "d/sub/g": "g"})

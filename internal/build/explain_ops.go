@@ -260,6 +260,10 @@ func (c *comparison) manifests(i int, old, now string) []Reason {
 		switch {
 		case source.IsURL(op.Src):
 			return op.Src
+		case l.kind == aroundMatch:
+			return path.Join(source.Around(op.Src), l.path)
+		case op.Parents:
+			return path.Join(source.Around(op.Src), l.match, l.path)
 		case source.IsGlob(op.Src):
 			return path.Join(l.match, l.path)
 		}

@@ -138,7 +138,11 @@ func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
 // copied returns what a copy reads from outside.
 func (b *Builder) copied(ctx context.Context, op *spec.Copy, warn func(string)) ([]source.Match, error) {
 	if !source.IsURL(op.Src) {
-		return b.src.List(ctx, op.Src, op.Exclude, warn)
+		matches, err := b.src.List(ctx, op.Src, op.Exclude, warn)
+		if err == nil && op.Parents {
+			err = b.src.WithParents(op.Src, matches)
+		}
+		return matches, err
 	}
 	m, err := b.src.Download(ctx, op.Src, op.Checksum)
 	return []source.Match{m}, err
@@ -203,6 +207,7 @@ type copyNode struct {
 	Exclude []string      `json:",omitempty"` // with From or Unread: the manifest has only what is left
 	Dest    string
 	Glob    bool    `json:",omitempty"` // Src is a glob, and Dest a folder
+	Parents bool    `json:",omitempty"`
 	Chown   string  `json:",omitempty"`
 	Chmod   *uint32 `json:",omitempty"`
 }
@@ -269,7 +274,7 @@ func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *inp
 		}
 		return node, nil
 	case *spec.Copy:
-		node := copyNode{Content: op.Content, Dest: op.Dest, Chown: op.Chown, Chmod: op.Chmod}
+		node := copyNode{Content: op.Content, Dest: op.Dest, Parents: op.Parents, Chown: op.Chown, Chmod: op.Chmod}
 		switch {
 		case op.From != "":
 			from, err := b.fromImage(nodes, n, op.From)

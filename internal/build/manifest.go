@@ -20,6 +20,7 @@ import (
 // the order of the walk:
 //
 //	match NAME
+//	u 755 src                  a folder around the match that comes along
 //	d 755 .
 //	f 644 1200 SHA256 main.c
 //	h other.c<TAB>0 main.c     a further name of a file that stands above: of match 0, at main.c
@@ -35,6 +36,10 @@ func writeManifest(w io.Writer, matches []source.Match, times bool) error {
 	m := manifestWriter{w: w, times: times, buf: make([]byte, 0, manifestBuffer)}
 	for i, match := range matches {
 		m.line(append(appendName(append(m.buf, "match "...), match.Name), '\n'))
+		for j := range match.Parents {
+			n := &match.Parents[j]
+			m.line(append(appendName(m.mode(append(m.buf, "u "...), modeBits(n.Mode), n), n.Rel), '\n'))
+		}
 		for j := range match.Nodes {
 			m.node(i, &match.Nodes[j])
 		}
@@ -173,6 +178,9 @@ type listed struct {
 	xattr string // extended attributes, as in the line
 }
 
+// aroundMatch is the kind of a folder around a match; its path is below the folder of which nothing is kept.
+const aroundMatch = "folder around it"
+
 // parseManifest returns the lines of a manifest, without those that it cannot read.
 func parseManifest(text []byte) []listed {
 	var all []listed
@@ -199,6 +207,9 @@ func parseListed(kind, rest string) (l listed, ok bool) {
 	}
 	mode := func() { l.mode, l.mtime, _ = strings.Cut(word(), "@") }
 	switch kind {
+	case "u":
+		l.kind = aroundMatch
+		mode()
 	case "d":
 		l.kind = "folder"
 		mode()

@@ -28,6 +28,8 @@ type match struct {
 	name  string // as it is named, also where it is a symlink that is followed
 	glob  bool   // found by a glob, of which DEST is always a folder
 	items []item
+
+	parents []item // folders around it that come along, outermost first; their names are a part of name
 }
 
 // copy puts files of the host, of another image, or of the spec itself into the image.
@@ -72,6 +74,9 @@ func hostMatches(found []source.Match) []match {
 		matches[i] = match{name: m.Name, glob: m.Glob, items: make([]item, len(m.Nodes))}
 		for j := range m.Nodes {
 			matches[i].items[j] = hostItem(&m.Nodes[j])
+		}
+		for j := range m.Parents {
+			matches[i].parents = append(matches[i].parents, hostItem(&m.Parents[j]))
 		}
 	}
 	return matches
@@ -123,7 +128,7 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 		return err
 	}
 	isDir := exists && e.Type == layer.TypeDir
-	into := isDir || dest == "." || spec.IsFolder(cp.op.Dest) || matches[0].glob
+	into := isDir || dest == "." || spec.IsFolder(cp.op.Dest) || matches[0].glob || cp.op.Parents
 	if into && cp.op.Content != nil {
 		return fmt.Errorf("content needs the name of a file as dest, %s is a folder", cp.op.Dest)
 	}
@@ -135,7 +140,14 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 		if exists && !isDir && (into || top.Type == layer.TypeDir) {
 			return cp.notFolder(m, dest)
 		}
+		for _, it := range m.parents {
+			if err := cp.folder(it, path.Join(dest, it.Path)); err != nil {
+				return err
+			}
+		}
 		switch {
+		case top.Type == layer.TypeDir && cp.op.Parents && m.name != ".":
+			err = cp.content(ctx, m, path.Join(dest, m.name))
 		case top.Type == layer.TypeDir:
 			err = cp.content(ctx, m, dest)
 		case into && m.name == "":
@@ -169,7 +181,9 @@ func (cp *copying) notFolder(m match, dest string) error {
 // content puts what is in the folder m into the folder dest. Folders that the image has already stay as they are.
 func (cp *copying) content(ctx context.Context, m match, dest string) error {
 	top := m.items[0]
-	top.Mode, top.UID, top.GID = 0o755, 0, 0
+	if !cp.op.Parents || m.name == "." {
+		top.Mode, top.UID, top.GID = 0o755, 0, 0
+	}
 	if err := cp.folder(top, dest); err != nil {
 		return err
 	}
@@ -284,6 +298,11 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 			return nil, err
 		}
 		m := match{name: path.Base(named), glob: glob}
+		if op.Parents {
+			if m.name, m.parents, err = imageParents(view, op.Src, named); err != nil {
+				return nil, err
+			}
+		}
 		var way []item // folders around what is next that are excluded, and come along with what is excepted in them
 		err = layer.Walk(view, p, func(e layer.Entry) (bool, error) {
 			it := item{Change: layer.Change{Entry: e}}
@@ -306,6 +325,32 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 		matches = append(matches, m)
 	}
 	return matches, x.Extract(ctx)
+}
+
+// imageParents returns the path of a match of src below the folder of which nothing is kept, and the folders on it.
+func imageParents(view layer.View, src, named string) (name string, parents []item, err error) {
+	root := clean(source.Around(src))
+	if !layer.Below(named, root) {
+		return "", nil, fmt.Errorf("/%s is not below /%s, so that no folders around it can be kept: put /./ into src before those that are to be", named, root)
+	}
+	name = layer.Rel(root, named)
+	for i := range name {
+		if name[i] != '/' {
+			continue
+		}
+		real, err := follow(view, path.Join(root, name[:i]))
+		if err != nil {
+			return "", nil, err
+		}
+		e, _, err := view.Lookup(real)
+		if err != nil {
+			return "", nil, err
+		}
+		it := item{Change: layer.Change{Entry: e}}
+		it.Path = name[:i]
+		parents = append(parents, it)
+	}
+	return name, parents, nil
 }
 
 // viewMatches returns the paths of a tree that match a path or glob, each as it is named: at least one. A path that has pattern

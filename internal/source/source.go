@@ -93,9 +93,12 @@ func (n *Node) Open() (io.ReadCloser, error) {
 
 // Match is one path that a pattern of a copy names.
 type Match struct {
-	Name  string // last element of the path
-	Glob  bool   // a glob matched it, and did not name it
-	Nodes []Node // the match itself, then what is in it: a folder before its content, siblings sorted
+	Name string // last element of the path
+	Glob bool   // a glob matched it, and did not name it
+	Path string // absolute, as it is named
+
+	Parents []Node // folders around it that come along, outermost first, see Source.WithParents
+	Nodes   []Node // the match itself, then what is in it: a folder before its content, siblings sorted
 }
 
 // IsURL reports whether an input is a URL rather than a path.
@@ -238,6 +241,7 @@ func (s *Source) List(ctx context.Context, pattern string, exclude []string, war
 			return nil, err
 		case len(m.Nodes) > 0:
 			m.Glob = !named
+			m.Path = p
 			matches = append(matches, m)
 		}
 	}

@@ -18,6 +18,7 @@ type Copy struct {
 	From    string  // a target of the file, or a tag of the layout; "" is the host
 	Content *string // a literal file
 
+	Parents  bool   // the folders around what is copied come along, those after "/./" in Src where it has that
 	Checksum string // of what the URL gives: "" or sha256:HEX
 }
 
@@ -63,6 +64,8 @@ func copyTable() table[Copy] {
 				func(c *Copy) *[]string { return &c.Exclude }, "ignore"),
 			key("from", "A target of this file, or a tag of the layout, to copy from.", stringShape(),
 				func(c *Copy) *string { return &c.From }, "image", "base"),
+			key("parents", "Keep the folders that src names around what is copied, as COPY --parents; after /./ in it, only those there.", boolShape(),
+				func(c *Copy) *bool { return &c.Parents }, "relative"),
 			key("checksum", "sha256:HEX of what the URL gives, verified before anything is used.", checksumShape(),
 				func(c *Copy) *string { return &c.Checksum }, "sha256", "digest", "hash"),
 			key("content", "The text of the file, in place of src.", contentShape(),
@@ -73,12 +76,13 @@ func copyTable() table[Copy] {
 			"oneOf":    []schema{{"required": []string{"src"}}, {"required": []string{"content"}}},
 			"dependencies": schema{
 				"content": schema{
-					"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}}},
+					"not":        schema{"anyOf": []schema{{"required": []string{"from"}}, {"required": []string{"exclude"}}, {"required": []string{"parents"}}}},
 					"properties": schema{"dest": not("(^|/)([.][.]?)?$")},
 				},
 				"checksum": schema{"properties": schema{"src": schema{"pattern": "^https?://"}}, "required": []string{"src"}},
 				"from":     schema{"properties": schema{"src": not("://")}},
 				"exclude":  schema{"properties": schema{"src": not("://")}},
+				"parents":  schema{"properties": schema{"src": not("://")}},
 			},
 		},
 		check: checkCopy,
@@ -94,7 +98,7 @@ func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
 		return
 	}
 	d.require(n, keys, "dest")
-	for _, e := range keys.inOrder("src", "from", "exclude", "checksum") {
+	for _, e := range keys.inOrder("src", "from", "exclude", "parents", "checksum") {
 		d.errorf(posOf(e.key), `%q cannot stand beside "content" (line %d)`, e.key.Value, content.key.Line)
 	}
 	if c.Dest != "" && IsFolder(c.Dest) {
@@ -110,7 +114,7 @@ func checkCopyURL(d *decoder, keys keys, c *Copy) {
 		}
 		return
 	}
-	for _, e := range keys.inOrder("from", "exclude") {
+	for _, e := range keys.inOrder("from", "exclude", "parents") {
 		d.errorf(posOf(e.key), `%q cannot stand with a URL, which is one file`, e.key.Value)
 	}
 }
