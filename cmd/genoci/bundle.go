@@ -129,8 +129,13 @@ func processUser(name string, root layer.View) (who specs.User, home string, err
 	return who, u.Home, nil
 }
 
+// readIfThere returns the content of a file of a tree, following symlinks inside it; nothing where there is no file.
 func readIfThere(root layer.View, path string) ([]byte, error) {
-	data, err := root.ReadFile(path)
+	real, err := layer.Resolve(root, path, true)
+	if err != nil {
+		return nil, err
+	}
+	data, err := root.ReadFile(real)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

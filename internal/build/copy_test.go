@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"genoci/internal/layer"
 	"genoci/test/copytable"
 )
@@ -128,6 +130,35 @@ func TestCopyOptionsTable(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", row[0], got, row[1])
 		}
 	}
+}
+
+// Names of users and groups are looked up through symlinks of the image, absolute and relative, whichever layer holds the files.
+func TestOwnersThroughLinks(t *testing.T) {
+	files := map[string]string{"f": "F", "a.tgz": archive("a=A")}
+	forDrivers(t, files, func(t *testing.T, w *work) {
+		w.build(`root: {expand: root.tgz}
+moved:
+  base: root
+  run: |
+    mkdir -p usr/cfg lists
+    busybox mv etc/passwd lists/users
+    busybox ln -s /lists/users etc/passwd
+    busybox mv etc/group usr/cfg/group
+    busybox ln -s ../cfg/group etc/group
+    busybox mv etc usr/etc
+    busybox ln -s usr/etc etc
+`)
+		const ops = "{copy: {src: f, dest: /f, chown: 'app:staff'}}, {expand: {src: a.tgz, chown: app}}"
+		w.build("composed: {base: moved, steps: [" + ops + "]}\n" +
+			"executed: {base: moved, steps: [{run: {script: 'test $(busybox id -u):$(busybox id -g) = 5:50', user: 'app:staff'}}, " + ops + "]}\n" +
+			"before: {base: moved, steps: [" + ops + ", {run: 'test -e f'}]}\n")
+		want := "./ 0755 0:0 315532800\na 0644 5:6 1000000000 \"A\"\nf 0644 5:50 315532800 \"F\"\n"
+		for _, tag := range []string{"composed", "executed", "before"} {
+			if d := cmp.Diff(want, w.list(tag, 2)); d != "" {
+				t.Errorf("%s: %s", tag, d)
+			}
+		}
+	})
 }
 
 // newFiles returns the paths of the files in the folder root that hold what is copied, below it.

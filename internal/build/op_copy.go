@@ -37,7 +37,7 @@ func (s *step) copy(ctx context.Context, c *layer.Composer, op *spec.Copy, in *i
 	cp := &copying{op: op, c: c, epoch: s.n.epoch, realTimes: s.RealTimes, first: map[string]string{}, named: map[string]string{}}
 	var err error
 	if op.Chown != "" {
-		if cp.owner, err = lookupOwner(c, op.Chown); err != nil {
+		if cp.owner, err = s.lookupOwner(ctx, c, op.Chown); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,7 @@ func (s *step) expand(ctx context.Context, c *layer.Composer, op *spec.Expand, i
 		originals: map[string]layer.Change{}, placed: map[string]string{}, ways: map[string]layer.Change{},
 	}
 	if op.Chown != "" {
-		if x.owner, err = lookupOwner(c, op.Chown); err != nil {
+		if x.owner, err = s.lookupOwner(ctx, c, op.Chown); err != nil {
 			return err
 		}
 	}

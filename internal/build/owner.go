@@ -2,12 +2,16 @@ package build
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 	"strings"
+	"syscall"
 
+	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 )
 
@@ -16,15 +20,15 @@ type owner struct{ uid, gid int }
 
 // lookupOwner reads USER[:GROUP]: names of the image's own passwd(5) and group(5), or numbers. The
 // group of a user without GROUP is that of passwd, or for a number that is not there the number.
-func lookupOwner(view layer.View, s string) (*owner, error) {
-	user, group, hasGroup := strings.Cut(s, ":")
-	uid, primary, err := lookupName(view, "etc/passwd", user, "user")
+func (s *step) lookupOwner(ctx context.Context, view layer.View, name string) (*owner, error) {
+	user, group, hasGroup := strings.Cut(name, ":")
+	uid, primary, err := s.lookupName(ctx, view, "etc/passwd", user, "user")
 	if err != nil {
 		return nil, err
 	}
 	o := &owner{uid: uid, gid: primary}
 	if hasGroup {
-		if o.gid, _, err = lookupName(view, "etc/group", group, "group"); err != nil {
+		if o.gid, _, err = s.lookupName(ctx, view, "etc/group", group, "group"); err != nil {
 			return nil, err
 		}
 	}
@@ -33,9 +37,9 @@ func lookupOwner(view layer.View, s string) (*owner, error) {
 
 // lookupName finds a name or number in a file of passwd's form, and returns the numbers in its third and
 // fourth field; a number that is not there stands for itself.
-func lookupName(view layer.View, file, name, what string) (id, primary int, err error) {
+func (s *step) lookupName(ctx context.Context, view layer.View, file, name, what string) (id, primary int, err error) {
 	number, numErr := strconv.ParseUint(name, 10, 31)
-	content, err := view.ReadFile(file)
+	content, err := s.readFile(ctx, view, file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, err
 	}
@@ -56,3 +60,52 @@ func lookupName(view layer.View, file, name, what string) (id, primary int, err 
 	}
 	return 0, 0, fmt.Errorf("chown: the image has no %s %q in /%s", what, name, file)
 }
+
+// readFile returns the content of a file of the tree that the step makes, up to maxAccounts. Symlinks are followed, inside the tree. view is the tree as it is
+// now; what that does not hold the content of is read from the layers below the step. The error wraps fs.ErrNotExist where there is no file.
+func (s *step) readFile(ctx context.Context, view layer.View, path string) ([]byte, error) {
+	real, err := layer.Resolve(view, path, true)
+	if err != nil {
+		return nil, err
+	}
+	content, err := view.ReadFile(real)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return content, err
+	}
+	e, ok, lookErr := view.Lookup(real)
+	switch {
+	case lookErr != nil:
+		return nil, lookErr
+	case !ok || e.Type != layer.TypeFile || e.Size == 0:
+		return nil, err
+	case e.Size > maxAccounts:
+		return nil, &fs.PathError{Op: "read", Path: "/" + real, Err: syscall.EFBIG}
+	}
+	below := s.n.stack()
+	x := &imagefs.Extraction{Store: s.images()}
+	if x.View, err = s.view(ctx, below); err != nil {
+		return nil, err
+	}
+	for _, l := range below {
+		desc, err := l.wait(ctx)
+		if err != nil {
+			return nil, err
+		}
+		x.Layers = append(x.Layers, desc)
+	}
+	if x.Spool, err = s.tempFile(); err != nil {
+		return nil, err
+	}
+	open, _ := x.Want(e)
+	if err := x.Extract(ctx); err != nil {
+		return nil, err
+	}
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}
+
+// maxAccounts is the size up to which a file of accounts is read.
+const maxAccounts = 16 << 20

@@ -300,7 +300,7 @@ func (s *Source) FindPackages(pattern string) ([]string, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, dangling(p, err)
 		}
 		for _, e := range entries {
 			if ext := path.Ext(e.Name()); ext == ".deb" || ext == ".rpm" {
