@@ -152,7 +152,7 @@ moved:
 		w.build("composed: {base: moved, steps: [" + ops + "]}\n" +
 			"executed: {base: moved, steps: [{run: {script: 'test $(busybox id -u):$(busybox id -g) = 5:50', user: 'app:staff'}}, " + ops + "]}\n" +
 			"before: {base: moved, steps: [" + ops + ", {run: 'test -e f'}]}\n")
-		want := "./ 0755 0:0 315532800\na 0644 5:6 1000000000 \"A\"\nf 0644 5:50 315532800 \"F\"\n"
+		want := "./ 0755 0:0 0\na 0644 5:6 1000000000 \"A\"\nf 0644 5:50 315532800 \"F\"\n"
 		for _, tag := range []string{"composed", "executed", "before"} {
 			if d := cmp.Diff(want, w.list(tag, 2)); d != "" {
 				t.Errorf("%s: %s", tag, d)
