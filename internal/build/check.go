@@ -47,8 +47,8 @@ type checker struct {
 func (c *checker) base(img *plan.Image) {
 	name := img.Base.String()
 	var err error
-	switch {
-	case img.Base.Kind == plan.OCI:
+	switch img.Base.Kind {
+	case plan.OCI:
 		err = c.once(name, func() error {
 			l, _, err := layout.Find(img.Base.Ref, c.src.Abs, Platform())
 			if err == nil {
@@ -56,8 +56,9 @@ func (c *checker) base(img *plan.Image) {
 			}
 			return err
 		})
-	case img.Base.Kind == plan.Tag:
+	case plan.Tag:
 		err = c.tag(name)
+	default: // nothing, or an image of the plan
 	}
 	if err != nil {
 		c.errs = append(c.errs, c.spec.Errorf(img.Target.BasePos, img.String(), "base %s: %v", name, err))

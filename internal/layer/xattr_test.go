@@ -45,9 +45,9 @@ func TestXattrRecords(t *testing.T) {
 		"user.a%25b": "user.a%2525b", "user.%3d": "user.%3d", "user.=": "user.%3D", "user.==%": "user.%3D%3D%25",
 	}
 	f := file("f", "content")
-	f.Entry.Xattrs = map[string]string{}
+	f.Xattrs = map[string]string{}
 	for name, record := range records {
-		f.Entry.Xattrs[name] = "of " + name
+		f.Xattrs[name] = "of " + name
 		if got := xattrRecord(name); got != paxXattr+record {
 			t.Errorf("xattrRecord(%q) = %q, want %q", name, got, paxXattr+record)
 		}
@@ -58,7 +58,7 @@ func TestXattrRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, toc := range map[string]*TOC{"Pack": packed, "Index": indexed} {
-		if e, _, ok := toc.Lookup("f"); !ok || !maps.Equal(e.Xattrs, f.Entry.Xattrs) {
+		if e, _, ok := toc.Lookup("f"); !ok || !maps.Equal(e.Xattrs, f.Xattrs) {
 			t.Errorf("%s: %v, %v", what, e.Xattrs, ok)
 		}
 	}

@@ -188,14 +188,14 @@ func (p *planner) needs(pos spec.Pos, name string) *Image {
 func (p *planner) ring(pos spec.Pos, ring []*spec.Target) {
 	last := ring[len(ring)-1]
 	if len(ring) == 1 {
-		p.errorf(pos, last, "it needs itself")
+		p.errorf(pos, last, "", "it needs itself")
 		return
 	}
 	var b strings.Builder
 	for _, t := range ring {
 		fmt.Fprintf(&b, "%s needs ", t.Name)
 	}
-	p.errorf(pos, last, "targets need each other in a ring: %s%s", &b, ring[0].Name)
+	p.errorf(pos, last, "", "targets need each other in a ring: %s%s", &b, ring[0].Name)
 }
 
 func (p *planner) base(t *spec.Target) Base {
@@ -230,23 +230,22 @@ func (p *planner) from(img *Image, pos spec.Pos, name string) {
 	}
 }
 
-func (p *planner) errorf(pos spec.Pos, t *spec.Target, format string, args ...any) *spec.Error {
+func (p *planner) errorf(pos spec.Pos, t *spec.Target, suggest, format string, args ...any) {
 	e := p.spec.Errorf(pos, t.Name, format, args...)
+	e.Suggest = suggest
 	p.errs = append(p.errs, e)
-	return e
 }
 
 // unknown is the error about the name of an image that is not there. It suggests a similar name, or else how an image of a registry comes here;
 // then says what follows, with the image's name in the registry and its new one.
 func (p *planner) unknown(pos spec.Pos, t *spec.Target, name, then, format string, args ...any) {
-	e := p.errorf(pos, t, format, args...)
+	suggest := ""
 	if near := spec.Nearest(name, append(p.names(), p.tags...)); near != "" {
-		e.Suggest = fmt.Sprintf("did you mean %q?", near)
-		return
+		suggest = fmt.Sprintf("did you mean %q?", near)
+	} else if ref := localName(name); ref != "" {
+		suggest = fmt.Sprintf("an image of a registry is copied first: skopeo copy docker://%s %s; "+then, name, ref)
 	}
-	if ref := localName(name); ref != "" {
-		e.Suggest = fmt.Sprintf("an image of a registry is copied first: skopeo copy docker://%s %s; "+then, name, ref)
-	}
+	p.errorf(pos, t, suggest, format, args...)
 }
 
 // localName returns a name for the copy of an image of a registry, as oci:DIR:TAG, or "" where name cannot be one: [HOST/]PATH[:TAG][@DIGEST]

@@ -53,7 +53,7 @@ func TestParseIgnored(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"a\n\n[b\n": `.dockerignore:3: invalid pattern "[b": a [ is never closed, or a \ quotes nothing`,
-		"a\n!\n":    ".dockerignore:2: nothing stands after the !",
+		"a\n!\n":    ".dockerignore:2: nothing follows \"!\"",
 	} {
 		if _, err := parseIgnored(".dockerignore", text); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", text, err)

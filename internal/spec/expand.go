@@ -95,7 +95,7 @@ func globsShape() shape[[]string] {
 	check := func(s string) error {
 		pattern, exception := strings.CutPrefix(s, "!")
 		if exception && pattern == "" {
-			return fmt.Errorf("%q: a pattern has to follow the !", s)
+			return fmt.Errorf("%q: a pattern has to follow \"!\"", s)
 		}
 		return checkGlob(pattern)
 	}
