@@ -36,7 +36,7 @@ type node struct {
 }
 
 // identity is what the names of a hard link group have in common; two of them are never equal.
-type identity struct{ _ byte }
+type identity struct{ names int }
 
 func (n *node) isDir() bool { return n.here != nil && n.here.Type == TypeDir }
 
@@ -98,7 +98,7 @@ func resolve(path string, last bool, readlink func(string) (string, error)) (str
 
 // Put places an entry (path, metadata, content) into the tree. Symlinks among its parents are followed,
 // missing parents made 0755 root. A folder put on a folder changes its metadata and keeps what is in it; all
-// else replaces what was there, with everything below it. A symlink at the path itself is replaced, never followed:
+// else replaces what was there, with everything below it. What no tree can hold is an error, what trees hold in another way is changed so. A symlink at the path itself is replaced, never followed:
 // callers that want to follow it call Resolve first. Put at "." sets the root's metadata. The entry's Group is not
 // looked at; hard links are made with Link. A whiteout removes.
 func (c *Composer) Put(ch Change) error {
@@ -111,6 +111,9 @@ func (c *Composer) Put(ch Change) error {
 	}
 	if path == "." && ch.Type != TypeDir {
 		return &fs.PathError{Op: "put", Path: path, Err: syscall.EISDIR}
+	}
+	if err := holdable(&ch.Entry); err != nil {
+		return &fs.PathError{Op: "put", Path: path, Err: err}
 	}
 	open := ch.Open
 	if ch.Type != TypeFile {
@@ -169,11 +172,19 @@ func (c *Composer) Link(path, target string, open Opener) error {
 	if here.Type == TypeFile && here.Size > 0 && here.Open == nil {
 		return &fs.PathError{Op: "link", Path: target, Err: errNoContent}
 	}
-	if from.file == nil {
-		from.file = new(identity)
+	file, _ := from.file.(*identity)
+	if file == nil {
+		file = &identity{names: 1}
+		from.file = file
 		if err := c.takeNames(from, target, open); err != nil {
 			return err
 		}
+	}
+	if to.file == from.file {
+		return nil // it is one already
+	}
+	if file.names++; file.names > maxNames {
+		return &fs.PathError{Op: "link", Path: path, Err: fmt.Errorf("more than the %d names of one file that file systems such as ext4 hold", maxNames)}
 	}
 	*to = node{here: &here, ours: true, hides: true, file: from.file}
 	return nil
@@ -204,6 +215,9 @@ func (c *Composer) takeNames(from *node, target string, open Opener) error {
 			here.Open = open
 		}
 		n.here, n.ours, n.file = &here, true, from.file
+		if n != from {
+			from.file.(*identity).names++
+		}
 	}
 	return nil
 }

@@ -294,7 +294,7 @@ d file 0644 0:0 "x"
 			}})},
 			want: `./ parent
 etc/ parent
-etc/x fifo 0644 0:0 user.a="1"
+etc/x fifo 0644 0:0
 `,
 		},
 	}

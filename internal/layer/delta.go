@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"maps"
+	"io/fs"
 	"slices"
 	"sync"
 )
@@ -34,6 +34,9 @@ type linkedChange struct {
 // metadata is equal is compared by its digest, which digest is asked for when ch does not know it.
 func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() ([32]byte, error)) error {
 	ch.Entry = canonical(ch.Entry)
+	if inBase && !isHeld(&base) { // a tree has it in another way
+		base.MTime, base.Xattrs = clampMTime(base.MTime), held(&base)
+	}
 	if inBase && sameMetadata(ch.Entry, base) {
 		if ch.Type != TypeFile || ch.Size == 0 {
 			d.keep(ch, file)
@@ -48,6 +51,11 @@ func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() 
 		if ch.Digest == base.Digest {
 			d.keep(ch, file)
 			return nil
+		}
+	}
+	if ch.Type == TypeChar || len(ch.Path) > maxHeldPath { // file systems differ in whether they take these
+		if err := holdable(&ch.Entry); err != nil {
+			return &fs.PathError{Op: "put", Path: ch.Path, Err: err}
 		}
 	}
 	d.mu.Lock()
@@ -141,7 +149,7 @@ func canonical(e Entry) Entry {
 	if e.Type == TypeWhiteout {
 		return Entry{Path: e.Path, Type: e.Type}
 	}
-	c := Entry{Path: e.Path, Type: e.Type, Mode: e.Mode & 0o7777, UID: e.UID, GID: e.GID, MTime: e.MTime, Xattrs: keptXattrs(e.Xattrs)}
+	c := Entry{Path: e.Path, Type: e.Type, Mode: e.Mode & 0o7777, UID: e.UID, GID: e.GID, MTime: clampMTime(e.MTime), Xattrs: held(&e)}
 	switch e.Type {
 	case TypeFile:
 		c.Size, c.Digest = e.Size, e.Digest
@@ -151,16 +159,6 @@ func canonical(e Entry) Entry {
 		c.Major, c.Minor = e.Major, e.Minor
 	}
 	return c
-}
-
-// keptXattrs returns those of all that layers keep; nil for none.
-func keptXattrs(all map[string]string) map[string]string {
-	kept := maps.Clone(all)
-	maps.DeleteFunc(kept, func(name, _ string) bool { return !KeepXattr(name) })
-	if len(kept) == 0 {
-		return nil
-	}
-	return kept
 }
 
 // sameMetadata reports whether a file need not be listed in a layer, provided that its content is the same. It says nothing

@@ -383,6 +383,7 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	if err != nil {
 		return err
 	}
+	e.MTime = clampMTime(e.MTime)
 	if w.inStep(st, e, base, inBase) {
 		e.MTime = w.options.Epoch
 		if inBase && base.Type == TypeDir && e.Type == TypeDir {

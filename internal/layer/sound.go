@@ -44,6 +44,7 @@ func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest,
 type soundness struct {
 	*indexer
 	clamp *int64
+	names map[string]int // of each hard link group, those beyond the second
 }
 
 func unsound(format string, args ...any) error {
@@ -64,10 +65,14 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 		return unsound("it has no content, but a size, which some tools take for that of content")
 	case s.unsure != "":
 		return unsound("%s", s.unsure)
-	case e.Type == TypeChar && e.Major == 0 && e.Minor == 0:
-		return unsound("is the device 0:0, which overlay file systems take for a removed file")
-	case e.MTime < 0 || s.clamp != nil && e.MTime > *s.clamp:
+	case e.MTime != clampMTime(e.MTime) || e.MTime < 0 || s.clamp != nil && e.MTime > *s.clamp:
 		return unsound("its time would have to be changed")
+	}
+	if err := holdable(&e); err != nil {
+		return unsound("%v", err)
+	}
+	if !isHeld(&e) {
+		return unsound("it has extended attributes that a file system would change or leave out")
 	}
 	if err := s.checkFolder(e.Path); err != nil {
 		return err
@@ -108,8 +113,18 @@ func (s *soundness) checkLink(name string) error {
 	if err != nil || !plainName(name, target) {
 		return unsound("it links to %q, not a plain path", name)
 	}
-	if n := s.toc.lookup(target); n == nil || n.Type == TypeDir {
+	n := s.toc.lookup(target)
+	if n == nil || n.Type == TypeDir {
 		return unsound("it links to %s, of which there is no entry before it", target)
+	}
+	if n.Group == "" {
+		return nil // its second name
+	}
+	if s.names == nil {
+		s.names = make(map[string]int)
+	}
+	if s.names[n.Group]++; s.names[n.Group] > maxNames-2 {
+		return unsound("a file has more than %d names", maxNames)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ const (
 // trusted.* and all else, which belong to the host.
 func KeepXattr(name string) bool {
 	switch name {
-	case "security.capability", accessACL, defaultACL:
+	case capabilityXattr, accessACL, defaultACL:
 		return true
 	}
 	return len(name) > len("user.") && strings.HasPrefix(name, "user.") &&
