@@ -155,6 +155,22 @@ func TestFolder(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "srv/a/b")); err != nil {
 		t.Error(err) // the working folder stays, as it is no mount point
 	}
+	// A folder of the tree that is still open would keep a mount of it in use.
+	files, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"srv", "srv/a"} {
+		folder, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if info, err := os.Stat(f); err == nil && os.SameFile(info, folder) {
+				t.Errorf("%s is still open", name)
+			}
+		}
+	}
 	put(t, root, "file", "", 0o644)
 	if out := run(t, Cmd{Root: root, Dir: "/file", Args: []string{"true"}}); out.err == nil || out.err.Error() != "chdir /file: not a directory" {
 		t.Errorf("got %v", out.err)

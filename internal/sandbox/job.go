@@ -400,7 +400,7 @@ func (p *process) end() error {
 
 // enter makes dir the working folder, and makes it where it is missing.
 func (r root) enter(dir string) error {
-	if _, err := r.ensure(dir, true); err != nil {
+	if err := r.keep(dir, true); err != nil {
 		return err
 	}
 	return unix.Chdir(dir)

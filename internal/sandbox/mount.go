@@ -429,7 +429,7 @@ func (s *stage) bind(b Bind) error {
 	}
 	defer unix.Close(tree)
 	if strings.HasPrefix(path.Clean(b.Dest), "/dev/") {
-		if _, err := s.root.ensure(b.Dest, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
+		if err := s.root.keep(b.Dest, st.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
 			return err
 		}
 	}

@@ -115,6 +115,15 @@ func (r root) ensure(name string, dir bool) ([]made, error) {
 	return news, err
 }
 
+// keep makes what is missing of name, as ensure does, for as long as the tree is there.
+func (r root) keep(name string, dir bool) error {
+	news, err := r.ensure(name, dir)
+	for _, m := range news {
+		unix.Close(m.parent)
+	}
+	return err
+}
+
 // walk calls visit for each element of name that is not a symbolic link, whether it is there or not; links are followed. The folder
 // parent is visit's to close.
 func (r root) walk(name string, visit func(parent int, elem string, there, last bool) error) error {
