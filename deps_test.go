@@ -36,7 +36,8 @@ type rule struct {
 // Third-party modules have one home each, so that they can be replaced there: yaml in spec, compressions in layer, cobra in the
 // program. What only tests need never reaches the program.
 var policy = map[string]rule{
-	"internal/spec":     {level: 1, imports: "go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
+	"internal/shown":    {level: 1, anyOS: true},
+	"internal/spec":     {level: 1, imports: "internal/shown go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/gunzip":   {level: 1, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
@@ -45,7 +46,7 @@ var policy = map[string]rule{
 	"internal/beneath":  {level: 1, imports: "golang.org/x/sys"},
 	"internal/snapshot": {level: 1, imports: "internal/beneath golang.org/x/sys"}, // beneath: what removes, stays beneath its folder
 	"internal/cache":    {level: 1, imports: "internal/beneath github.com/opencontainers/go-digest golang.org/x/sys"},
-	"internal/source":   {level: 1, imports: "internal/cache golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole
+	"internal/source":   {level: 1, imports: "internal/cache internal/shown golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole
 	"internal/sandbox": {
 		level:   1,
 		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
@@ -75,7 +76,7 @@ var policy = map[string]rule{
 
 	"internal/build": {
 		level: 3,
-		imports: "internal/plan internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
+		imports: "internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
@@ -94,7 +95,7 @@ var policy = map[string]rule{
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/beneath internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/space internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/shown internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

@@ -203,7 +203,7 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	}
 	return &build.Builder{
 		Layout: l, LayoutDir: dir, Cache: c, NoCache: s.noCache, NoHooks: s.noHooks, RealTimes: !s.reproducible,
-		SourceEpoch: epoch, Compression: compression, Recompress: s.compression != "auto", Busybox: s.busybox, Rootless: sandbox.Rootless(),
+		SourceEpoch: epoch, Compression: compression, Recompress: s.compression != "auto", Busybox: s.busybox, Netrc: netrcFile(), Rootless: sandbox.Rootless(),
 	}, nil
 }
 

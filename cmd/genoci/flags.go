@@ -118,10 +118,38 @@ func openCache(given string) (*cache.Cache, error) {
 		return nil, err
 	}
 	c, err := cache.Open(dir)
+	if err == nil {
+		c.SealAt(secretFile())
+	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOTDIR) {
 		err = withHint(lackingf("%w", err), cacheHint)
 	}
 	return c, err
+}
+
+// secretFile returns the file of the random key of cache folders, by the XDG base directory specification, version 0.8; "" where there is no home.
+func secretFile() string {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(dir) { // as the specification says
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return ""
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(dir, "genoci", "secret")
+}
+
+// netrcFile returns the file of users and passwords for the hosts of URLs, where curl looks for it too; "" where there is no home.
+func netrcFile() string {
+	if file := os.Getenv("NETRC"); file != "" {
+		return file
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".netrc")
 }
 
 // sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where it is not set.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"genoci/internal/build"
 	"genoci/internal/plan"
+	"genoci/internal/shown"
 	"genoci/internal/spec"
 )
 
@@ -194,7 +196,11 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 		for _, s := range i.Steps {
 			step := jsonPlanStep{Name: s.Name(), Outcome: f.outcomes[s]}
 			for _, op := range stepOps(s) {
-				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), op.Op.Inputs(), f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
+				inputs := slices.Clone(op.Op.Inputs())
+				for i, input := range inputs {
+					inputs[i] = shown.URLs(input)
+				}
+				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), inputs, f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
 			}
 			img.Steps = append(img.Steps, step)
 		}

@@ -55,6 +55,7 @@ type Builder struct {
 	Compression layer.Compression // of new layers; zero: gzip
 	Recompress  bool              // archives that are taken as layers too; else these stay gzip or zstd as they are
 	Busybox     string            // static busybox to lend to images without a shell; "": looked for on the host
+	Netrc       string            // file of users and passwords for the hosts of URLs; "": none
 	Rootless    bool              // devices cannot be made (sandbox.Rootless)
 	Now         func() time.Time  // clock of dated tags and of "created: now"; nil: time.Now
 	Report      func(Event)       // called from several goroutines, one at a time; nil: dropped
@@ -134,7 +135,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 	if b.src, err = newSource(b.Cache, dir); err != nil {
 		return err
 	}
-	b.src.GitModes = p.Spec.GitModes
+	b.src.GitModes, b.src.Netrc = p.Spec.GitModes, b.Netrc
 	layoutDir := b.LayoutDir
 	if b.Layout != nil {
 		layoutDir = b.Layout.Dir()
@@ -157,7 +158,8 @@ func newSource(c *cache.Cache, dir string) (*source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source.Source{Dir: dir, Stats: stats, Downloads: state, Keeps: keepXattr}, nil
+	secret := func() ([]byte, error) { return c.Secret("downloads") }
+	return &source.Source{Dir: dir, Stats: stats, Downloads: state, Keeps: keepXattr, Secret: secret}, nil
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build

@@ -58,8 +58,16 @@ func newWork(t testing.TB, files map[string]string) *work {
 	}
 	w.layout = check(layout.Create(filepath.Join(t.TempDir(), "oci")))(t)
 	t.Cleanup(func() { w.layout.Close() })
-	w.cache = check(cache.Open(t.TempDir()))(t)
+	w.cache = openCache(t)
 	return w
+}
+
+// openCache opens a new cache.
+func openCache(t testing.TB) *cache.Cache {
+	t.Helper()
+	c := check(cache.Open(t.TempDir()))(t)
+	c.SealAt(filepath.Join(t.TempDir(), "secret"))
+	return c
 }
 
 // check returns the value of a call that may not fail.
@@ -347,7 +355,7 @@ func TestCacheMayGo(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"cache": func() { w.cache = check(cache.Open(t.TempDir()))(t) },
+		"cache": func() { w.cache = openCache(t) },
 		"index": func() {
 			toc := check(w.cache.Dir("toc"))(t)
 			for _, e := range check(os.ReadDir(toc))(t) {

@@ -15,6 +15,7 @@ import (
 	"genoci/internal/cache"
 	"genoci/internal/image"
 	"genoci/internal/plan"
+	"genoci/internal/shown"
 	"genoci/internal/source"
 	"genoci/internal/spec"
 )
@@ -238,8 +239,23 @@ func readScript(f *source.File) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// reasons says why a step, whose node is now, is not cached: at least one.
+// reasons says why a step, whose node is now, is not cached: at least one. What may be secret in URLs is left out.
 func (b *Builder) reasons(n *node, s *plan.Step, ins []*input, now *stepNode, open unknown) []Reason {
+	all := b.differences(n, s, ins, now, open)
+	for i := range all {
+		r := &all[i]
+		r.Text, r.Path = shown.URLs(r.Text), shown.URLs(r.Path)
+		for j, line := range r.Lines {
+			r.Lines[j] = shown.URLs(line)
+		}
+		for j, c := range r.Changes {
+			r.Changes[j] = Change{c.Field, shown.URLs(c.Old), shown.URLs(c.New)}
+		}
+	}
+	return all
+}
+
+func (b *Builder) differences(n *node, s *plan.Step, ins []*input, now *stepNode, open unknown) []Reason {
 	switch {
 	case s.Hooked():
 		return []Reason{{Kind: ReasonHooks, Text: "hooks are never cached"}}
@@ -263,11 +279,11 @@ func (b *Builder) reasons(n *node, s *plan.Step, ins []*input, now *stepNode, op
 		return []Reason{{Kind: ReasonNew, Text: "never built before"}}
 	}
 	old, err := b.Cache.Inputs(last)
-	if errors.Is(err, cache.ErrMiss) {
-		err = errors.New("the cache entry of the last build is gone")
-	}
-	if err != nil {
-		return []Reason{{Kind: ReasonLost, Text: err.Error()}}
+	switch {
+	case errors.Is(err, cache.ErrMiss):
+		return []Reason{{Kind: ReasonLost, Text: "the cache entry of the last build is gone"}}
+	case err != nil:
+		return []Reason{{Kind: ReasonLost, Text: "it changed, and what the last build was made of cannot be read: " + err.Error()}}
 	}
 	c := &comparison{b: b, n: n, s: s, ins: ins, open: open}
 	if all := c.all(fieldsOf(old), now); len(all) > 0 {

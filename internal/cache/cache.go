@@ -4,7 +4,6 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -31,7 +31,13 @@ var (
 // Cache is a folder of genoci's own state: results of steps, TOCs, digests of input files, downloads
 // and the drivers' snapshots, each in a folder below. flock(2) of the folder itself is held, shared, by all that Use it, and
 // exclusively by who removes things that they may need.
-type Cache struct{ dir string }
+type Cache struct {
+	dir        string
+	secretFile string // see SealAt
+
+	mu     sync.Mutex
+	random []byte // of this folder, once it is needed
+}
 
 // The folders for the kinds of content.
 const (
@@ -199,10 +205,12 @@ type Blob struct {
 	Size      int64         `json:"size"`
 }
 
-// record is an entry as it is stored, with the inputs that led to it.
+// record is an entry as it is stored.
 type record struct {
-	Inputs json.RawMessage `json:"inputs"`
-	Entry  Entry           `json:"entry"`
+	Key   string `json:"key"` // so that no damaged file is taken for an entry
+	Entry Entry  `json:"entry"`
+	// Inputs is the node that the key was made of, sealed: beside the key it would tell what is short and secret in it, by trying.
+	Inputs []byte `json:"inputs,omitempty"`
 }
 
 // Get returns the entry of the key. The error is ErrMiss where there is none, or where what is there
@@ -213,7 +221,7 @@ func (c *Cache) Get(k Key) (Entry, error) {
 		return Entry{}, err
 	}
 	var r record
-	if json.Unmarshal(b, &r) != nil || !bytes.Equal(r.Inputs, k.node) {
+	if json.Unmarshal(b, &r) != nil || r.Key != k.id {
 		return Entry{}, ErrMiss
 	}
 	markUsed(c.path(k))
@@ -239,7 +247,9 @@ func (c *Cache) Put(k Key, e Entry) error {
 		}
 		e.Tar = max(e.Tar, old.Tar)
 	}
-	b, err := json.Marshal(record{Inputs: k.node, Entry: e})
+	r := record{Key: k.id, Entry: e}
+	r.Inputs, _ = c.seal(k.id, k.node) // without a key the entry serves as well
+	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}

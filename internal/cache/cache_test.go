@@ -15,6 +15,7 @@ func open(t *testing.T) *Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.SealAt(filepath.Join(t.TempDir(), "state", "secret"))
 	return c
 }
 
@@ -86,7 +87,8 @@ func TestDamagedEntryIsAMiss(t *testing.T) {
 		"empty":         {},
 		"cut off":       whole[:len(whole)/2],
 		"zeros":         make([]byte, len(whole)),
-		"of other key":  []byte(`{"inputs":"other","entry":{"diffID":"sha256:11"}}`),
+		"of other key":  []byte(`{"key":"other","entry":{"diffID":"sha256:11"}}`),
+		"of no key":     []byte(`{"entry":{}}`),
 		"not an object": []byte(`[]`),
 	} {
 		if err := os.WriteFile(c.path(k), content, 0o600); err != nil {

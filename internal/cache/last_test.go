@@ -14,6 +14,12 @@ func TestNodes(t *testing.T) {
 	c := open(t)
 	text := []byte("f 644 5 a\n")
 	sum := sha256.Sum256(text)
+	if _, err := c.Node(sum); !errors.Is(err, ErrSealed) {
+		t.Fatalf("Node before there is a key: %v, want ErrSealed", err)
+	}
+	if _, err := c.Secret("test"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.Node(sum); !errors.Is(err, ErrMiss) {
 		t.Fatalf("Node before KeepNode: %v, want ErrMiss", err)
 	}
@@ -25,7 +31,11 @@ func TestNodes(t *testing.T) {
 			t.Fatalf("Node = %q, %v", got, err)
 		}
 	}
-	if err := os.WriteFile(c.nodePath(sum), []byte("f 644 6 a\n"), 0o600); err != nil {
+	name, err := c.nodeName(sum, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.nodePath(name), []byte("f 644 6 a\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := c.Node(sum); !errors.Is(err, ErrMiss) {
@@ -45,7 +55,7 @@ func TestInputs(t *testing.T) {
 	if got, err := c.Inputs(k.String()); err != nil || string(got) != string(k.node) {
 		t.Errorf("Inputs = %s, %v; want %s", got, err, k.node)
 	}
-	if err := os.WriteFile(c.path(k), []byte(`{"inputs":{"run":"x"},"entry":{}}`), 0o600); err != nil {
+	if err := os.WriteFile(c.path(k), []byte(`{"key":"other","entry":{}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := c.Inputs(k.String()); !errors.Is(err, ErrMiss) {

@@ -16,52 +16,73 @@ import (
 )
 
 // A key is a Merkle tree: its node names larger inputs, such as the list of a folder's files, by their SHA-256.
-// What stands behind such a name decides nothing. It is kept so that people can be told how two keys differ.
+// What stands behind such a name decides nothing. It is kept so that people can be told how two keys differ: sealed, and under names that
+// tell nothing, since secrets may be in it.
 
-// KeepNode keeps content, whose SHA-256 is sum, unless it is kept already.
+// sealedMore is how much longer sealed content is: a nonce and a tag.
+const sealedMore = 12 + 16
+
+// KeepNode keeps content, whose SHA-256 is sum, unless it is kept already, or there is no key to seal it with.
 func (c *Cache) KeepNode(sum [32]byte, content []byte) error {
-	path := c.nodePath(sum)
-	if fi, err := os.Stat(path); err == nil && fi.Size() == int64(len(content)) {
+	name, err := c.nodeName(sum, true)
+	if err != nil {
+		return nil
+	}
+	path := c.nodePath(name)
+	if fi, err := os.Stat(path); err == nil && fi.Size() == int64(len(content))+sealedMore {
 		now := time.Now()
 		return os.Chtimes(path, now, now) // what is in use is not the oldest
 	}
-	if err := WriteFile(path, content); err != nil {
+	sealed, err := c.seal(name, content)
+	if err == nil {
+		err = WriteFile(path, sealed)
+	}
+	if err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
 	return nil
 }
 
-// Node returns the content whose SHA-256 is sum. The error is ErrMiss where it is not kept, or damaged.
+// Node returns the content whose SHA-256 is sum. The error is ErrMiss where it is not kept, or damaged, and wraps ErrSealed where its key is not here.
 func (c *Cache) Node(sum [32]byte) ([]byte, error) {
-	b, err := readFile(c.nodePath(sum))
+	name, err := c.nodeName(sum, false)
 	if err != nil {
 		return nil, err
 	}
-	if sha256.Sum256(b) != sum {
+	b, err := readFile(c.nodePath(name))
+	if err != nil {
+		return nil, err
+	}
+	if b, err = c.open(name, b); err != nil || sha256.Sum256(b) != sum {
 		return nil, ErrMiss
 	}
 	return b, nil
 }
 
-func (c *Cache) nodePath(sum [32]byte) string {
-	return filepath.Join(c.dir, NodesDir, hex.EncodeToString(sum[:]))
-}
+func (c *Cache) nodePath(name string) string { return filepath.Join(c.dir, NodesDir, name) }
 
 // Inputs returns the node that the key of the id (Key.String) was made of. The error is ErrMiss where there is
-// no entry of the key, or a damaged one.
+// no entry of the key, or a damaged one, and wraps ErrSealed where the key that it was sealed with is not here.
 func (c *Cache) Inputs(id string) (json.RawMessage, error) {
 	b, err := readFile(c.path(Key{id: id}))
 	if err != nil {
 		return nil, err
 	}
 	var r record
-	if json.Unmarshal(b, &r) != nil {
+	if json.Unmarshal(b, &r) != nil || r.Key != id {
 		return nil, ErrMiss
 	}
-	if sum := sha256.Sum256(r.Inputs); hex.EncodeToString(sum[:]) != id {
+	if len(r.Inputs) == 0 {
+		return nil, ErrSealed
+	}
+	node, err := c.open(id, r.Inputs)
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(node); hex.EncodeToString(sum[:]) != id {
 		return nil, ErrMiss
 	}
-	return r.Inputs, nil
+	return node, nil
 }
 
 // readFile reads a file of the cache, mostly a small one, in four system calls: a build that finds everything in the cache

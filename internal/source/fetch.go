@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"genoci/internal/cache"
+	"genoci/internal/shown"
 )
 
 // fetched is what is remembered of a URL, to ask the server only whether it changed (RFC 9110,
@@ -38,7 +40,7 @@ const (
 func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return File{}, err
+		return File{}, fmt.Errorf("%q cannot be read as a URL", shown.URLs(rawURL)) // the error has all of it
 	}
 	if checksum != "" {
 		if f, err := s.downloaded(ctx, u, strings.ToLower(strings.TrimPrefix(checksum, "sha256:"))); err == nil {
@@ -55,7 +57,7 @@ func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, erro
 		}
 		f, again, err := s.get(ctx, u)
 		if err == nil {
-			return f, f.check(u.Redacted(), checksum)
+			return f, f.check(shown.URLs(rawURL), checksum)
 		}
 		if last = err; !again {
 			break
@@ -84,9 +86,13 @@ func (s *Source) Download(ctx context.Context, rawURL, checksum string) (Match, 
 
 // get asks for a URL once. again says that another try may help.
 func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	asked, err := s.withCredentials(u)
 	if err != nil {
 		return f, false, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, asked.String(), nil)
+	if err != nil {
+		return f, false, getError(u, err)
 	}
 	req.Header.Set("User-Agent", "genoci")
 	known, have := s.known(ctx, u)
@@ -102,9 +108,9 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 	t.ResponseHeaderTimeout = fetchTimeout
 	t.DisableCompression = true // some servers say of a .tar.gz that it was compressed for the way only
 	defer t.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: t}).Do(req)
+	resp, err := (&http.Client{Transport: t, CheckRedirect: followRedirect}).Do(req)
 	if err != nil {
-		return f, ctx.Err() == nil, err
+		return f, ctx.Err() == nil, getError(u, err)
 	}
 	defer resp.Body.Close()
 	switch {
@@ -113,20 +119,16 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 		f, err = s.downloaded(ctx, u, known.Digest)
 		return f, false, err
 	case resp.StatusCode != http.StatusOK:
-		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", u.Redacted(), resp.Status)
+		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", printable(u), resp.Status)
 	}
 	sum, err := s.save(ctx, u, resp)
 	if err != nil {
-		return f, ctx.Err() == nil, fmt.Errorf("get %s: %w", u.Redacted(), err)
+		return f, ctx.Err() == nil, getError(u, err)
 	}
-	meta, err := json.Marshal(fetched{
-		URL: u.Redacted(), Digest: sum,
+	if err := s.note(u, fetched{
+		URL: printable(u), Digest: sum,
 		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
-	})
-	if err == nil {
-		err = cache.WriteFile(s.metaPath(u), meta)
-	}
-	if err != nil {
+	}); err != nil {
 		return f, false, err
 	}
 	f, err = s.downloaded(ctx, u, sum)
@@ -144,7 +146,7 @@ func (s *Source) save(ctx context.Context, u *url.URL, resp *http.Response) (str
 	body := &stalling{r: resp.Body, stop: resp.Body.Close}
 	w := &counter{w: io.MultiWriter(tmp, h), report: func(n int64) {
 		if s.Report != nil {
-			s.Report(u.Redacted(), n, max(resp.ContentLength, 0))
+			s.Report(printable(u), n, max(resp.ContentLength, 0))
 		}
 	}}
 	n, err := io.Copy(w, &ctxReader{ctx, body})
@@ -174,7 +176,11 @@ func (s *Source) downloaded(ctx context.Context, u *url.URL, sum string) (File, 
 // known returns what an earlier fetch of the URL was told, if its file is still sound.
 func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
 	var k fetched
-	b, err := os.ReadFile(s.metaPath(u))
+	path, ok := s.metaPath(u)
+	if !ok {
+		return k, false
+	}
+	b, err := os.ReadFile(path)
 	if err != nil || json.Unmarshal(b, &k) != nil {
 		return k, false
 	}
@@ -182,14 +188,76 @@ func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
 	return k, err == nil
 }
 
-func (s *Source) metaPath(u *url.URL) string {
-	return filepath.Join(s.Downloads, fmt.Sprintf(metaPrefix+"%x"+metaSuffix, sha256.Sum256([]byte(u.String()))))
+// note stores what is remembered of a URL, where it can be told from others.
+func (s *Source) note(u *url.URL, k fetched) error {
+	path, ok := s.metaPath(u)
+	if !ok {
+		return nil
+	}
+	meta, err := json.Marshal(k)
+	if err != nil {
+		return err
+	}
+	return cache.WriteFile(path, meta)
+}
+
+// metaPath returns the file for a URL, if there can be one: of a URL that may hold a secret it is named with the help of Secret.
+func (s *Source) metaPath(u *url.URL) (path string, ok bool) {
+	name := sha256.New()
+	if u.User != nil || u.RawQuery != "" {
+		if s.Secret == nil {
+			return "", false
+		}
+		secret, err := s.Secret()
+		if err != nil {
+			return "", false
+		}
+		name = hmac.New(sha256.New, secret)
+	}
+	name.Write([]byte(u.String()))
+	return filepath.Join(s.Downloads, fmt.Sprintf(metaPrefix+"%x"+metaSuffix, name.Sum(nil))), true
+}
+
+// printable returns a URL as it may be shown and kept.
+func printable(u *url.URL) string { return shown.URLs(u.String()) }
+
+// getError is err, of a request to u or of its answer, without the URLs that it may have: they may hold secrets, also those that a server redirects to.
+func getError(u *url.URL, err error) error {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	if text := err.Error(); text != shown.URLs(text) || strings.Contains(text, "Location header") {
+		err = errors.New("the server redirects to what cannot be read as a URL")
+	}
+	return fmt.Errorf("get %s: %w", printable(u), err)
+}
+
+// maxRedirects is how many redirects are followed, as net/http does by itself.
+const maxRedirects = 10
+
+// followRedirect decides what a request that a redirect leads to has: user and password go on to the same server only, and no server is told the
+// URL that led to it, which may hold a signature.
+func followRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
+	req.Header.Del("Referer")
+	first := via[0].URL
+	switch {
+	case req.URL.Scheme != first.Scheme || req.URL.Host != first.Host:
+		req.Header.Del("Authorization")
+	case req.URL.User == nil:
+		req.URL.User = first.User
+	}
+	return nil
 }
 
 // markUsed notes that what the URL gave is used: the time of its file tells what was not used for long, and can go.
 func (s *Source) markUsed(u *url.URL) {
 	now := time.Now()
-	_ = os.Chtimes(s.metaPath(u), now, now)
+	if path, ok := s.metaPath(u); ok {
+		_ = os.Chtimes(path, now, now)
+	}
 }
 
 // counter counts what is written.

@@ -38,7 +38,14 @@ type Source struct {
 	// GitModes gives what a copy reads the modes that git keeps: 0755 for folders and what its owner may run, 0644 for all else.
 	GitModes bool
 
-	// Report is told how much of a download is done, in bytes (total 0: unknown). nil: nobody is.
+	// Netrc is a file of users and passwords for the hosts of URLs, in the format of ftp(1). "", or where it is not there: none.
+	Netrc string
+
+	// Secret returns the key under which the cache knows URLs that may hold a secret, so that nobody who has its files can find out a short one
+	// by trying. nil, or an error: what such a URL gave is not noted, so that it is fetched each time.
+	Secret func() ([]byte, error)
+
+	// Report is told how much of a download is done, in bytes (total 0: unknown). The URL is without secrets. nil: nobody is.
 	Report func(url string, done, total int64)
 
 	buffers sync.Pool // of *[]byte, readSize long

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"genoci/internal/shown"
 )
 
 // Error is one thing wrong in a spec. Error() is
@@ -38,7 +40,7 @@ func (e *Error) Error() string {
 	b.WriteString(e.Msg)
 	switch {
 	case e.Excerpt != "":
-		line, pad := excerpt(e.Excerpt, e.Pos.Col)
+		line, pad := excerpt(withoutSecrets(e.Excerpt, e.Pos.Col))
 		fmt.Fprintf(&b, "\n    %s\n    %s^", line, pad)
 		if e.Suggest != "" {
 			b.WriteString(" " + e.Suggest)
@@ -47,6 +49,13 @@ func (e *Error) Error() string {
 		b.WriteString("; " + e.Suggest)
 	}
 	return b.String()
+}
+
+// withoutSecrets returns a line without what may be secret in URLs, and where its column col is then.
+func withoutSecrets(line string, col int) (string, int) {
+	runes := []rune(line)
+	before := string(runes[:min(max(col-1, 0), len(runes))])
+	return shown.URLs(line), col - utf8.RuneCountInString(before) + utf8.RuneCountInString(shown.URLs(before))
 }
 
 // excerpt returns the part of line around column col (from 1) that fits a terminal, and the blanks

@@ -15,6 +15,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"genoci/internal/shown"
 )
 
 // maxSize is the largest spec that is read, in bytes, and also the largest size that its aliases, or its
@@ -130,9 +132,9 @@ func (s *Spec) Target(name string) *Target {
 	return nil
 }
 
-// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt.
+// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt. What may be secret in URLs of the message is left out.
 func (s *Spec) Errorf(pos Pos, target, format string, args ...any) *Error {
-	e := &Error{File: s.File, Pos: pos, Target: target, Msg: fmt.Sprintf(format, args...)}
+	e := &Error{File: s.File, Pos: pos, Target: target, Msg: shown.URLs(fmt.Sprintf(format, args...))}
 	if pos.Line > 0 && pos.Line <= len(s.lines) {
 		e.Excerpt = s.lines[pos.Line-1]
 	}
