@@ -123,14 +123,16 @@ func (l Layout) decode(t testing.TB, name string, v any) {
 // first 12 digits of a file's SHA-256. It checks digest and DiffID on the way.
 func (l Layout) Layer(t testing.TB, img Image, i int) []string {
 	t.Helper()
-	lines, err := l.layer(img.Manifest.Layers[i], img.Config.RootFS.DiffIDs[i])
+	lines, err := l.Entries(img, i)
 	if err != nil {
 		t.Fatalf("layer %d: %v", i, err)
 	}
 	return lines
 }
 
-func (l Layout) layer(d Descriptor, diffID string) ([]string, error) {
+// Entries is Layer, with an error where the layer cannot be read.
+func (l Layout) Entries(img Image, i int) ([]string, error) {
+	d, diffID := img.Manifest.Layers[i], img.Config.RootFS.DiffIDs[i]
 	f, err := os.Open(filepath.Join(string(l), blob(d)))
 	if err != nil {
 		return nil, err

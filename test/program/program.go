@@ -160,10 +160,14 @@ func finish(t testing.TB, cmd *exec.Cmd) Result {
 // Lack skips the test, because the machine lacks feature; where GENOCI_REQUIRE names the feature, the test fails.
 func Lack(t testing.TB, feature, why string) {
 	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
+	if required(feature) {
 		t.Fatalf("%s is required, but %s", feature, why)
 	}
 	t.Skipf("%s: %s", feature, why)
+}
+
+func required(feature string) bool {
+	return slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature)
 }
 
 // Need skips the test (see Lack) where the program name cannot be run.
@@ -188,31 +192,61 @@ func Input(t testing.TB, feature, variable string) string {
 // test ends. For btrfs that is a file that root sets up, or a folder in the one that GENOCI_TEST_BTRFS names.
 func NeedDriver(t testing.TB, driver string) (env []string) {
 	t.Helper()
-	dir := Temp(t)
-	if driver == "btrfs" {
-		env = append(env, "GENOCI_BTRFSMOUNT="+btrfsFolder(t, dir))
-	}
-	Write(t, dir, "genoci.yaml", "probe:\n  run: true\n")
-	if res := In(dir).With(env...).Try(t, "build", "--driver", driver); res.Code == Lacking {
-		Lack(t, driver, strings.TrimSpace(res.Stderr))
+	env, lacking := tryDriver(t, driver)
+	if lacking != "" {
+		Lack(t, driver, lacking)
 	}
 	return env
 }
 
-// btrfsFolder returns a folder on a btrfs: one that root sets up in dir, else in the one that the environment names.
-func btrfsFolder(t testing.TB, dir string) string {
+// Drivers returns those of the storage drivers that work for the caller, each with the environment in which it does (see NeedDriver). The
+// test fails where GENOCI_REQUIRE names one that does not.
+func Drivers(t testing.TB, names ...string) map[string][]string {
+	t.Helper()
+	work := make(map[string][]string)
+	for _, name := range names {
+		env, lacking := tryDriver(t, name)
+		if lacking == "" {
+			work[name] = env
+		} else if required(name) {
+			t.Fatalf("%s is required, but %s", name, lacking)
+		}
+	}
+	return work
+}
+
+// tryDriver returns the environment in which the driver works, or what it lacks.
+func tryDriver(t testing.TB, driver string) (env []string, lacking string) {
+	t.Helper()
+	dir := Temp(t)
+	if driver == "btrfs" {
+		folder, lacking := btrfsFolder(t, dir)
+		if lacking != "" {
+			return nil, lacking
+		}
+		env = append(env, "GENOCI_BTRFSMOUNT="+folder)
+	}
+	Write(t, dir, "genoci.yaml", "probe:\n  run: true\n")
+	if res := In(dir).With(env...).Try(t, "build", "--driver", driver); res.Code == Lacking {
+		return nil, strings.TrimSpace(res.Stderr)
+	}
+	return env, ""
+}
+
+// btrfsFolder returns a folder on a btrfs: one that root sets up in dir, else in the one that the environment names; or what it lacks.
+func btrfsFolder(t testing.TB, dir string) (folder, lacking string) {
 	if given := os.Getenv("GENOCI_TEST_BTRFS"); given != "" {
-		return tempIn(t, given)
+		return tempIn(t, given), ""
 	}
 	mount := filepath.Join(dir, "btrfs")
 	r := In(dir).With("GENOCI_DRIVER=btrfs", "GENOCI_LOFILE="+filepath.Join(dir, "btrfs.img"), "GENOCI_BTRFSMOUNT="+mount)
 	if res := r.Try(t, "storage", "setup", "--size", "8GB"); res.Code == Lacking {
-		Lack(t, "btrfs", strings.TrimSpace(res.Stderr))
+		return "", strings.TrimSpace(res.Stderr)
 	} else if res.Code != 0 {
 		t.Fatal(res.Stderr)
 	}
 	t.Cleanup(func() { r.Run(t, "storage", "unsetup", "--force") })
-	return mount
+	return mount, ""
 }
 
 // Temp returns a new folder that is removed after the test, even what subordinate ids own in it.
