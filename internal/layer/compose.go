@@ -198,7 +198,7 @@ func (c *Composer) takeNames(from *node, target string, open Opener) error {
 	names := []string{target}
 	if m, ok := c.base.(*Merged); ok {
 		var err error
-		if names, err = (&comparedTree{Merged: m}).names(target); err != nil {
+		if names, err = (&comparedTree{Merged: m}).namesAcross(target); err != nil {
 			return err
 		}
 	}

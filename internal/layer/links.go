@@ -68,7 +68,7 @@ func (l *linker) find(paths []string) error {
 		if l.asked[path] {
 			continue
 		}
-		names, err := l.tree.names(path)
+		names, err := l.tree.namesAcross(path)
 		if err != nil {
 			return err
 		}
@@ -239,4 +239,66 @@ func (l *linker) settleNames(names []string) error {
 		}
 	}
 	return nil
+}
+
+// origin identifies a file of a chain: the layer that has it, and the first of its names there.
+type origin struct {
+	layer int
+	first string
+}
+
+// origin returns that of the file at a place.
+func (m *Merged) origin(at place) origin {
+	toc := m.layers[at.layer]
+	if first := toc.field(at.record, recGroupLen); len(first) > 0 {
+		return origin{at.layer, string(first)}
+	}
+	return origin{at.layer, string(toc.path(at.record))}
+}
+
+// namesAcross is names with the hard links that higher layers have to the file, as foreign layers may. In the tree that is unpacked from the
+// layers these are names of it, too.
+func (t *comparedTree) namesAcross(path string) ([]string, error) {
+	_, at, ok, err := t.lookup(path, len(t.layers))
+	if err != nil || !ok {
+		return nil, err
+	}
+	of := t.origin(at)
+	across, err := t.linksTo(of)
+	if err != nil {
+		return nil, err
+	}
+	if len(across) == 0 {
+		return t.names(path)
+	}
+	var names []string
+	for _, name := range slices.Concat([]string{of.first}, t.groupsOf(of.layer)[of.first], across) {
+		_, there, ok, err := t.lookup(name, len(t.layers))
+		if err != nil {
+			return nil, err
+		}
+		if ok && t.origin(there) == of {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, Compare)
+	return slices.Compact(names), nil
+}
+
+// linksTo returns the names that the layers above a file's own give it.
+func (m *Merged) linksTo(of origin) ([]string, error) {
+	var names []string
+	for n := of.layer + 1; n < len(m.layers); n++ {
+		for _, i := range m.layers[n].lowerLinks() {
+			e := m.layers[n].entry(i)
+			_, at, ok, err := m.target(e.Link, n)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.Path, err)
+			}
+			if ok && m.origin(at) == of {
+				names = append(names, e.Path)
+			}
+		}
+	}
+	return names, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"sync"
 	"syscall"
 )
 
@@ -26,6 +27,9 @@ type TOC struct {
 	records []byte // the part of data that holds the records
 	strings []byte // the part of data that holds what records refer to
 	mapped  bool
+
+	lowerOnce sync.Once
+	lower     []int // records of hard links to files of lower layers, once somebody asked
 }
 
 // The format of a TOC, little-endian throughout:
@@ -263,11 +267,24 @@ func (t *TOC) entry(i int) Entry {
 
 func (t *TOC) record(i int) []byte { return t.records[i*tocRecordSize : (i+1)*tocRecordSize] }
 func (t *TOC) typ(i int) Type      { return Type(t.record(i)[recType]) }
-func (t *TOC) flags(i int) byte    { return t.record(i)[recFlags] }
-func (t *TOC) offset(i int) int64  { return int64(binary.LittleEndian.Uint64(t.record(i)[recOffset:])) }
-func (t *TOC) path(i int) []byte   { return t.field(i, recPathLen) }
-func (t *TOC) hasBody(i int) bool  { return t.flags(i)&flagBody != 0 }
-func (t *TOC) body(i int) []byte   { return t.field(i, recBodyLen) }
+
+// lowerLinks returns the records of hard links to files of lower layers. The first call goes through the whole index.
+func (t *TOC) lowerLinks() []int {
+	t.lowerOnce.Do(func() {
+		for i := range t.Len() {
+			if t.typ(i) == TypeFile && len(t.field(i, recLinkLen)) > 0 {
+				t.lower = append(t.lower, i)
+			}
+		}
+	})
+	return t.lower
+}
+
+func (t *TOC) flags(i int) byte   { return t.record(i)[recFlags] }
+func (t *TOC) offset(i int) int64 { return int64(binary.LittleEndian.Uint64(t.record(i)[recOffset:])) }
+func (t *TOC) path(i int) []byte  { return t.field(i, recPathLen) }
+func (t *TOC) hasBody(i int) bool { return t.flags(i)&flagBody != 0 }
+func (t *TOC) body(i int) []byte  { return t.field(i, recBodyLen) }
 
 // parent returns the record of the folder that record i is in: i itself for the root.
 func (t *TOC) parent(i int) int {
