@@ -260,8 +260,8 @@ func (r *randomRound) build(rng *rand.Rand, i int) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		kill := time.AfterFunc(wait, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended
-		cmd.Wait()                                                  //nolint:errcheck // it was killed
+		kill := time.AfterFunc(wait, func() { cmd.Process.Kill() })
+		cmd.Wait()
 		kill.Stop()
 		eventually(t, func() bool { return len(processes(t, home)) == 0 })
 	case 5:
@@ -298,7 +298,7 @@ func (r *randomRound) result(cmd *exec.Cmd) (digests, failed map[string]string) 
 	r.t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	cmd.Run() //nolint:errcheck // the exit code tells
+	cmd.Run() // its exit code tells
 	if code := cmd.ProcessState.ExitCode(); code > 1 || code < 0 {
 		r.differs = fmt.Sprintf("exit code %d of %q\n%s", code, cmd.Args, errs.String())
 		return nil, nil
