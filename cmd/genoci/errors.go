@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -217,26 +218,30 @@ func printError(w io.Writer, err error) int {
 	}
 	annotate := os.Getenv("GITHUB_ACTIONS") == "true"
 	for _, e := range joined(err) {
-		printOne(w, e)
-		if annotate {
-			fmt.Fprint(w, annotation(e))
+		if !annotate {
+			printOne(w, e)
+			continue
 		}
+		stop := rand.Text() // an excerpt of a spec obeys nobody
+		fmt.Fprintf(w, "::stop-commands::%s\n", stop)
+		printOne(w, e)
+		fmt.Fprintf(w, "::%s::\n%s", stop, annotation(e))
 	}
 	return exitCode(err)
 }
 
 func printOne(w io.Writer, err error) {
 	if list := specErrors(err); len(list) > 0 && exitCode(err) == exitUsage {
-		fmt.Fprintln(w, strings.TrimSuffix(list.Error(), "\n"))
+		fmt.Fprintln(w, writtenLines(strings.TrimSuffix(list.Error(), "\n")))
 	} else {
-		fmt.Fprintf(w, "error: %v\n", err)
+		fmt.Fprintf(w, "error: %s\n", written(err.Error()))
 	}
 	var step *build.StepError
 	if errors.As(err, &step) && !step.Shown {
 		printTail(w, step.Tail)
 	}
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", hint)
+		fmt.Fprintf(w, "hint: %s\n", written(hint))
 	}
 }
 

@@ -76,18 +76,57 @@ func printable(line string) string {
 		switch {
 		case r == '\t':
 			b.WriteString("    ")
-		case !unicode.IsControl(r):
+		case !unicode.IsControl(r) && !reorders(r):
 			b.WriteRune(r)
 		}
 		i += n
 	}
+	if onActions() {
+		return strings.ReplaceAll(b.String(), actionsCommand, "# #[")
+	}
 	return b.String()
 }
 
-// quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is.
+// actionsCommand begins a command of the runner of GitHub Actions, anywhere in a line; "::" does so at its beginning.
+const actionsCommand = "##["
+
+// reorders reports whether a character breaks lines, or changes the order in which a terminal shows others (Unicode Standard Annex 9).
+func reorders(r rune) bool {
+	return r == 0x061c || r == 0x200e || r == 0x200f || 0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069
+}
+
+// written returns the text of a message, which may have names of others in it, with the characters that a terminal would not show as they are written as
+// in a string of Go. Further lines of it begin with "  | ", so that none is taken for a message, or a command of a runner, of its own.
+func written(text string) string {
+	return strings.ReplaceAll(writtenLines(text), "\n", "\n  | ")
+}
+
+// writtenLines is written for a text whose lines are all the program's own.
+func writtenLines(text string) string {
+	odd := func(r rune) bool { return r != '\n' && (unicode.IsControl(r) && r != '\t' || reorders(r)) }
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, odd) && !strings.Contains(text, actionsCommand) {
+		return text
+	}
+	var b strings.Builder
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		if odd(r) || r == utf8.RuneError && n == 1 {
+			q := strconv.Quote(text[i : i+n])
+			b.WriteString(q[1 : len(q)-1])
+		} else {
+			b.WriteString(text[i : i+n])
+		}
+		i += n
+	}
+	return strings.ReplaceAll(b.String(), actionsCommand, "# #[")
+}
+
+// quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is, or the runner of GitHub Actions would take it for
+// a command.
 func quoted(name string) string {
-	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(name)
+	command := strings.HasPrefix(strings.TrimLeft(name, " "), "::") || strings.Contains(name, actionsCommand)
+	if command || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strings.ReplaceAll(strconv.Quote(name), actionsCommand, `#\x23[`)
 	}
 	return name
 }

@@ -104,3 +104,34 @@ func TestTable(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
 }
+
+// Text of others changes neither a terminal nor the log of a runner.
+func TestHostileText(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain: ä\tb":               "plain: ä\tb",
+		"a\x1b[31mb":                `a\x1b[31mb`,
+		"a\u202eb\u2066c\u2028d":    `a\u202eb\u2066c\u2028d`,
+		"a\rb\x9bc\xff":             `a\rb\x9bc\xff`,
+		"a\nerror: b\n::warning::c": "a\n  | error: b\n  | ::warning::c",
+		"a ##[error]b":              "a # #[error]b",
+		"family \U0001f468\u200d👩":  "family \U0001f468\u200d👩",
+	} {
+		if got := written(text); got != want {
+			t.Errorf("written(%q) = %q, want %q", text, got, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"web-1": "web-1", "::warning::x": `"::warning::x"`, "  ::x": `"  ::x"`, "a##[error]": `"a#\x23[error]"`, "a\nb": `"a\nb"`, "a\u202eb": `"a\u202eb"`,
+	} {
+		if got := quoted(name); got != want {
+			t.Errorf("quoted(%q) = %s, want %s", name, got, want)
+		}
+	}
+	if got := printable("a\u202eb\u2028c"); got != "abc" {
+		t.Errorf("printable: %q", got)
+	}
+	t.Setenv("GITHUB_ACTIONS", "true")
+	if got := printable("x ##[error]y"); got != "x # #[error]y" {
+		t.Errorf("printable: %q", got)
+	}
+}

@@ -134,9 +134,9 @@ func doneLine(e build.Event) string {
 func failedLine(e build.Event) string {
 	var step *build.StepError
 	if errors.As(e.Err, &step) {
-		return fmt.Sprintf("failed: %v", step.Err)
+		return "failed: " + written(step.Err.Error())
 	}
-	return fmt.Sprintf("failed: %v", e.Err)
+	return "failed: " + written(e.Err.Error())
 }
 
 // skippedLine says why an image was not built, or not to its end.

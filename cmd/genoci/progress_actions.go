@@ -120,7 +120,7 @@ func annotation(err error) string {
 
 // actionsData escapes the text of a workflow command.
 func actionsData(s string) string {
-	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(writtenLines(s))
 }
 
 // actionsProperty escapes a property of a workflow command.
