@@ -122,7 +122,7 @@ func openCache(given string) (*cache.Cache, error) {
 		c.SealAt(secretFile())
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOTDIR) {
-		err = withHint(lackingf("%w", err), cacheHint)
+		err = withHint(lackingf("%w", err), "name a folder that can be written: --cache-dir DIR, or GENOCI_CACHE_DIR")
 	}
 	return c, err
 }
