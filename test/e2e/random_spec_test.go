@@ -324,6 +324,7 @@ func (t *randomTarget) value(executed bool) map[string]any {
 	}
 	if t.buildOnly {
 		v["build_only"] = true
+		delete(v, "tags")
 	}
 	ops := slices.Clone(t.ops)
 	if t.plain {
