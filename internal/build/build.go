@@ -22,7 +22,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
-	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -73,8 +72,9 @@ type Builder struct {
 	running  memo[string, carried]       // steps that are or were carried out, by their keys
 	pressed  memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
 	trees    trees
-	opened   snapshot.Driver // once it is
-	packing  chan struct{}   // holds a token for each layer that is being compressed
+	spared   map[*plan.Image]bool // images whose layers no step needs that is carried out; nil: not known
+	opened   snapshot.Driver      // once it is
+	packing  chan struct{}        // holds a token for each layer that is being compressed
 
 	warnOnce sync.Once // of what the sandbox cannot do here
 	lendOnce sync.Once
@@ -171,57 +171,8 @@ func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Ou
 	if err := b.checkHooks(p); err != nil {
 		return nil, false, err
 	}
-	outcomes := map[*plan.Step]Outcome{}
-	nodes := newNodes(p)
-	executes := false
-	for _, img := range p.Images {
-		n := nodes[img]
-		known := n.allKnown()
-		if known {
-			if err := b.begin(ctx, n); err != nil {
-				return nil, false, err
-			}
-		}
-		for _, s := range img.Steps {
-			outcomes[s] = wayOf(s)
-			if known {
-				hit, err := b.forecastStep(ctx, nodes, n, s)
-				if err != nil {
-					return nil, false, err
-				}
-				if known = hit; hit {
-					outcomes[s] = Cached
-					continue
-				}
-			}
-			executes = executes || s.Executes()
-		}
-		if n.known = known; known {
-			n.early = image.Extend(n.base, b.extension(n))
-			n.img = n.early
-		}
-	}
-	return outcomes, executes, b.src.Stats.Save()
-}
-
-// forecastStep reports whether the result of the step is known, and then adds it to the node.
-func (b *Builder) forecastStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (bool, error) {
-	if s.Hooked() { // which is never cached; pre may make its inputs
-		return false, nil
-	}
-	ins, err := b.resolve(ctx, n, s)
-	if err != nil {
-		return false, err
-	}
-	key, unread, err := b.keyNow(ctx, nodes, n, s, ins)
-	if err != nil || unread {
-		return false, err
-	}
-	l, hit := b.lookup(n, s, key)
-	if hit {
-		n.add(s, l)
-	}
-	return hit, nil
+	outcomes, executes, err := b.foresee(ctx, p)
+	return outcomes, executes, errors.Join(err, b.src.Stats.Save())
 }
 
 // wayOf says how the step is carried out when it is not cached.
@@ -263,6 +214,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	}
 	if !b.Layout.Used() {
 		b.found.Clear() // blobs may have been collected since Forecast found them
+		b.spared = nil
 	}
 	if err := b.Layout.Use(ctx); err != nil {
 		return nil, err
@@ -280,8 +232,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 		b.report(Event{Kind: Progress, Text: "download " + url, Done: done, Total: total})
 	}
 
-	nodes := newNodes(p)
-	err = b.buildAll(ctx, p, nodes)
+	nodes, err := b.buildSparing(ctx, p)
 	if saveErr := errors.Join(b.src.Stats.Save(), b.saveLast(p)); saveErr != nil {
 		b.report(Event{Kind: Warning, Text: saveErr.Error()})
 	}
@@ -377,6 +328,7 @@ func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node, stages c
 func (b *Builder) ended(n *node) {
 	switch n.done = true; {
 	case n.err == nil:
+	case errors.Is(n.err, errSpared):
 	case errors.Is(n.err, errSkipped):
 		b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: n.onto.String()})
 	case errors.Is(n.err, context.Canceled):

@@ -78,8 +78,10 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 	}
 	all := map[*plan.Step]Explanation{}
 	nodes := newNodes(p)
+	b.foreseeSpare(ctx, p, nodes)
 	for _, img := range p.Images {
 		n := nodes[img]
+		n.spare = !n.needed
 		if err := b.begin(ctx, n); err != nil {
 			return nil, err
 		}
@@ -90,7 +92,6 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 				return nil, err
 			}
 			all[s] = e
-			n.known = n.known && e.Outcome == Cached
 		}
 		// Where a step is not cached, this is no image that will ever be; yet its environment is what the next one inherits.
 		n.early = image.Extend(n.base, b.extension(n))
@@ -99,13 +100,15 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 	return all, b.src.Stats.Save()
 }
 
-// explainStep explains a step, and adds its result to the node where it is cached.
+// explainStep explains a step, and adds its result to the node where that is known.
 func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (Explanation, error) {
 	if s.Hooked() {
+		n.known = false
 		return Explanation{Outcome: wayOf(s), Reasons: b.reasons(n, s, nil, nil, unknown{})}, nil
 	}
 	ins, err := b.resolve(ctx, n, s)
 	if errors.Is(err, fs.ErrNotExist) && len(n.Target.Pre) > 0 {
+		n.known = false
 		return Explanation{Outcome: wayOf(s), Reasons: []Reason{{Kind: ReasonHooks, Text: "pre makes its input"}}}, nil
 	}
 	if err != nil {
@@ -126,9 +129,13 @@ func (b *Builder) explainStep(ctx context.Context, nodes nodes, n *node, s *plan
 		}
 		if l, hit := b.lookup(n, s, key); hit {
 			n.add(s, l)
-			return Explanation{Outcome: Cached}, nil
+			if l == nil || !l.gone || b.spared[n.Image] {
+				return Explanation{Outcome: Cached}, nil
+			}
+			return Explanation{Outcome: wayOf(s), Reasons: b.reasons(n, s, ins, now, open)}, nil
 		}
 	}
+	n.known = false
 	return Explanation{Outcome: wayOf(s), Reasons: b.reasons(n, s, ins, now, open)}, nil
 }
 
@@ -143,12 +150,9 @@ func (u unknown) any() bool { return u.base || len(u.from) > 0 }
 // unknownImages returns the images of the plan that a step copies from, and that are not known.
 func unknownImages(nodes nodes, s *plan.Step) map[string]bool {
 	all := map[string]bool{}
-	for _, a := range s.Ops {
-		c, ok := a.Op.(*spec.Copy)
-		for _, img := range s.Image.From {
-			if ok && img.String() == c.From && !nodes[img].known {
-				all[c.From] = true
-			}
+	for _, n := range sourcesOf(nodes, s) {
+		if !n.known {
+			all[n.String()] = true
 		}
 	}
 	return all

@@ -334,7 +334,7 @@ func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, err
 	return b.Layout.Image(name, Platform())
 }
 
-// lookup returns the layer that a step of the key made before, if it is still in the layout; nil where it changed nothing.
+// lookup returns the layer that a step of the key made before, if it is still in the layout or n is spare; nil where it changed nothing.
 func (b *Builder) lookup(n *node, s *plan.Step, key cache.Key) (*builtLayer, bool) {
 	if b.NoCache || s.Hooked() {
 		return nil, false
@@ -350,14 +350,14 @@ func (b *Builder) lookup(n *node, s *plan.Step, key cache.Key) (*builtLayer, boo
 	if at.entry.DiffID == "" {
 		return nil, true
 	}
-	return &builtLayer{Descriptor: at.desc, DiffID: at.entry.DiffID, scratch: at.scratch}, true
+	return &builtLayer{Descriptor: at.desc, DiffID: at.entry.DiffID, scratch: at.scratch, gone: at.gone}, true
 }
 
-// located is an entry of the cache whose layer is in the layout.
+// located is an entry of the cache whose layer is in the layout, or need not be.
 type located struct {
-	entry   cache.Entry
-	desc    v1.Descriptor // zero where the step changed nothing
-	scratch bool          // as in builtLayer
+	entry         cache.Entry
+	desc          v1.Descriptor // zero where the step changed nothing
+	scratch, gone bool          // as in builtLayer
 }
 
 // find returns the entry of the key if it can be used for n. What Forecast found so, Build does not look for again.
@@ -365,6 +365,9 @@ func (b *Builder) find(n *node, key cache.Key) (located, bool) {
 	name := key.String()
 	if !n.needed {
 		name += " for no tag"
+	}
+	if n.spare {
+		name += ", gone or not"
 	}
 	if at, ok := b.found.Load(name); ok {
 		return at.(located), true
@@ -381,11 +384,15 @@ func (b *Builder) find(n *node, key cache.Key) (located, bool) {
 }
 
 // locate finds the layer of an entry: as the blob that serves this build, as any that is there where no tag needs it, or as what
-// such a blob can be made of.
+// such a blob can be made of. Where n is spare, it need not be there.
 func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 	at := located{entry: e}
-	if e.DiffID == "" || b.Layout == nil {
-		return at, e.DiffID == ""
+	if e.DiffID == "" {
+		return at, true
+	}
+	if b.Layout == nil {
+		at.gone = true
+		return at, n.spare
 	}
 	ids := []string{b.blobID(b.Recompress)}
 	if !n.needed {
@@ -398,7 +405,8 @@ func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 	}
 	at.scratch = e.Tar > 0 && b.Layout.HasScratch(e.DiffID, e.Tar)
 	at.desc = v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: e.DiffID, Size: e.Tar}
-	return at, at.scratch
+	at.gone = !at.scratch
+	return at, at.scratch || n.spare
 }
 
 // blobOf returns the descriptor of the blob that serves this build; zero where the entry has none.

@@ -44,6 +44,7 @@ type node struct {
 
 	making  sync.WaitGroup // of blobs
 	needed  bool           // it will have a tag, or one that stands on it will
+	spare   bool           // no step that is carried out needs its layers: the layout need not have them
 	stoodOn bool           // other images of the plan stand on it
 	carries bool           // some of those run something, and need its tree
 
@@ -172,13 +173,15 @@ func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 	if err := b.begin(ctx, n); err != nil {
 		return err
 	}
-	if n.Base.Kind == plan.OCI {
+	if n.Base.Kind == plan.OCI && !n.spare {
 		if err := b.importBase(ctx, n); err != nil {
 			return b.baseError(n, err)
 		}
 	}
-	if err := b.checkSources(ctx, n); err != nil {
-		return err
+	if !n.spare {
+		if err := b.checkSources(ctx, n); err != nil {
+			return err
+		}
 	}
 	for _, s := range n.Steps {
 		if err := b.buildStep(ctx, nodes, n, s); err != nil {

@@ -90,7 +90,7 @@ func TestScratchLayers(t *testing.T) {
 	if got.Close(); err != nil || len(got.Temps) != 2 || len(w.scratch()) != 0 {
 		t.Errorf("gc: %+v, %v, left %v", got, err, w.scratch())
 	}
-	step("after gc", use, "tool#1 compose, tool#2 compose, use cached", 0)
+	step("after gc", use, "tool#1 cached, tool#2 cached, use cached", 0)
 
 	// A tagged target and one without a tag have a step in common.
 	for range 10 {
@@ -104,6 +104,153 @@ func TestScratchLayers(t *testing.T) {
 			t.Errorf("tag: %+v", w.image("tag").Manifest)
 		}
 	}
+}
+
+// gc removes what no tag reaches.
+func (w *work) gc() {
+	w.t.Helper()
+	w.reopen()
+	c := check(w.layout.Collect(w.t.Context(), nil))(w.t)
+	defer c.Close()
+	if err := c.Remove(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// buildAsForeseen builds a spec, and makes sure that Forecast and Explain tell what becomes of each step.
+func (w *work) buildAsForeseen(text string) {
+	w.t.Helper()
+	b, p := w.builder(text)
+	foreseen, _, err := b.Forecast(w.t.Context(), p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	explained := check(b.Explain(w.t.Context(), p))(w.t)
+	check(b.Build(w.t.Context(), p))(w.t)
+	for s, o := range foreseen {
+		if e := w.event(StepDone, s.Name()); e.Outcome != o || explained[s].Outcome != o || (o == Cached) != (explained[s].Reasons == nil) {
+			w.t.Errorf("%s is %s, foreseen %s, explained %+v", s.Name(), e.Outcome, o, explained[s])
+		}
+	}
+	if p := w.verify(); len(p) > 0 {
+		w.t.Error(p)
+	}
+}
+
+// event returns the first event of the kind about a step.
+func (w *work) event(kind Kind, step string) Event {
+	for _, e := range w.events {
+		if e.Kind == kind && e.Step == step {
+			return e
+		}
+	}
+	return Event{}
+}
+
+// What gc took of images without tags is made again where a step is carried out that needs it, and not before.
+func TestSpareImages(t *testing.T) {
+	const (
+		stages = "lib: {build_only: true, copy: {content: L, dest: /l}}\n" +
+			"a: {build_only: true, base: lib, steps: [{copy: {content: A, dest: /a}, layer: true}, {copy: {content: B, dest: /b}}]}\n" +
+			"b: {build_only: true, steps: [{copy: {from: a, src: /a, dest: /c}}]}\n" +
+			"zip: {build_only: true, expand: z}\n" +
+			"alone: {build_only: true, copy: {content: alone, dest: /x}}\n"
+		web   = "web: {steps: [{copy: {from: a, src: /b, dest: /}, layer: true}, {copy: {from: zip, src: /z, dest: /}, layer: true}, {copy: {content: W, dest: /w}}]}\n"
+		other = "other: {copy: {from: b, src: /c, dest: /}}\n"
+	)
+	all := func(but string) string {
+		var s []string
+		for _, step := range []string{"a#1", "a#2", "alone", "b", "lib", "other", "web#1", "web#2", "web#3", "zip"} {
+			how := "cached"
+			if slices.Contains(strings.Fields(but), step) {
+				how = "compose"
+			}
+			s = append(s, step+" "+how)
+		}
+		return strings.Join(s, ", ")
+	}
+	files := map[string]string{"z": archive("z=Z")}
+	for name, c := range map[string]struct{ text, made string }{
+		"nothing changed":            {stages + web + other, ""},
+		"the last step changed":      {stages + strings.ReplaceAll(web, "W", "V") + other, "web#3"},
+		"a step that copies changed": {stages + strings.ReplaceAll(web, "/z, dest: /", "/z, dest: /y") + other, "zip web#2 web#3"},
+		"all of one changed":         {stages + strings.ReplaceAll(web, "/b, dest: /", "/b, dest: /y") + other, "lib a#1 a#2 zip web#1 web#2 web#3"},
+		"the other changed":          {stages + web + strings.ReplaceAll(other, "dest: /", "dest: /y"), "lib a#1 a#2 b other"},
+		"a stage changed":            {strings.ReplaceAll(stages, "B", "C") + web + other, "lib a#1 a#2 b web#1 web#2 web#3 zip other"},
+		"a stage alone changed":      {strings.ReplaceAll(stages, "alone,", "Alone,") + web + other, "alone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWork(t, files)
+			w.build(stages + web + other)
+			w.gc()
+			if len(w.scratch()) != 0 {
+				t.Errorf("left %v", w.scratch())
+			}
+			if name == "a stage changed" { // what stands on it may turn out to be the same
+				w.build(c.text)
+			} else {
+				w.buildAsForeseen(c.text)
+				if got := w.outcomes(); got != all(c.made) {
+					t.Errorf("got  %s\nwant %s", got, all(c.made))
+				}
+			}
+			again := newWork(t, files)
+			again.build(c.text)
+			for _, tag := range []string{"web", "other"} {
+				if got, want := w.image(tag).Descriptor.Digest, again.image(tag).Descriptor.Digest; got != want {
+					t.Errorf("%s is %s, from nothing %s", tag, got, want)
+				}
+			}
+			w.gc()
+			w.buildAsForeseen(c.text)
+			if got := w.outcomes(); got != all("") {
+				t.Errorf("again: %s", got)
+			}
+		})
+	}
+
+	// A layer that is needed by a tag is no longer spare.
+	w := newWork(t, files)
+	w.build(stages + web + other)
+	w.gc()
+	w.buildAsForeseen(stages + web + other + "on: {base: alone, copy: {content: x, dest: /y}}\n")
+	if e := w.event(StepDone, "alone"); e.Outcome != Compose {
+		t.Errorf("alone: %s", e.Outcome)
+	}
+}
+
+// A stage that gives something else each time is the same for all that copy from it in one build, also where it was foreseen that only some do so again.
+func TestSpareChanges(t *testing.T) {
+	const text = rootSpec +
+		"lot: {base: root, build_only: true, run: 'busybox cat /proc/sys/kernel/random/uuid >/u'}\n" +
+		"more: {base: root, build_only: true, run: 'busybox cat /proc/sys/kernel/random/uuid >/m'}\n" +
+		"one: {base: root, copy: [{from: lot, src: /u, dest: /}, {from: more, src: /m, dest: /}]}\n"
+	two := "two: {base: root, copy: {from: lot, src: /u, dest: /}}\n"
+	forDrivers(t, nil, func(t *testing.T, w *work) {
+		w.build(text + two)
+		before := w.list("one", 1)
+		w.gc()
+		w.build(text + two)
+		if got := w.list("one", 1); got != before {
+			t.Errorf("nothing changed, and one is\n%s\nit was\n%s", got, before)
+		}
+		w.build(text + strings.ReplaceAll(two, "dest: /", "dest: /v"))
+		u := func(tag, path string) string {
+			for line := range strings.Lines(w.list(tag, 1)) {
+				if strings.HasPrefix(line, path+" ") {
+					return line[strings.LastIndex(line, " "):]
+				}
+			}
+			t.Fatalf("%s has no %s:\n%s", tag, path, w.list(tag, 1))
+			return ""
+		}
+		if a, b := u("one", "u"), u("two", "v"); a != b {
+			t.Errorf("one has %s, two has %s", a, b)
+		}
+		if p := w.verify(); len(p) > 0 {
+			t.Error(p)
+		}
+	})
 }
 
 // reopen ends the use of the layout.

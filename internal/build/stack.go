@@ -19,6 +19,7 @@ type builtLayer struct {
 	DiffID     digest.Digest
 	Descriptor v1.Descriptor // of the blob, once ready is closed
 	toc        *layer.TOC    // of a layer that this build made
+	gone       bool          // the layout does not have it: only what it holds is known
 	scratch    bool          // no tag needed it: it is in the layout as its tar, and no manifest may name it (layout.Scratch)
 	ready      chan struct{} // closed when the blob is in the layout, or when err says why it will not be; nil: it was from the start
 	err        error

@@ -39,6 +39,9 @@ func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.S
 		n.add(s, st.press(ctx, l))
 		return nil
 	}
+	if needsSpare(nodes, n, s) {
+		return errSpared
+	}
 	n.cached = false
 	b.report(Event{Kind: StepStarted, Target: n.String(), Step: s.Name(), Outcome: wayOf(s), Text: b.why(nodes, n, s, st.ins)})
 	l, shared, err := b.carryOutOnce(ctx, st)

@@ -59,6 +59,18 @@ func readLast(path string) map[string]string {
 	return m
 }
 
+// Newest returns the ids of the keys under which the steps of all specs were built last.
+func (c *Cache) Newest() (map[string]bool, error) {
+	files, err := c.files(LastDir)
+	ids := map[string]bool{}
+	for _, f := range files {
+		for _, id := range readLast(f.path) {
+			ids[id] = true
+		}
+	}
+	return ids, err
+}
+
 // Get returns the id of the key of a step before this build, "" where it is not known.
 func (l *Last) Get(step string) string { return l.old()[step] }
 

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,6 +97,11 @@ type Stored struct {
 	Entry
 	Path string
 	Info fs.FileInfo // its time is that of the last use, by the day
+}
+
+// ID returns the id of the entry's key.
+func (s Stored) ID() string {
+	return filepath.Base(filepath.Dir(s.Path)) + strings.TrimSuffix(filepath.Base(s.Path), ".json")
 }
 
 // Stored yields all entries. One that cannot be used is zero but for its file.

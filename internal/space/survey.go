@@ -231,6 +231,10 @@ func (s *surveyor) otherLayout(dir string) error {
 
 // results looks at the entries of the cache.
 func (s *surveyor) results() error {
+	newest, err := s.places.Cache.Newest()
+	if err != nil {
+		return err
+	}
 	for e, err := range s.places.Cache.Stored() {
 		if err == nil {
 			err = s.ctx.Err()
@@ -250,7 +254,7 @@ func (s *surveyor) results() error {
 			if e.Chain != "" {
 				s.chain(e.Chain).known = true
 			}
-		case e.DiffID == "":
+		case e.DiffID == "", newest[e.ID()]: // what it made is to be known, though its layer is gone
 			s.retire(&f)
 		case !there:
 			f.unneeded = s.unless("its layer is in no layout")
