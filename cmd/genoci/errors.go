@@ -13,7 +13,9 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/build"
+	"genoci/internal/image"
 	"genoci/internal/layer"
+	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -117,6 +119,8 @@ func hintFor(err error) string {
 		return "a spec is named with -f: genoci build -f " + shellQuote(unknown.Name)
 	case errors.As(err, &unknown) && unknown.Nearest == "":
 		return "genoci plan lists the targets"
+	case errors.Is(err, image.ErrNotImage), errors.Is(err, layout.ErrNoImage):
+		return "genoci inspect shows what it is"
 	case errors.Is(err, layer.ErrReserved):
 		return "rename it, or leave it out" + lookHint(err, "; ")
 	case errors.Is(err, btrfs.ErrStopped):

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -17,11 +18,15 @@ import (
 	"genoci/internal/layout"
 )
 
-// jsonInspect is what inspect --json prints: the blobs as they are in the layout.
+// jsonInspect is what inspect --json prints: the blobs as they are in the layout. Names and meanings stay as they are; fields may come.
 type jsonInspect struct {
-	Descriptor v1.Descriptor   `json:"descriptor"`
-	Manifest   json.RawMessage `json:"manifest"`
-	Config     json.RawMessage `json:"config"`
+	Kind         layout.Kind     `json:"kind"`                   // image, index or artifact
+	ArtifactType string          `json:"artifactType,omitempty"` // of an artifact
+	Digest       digest.Digest   `json:"digest"`                 // as ls shows it: of the index, where it is one
+	Index        json.RawMessage `json:"index,omitempty"`
+	Descriptor   *v1.Descriptor  `json:"descriptor,omitempty"` // of the manifest; none where an index has no image for this machine
+	Manifest     json.RawMessage `json:"manifest,omitempty"`
+	Config       json.RawMessage `json:"config,omitempty"` // none for an artifact
 }
 
 func newInspect() *cobra.Command {
@@ -31,23 +36,20 @@ func newInspect() *cobra.Command {
 		Use:   "inspect TAG",
 		Short: "Show what an image is",
 		Long: `Inspect shows config, layers and history of an image, named by a tag, or by a digest of which 6 digits are enough
-where they are unique. --json prints manifest and config as they are stored.`,
+where they are unique. Of an index it shows what it lists, and the image for this machine; of an artifact, such as an SBOM or a
+signature, its parts. --json prints manifest and config as they are stored.`,
 		Example: `  genoci inspect web
   genoci inspect sha256:6c3c62
   genoci inspect web --json | jq .config.config.Env`,
 		Args:              exactly("TAG"),
 		ValidArgsFunction: completeTags(&dir, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, img, err := openImage(cmd.Context(), dir, args[0])
+			l, err := openLayout(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}
 			defer l.Close()
-			if asJSON {
-				return inspectJSON(cmd.OutOrStdout(), l, img)
-			}
-			inspect(cmd.OutOrStdout(), args[0], img)
-			return nil
+			return inspect(cmd.OutOrStdout(), l, args[0], asJSON)
 		},
 	}
 	layoutVar(cmd.Flags(), &dir)
@@ -55,16 +57,115 @@ where they are unique. --json prints manifest and config as they are stored.`,
 	return cmd
 }
 
-func inspectJSON(w io.Writer, l *layout.Layout, img image.Image) error {
-	manifest, err := readBlob(l, img.Descriptor)
+// inspect shows what ref names.
+func inspect(w io.Writer, l *layout.Layout, ref string, asJSON bool) error {
+	desc, err := l.Describe(ref)
+	if err != nil {
+		return noImage(ref, err)
+	}
+	s, err := l.Summarize(desc, v1.Platform{})
+	if err != nil {
+		return fmt.Errorf("image %s: %w", ref, err)
+	}
+	var img image.Image
+	if s.Image {
+		if img, err = l.ImageAt(desc, v1.Platform{}); err != nil {
+			return fmt.Errorf("image %s: %w", ref, err)
+		}
+	}
+	if asJSON {
+		return inspectJSON(w, l, desc, s, img)
+	}
+	rows := [][]string{{"Name:", printable(ref)}, {"Digest:", string(desc.Digest)}}
+	if s.Kind == layout.KindImage {
+		printImage(w, rows, img)
+		return nil
+	}
+	rows = append(rows, []string{"Kind:", kindText(s.Kind, s.ArtifactType)})
+	if s.Kind == layout.KindBlob {
+		table(w, append(rows, []string{"Size:", size(s.Size)}))
+		return nil
+	}
+	data, err := readBlob(l, desc)
 	if err != nil {
 		return err
 	}
-	config, err := readBlob(l, img.Manifest.Config)
+	if s.Kind == layout.KindArtifact {
+		return printArtifact(w, rows, data, s)
+	}
+	x, err := image.ParseIndex(data)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", ref, err)
+	}
+	table(w, rows)
+	printEntries(w, "Entries:", x.Manifests)
+	if s.Image {
+		fmt.Fprintln(w, "For this machine:")
+		printImage(w, [][]string{{"Digest:", string(img.Descriptor.Digest)}}, img)
+	}
+	return nil
+}
+
+// printArtifact shows the manifest of an artifact, after some rows about it.
+func printArtifact(w io.Writer, rows [][]string, data []byte, s layout.Summary) error {
+	var m struct {
+		Subject       *v1.Descriptor
+		Layers, Blobs []v1.Descriptor
+		Annotations   map[string]string
+	}
+	if err := image.Unmarshal(data, &m); err != nil {
+		return err
+	}
+	rows = append(rows, []string{"Created:", created(s.Created)}, []string{"Size:", size(s.Size)})
+	if m.Subject != nil {
+		rows = append(rows, []string{"Subject:", printable(string(m.Subject.Digest))})
+	}
+	rows = addRows(rows, "Annotations:", pairs(m.Annotations)...)
+	table(w, rows)
+	printEntries(w, "Parts:", append(m.Layers, m.Blobs...))
+	return nil
+}
+
+// printEntries shows descriptors under a title.
+func printEntries(w io.Writer, title string, all []v1.Descriptor) {
+	fmt.Fprintln(w, title)
+	var rows [][]string
+	for _, d := range all {
+		what := d.ArtifactType
+		if d.Platform != nil {
+			what = image.FormatPlatform(*d.Platform)
+		}
+		rows = append(rows, []string{"  " + printable(string(short(d.Digest))), size(d.Size), printable(d.MediaType), printable(what)})
+	}
+	table(w, rows)
+}
+
+func inspectJSON(w io.Writer, l *layout.Layout, desc v1.Descriptor, s layout.Summary, img image.Image) error {
+	out := jsonInspect{Kind: s.Kind, ArtifactType: s.ArtifactType, Digest: desc.Digest}
+	var err error
+	switch s.Kind {
+	case layout.KindIndex:
+		out.Index, err = readBlob(l, desc)
+	case layout.KindArtifact:
+		out.Descriptor = &desc
+		out.Manifest, err = readBlob(l, desc)
+	case layout.KindBlob:
+		out.Descriptor = &desc
+	case layout.KindImage:
+	}
 	if err != nil {
 		return err
 	}
-	return printJSON(w, jsonInspect{img.Descriptor, manifest, config})
+	if s.Image {
+		out.Descriptor = &img.Descriptor
+		if out.Manifest, err = readBlob(l, img.Descriptor); err != nil {
+			return err
+		}
+		if out.Config, err = readBlob(l, img.Manifest.Config); err != nil {
+			return err
+		}
+	}
+	return printJSON(w, out)
 }
 
 // readBlob returns the content of a small blob.
@@ -77,23 +178,26 @@ func readBlob(l *layout.Layout, desc v1.Descriptor) ([]byte, error) {
 	return io.ReadAll(layout.Verified(f, desc))
 }
 
-func inspect(w io.Writer, name string, img image.Image) {
-	c := img.Config
-	rows := [][]string{
-		{"Name:", name},
-		{"Digest:", string(img.Descriptor.Digest)},
-		{"Created:", created(img)},
-		{"Platform:", platform(c.Platform)},
-		{"Size:", size(imageSize(img))},
-	}
-	add := func(key string, values ...string) {
-		for _, v := range values {
-			if v != "" {
-				rows = append(rows, []string{key, printable(v)})
-				key = ""
-			}
+// addRows adds a row for each value that is not empty, the first with the key.
+func addRows(rows [][]string, key string, values ...string) [][]string {
+	for _, v := range values {
+		if v != "" {
+			rows = append(rows, []string{key, printable(v)})
+			key = ""
 		}
 	}
+	return rows
+}
+
+// printImage shows an image, after some rows about it.
+func printImage(w io.Writer, rows [][]string, img image.Image) {
+	c := img.Config
+	rows = append(rows,
+		[]string{"Created:", created(c.Created)},
+		[]string{"Platform:", platform(c.Platform)},
+		[]string{"Size:", size(imageSize(img))},
+	)
+	add := func(key string, values ...string) { rows = addRows(rows, key, values...) }
 	add("Author:", c.Author)
 	add("Entrypoint:", words(c.Config.Entrypoint))
 	add("Cmd:", words(c.Config.Cmd))

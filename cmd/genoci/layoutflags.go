@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -41,17 +42,22 @@ func openImage(ctx context.Context, dir, ref string) (*layout.Layout, image.Imag
 	img, err := l.Image(ref, v1.Platform{})
 	if err != nil {
 		l.Close()
-		if _, ok := build.FailedTarget(ref); ok {
-			return nil, image.Image{}, withHint(err, "what a failed step left is no image; genoci shell %s opens a shell in it", ref)
-		}
-		return nil, image.Image{}, noSuchTag(err)
+		return nil, image.Image{}, noImage(ref, err)
 	}
 	return l, img, nil
 }
 
+// noImage adds a hint to an error about what ref names.
+func noImage(ref string, err error) error {
+	if _, ok := build.FailedTarget(ref); ok {
+		return withHint(err, "what a failed step left is no image; genoci shell %s opens a shell in it", ref)
+	}
+	return noSuchTag(err)
+}
+
 // noSuchTag adds a hint to an error about a tag that does not exist.
 func noSuchTag(err error) error {
-	if errors.Is(err, layout.ErrNotExist) {
+	if errors.Is(err, layout.ErrNotExist) && !errors.Is(err, layout.ErrNoImage) {
 		return withHint(err, "genoci ls lists the tags")
 	}
 	return err
@@ -67,11 +73,11 @@ func imageSize(img image.Image) int64 {
 }
 
 // created returns when an image was made, as text.
-func created(img image.Image) string {
-	if img.Config.Created == nil {
+func created(t *time.Time) string {
+	if t == nil {
 		return "-"
 	}
-	return img.Config.Created.UTC().Format("2006-01-02 15:04:05")
+	return t.UTC().Format("2006-01-02 15:04:05")
 }
 
 // checkTagName returns an error when name can be no tag (distribution-spec v1.1, "Pulling manifests").
@@ -87,16 +93,13 @@ func checkTagName(name string) error {
 	return nil
 }
 
-// descriptorOf returns what ref names in the index: a tag's own entry, else the image of a digest.
+// descriptorOf returns what ref names in the index: a tag's own entry, else the manifest or index of a digest.
 func descriptorOf(l *layout.Layout, tags []layout.Tag, ref string) (v1.Descriptor, error) {
 	for _, t := range tags {
 		if t.Name == ref {
 			return t.Descriptor, nil
 		}
 	}
-	img, err := l.Image(ref, v1.Platform{})
-	if err != nil {
-		return v1.Descriptor{}, noSuchTag(err)
-	}
-	return img.Descriptor, nil
+	desc, err := l.Describe(ref)
+	return desc, noSuchTag(err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,7 +24,12 @@ type jsonTag struct {
 	Created *time.Time    `json:"created,omitempty"` // RFC 3339
 	Size    int64         `json:"size"`              // of manifest, config and layers, in bytes
 	Layers  int           `json:"layers"`
+	Kind    layout.Kind   `json:"kind,omitempty"` // image, index, artifact or blob; none where it cannot be read
+
+	ArtifactType string `json:"artifactType,omitempty"` // of an artifact; of a blob, its media type
+
 	created string
+	image   bool // size and layers are those of an image
 }
 
 func newLs() *cobra.Command {
@@ -34,7 +40,8 @@ func newLs() *cobra.Command {
 		Aliases: []string{"list"},
 		Short:   "List the tags of the layout",
 		Long: `Ls lists the tags of the layout in the order in which they came. Sizes are those of the image as it is stored, layers
-that it shares with others included. Where a tag names an index of images for several platforms, this machine's is shown.`,
+that it shares with others included. Where a tag names an index of images for several platforms, this machine's is shown.
+Where not all are images, KIND says what each is: an image, an index, an artifact such as an SBOM or a signature, or another blob.`,
 		Example: `  genoci ls
   genoci ls --layout /srv/images --json | jq -r '.[].name'`,
 		Args: exactly(),
@@ -95,19 +102,41 @@ func listTags(l *layout.Layout) ([]jsonTag, error) {
 // describeTag describes what a tag names.
 func describeTag(l *layout.Layout, desc v1.Descriptor) (jsonTag, error) {
 	item := jsonTag{Digest: desc.Digest, created: "?"}
-	img, err := l.ImageAt(desc, v1.Platform{})
+	s, err := l.Summarize(desc, v1.Platform{})
 	if err != nil {
 		return item, err
 	}
-	item.Created, item.created = img.Config.Created, created(img)
-	item.Size, item.Layers = imageSize(img), len(img.Manifest.Layers)
+	item.Created, item.created = s.Created, created(s.Created)
+	item.Size, item.Layers, item.image = s.Size, s.Layers, s.Image
+	item.Kind, item.ArtifactType = s.Kind, s.ArtifactType
 	return item, nil
 }
 
+// printTags prints a table, with the kinds where not all are images.
 func printTags(w io.Writer, list []jsonTag) {
+	kinds := slices.ContainsFunc(list, func(t jsonTag) bool { return t.Kind != layout.KindImage && t.Kind != "" })
 	rows := [][]string{{"TAG", "DIGEST", "CREATED", "SIZE", "LAYERS"}}
+	if kinds {
+		rows[0] = append(rows[0], "KIND")
+	}
 	for _, t := range list {
-		rows = append(rows, []string{t.Name, short(t.Digest), t.created, size(t.Size), strconv.Itoa(t.Layers)})
+		layers := strconv.Itoa(t.Layers)
+		if t.Kind != "" && !t.image {
+			layers = "-"
+		}
+		row := []string{printable(t.Name), short(t.Digest), t.created, size(t.Size), layers}
+		if kinds {
+			row = append(row, kindText(t.Kind, t.ArtifactType))
+		}
+		rows = append(rows, row)
 	}
 	table(w, rows)
+}
+
+// kindText says what an entry is, with the type of an artifact.
+func kindText(kind layout.Kind, artifactType string) string {
+	if artifactType == "" || kind == layout.KindImage {
+		return string(kind)
+	}
+	return fmt.Sprintf("%s (%s)", kind, printable(artifactType))
 }

@@ -119,6 +119,10 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	for _, t := range images {
 		tag := t.Name
 		img, err := l.ImageAt(t.Descriptor, image.Host())
+		if len(tags) == 0 && (errors.Is(err, image.ErrNotImage) || errors.Is(err, layout.ErrNoImage)) {
+			fmt.Fprintf(messages, "%s: left out: %v\n", printable(tag), err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("image %s: %w", tag, err)
 		}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	// Descriptors may name blobs by either; go-digest only knows what is linked in.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -12,6 +13,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// ErrNotImage is wrapped by the errors about what is there, and is something else than an image.
+var ErrNotImage = errors.New("not an image")
 
 // Marshal returns the bytes of the config blob and of the manifest blob that names it, with the manifest's
 // descriptor. They depend on img alone: fields in fixed order, maps sorted, no added space. An image that Parse would
@@ -79,7 +83,7 @@ func WithConfig(m v1.Manifest, manifest, config []byte) (Image, error) {
 }
 
 // ParseManifest reads the manifest of an image (OCI or docker schema 2), without its config. Manifests of artifacts that
-// are no images are refused. A media type that the manifest leaves out is set.
+// are no images are refused: the error wraps ErrNotImage. A media type that the manifest leaves out is set.
 func ParseManifest(data []byte) (v1.Manifest, error) {
 	var m v1.Manifest
 	var foreign struct {
@@ -189,8 +193,8 @@ func layersIn(history []v1.History) (n int) {
 }
 
 func checkManifest(m v1.Manifest) error {
-	if !IsConfig(m.Config.MediaType) {
-		return fmt.Errorf("manifest: config: media type %q is not that of an image", m.Config.MediaType)
+	if m.Config.MediaType != "" && !IsConfig(m.Config.MediaType) {
+		return fmt.Errorf("manifest: an artifact (%s), %w", cmp.Or(m.ArtifactType, m.Config.MediaType), ErrNotImage)
 	}
 	if err := checkDescriptor(m.Config); err != nil {
 		return fmt.Errorf("manifest: config: %w", err)

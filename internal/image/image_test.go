@@ -197,12 +197,12 @@ func TestMarshalBytes(t *testing.T) {
 func TestMarshalRefuses(t *testing.T) {
 	good := Extend(Image{}, Extension{Layers: []Layer{layer("1")}, Platform: v1.Platform{OS: "linux", Architecture: "amd64"}})
 	for want, spoil := range map[string]func(*Image){
-		"config: architecture and os must be set":                                        func(i *Image) { i.Config.OS = "" },
-		"config: rootfs.diff_ids: 0 for 1 layers of the manifest":                        func(i *Image) { i.Config.RootFS.DiffIDs = nil },
-		`manifest: layers[0]: digest "": invalid checksum digest format`:                 func(i *Image) { i.Manifest.Layers = []v1.Descriptor{{MediaType: "x"}} },
-		`config: rootfs.diff_ids[0]: "sha256:0": invalid checksum digest length`:         func(i *Image) { i.Config.RootFS.DiffIDs = []digest.Digest{"sha256:0"} },
-		"config: history: 0 entries with a layer for 1 layers of the manifest":           func(i *Image) { i.Config.History = []v1.History{{EmptyLayer: true}} },
-		`manifest: config: media type "application/vnd.example" is not that of an image`: func(i *Image) { i.Manifest.Config.MediaType = "application/vnd.example" },
+		"config: architecture and os must be set":                                func(i *Image) { i.Config.OS = "" },
+		"config: rootfs.diff_ids: 0 for 1 layers of the manifest":                func(i *Image) { i.Config.RootFS.DiffIDs = nil },
+		`manifest: layers[0]: digest "": invalid checksum digest format`:         func(i *Image) { i.Manifest.Layers = []v1.Descriptor{{MediaType: "x"}} },
+		`config: rootfs.diff_ids[0]: "sha256:0": invalid checksum digest length`: func(i *Image) { i.Config.RootFS.DiffIDs = []digest.Digest{"sha256:0"} },
+		"config: history: 0 entries with a layer for 1 layers of the manifest":   func(i *Image) { i.Config.History = []v1.History{{EmptyLayer: true}} },
+		`manifest: an artifact (application/vnd.example), not an image`:          func(i *Image) { i.Manifest.Config.MediaType = "application/vnd.example" },
 	} {
 		img := good
 		spoil(&img)
@@ -222,7 +222,7 @@ func TestParseErrors(t *testing.T) {
 		{"index", "distribution.manifest.v2", "distribution.manifest.list.v2", `manifest: media type "application/vnd.docker.distribution.manifest.list.v2+json" is not that of a manifest`},
 		{"list", `"layers": [`, `"layers": 1, "x": [`, "manifest: layers: unexpected number"},
 		{"ambiguous", `"layers": [`, `"manifests": [], "layers": [`, "manifest: has a field of an index, manifests"},
-		{"artifact", "docker.container.image", "cncf.helm.config", `manifest: config: media type "application/vnd.cncf.helm.config.v1+json" is not that of an image`},
+		{"artifact", "docker.container.image", "cncf.helm.config", `manifest: an artifact (application/vnd.cncf.helm.config.v1+json), not an image`},
 		{"layer digest", "aaaaaaaa\"", "AAAAAAAA\"", `manifest: layers[0]: digest "sha256:` + strings.Repeat("a", 56) + `AAAAAAAA": invalid checksum digest format`},
 		{"layer size", `"size": 200`, `"size": -1`, "manifest: layers[1]: size is -1"},
 		{"layer type", "application/vnd.docker.image.rootfs.diff.tar.gzip", "", "manifest: layers[0]: mediaType is missing"},

@@ -28,7 +28,8 @@ func (l *Layout) WriteImage(img image.Image) (image.Image, error) {
 
 // Image reads the image that ref names: a tag, or a digest (sha256:...) in full or of at least 6 digits where it is unique. Of a
 // multi-platform index, the image for platform is taken (zero: this machine's); an image that stands alone is taken for whatever
-// platform it is. Manifest and config are verified. Errors wrap ErrNotExist where something is missing, and name near tags.
+// platform it is. Manifest and config are verified. Errors wrap ErrNotExist where something is missing, and name near tags; ErrNoImage or
+// image.ErrNotImage where ref names something else than an image.
 func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
 	desc, err := l.resolve(ref)
 	if err != nil {
@@ -48,6 +49,23 @@ func (l *Layout) ImageAt(desc v1.Descriptor, platform v1.Platform) (image.Image,
 	}
 	s := search{l: l, platform: platform, seen: map[claim]bool{}}
 	return s.load(desc, 0)
+}
+
+// Describe returns the descriptor of what ref names, as Image takes it: of a tag the entry of index.json, and of a digest that of the manifest, index or
+// other blob. The error wraps ErrNotExist where it is missing.
+func (l *Layout) Describe(ref string) (v1.Descriptor, error) {
+	desc, err := l.resolve(ref)
+	if err != nil || desc.MediaType != "" {
+		return desc, err
+	}
+	data, err := l.read(desc)
+	if err != nil {
+		return desc, err
+	}
+	if desc.MediaType = image.MediaType(data); !leads(desc.MediaType) {
+		return desc, fmt.Errorf("blob %s: neither a manifest nor an index, %w", desc.Digest, image.ErrNotImage)
+	}
+	return desc, nil
 }
 
 // resolve finds what ref names.
@@ -105,6 +123,12 @@ func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
 // maxDepth bounds how deep indexes may lie in each other. More than two is not seen in practice.
 const maxDepth = 8
 
+// ErrNoImage is wrapped by the errors about an index that has no image for a platform. It wraps ErrNotExist.
+var ErrNoImage = fmt.Errorf("image %w in the index", ErrNotExist)
+
+// unknownOS is the operating system that builders give to what is no image in an index, as attestations.
+const unknownOS = "unknown"
+
 // search is for the image of a platform.
 type search struct {
 	l        *Layout
@@ -120,7 +144,9 @@ func (s search) load(desc v1.Descriptor, depth int) (image.Image, error) {
 	}
 	switch mediaType := image.MediaType(data); {
 	case mediaType == "":
-		return image.Image{}, fmt.Errorf("blob %s: neither a manifest nor an index", desc.Digest)
+		return image.Image{}, fmt.Errorf("blob %s: neither a manifest nor an index, %w", desc.Digest, image.ErrNotImage)
+	case mediaType == artifactManifest:
+		return image.Image{}, fmt.Errorf("manifest: an artifact (%s), %w", mediaType, image.ErrNotImage)
 	case image.IsIndex(mediaType):
 		return s.choose(data, depth+1)
 	}
@@ -154,7 +180,9 @@ func (s search) choose(index []byte, depth int) (image.Image, error) {
 	var others error
 	for _, desc := range x.Manifests {
 		if desc.Platform != nil {
-			has = append(has, image.FormatPlatform(*desc.Platform))
+			if desc.Platform.OS != unknownOS {
+				has = append(has, image.FormatPlatform(*desc.Platform))
+			}
 			continue
 		}
 		c := claim{digest: desc.Digest, size: desc.Size}
@@ -164,6 +192,7 @@ func (s search) choose(index []byte, depth int) (image.Image, error) {
 		s.seen[c] = true
 		img, err := s.load(desc, depth)
 		switch {
+		case errors.Is(err, image.ErrNotImage):
 		case err != nil:
 			others = errors.Join(others, err)
 		case image.Runs(img.Config.Platform, s.platform):
@@ -176,7 +205,7 @@ func (s search) choose(index []byte, depth int) (image.Image, error) {
 	case len(has) == 0 && others != nil:
 		return image.Image{}, others
 	case len(has) == 0:
-		return image.Image{}, fmt.Errorf("image %w in the index", ErrNotExist)
+		return image.Image{}, ErrNoImage
 	}
-	return image.Image{}, fmt.Errorf("platform %s %w in the index, only %s", image.FormatPlatform(s.platform), ErrNotExist, strings.Join(has, ", "))
+	return image.Image{}, fmt.Errorf("%w for %s, only for %s", ErrNoImage, image.FormatPlatform(s.platform), strings.Join(has, ", "))
 }
