@@ -50,6 +50,10 @@ golden: ## rewrite what tests expect
 judge: bin/genoci ## other implementations read what genoci wrote
 	cd test/oracle && go test ./...
 
+judge-copy: ## buildah and BuildKit build each cell of docs/copy.md; as root
+	cd bench && go build -ldflags='-s -w' -o bin/ github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
+	cd test/oracle && GENOCI_BUILDKIT=$(CURDIR)/bench/bin go test -count=1 -v -timeout 2h -run '^TestCopyTable' .
+
 repro: ## two builds of the program give the same bytes
 	test/repro.sh
 
@@ -64,4 +68,4 @@ help: ## this list
 	@grep -E '^[a-z/-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 FORCE:
-.PHONY: FORCE demo test check lint race fuzz bench bench-growth bench-drivers bench-go golden judge repro cover clean help
+.PHONY: FORCE demo test check lint race fuzz bench bench-growth bench-drivers bench-go golden judge judge-copy repro cover clean help
