@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,9 +73,17 @@ func (c *HostCmd) runInside(ctx context.Context) error {
 	}
 }
 
-// startUnignoring starts a command with the default dispositions of signals. What is ignored here stays ignored over execve(2), as the two
-// signals do that the Go runtime leaves ignored where this process was started so (nohup(1); package os/signal); what is handled does not.
+// startUnignoring starts a command with the default dispositions of signals. What is ignored here stays ignored over execve(2), and what is handled
+// does not. Where this process was started with signals ignored, the Go runtime leaves SIGHUP and SIGINT so (nohup(1); package os/signal),
+// and the two that C libraries keep for threads.
 func startUnignoring(cmd *exec.Cmd) error {
+	const thread1, thread2 = 32, 33 // of no use to Go: they get their default for good
+	for _, s := range []uintptr{thread1, thread2} {
+		var byDefault [4]uint64 // the kernel's struct sigaction
+		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0); errno != 0 {
+			return os.NewSyscallError("rt_sigaction", errno)
+		}
+	}
 	handled := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
 		if signal.Ignored(s) {
