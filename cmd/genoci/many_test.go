@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -16,6 +18,9 @@ import (
 
 // The work of each command on the layout grows as the number of tags does: with four times as many, what is allocated grows four times, and not sixteen.
 func TestCostOfManyTags(t *testing.T) {
+	if elsewhere(t) {
+		return
+	}
 	few, many := manyTags(t, 150), manyTags(t, 600)
 	t.Setenv("GENOCI_CACHE_DIR", filepath.Join(t.TempDir(), "cache"))
 	for _, args := range [][]string{
@@ -80,4 +85,20 @@ func manyTags(t *testing.T, n int) string {
 		t.Fatal(err)
 	}
 	return l.Dir()
+}
+
+// elsewhere runs the test in a process of its own, and reports whether this is not that process. Commands that are called in a test's process
+// enter a namespace with it, and an ordinary user is root there: what runs after them would be another test.
+func elsewhere(t *testing.T) bool {
+	t.Helper()
+	const mark = "GENOCI_TEST_ELSEWHERE"
+	if os.Getenv(mark) == t.Name() {
+		return false
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), mark+"="+t.Name())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return true
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/internal/layer"
+	"genoci/internal/sandbox"
 	"genoci/test/copytable"
 )
 
@@ -136,6 +137,9 @@ func TestCopyOptionsTable(t *testing.T) {
 func TestOwnersThroughLinks(t *testing.T) {
 	files := map[string]string{"f": "F", "a.tgz": archive("a=A")}
 	forDrivers(t, files, func(t *testing.T, w *work) {
+		if sandbox.Rootless() && strings.HasSuffix(t.Name(), "/overlay") {
+			return // an overlay of an ordinary user renames no folder of the base (EXDEV), so that etc cannot be moved
+		}
 		w.build(`root: {expand: root.tgz}
 moved:
   base: root
