@@ -45,7 +45,7 @@ go vet ./...
 
 say "all tests, as $(id -un)"
 # Results from the cache say nothing of the machine: -count=1.
-go test -count=1 ./...
+go test -count=1 -timeout 30m ./...
 
 if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	say "tests that touch the machine, as $GENOCI_TEST_USER"
@@ -65,7 +65,7 @@ if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
 	chown -R "$GENOCI_TEST_USER:" "$GENOCI_TEST_TREE"
 	chmod 755 "$GENOCI_TEST_TREE"
 	GENOCI_BIN=$GENOCI_TEST_TREE/bin/genoci GENOCI_REQUIRE=$user_require \
-		go test -count=1 -exec "$PWD/test/as-user.sh" ./internal/sandbox ./internal/snapshot/... ./internal/layer ./internal/build \
+		go test -count=1 -timeout 30m -exec "$PWD/test/as-user.sh" ./internal/sandbox ./internal/snapshot/... ./internal/layer ./internal/build \
 		./cmd/... ./examples ./test/e2e
 fi
 

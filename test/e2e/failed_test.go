@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -154,6 +155,10 @@ func TestFailedWhileOpen(t *testing.T) {
 
 // However a shell's genoci ends, nothing of it stays, and the tree can be opened again.
 func TestShellKilled(t *testing.T) {
+	// Under nohup(1) genoci would ignore SIGHUP; what is handled here has its default there.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
 	forDrivers(t, func(t *testing.T, driver string) {
 		for _, c := range []struct {
 			signal unix.Signal
