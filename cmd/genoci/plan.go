@@ -198,7 +198,7 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 			for _, op := range stepOps(s) {
 				inputs := slices.Clone(op.Op.Inputs())
 				for i, input := range inputs {
-					inputs[i] = shown.URLs(input)
+					inputs[i] = shown.Text(input)
 				}
 				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), inputs, f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
 			}

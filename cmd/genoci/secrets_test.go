@@ -55,7 +55,10 @@ func TestSecretsReachNothing(t *testing.T) {
 		}
 	}
 	if runs {
-		spec += "c:\n  base: a\n  build_env: {TOKEN: s3value}\n  run: |\n    : https://s3user:s3password@h/?s3query\n    : ${{ARG}}\n    exit $CODE\n  environment: {CODE: 0}\n"
+		spec += "c:\n  base: a\n  build_env: {TOKEN: s3value}\n  run: |\n    : https://s3user:s3password@h/?s3query\n    : ${{ARG}}\n    exit $CODE\n  environment: {CODE: 0}\n" +
+			"g:\n  base: a\n  steps:\n  - run: ': curl -H \"Authorization: Bearer s3header\" -u s3name:s3login https://h/'\n" +
+			"  - run: |\n      : curl \\\n        --header 'PRIVATE-TOKEN: s3header' \\\n        -u s3name:s3login\n      exit $CODE\n" +
+			"  - run: {script: ': \"$@\"', args: [--header, 'X-Api-Key: s3header s3login', --password, s3name s3login]}\n  build_env: {CODE: 0}\n"
 	}
 	failing := "d:\n  expand: " + base + "/gone.tar?sig=s3query\ne:\n  copy: " + base + "/moved.tar?sig=s3query /x\n" +
 		"f:\n  expand: {src: '" + base + "/a.tar?sig=s3query', checksum: 'sha256:" + strings.Repeat("0", 64) + "'}\n"
@@ -87,7 +90,7 @@ func TestSecretsReachNothing(t *testing.T) {
 	genoci(0, append([]string{"plan", "--dot"}, arg...)...)
 	genoci(0, append([]string{"build", "--progress", "json", "--json"}, arg...)...)
 	genoci(0, append([]string{"build"}, arg...)...)
-	changed := strings.NewReplacer("s3value", "s3other", "/b\n", "/b2\n").Replace(spec)
+	changed := strings.NewReplacer("s3value", "s3other", "s3header", "s3header2", "/b\n", "/b2\n").Replace(spec)
 	if err := os.WriteFile(filepath.Join(dir, "genoci.yaml"), []byte(changed), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +98,7 @@ func TestSecretsReachNothing(t *testing.T) {
 		t.Error(out)
 	}
 	genoci(0, append([]string{"explain", "--json"}, arg...)...)
-	for _, args := range [][]string{{"ls"}, {"inspect", "b"}, {"inspect", "--json", "b"}, {"log", "b"}, {"du"}, {"du", "--json"}, {"gc", "--dry-run"}, {"diff", "a", "b"}} {
+	for _, args := range [][]string{{"ls"}, {"inspect", "b"}, {"inspect", "--json", "b"}, {"inspect", "--json", "a"}, {"log", "b"}, {"du"}, {"du", "--json"}, {"gc", "--dry-run"}, {"diff", "a", "b"}} {
 		genoci(0, args...)
 	}
 	for _, progress := range []string{"plain", "json"} {
@@ -152,7 +155,7 @@ func TestSecretsReachNothing(t *testing.T) {
 
 // holdsSecret returns a secret of the test above that b holds, as it is or as a hash.
 func holdsSecret(b []byte) (string, bool) {
-	for _, s := range []string{"s3user", "s3password", "s3query", "s3fragment", "s3redirect", "s3value", "s3other"} {
+	for _, s := range []string{"s3user", "s3password", "s3query", "s3fragment", "s3redirect", "s3value", "s3other", "s3header", "s3name", "s3login"} {
 		sum := sha256.Sum256([]byte(s))
 		for _, text := range []string{s, hex.EncodeToString(sum[:]), base64.RawStdEncoding.EncodeToString(sum[:]), fmt.Sprintf("%X", sum)} {
 			if bytes.Contains(b, []byte(text)) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"genoci/internal/shown"
 )
 
 // edit is a place where two lists differ: old[from:to] became new[at:end].
@@ -105,6 +107,15 @@ func textChange(old, now string) (what string, lines []string) {
 		noun = "lines"
 	}
 	return fmt.Sprintf("%s %s %s", noun, strings.Join(where, ", "), verb), lines
+}
+
+// shownChange is textChange of what may be shown of a text.
+func shownChange(old, now string) (what string, lines []string) {
+	a, b := shown.Text(old), shown.Text(now)
+	if a == b && old != now {
+		return "what is not shown of it changed", nil
+	}
+	return textChange(a, b)
 }
 
 // splitLines returns the lines of a text without their ends.

@@ -243,17 +243,17 @@ func readScript(f *source.File) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// reasons says why a step, whose node is now, is not cached: at least one. What may be secret in URLs is left out.
+// reasons says why a step, whose node is now, is not cached: at least one. What may be secret in URLs and commands is left out.
 func (b *Builder) reasons(n *node, s *plan.Step, ins []*input, now *stepNode, open unknown) []Reason {
 	all := b.differences(n, s, ins, now, open)
 	for i := range all {
 		r := &all[i]
-		r.Text, r.Path = shown.URLs(r.Text), shown.URLs(r.Path)
+		r.Text, r.Path = shown.Text(r.Text), shown.Text(r.Path)
 		for j, line := range r.Lines {
-			r.Lines[j] = shown.URLs(line)
+			r.Lines[j] = shown.Text(line)
 		}
 		for j, c := range r.Changes {
-			r.Changes[j] = Change{c.Field, shown.URLs(c.Old), shown.URLs(c.New)}
+			r.Changes[j] = Change{c.Field, shown.Text(c.Old), shown.Text(c.New)}
 		}
 	}
 	return all

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"genoci/internal/shown"
 	"genoci/internal/source"
 	"genoci/internal/spec"
 )
@@ -111,7 +112,7 @@ func (c *comparison) op(i int, old, now fields) []Reason {
 func (c *comparison) field(i int, name string, old, now fields) []Reason {
 	text := func(kind ReasonKind, path, was, is string) []Reason {
 		r := c.reason(i, kind, "")
-		r.Text, r.Lines = textChange(was, is)
+		r.Text, r.Lines = shownChange(was, is)
 		if r.Path = path; path != "" {
 			r.Text = path + ": " + r.Text
 		}
@@ -160,7 +161,7 @@ func (c *comparison) plain(i int, name string, old, now fields) Reason {
 	}
 	if was, is := old.list(name), now.list(name); was != nil || is != nil {
 		r := c.reason(i, ReasonAction, what+" changed")
-		r.Lines = listChange(was, is)
+		r.Lines = listChange(shown.Words(was), shown.Words(is))
 		return r
 	}
 	was, is := old.value(name), now.value(name)

@@ -1,5 +1,5 @@
-// Package shown makes text of others fit to be shown and to be kept: URLs lose what may be secret in them, and characters that would
-// change how a terminal or a log shows other text are written out. It knows nothing of who wrote the text.
+// Package shown makes text of others fit to be shown and to be kept: URLs and commands lose what may be secret in them. It knows nothing of
+// who wrote the text.
 package shown
 
 import (

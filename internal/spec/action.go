@@ -18,7 +18,7 @@ type Op interface {
 	// Inputs returns what the op reads from outside, as written: paths relative to the spec's folder,
 	// globs, URLs. A Run of one word returns that word, which may or may not name a file.
 	Inputs() []string
-	// String returns the op in a short line, for progress and history. What may be secret in URLs is left out.
+	// String returns the op in a short line, for progress and history. What may be secret in URLs and commands is left out.
 	String() string
 	isOp()
 }
@@ -154,8 +154,8 @@ func directiveNames() []string {
 }
 
 // summary returns verb and the first line of text, at most 70 characters together, with an ellipsis
-// where something was cut off. Control characters become blanks, so that it is safe on a terminal, and what may be secret in URLs is left
-// out (shown.URLs).
+// where something was cut off. Control characters become blanks, so that it is safe on a terminal, and what may be secret in URLs and
+// commands is left out (shown.Text).
 func summary(verb, text string) string {
 	const limit = 70
 	line, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
@@ -165,7 +165,7 @@ func summary(verb, text string) string {
 		}
 		return r
 	}, strings.TrimSpace(line))
-	out := []rune(verb + " " + shown.URLs(line))
+	out := []rune(verb + " " + shown.Text(line))
 	if len(out) > limit {
 		return strings.TrimRight(string(out[:limit-1]), " ") + "…"
 	}

@@ -51,11 +51,11 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// withoutSecrets returns a line without what may be secret in URLs, and where its column col is then.
+// withoutSecrets returns a line without what may be secret in it, and where its column col is then.
 func withoutSecrets(line string, col int) (string, int) {
 	runes := []rune(line)
 	before := string(runes[:min(max(col-1, 0), len(runes))])
-	return shown.URLs(line), col - utf8.RuneCountInString(before) + utf8.RuneCountInString(shown.URLs(before))
+	return shown.Text(line), col - utf8.RuneCountInString(before) + utf8.RuneCountInString(shown.Text(before))
 }
 
 // excerpt returns the part of line around column col (from 1) that fits a terminal, and the blanks

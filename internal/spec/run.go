@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"genoci/internal/shown"
 )
 
 // Run is one script in the sandbox.
@@ -36,7 +38,7 @@ func (r *Run) isWord() bool { return !strings.ContainsAny(r.Script, blanks) }
 
 // String implements Op.
 func (r *Run) String() string {
-	return summary("run", strings.Join(append([]string{r.Script}, r.Args...), " "))
+	return summary("run", strings.Join(append([]string{r.Script}, shown.Words(r.Args)...), " "))
 }
 
 func runShape() shape[[]Action] {

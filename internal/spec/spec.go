@@ -132,9 +132,9 @@ func (s *Spec) Target(name string) *Target {
 	return nil
 }
 
-// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt. What may be secret in URLs of the message is left out.
+// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt. What may be secret in URLs and commands of the message is left out.
 func (s *Spec) Errorf(pos Pos, target, format string, args ...any) *Error {
-	e := &Error{File: s.File, Pos: pos, Target: target, Msg: shown.URLs(fmt.Sprintf(format, args...))}
+	e := &Error{File: s.File, Pos: pos, Target: target, Msg: shown.Text(fmt.Sprintf(format, args...))}
 	if pos.Line > 0 && pos.Line <= len(s.lines) {
 		e.Excerpt = s.lines[pos.Line-1]
 	}
