@@ -16,43 +16,67 @@ import (
 	"genoci/internal/layout"
 )
 
-// The work of each command on the layout grows as the number of tags does: with four times as many, what is allocated grows four times, and not sixteen.
+// The work of each command on the layout grows as the number of tags does: with four times as many, what is allocated and read grows four times, and
+// not sixteen. Ls reads two blobs of each image, each at once.
 func TestCostOfManyTags(t *testing.T) {
 	if elsewhere(t) {
 		return
 	}
-	few, many := manyTags(t, 150), manyTags(t, 600)
+	const n = 150
+	few, many := manyTags(t, n), manyTags(t, 4*n)
 	t.Setenv("GENOCI_CACHE_DIR", filepath.Join(t.TempDir(), "cache"))
 	for _, args := range [][]string{
 		{"ls"}, {"ls", "--json"}, {"du"}, {"verify"}, {"log", "web"}, {"inspect", "web"}, {"tag", "web", "other"}, {"rm", "other"}, {"rollback", "web"},
 		{"gc", "--dry-run"}, {"gc", "--keep", "2", "--dry-run"}, {"unpack"}, {"gc", "--keep", "2"},
 	} {
 		t.Run(fmt.Sprint(args), func(t *testing.T) {
-			a, b := allocated(t, few, args), allocated(t, many, args)
-			if a < 1<<20 {
-				a = 1 << 20 // what does not depend on tags
+			a, b := costOf(t, few, args), costOf(t, many, args)
+			if b.allocated > 6*max(a.allocated, 1<<20) || b.reads > 6*max(a.reads, 200) || b.bytes > 6*max(a.bytes, 100<<10) { // what does not depend on tags
+				t.Errorf("%+v for %d builds, %+v for %d", a, n, b, 4*n)
 			}
-			if b > 6*a {
-				t.Errorf("%d kB for 150 builds, %d kB for 600", a>>10, b>>10)
+			if more := b.reads - a.reads; args[0] == "ls" && more > 2*3*n+n/2 {
+				t.Errorf("%d reads for %d further images", more, 3*n)
 			}
 		})
 	}
 }
 
-// allocated returns how many bytes a command allocates.
-func allocated(t *testing.T, dir string, args []string) uint64 {
+// cost is what a command takes.
+type cost struct {
+	allocated int // bytes
+	reads     int // system calls
+	bytes     int // that they read
+}
+
+// costOf runs a command on the layout in dir.
+func costOf(t *testing.T, dir string, args []string) cost {
 	t.Helper()
 	cmd := newRoot()
 	cmd.SetArgs(append(args, "--layout", dir))
 	cmd.SetOut(io.Discard)
 	cmd.SetErr(io.Discard)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
+	before := used(t)
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatalf("%v: %v", args, err)
 	}
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
+	after := used(t)
+	return cost{after.allocated - before.allocated, after.reads - before.reads, after.bytes - before.bytes}
+}
+
+// used returns what this process has taken so far.
+func used(t *testing.T) (c cost) {
+	t.Helper()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	io, err := os.ReadFile("/proc/self/io") // proc_pid_io(5)
+	if err == nil {
+		_, err = fmt.Sscanf(string(io), "rchar: %d\nwchar: %d\nsyscr: %d\n", &c.bytes, new(int), &c.reads)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.allocated = int(mem.TotalAlloc)
+	return c
 }
 
 // manyTags makes a layout of n dated builds, each another image.

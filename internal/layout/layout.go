@@ -41,6 +41,7 @@ var (
 // Layout is an open OCI layout. All methods may be called concurrently, also by several processes.
 type Layout struct {
 	dir   string
+	blobs string      // the folder of that name
 	wrote atomic.Bool // a blob
 
 	mu     sync.Mutex
@@ -61,7 +62,7 @@ func Open(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layout %s: %w", dir, err)
 	}
-	return &Layout{dir: dir}, nil
+	return &Layout{dir: dir, blobs: filepath.Join(dir, v1.ImageBlobsDir)}, nil
 }
 
 // Create opens the layout in dir, making it first where dir is missing or empty. Of several that create one layout at once, one
