@@ -1,12 +1,12 @@
 package layout
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,25 +54,25 @@ func dropTemp(f *os.File) error {
 const maxFile = 256 << 20
 
 // readOwn returns the content of a file of the layout itself. A foreign layout may have a fifo there, or a link to a device without end.
-func readOwn(path string) ([]byte, error) {
+func readOwn(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, err
+		return "", err
 	case !st.Mode().IsRegular():
-		return nil, &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+		return "", &os.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	case st.Size() > maxFile:
-		return nil, &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+		return "", &os.PathError{Op: "read", Path: path, Err: unix.EFBIG}
 	}
-	var b bytes.Buffer
-	b.Grow(int(st.Size()) + bytes.MinRead)
-	_, err = b.ReadFrom(io.LimitReader(f, maxFile))
-	return b.Bytes(), err
+	var b strings.Builder
+	b.Grow(int(st.Size()))
+	_, err = io.Copy(&b, io.LimitReader(f, maxFile))
+	return b.String(), err
 }
 
 // replaceFile gives the file at path the content data, in one atomic and durable step.

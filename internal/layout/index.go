@@ -83,11 +83,11 @@ func (l *Layout) syncBlobs() error {
 
 // readIndex reads index.json.
 func (l *Layout) readIndex() (*Index, error) {
-	data, err := readOwn(l.path(v1.ImageIndexFile))
+	text, err := readOwn(l.path(v1.ImageIndexFile))
 	if err != nil {
 		return nil, err
 	}
-	x, err := parseIndex(data)
+	x, err := parseIndex(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.path(v1.ImageIndexFile), err)
 	}
@@ -108,7 +108,7 @@ func isManifests(m image.Member) bool { return strings.EqualFold(m.Name, "manife
 
 // entry is an element of "manifests".
 type entry struct {
-	raw  []byte
+	raw  string
 	desc v1.Descriptor
 }
 
@@ -116,7 +116,7 @@ func (e entry) name() string { return e.desc.Annotations[v1.AnnotationRefName] }
 
 // Tags returns the named entries, in their order.
 func (x *Index) Tags() []Tag {
-	var tags []Tag
+	tags := make([]Tag, 0, len(x.entries))
 	for _, e := range x.entries {
 		if e.name() != "" {
 			tags = append(tags, Tag{e.name(), e.desc})
@@ -142,12 +142,12 @@ func (x *Index) Set(name string, desc v1.Descriptor) {
 	switch {
 	case !ok:
 		x.places[name] = len(x.entries)
-		x.entries = append(x.entries, entry{raw, desc})
+		x.entries = append(x.entries, entry{string(raw), desc})
 	case x.twice[name]:
 		x.Remove(name)
-		x.entries = slices.Insert(x.entries, at, entry{raw, desc})
+		x.entries = slices.Insert(x.entries, at, entry{string(raw), desc})
 	default:
-		x.entries[at] = entry{raw, desc}
+		x.entries[at] = entry{string(raw), desc}
 	}
 }
 
@@ -187,11 +187,11 @@ func set(names []string) map[string]bool {
 	return m
 }
 
-func parseIndex(data []byte) (*Index, error) {
-	if x, ok := parsePlain(data); ok {
+func parseIndex(text string) (*Index, error) {
+	if x, ok := parsePlain(text); ok {
 		return x, nil
 	}
-	return parseAny(data)
+	return parseAny([]byte(text))
 }
 
 // parseAny parses an index.json of any form.
@@ -214,7 +214,7 @@ func parseAny(data []byte) (*Index, error) {
 		return nil, fmt.Errorf("manifests: %w", err)
 	}
 	for i, raw := range raws {
-		e := entry{raw: raw}
+		e := entry{raw: string(raw)}
 		if err := image.Unmarshal(raw, &e.desc); err != nil {
 			return nil, fmt.Errorf("manifests[%d]: %w", i, err)
 		}
@@ -225,11 +225,11 @@ func parseAny(data []byte) (*Index, error) {
 
 // encode returns the content of index.json.
 func (x *Index) encode() ([]byte, error) {
-	raws := make([][]byte, len(x.entries))
+	raws := make([]string, len(x.entries))
 	for i, e := range x.entries {
 		raws[i] = e.raw
 	}
-	manifests := slices.Concat([]byte("["), bytes.Join(raws, []byte(",")), []byte("]"))
+	manifests := []byte("[" + strings.Join(raws, ",") + "]")
 	var members [][]byte
 	for _, m := range x.members {
 		name, err := json.Marshal(m.Name)

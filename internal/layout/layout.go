@@ -107,12 +107,12 @@ func initialize(dir string) error {
 
 // checkVersion reads the file oci-layout.
 func checkVersion(file string) error {
-	data, err := readOwn(file)
+	text, err := readOwn(file)
 	if err != nil {
 		return err
 	}
 	var header v1.ImageLayout
-	if err := json.Unmarshal(data, &header); err != nil {
+	if err := json.Unmarshal([]byte(text), &header); err != nil {
 		return fmt.Errorf("%s: %w", v1.ImageLayoutFile, err)
 	}
 	if header.Version != v1.ImageLayoutVersion {

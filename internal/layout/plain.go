@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"math"
 	"strings"
+	"time"
+	"unsafe"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,8 +15,8 @@ import (
 
 // parsePlain parses an index.json that has exactly the form that Index.encode gives it, with entries as Index.Set makes them. It is
 // the common one, and each build reads it, with all the tags of earlier builds. ok is false for any other form, right or wrong.
-func parsePlain(data []byte) (x *Index, ok bool) {
-	p := plainText(data) // all strings of the entries are parts of this one
+func parsePlain(text string) (x *Index, ok bool) {
+	p := plainText(text) // all strings of the entries are parts of this one
 	if !p.skip(`{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[`) {
 		return nil, false
 	}
@@ -23,23 +25,75 @@ func parsePlain(data []byte) (x *Index, ok bool) {
 		{Name: "mediaType", Value: json.RawMessage(`"` + v1.MediaTypeImageIndex + `"`)},
 		{Name: "manifests"},
 	}}
-	for more := !p.skip("]}"); more; {
+	ok = p.list(func() bool {
 		start := p
 		desc, ok := p.descriptor()
 		if !ok {
-			return nil, false
+			return false
 		}
-		at := len(data) - len(start)
-		x.entries = append(x.entries, entry{data[at : len(data)-len(p)], desc})
-		if more = p.skip(","); !more && !p.skip("]}") {
-			return nil, false
+		raw := string(start[:len(start)-len(p)])
+		if x.entries == nil {
+			x.entries = make([]entry, 0, len(start)/len(raw)) // most are about as long as the first
 		}
-	}
-	return x, len(p) == 0
+		x.entries = append(x.entries, entry{raw, desc})
+		return true
+	})
+	return x, ok && p == "}"
 }
 
-// plainText is JSON without blanks, of which the front is taken.
+// plainManifest parses a manifest that has exactly the form that image.Marshal gives it, as far as a list needs it. ok is false for any other form,
+// right or wrong.
+func plainManifest(data []byte) (m listed, ok bool) {
+	p := plain(data)
+	if !p.skip(`{"schemaVersion":2,"mediaType":`) {
+		return m, false
+	}
+	if m.MediaType, ok = p.quoted(); !ok || m.MediaType == "" || !p.skip(`,"config":`) {
+		return m, false
+	}
+	config, ok := p.descriptor()
+	if m.Config = &config; !ok || !p.skip(`,"layers":[`) {
+		return m, false
+	}
+	ok = p.list(func() bool {
+		desc, ok := p.descriptor()
+		m.Layers = append(m.Layers, part{desc.Size})
+		return ok
+	})
+	if ok && p.skip(`,"annotations":{`) {
+		m.Annotations, ok = p.pairs()
+	}
+	return m, ok && p == "}"
+}
+
+// plainCreated returns the time in the field "created" of a config, nil without one, where the config is JSON without blanks, and no other field
+// could be taken for that. ok is false for any other form, right or wrong.
+func plainCreated(data []byte) (created *time.Time, ok bool) {
+	const field = "created"
+	p := plain(data)
+	seen := false
+	ok = p.object(func(name string) bool {
+		switch {
+		case strings.Contains(name, `\`), strings.EqualFold(name, field) && (name != field || seen):
+			return false
+		case name != field:
+			return p.value(0)
+		}
+		if seen = true; p.skip("null") {
+			return true
+		}
+		text, ok := p.quoted()
+		created = new(time.Time)
+		return ok && created.UnmarshalJSON([]byte(`"`+text+`"`)) == nil
+	})
+	return created, ok && p == ""
+}
+
+// plainText is JSON without blanks, of which the front is taken. What is not taken may be JSON all the same.
 type plainText string
+
+// plain returns the text of data, which nobody will change.
+func plain(data []byte) plainText { return plainText(unsafe.String(unsafe.SliceData(data), len(data))) }
 
 // skip takes text, and reports whether it is there.
 func (p *plainText) skip(text string) bool {
@@ -64,6 +118,88 @@ func (p *plainText) quoted() (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// text takes a string as it is written, with its escapes.
+func (p *plainText) text() (string, bool) {
+	if !p.skip(`"`) {
+		return "", false
+	}
+	s := string(*p)
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			*p = plainText(s[i+1:])
+			return s[:i], true
+		case c < ' ':
+			return "", false
+		case c == '\\':
+			if i++; i == len(s) || !strings.ContainsRune(`"\/bfnrt`, rune(s[i])) { // the long way reads those of numbers
+				return "", false
+			}
+		}
+	}
+	return "", false
+}
+
+// maxPlainDepth bounds how deep values may lie in each other. Configs have three or four levels.
+const maxPlainDepth = 20
+
+// value takes a value of any kind, at a depth.
+func (p *plainText) value(depth int) (ok bool) {
+	switch {
+	case *p == "" || depth > maxPlainDepth:
+		return false
+	case (*p)[0] == '"':
+		_, ok = p.text()
+		return ok
+	case (*p)[0] == '{':
+		return p.object(func(string) bool { return p.value(depth + 1) })
+	case p.skip("["):
+		return p.list(func() bool { return p.value(depth + 1) })
+	case p.skip("null"), p.skip("true"), p.skip("false"):
+		return true
+	}
+	_, ok = p.number()
+	return ok
+}
+
+// object takes an object: member takes the value of each name, which is as it is written.
+func (p *plainText) object(member func(name string) bool) bool {
+	if !p.skip("{") {
+		return false
+	}
+	if p.skip("}") {
+		return true
+	}
+	for {
+		name, ok := p.text()
+		if !ok || !p.skip(":") || !member(name) {
+			return false
+		}
+		if p.skip("}") {
+			return true
+		}
+		if !p.skip(",") {
+			return false
+		}
+	}
+}
+
+// list takes items up to the bracket that ends a list.
+func (p *plainText) list(item func() bool) bool {
+	if p.skip("]") {
+		return true
+	}
+	for item() {
+		if p.skip("]") {
+			return true
+		}
+		if !p.skip(",") {
+			return false
+		}
+	}
+	return false
 }
 
 // number takes a number of a size.

@@ -45,6 +45,26 @@ type listed struct {
 
 type part struct{ Size int64 }
 
+// list parses what a list needs of a manifest or an index.
+func list(data []byte) (listed, error) {
+	if m, ok := plainManifest(data); ok {
+		return m, nil
+	}
+	var m listed
+	err := json.Unmarshal(data, &m)
+	return m, err
+}
+
+// createdIn returns the time at which a config says that its image was made; nil where it says none.
+func createdIn(config []byte) (*time.Time, error) {
+	if created, ok := plainCreated(config); ok {
+		return created, nil
+	}
+	var c struct{ Created *time.Time }
+	err := json.Unmarshal(config, &c)
+	return c.Created, err
+}
+
 // of returns the summary with what it says of the image of an index.
 func (s Summary) of(img image.Image) Summary {
 	s.Created, s.Layers = img.Config.Created, len(img.Manifest.Layers)
@@ -70,8 +90,8 @@ func (l *Layout) Summarize(desc v1.Descriptor, platform v1.Platform) (Summary, e
 	if err != nil {
 		return Summary{}, err
 	}
-	var m listed
-	if err := json.Unmarshal(data, &m); err != nil {
+	m, err := list(data)
+	if err != nil {
 		if leads(desc.MediaType) {
 			return Summary{}, err
 		}
@@ -103,11 +123,9 @@ func (l *Layout) Summarize(desc v1.Descriptor, platform v1.Platform) (Summary, e
 		if err != nil {
 			return s, err
 		}
-		var c struct{ Created *time.Time }
-		if err := json.Unmarshal(config, &c); err != nil {
+		if s.Created, err = createdIn(config); err != nil {
 			return s, err
 		}
-		s.Created = c.Created
 	case image.IsManifest(mediaType) && m.Config != nil, mediaType == artifactManifest:
 		s.Kind, s.ArtifactType = KindArtifact, m.ArtifactType
 		if s.ArtifactType == "" && m.Config != nil {
