@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -171,18 +173,23 @@ func table(w io.Writer, rows [][]string) {
 			if i == len(width) {
 				width = append(width, 0)
 			}
-			width[i] = max(width[i], len([]rune(quoted(cell))))
+			row[i] = quoted(cell)
+			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
 		}
 	}
-	var all strings.Builder
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	var line []byte
 	for _, row := range rows {
-		var b strings.Builder
+		line = line[:0]
 		for i, cell := range row {
-			fmt.Fprintf(&b, "%-*s  ", width[i], quoted(cell))
+			line = append(line, cell...)
+			for range width[i] - utf8.RuneCountInString(cell) + 2 {
+				line = append(line, ' ')
+			}
 		}
-		all.WriteString(strings.TrimRight(b.String(), " ") + "\n")
+		out.Write(append(bytes.TrimRight(line, " "), '\n'))
 	}
-	fmt.Fprint(w, all.String())
 }
 
 // printJSON writes v, indented.

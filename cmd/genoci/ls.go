@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -71,32 +72,37 @@ func listTags(l *layout.Layout) ([]jsonTag, error) {
 		return nil, err
 	}
 	list, failed := make([]jsonTag, len(tags)), make([]error, len(tags))
-	same := map[digest.Digest][]int{} // tags of one image, which is read once
+	same := make([]int, len(tags)) // the first tag of the same image, which is read once
+	first := make(map[digest.Digest]int, len(tags))
 	for i, t := range tags {
-		same[t.Descriptor.Digest] = append(same[t.Descriptor.Digest], i)
+		at, ok := first[t.Descriptor.Digest]
+		if !ok {
+			at = i
+			first[t.Descriptor.Digest] = i
+		}
+		same[i] = at
 	}
-	work := make(chan []int)
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
-			for places := range work {
-				item, err := describeTag(l, tags[places[0]].Descriptor)
-				for _, i := range places {
-					item.Name = tags[i].Name
-					list[i] = item
-					if err != nil {
-						failed[i] = fmt.Errorf("tag %s: %w", item.Name, err)
-					}
+			for i := next.Add(1) - 1; i < int64(len(tags)); i = next.Add(1) - 1 {
+				if same[i] == int(i) {
+					list[i], failed[i] = describeTag(l, tags[i].Descriptor)
 				}
 			}
 		})
 	}
-	for _, places := range same {
-		work <- places
-	}
-	close(work)
 	wg.Wait()
-	return list, errors.Join(failed...)
+	var all []error
+	for i, t := range tags {
+		list[i] = list[same[i]]
+		list[i].Name = t.Name
+		if err := failed[same[i]]; err != nil {
+			all = append(all, fmt.Errorf("tag %s: %w", t.Name, err))
+		}
+	}
+	return list, errors.Join(all...)
 }
 
 // describeTag describes what a tag names.
@@ -115,7 +121,8 @@ func describeTag(l *layout.Layout, desc v1.Descriptor) (jsonTag, error) {
 // printTags prints a table, with the kinds where not all are images.
 func printTags(w io.Writer, list []jsonTag) {
 	kinds := slices.ContainsFunc(list, func(t jsonTag) bool { return t.Kind != layout.KindImage && t.Kind != "" })
-	rows := [][]string{{"TAG", "DIGEST", "CREATED", "SIZE", "LAYERS"}}
+	rows := make([][]string, 1, 1+len(list))
+	rows[0] = []string{"TAG", "DIGEST", "CREATED", "SIZE", "LAYERS"}
 	if kinds {
 		rows[0] = append(rows[0], "KIND")
 	}
