@@ -142,7 +142,7 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 		return nil, nil, err
 	}
 	defer r.close()
-	points, err := c.makeMountPoints(r)
+	points, files, err := c.makeMountPoints(r)
 	if err != nil {
 		return nil, points, err
 	}
@@ -160,6 +160,7 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 		dir:      path.Join("/", c.Dir),
 		user:     identity{UID: u.Uid, GID: u.Gid, Groups: u.Sgids},
 		hostname: hostname,
+		files:    files,
 	}, points, nil
 }
 
@@ -167,9 +168,9 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 func mountFolders() []string { return []string{"/proc", "/sys", "/dev"} }
 func mountFiles() []string   { return []string{resolvConf, hostsFile, nameFile} }
 
-// makeMountPoints makes the mount points that are missing. What a killed process has left is as if it was made.
-func (c *Cmd) makeMountPoints(r root) (mountPoints, error) {
-	var points mountPoints
+// makeMountPoints makes the mount points that are missing. What a killed process has left is as if it was made. files are those of
+// mountFiles that are to be mounted.
+func (c *Cmd) makeMountPoints(r root) (points mountPoints, files []string, err error) {
 	ensure := func(name string, dir bool) error {
 		points = append(points, r.left(name)...)
 		news, err := r.ensure(name, dir)
@@ -184,30 +185,32 @@ func (c *Cmd) makeMountPoints(r root) (mountPoints, error) {
 	}
 	for _, dir := range mountFolders() {
 		if err := ensure(dir, true); err != nil {
-			return points, err
+			return points, nil, err
 		}
 	}
+	own := mountID(r.fd)
 	for _, file := range mountFiles() {
-		if r.covered(file) {
+		if r.covered(file, own) {
 			continue
 		}
 		if err := ensure(file, false); err != nil {
-			return points, err
+			return points, nil, err
 		}
+		files = append(files, file)
 	}
 	for _, b := range c.Binds {
 		if !filepath.IsAbs(b.Source) || !path.IsAbs(b.Dest) {
-			return points, fmt.Errorf("bind %s to %s: not absolute paths", b.Source, b.Dest)
+			return points, nil, fmt.Errorf("bind %s to %s: not absolute paths", b.Source, b.Dest)
 		}
 		info, err := os.Stat(b.Source)
 		if err != nil {
-			return points, fmt.Errorf("bind: %w", err)
+			return points, nil, fmt.Errorf("bind: %w", err)
 		}
 		if err := ensure(b.Dest, info.IsDir()); err != nil {
-			return points, err
+			return points, nil, err
 		}
 	}
-	return points, nil
+	return points, files, nil
 }
 
 // lookupUser finds a user, in the form of Cmd.User, in the accounts of the image.

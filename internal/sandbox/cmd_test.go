@@ -577,7 +577,7 @@ func TestRemoveLeft(t *testing.T) {
 			must(t, err)
 			defer r.close()
 			c := Cmd{Root: root, Args: []string{"true"}, Binds: []Bind{{Source: "/", Dest: "/opt/lent"}}}
-			points, err := c.makeMountPoints(r) // and then the process is killed
+			points, _, err := c.makeMountPoints(r) // and then the process is killed
 			must(t, err)
 			for _, p := range points {
 				unix.Close(p.parent)

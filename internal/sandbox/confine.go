@@ -56,11 +56,11 @@ func (c *calls) confine(who identity, filter []byte) {
 	c.add("setgroups", unix.SYS_SETGROUPS, uint64(len(who.Groups)), c.put(groups))
 	uid, gid := uint64(who.UID), uint64(who.GID)
 	c.add("setresgid", unix.SYS_SETRESGID, gid, gid, gid)
-	bounds := boundingSet()
+	bounds, known := boundingSet()
 	keep := capabilityMask()
-	for _, n := range allCapabilities() { // a new user namespace has all of them again
+	for n := range known { // a new user namespace has all of them again
 		if bounds&keep&(1<<n) == 0 {
-			c.add("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(n), 0, 0, 0)
+			c.add("prctl PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, n, 0, 0, 0)
 		}
 	}
 	program := c.words(uint64(len(filter)/filterInstruction), c.put(filter)) // struct sock_fprog (linux/filter.h)
@@ -89,15 +89,14 @@ func (c *calls) capset(permitted uint64) {
 	c.add("capset", unix.SYS_CAPSET, c.put(header), c.put(sets))
 }
 
-// boundingSet returns the capability bounding set of this thread, one bit for each capability.
-func boundingSet() uint64 {
-	var set uint64
-	for n := range uint(64) {
-		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+// boundingSet returns the capability bounding set of this thread, one bit for each capability, and how many capabilities the kernel knows.
+func boundingSet() (set, known uint64) {
+	for ; known < 64; known++ {
+		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(known), 0, 0, 0)
 		if err != nil {
 			break // EINVAL: the kernel knows no more
 		}
-		set |= uint64(in) << n
+		set |= uint64(in) << known
 	}
-	return set
+	return set, known
 }

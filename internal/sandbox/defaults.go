@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,18 +32,19 @@ var unlimited = unix.Rlimit{Cur: infinity, Max: infinity}
 // limits, scheduling, personality. What the kernel does not let it have stays as near to that as it can be: a limit above a hard limit
 // of the caller, a higher priority.
 func (c *calls) forget() {
-	const setMask, setSize, signals = 2, 8, 64 // SIG_SETMASK, the size of the kernel's set of signals in bytes, and their number
+	const setMask = 2 // SIG_SETMASK
 	zeros := c.words(0, 0, 0, 0)
-	for n := uint64(1); n <= signals; n++ {
-		if s := unix.Signal(n); s != unix.SIGKILL && s != unix.SIGSTOP {
-			c.add("rt_sigaction", unix.SYS_RT_SIGACTION, n, zeros, 0, setSize) // SIG_DFL
-		}
+	for _, n := range ignoredSignals() {
+		c.add("rt_sigaction", unix.SYS_RT_SIGACTION, n, zeros, 0, signalSet) // SIG_DFL
 	}
-	c.add("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, setMask, zeros, 0, setSize)
+	c.add("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, setMask, zeros, 0, signalSet)
 	for n, want := range limits {
 		var own unix.Rlimit
 		if err := unix.Getrlimit(n, &own); err != nil {
 			continue // a kernel that has no such limit
+		}
+		if own == want.Rlimit && n != unix.RLIMIT_NOFILE { // package syscall gives processes another of those
+			continue
 		}
 		c.add("prlimit "+want.name, unix.SYS_PRLIMIT64, 0, uint64(n), c.words(min(want.Cur, own.Max), min(want.Max, own.Max)), 0)
 		if want.Max > own.Max {
@@ -57,6 +59,22 @@ func (c *calls) forget() {
 	c.try("prctl PR_SET_TIMERSLACK", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, timerSlack)
 	c.try("prctl PR_SET_SECUREBITS", unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, 0)
 }
+
+// signalSet is the size of the kernel's set of signals in bytes.
+const signalSet = 8
+
+// ignoredSignals are those that this process ignores. Processes that it starts inherit that; they do not inherit handlers.
+var ignoredSignals = sync.OnceValue(func() (ignored []uint64) {
+	const signals, ignore = 8 * signalSet, 1 // SIG_IGN
+	for n := uint64(1); n <= signals; n++ {
+		var action [8]uint64 // struct sigaction of the kernel, which begins with the handler
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(n), 0, uintptr(unsafe.Pointer(&action)), signalSet, 0, 0)
+		if errno == 0 && action[0] == ignore {
+			ignored = append(ignored, n)
+		}
+	}
+	return ignored
+})
 
 // ownScore is what oom_score_adj of this process is (proc_pid_oom_score_adj(5)).
 var ownScore = sync.OnceValue(func() string {

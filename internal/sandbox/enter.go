@@ -274,12 +274,10 @@ func startAsUser(role string) (*exec.Cmd, error) {
 
 // allCapabilities are those that the kernel knows.
 func allCapabilities() []uintptr {
-	var caps []uintptr
-	for c := range uintptr(64) { // they have one bit of 64 each
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil {
-			break // EINVAL
-		}
-		caps = append(caps, c)
+	_, known := boundingSet()
+	caps := make([]uintptr, known)
+	for i := range caps {
+		caps[i] = uintptr(i)
 	}
 	return caps
 }

@@ -24,6 +24,7 @@ type job struct {
 	dir      string
 	user     identity
 	hostname string
+	files    []string // of mountFiles, those that are the command's own
 }
 
 // onThread calls f on a thread of its own, which ends with it: f may do what it likes with the
@@ -123,7 +124,7 @@ func (j *job) stage(init *initProcess) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.setUp(j.hostname, j.Binds); err != nil {
+	if err := s.setUp(j.hostname, j.files, j.Binds); err != nil {
 		s.close()
 		return nil, err
 	}

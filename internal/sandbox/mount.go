@@ -54,6 +54,9 @@ func clone(dir int, name string, attrs uint64) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if attrs == 0 {
+		return fd, nil
+	}
 	attr := unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
 		unix.Close(fd)
@@ -145,12 +148,12 @@ func isDir(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// setUp mounts all that a command sees beside its root filesystem.
-func (s *stage) setUp(hostname string, binds []Bind) error {
+// setUp mounts all that a command sees beside its root filesystem. files are those of /etc that are its own.
+func (s *stage) setUp(hostname string, files []string, binds []Bind) error {
 	// What an image links to below /proc or /dev from these files is then covered, not written
 	// over.
 	for _, f := range etcFiles(hostname) {
-		if s.root.covered(f.name) {
+		if !slices.Contains(files, f.name) {
 			continue
 		}
 		if err := s.mountText(f.name, f.text); err != nil {
@@ -227,6 +230,13 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 	if err := s.mount(tree, dir, unix.RESOLVE_NO_SYMLINKS); err != nil {
 		return shared, mountError(dir, err)
 	}
+	locked := tree
+	if readonly != nil {
+		if locked, err = s.lockedCopy(tree); err != nil {
+			return shared, mountError(dir, err)
+		}
+		defer unix.Close(locked)
+	}
 	for _, name := range masked {
 		if err := s.mask(tree, name); err != nil {
 			return shared, &os.PathError{Op: "mask", Path: path.Join(dir, name), Err: err}
@@ -238,11 +248,29 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 		}
 	}
 	for _, name := range readonly {
-		if err := cover(tree, name, tree, name, unix.MOUNT_ATTR_RDONLY); err != nil {
+		if err := cover(locked, name, tree, name, 0); err != nil {
 			return shared, &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
 		}
 	}
 	return shared, nil
+}
+
+// lockedCopy makes a read-only copy of a mounted tree, of which copies of its files are made in one call each. It is mounted where nothing but
+// its descriptor leads to: an older kernel makes copies of nothing else.
+func (s *stage) lockedCopy(tree int) (int, error) {
+	locked, err := clone(tree, "", unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return -1, err
+	}
+	const name = "locked"
+	if err = unix.Mkdirat(s.private, name, 0o700); err == nil {
+		err = attach(locked, s.private, name)
+	}
+	if err != nil {
+		unix.Close(locked)
+		return -1, err
+	}
+	return locked, nil
 }
 
 // What is said where the kernel allows no new proc, and what mends that.

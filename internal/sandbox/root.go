@@ -188,8 +188,7 @@ func readlinkat(dir int, name string) (string, error) {
 
 // covered reports whether name is, or would have to be made, in something that was mounted in the root filesystem: by a HostCmd, for example. Nothing
 // is put there, and what is there is what the command shall see.
-func (r root) covered(name string) bool {
-	own := mountID(r.fd)
+func (r root) covered(name string, own uint64) bool {
 	if fd, err := r.open(name, unix.O_PATH, 0); err == nil {
 		defer unix.Close(fd)
 		return mountID(fd) != own
