@@ -88,11 +88,19 @@ func (m *manifestWriter) node(match int, n *source.Node) {
 		b = append(hex.AppendEncode(b, n.Digest[:]), ' ')
 	}
 	b = appendName(b, n.Rel)
-	for _, name := range slices.Sorted(maps.Keys(n.Xattrs)) {
-		b = append(appendName(append(b, '\t'), name), '=')
-		b = base64.RawStdEncoding.AppendEncode(b, []byte(n.Xattrs[name]))
+	if len(n.Xattrs) > 0 { // of most files there are none
+		b = appendXattrs(b, n.Xattrs)
 	}
 	m.line(append(b, '\n'))
+}
+
+// appendXattrs appends extended attributes, by name.
+func appendXattrs(b []byte, all map[string]string) []byte {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		b = append(appendName(append(b, '\t'), name), '=')
+		b = base64.RawStdEncoding.AppendEncode(b, []byte(all[name]))
+	}
+	return b
 }
 
 // hardLink returns where another name of the file stands, if n is not the first.

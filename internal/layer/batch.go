@@ -174,7 +174,7 @@ func (b *batch) add(ch Change) error {
 // content appends the content of a file, checks it, and completes the entry.
 func (b *batch) content(p *packedEntry, open Opener) error {
 	n := len(b.data)
-	b.data = slices.Grow(b.data, int(p.Size)+padding(p.Size))[:n+int(p.Size)]
+	b.data = slices.Grow(b.data, int(p.Size)+max(1, padding(p.Size)))[:n+int(p.Size)]
 	content := b.data[n:]
 	switch {
 	case open != nil:
@@ -196,7 +196,8 @@ func (b *batch) content(p *packedEntry, open Opener) error {
 	return nil
 }
 
-// readFile reads a file that must have the size of buf.
+// readFile reads a file that must have the size of buf, which has room for a byte more: a file that gives less than it is asked for is at its
+// end, and knows it.
 func readFile(open Opener, buf []byte) error {
 	r, err := open()
 	if err != nil {
@@ -204,7 +205,10 @@ func readFile(open Opener, buf []byte) error {
 	}
 	defer r.Close()
 	for len(buf) > 0 {
-		n, err := r.Read(buf)
+		n, err := r.Read(buf[:len(buf)+1])
+		if n > len(buf) {
+			return errChanged
+		}
 		buf = buf[n:]
 		if err := short(err, int64(len(buf))); err != nil {
 			return err

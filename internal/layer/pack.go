@@ -180,9 +180,11 @@ func (p *packer) content(ctx context.Context, ch Change) (got [32]byte, err erro
 			return got, err
 		}
 		buf := p.room()
-		buf = buf[:min(int64(cap(buf)), left, bufferSize)]
+		buf = buf[:min(int64(cap(buf)), left+1, bufferSize)] // one byte more: a file that gives less than it is asked for is at its end, and knows it
 		n, rerr := r.Read(buf)
-		left -= int64(n)
+		if left -= int64(n); left < 0 {
+			return got, errChanged
+		}
 		writeBoth(p.sum, sum, buf[:n])
 		if err := p.pass(buf[:n]); err != nil {
 			return got, err

@@ -82,8 +82,6 @@ type Node struct {
 	Xattrs map[string]string // extended attributes that Source.Keeps says yes to, of files and of folders below the match; nil when none
 
 	stat *unix.Stat_t // regular files whose digest is not known yet
-	id   statKey      // folders
-	way  bool         // a folder that is left out where nothing is in it: it is excluded, or holds nothing but what the build writes
 }
 
 // Known reports whether the digest of a regular file is known; it is for everything else.

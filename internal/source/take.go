@@ -72,6 +72,7 @@ type unchangedReader struct {
 	path string
 	was  *unix.Stat_t
 	n    int64
+	done bool // the last read gave less than it was asked for: a regular file ends there
 }
 
 // openUnchanged opens the file at path, which is to be what was when it has been read.
@@ -87,12 +88,16 @@ func (r *unchangedReader) Read(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if r.done {
+		return 0, r.end(nil)
+	}
 	err = ignoringEINTR(func() (err error) {
 		n, err = unix.Read(r.fd, p)
 		return err
 	})
 	if err == nil && n > 0 {
 		r.n += int64(n)
+		r.done = n < len(p)
 		return n, nil
 	}
 	return 0, r.end(err)

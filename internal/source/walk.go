@@ -51,8 +51,9 @@ func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)
 // listing is a folder that was listed: what is in it, sorted, up to the first error.
 type listing struct {
 	nodes []Node
-	below []*listing // of the folders among nodes, in their order
-	own   []string   // warnings of folders that were left out
+	below []*listing   // of the folders among nodes, in their order
+	ways  map[int]bool // those of nodes that are left out where nothing is in them: folders that are excluded, or hold nothing but what the build writes
+	own   []string     // warnings of folders that were left out
 	err   error
 }
 
@@ -63,7 +64,7 @@ func (w *walk) match(path string, named bool) (Match, error) {
 	if err != nil {
 		return m, dangling(path, err)
 	}
-	top, err := w.node(unix.AT_FDCWD, real, real, ".")
+	top, id, err := w.node(unix.AT_FDCWD, real, real, ".")
 	if err != nil {
 		return m, err
 	}
@@ -72,7 +73,7 @@ func (w *walk) match(path string, named bool) (Match, error) {
 	}
 	root := &listing{nodes: []Node{top}}
 	if top.Mode.IsDir() {
-		if err := w.own.check(real, top.id); err != nil {
+		if err := w.own.check(real, id); err != nil {
 			return m, err
 		}
 		w.start(path, named)
@@ -171,7 +172,7 @@ func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
 			if all, err = below[0].flatten(all, warn); err != nil {
 				return nil, err
 			}
-			if n.way && len(all) == before {
+			if l.ways[i] && len(all) == before {
 				all = all[:before-1]
 			}
 			below = below[1:]
@@ -234,31 +235,37 @@ func (w *walk) read(l *listing, path, rel string) error {
 		if out && !(deeper && isDir(fd, name)) {
 			continue
 		}
-		n, err := w.node(fd, name, paths[i], rel)
+		n, id, err := w.node(fd, name, paths[i], rel)
 		if err != nil {
 			return err
 		}
-		if own, ok := w.own.folders[n.id]; ok && n.Mode.IsDir() {
-			l.own = append(l.own, own.leftOut(n.Path))
-			continue
+		if n.Mode.IsDir() {
+			if own, ok := w.own.folders[id]; ok {
+				l.own = append(l.own, own.leftOut(n.Path))
+				continue
+			}
+			if out || w.own.above[id] {
+				if l.ways == nil {
+					l.ways = map[int]bool{}
+				}
+				l.ways[len(l.nodes)] = true
+			}
 		}
-		n.way = out || n.Mode.IsDir() && w.own.above[n.id]
 		l.nodes = append(l.nodes, n)
 	}
 	return nil
 }
 
-// node describes the file that is called name in the folder fd. path is its absolute path, rel that below the match.
-func (w *walk) node(fd int, name, path, rel string) (Node, error) {
+// node describes the file that is called name in the folder fd. path is its absolute path, rel that below the match. id is that of a folder.
+func (w *walk) node(fd int, name, path, rel string) (n Node, id statKey, err error) {
 	var st unix.Stat_t
 	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
-		return Node{}, &fs.PathError{Op: "lstat", Path: path, Err: err}
+		return n, id, &fs.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	n := Node{Rel: rel, Path: path, Mode: fileMode(st.Mode), MTime: st.Mtim.Sec}
+	n = Node{Rel: rel, Path: path, Mode: fileMode(st.Mode), MTime: st.Mtim.Sec}
 	if w.git {
 		n.Mode = gitMode(n.Mode)
 	}
-	var err error
 	switch n.Mode.Type() {
 	case 0:
 		n.Size = st.Size
@@ -269,15 +276,15 @@ func (w *walk) node(fd int, name, path, rel string) (Node, error) {
 	case fs.ModeSymlink:
 		n.Link, err = readLink(fd, name, path)
 	case fs.ModeDir:
-		n.id, _ = statOf(&st)
+		id, _ = statOf(&st)
 		if rel != "." {
-			n.Xattrs, err = xattrs(path, w.keeps)
+			n.Xattrs, err = xattrs(fd, name, path, w.keeps)
 		}
 	case fs.ModeNamedPipe, fs.ModeSocket:
 	default:
 		err = &fs.PathError{Op: "copy", Path: path, Err: fmt.Errorf("is %s", kind(n.Mode))}
 	}
-	return n, err
+	return n, id, err
 }
 
 // file completes the description of a regular file by what stat(2) does not say. Where it is all known, the file is not looked at.
@@ -287,7 +294,7 @@ func (w *walk) file(n *Node, st *unix.Stat_t, fd int, name string) (err error) {
 		n.Digest = known.sum
 		return nil
 	}
-	if n.Xattrs, err = xattrs(n.Path, w.keeps); err != nil {
+	if n.Xattrs, err = xattrs(fd, name, n.Path, w.keeps); err != nil {
 		return err
 	}
 	if ok {

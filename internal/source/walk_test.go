@@ -175,8 +175,15 @@ func setXattr(t *testing.T, path, name, value string) {
 }
 
 // Extended attributes come along that are wanted, and count as content does: of files that are known too, and of those without any
-// nobody asks again.
+// nobody asks again. A kernel without listxattrat gives the same.
 func TestWalkTakesXattrs(t *testing.T) {
+	t.Run("listxattrat", testWalkTakesXattrs)
+	before := noListxattrAt.Swap(true)
+	defer noListxattrAt.Store(before)
+	t.Run("llistxattr", testWalkTakesXattrs)
+}
+
+func testWalkTakesXattrs(t *testing.T) {
 	s := newSource(t, map[string]string{"d/f": "f", "d/bare": "", "d/sub/x": "x"})
 	s.Keeps = func(name string) bool { return strings.HasPrefix(name, "user.k") }
 	path := func(name string) string { return filepath.Join(s.Dir, name) }

@@ -5,17 +5,20 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// xattrs returns those extended attributes of the file at path, which is not followed, that keeps says yes to; nil where there are none.
-func xattrs(path string, keeps func(name string) bool) (map[string]string, error) {
+// xattrs returns those extended attributes of a file that keeps says yes to; nil where there are none. The file is called name in the folder fd,
+// and path is its absolute path; neither is followed.
+func xattrs(fd int, name, path string, keeps func(name string) bool) (map[string]string, error) {
 	if keeps == nil {
 		return nil, nil
 	}
 	var small [256]byte
-	names, err := growing(small[:], func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
+	names, err := growing(small[:], func(b []byte) (int, error) { return listxattrAt(fd, name, path, b) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "llistxattr", Path: path, Err: err}
 	}
@@ -42,6 +45,31 @@ func xattrs(path string, keeps func(name string) bool) (map[string]string, error
 	}
 	return kept, nil
 }
+
+// listxattrAt is llistxattr(2). Where the kernel has listxattrat (Linux 6.13), the folders of path are not looked up again: of many small files,
+// that is half of what it takes.
+func listxattrAt(fd int, name, path string, b []byte) (int, error) {
+	if noListxattrAt.Load() {
+		return unix.Llistxattr(path, b)
+	}
+	text, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(fd), uintptr(unsafe.Pointer(text)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0)
+	switch errno {
+	case 0:
+		return int(n), nil
+	case unix.ENOSYS, unix.EPERM: // EPERM: a seccomp filter that does not know it
+		noListxattrAt.Store(true)
+		return unix.Llistxattr(path, b)
+	}
+	return 0, errno
+}
+
+// noListxattrAt: the kernel has no listxattrat.
+var noListxattrAt atomic.Bool
 
 // growing calls a system call that fills a buffer, first with buf, then with larger ones while it finds them too small. Where the
 // file system knows no extended attributes, there are none.
