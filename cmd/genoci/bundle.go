@@ -35,7 +35,7 @@ func (u *unpacker) bundle(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if !u.root {
+	if !u.root || inUserNamespace() {
 		if err := makeRootless(config); err != nil {
 			return err
 		}
@@ -188,17 +188,13 @@ func volumeMounts(volumes map[string]struct{}) []specs.Mount {
 
 // makeRootless changes a config so that an ordinary user's runtime can start it: in a user namespace where root is the caller and
 // the caller's subordinate ids follow, on the host's network, and with the host's /sys.
-func makeRootless(s *specs.Spec) error {
-	uids, err := user.CurrentUserSubUIDs()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+func makeRootless(s *specs.Spec) (err error) {
+	if s.Linux.UIDMappings, err = idMappings(os.Geteuid(), user.CurrentProcessUIDMap); err != nil {
 		return err
 	}
-	gids, err := user.CurrentUserSubGIDs()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if s.Linux.GIDMappings, err = idMappings(os.Getegid(), user.CurrentProcessGIDMap); err != nil {
 		return err
 	}
-	s.Linux.UIDMappings = idMappings(os.Geteuid(), uids)
-	s.Linux.GIDMappings = idMappings(os.Getegid(), gids)
 	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
 		return n.Type == specs.NetworkNamespace
 	})
@@ -215,13 +211,16 @@ func makeRootless(s *specs.Spec) error {
 	return nil
 }
 
-// idMappings maps 0 to the caller's id, and what follows to the caller's subordinate ids.
-func idMappings(id int, ranges []user.SubID) []specs.LinuxIDMapping {
-	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(id), Size: 1}}
-	next := uint32(1)
-	for _, r := range ranges {
-		maps = append(maps, specs.LinuxIDMapping{ContainerID: next, HostID: uint32(r.SubID), Size: uint32(r.Count)})
-		next += uint32(r.Count)
+// idMappings returns the ids of the user namespace that the process has entered, as the caller's namespace has them; where it has entered none,
+// id alone, as root.
+func idMappings(id int, entered func() ([]user.IDMap, error)) ([]specs.LinuxIDMapping, error) {
+	if !inUserNamespace() {
+		return []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(id), Size: 1}}, nil
 	}
-	return maps
+	all, err := entered()
+	var maps []specs.LinuxIDMapping
+	for _, m := range all {
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: uint32(m.ID), HostID: uint32(m.ParentID), Size: uint32(m.Count)})
+	}
+	return maps, err
 }

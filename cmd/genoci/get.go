@@ -77,7 +77,10 @@ owners. As an ordinary user all files belong to the caller, without setuid and s
 }
 
 // givesFiles reports whether files that the process makes can belong to anybody: it is root, and not only since it looks into a tree.
-func givesFiles() bool { return os.Geteuid() == 0 && !(sandbox.Inside() && sandbox.Rootless()) }
+func givesFiles() bool { return os.Geteuid() == 0 && !inUserNamespace() }
+
+// inUserNamespace reports whether an ordinary user has started the program, which has entered a namespace where it is root.
+func inUserNamespace() bool { return sandbox.Inside() && sandbox.Rootless() }
 
 // parseOperand takes TAG:/PATH to pieces. Tags and digests may have colons, but none before a slash that ends them.
 func parseOperand(text string) (ref, at string, err error) {

@@ -89,6 +89,7 @@ It needs no daemon, no root, and no other program.
 		{groupTrees, newStorage()},
 		{groupOther, newDoctor()},
 		{groupOther, newSchema()},
+		{groupOther, newUnshare()},
 		{groupOther, newVersion()},
 	} {
 		c.cmd.GroupID = c.group

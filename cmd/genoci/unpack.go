@@ -16,6 +16,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
+	"genoci/internal/sandbox"
 )
 
 // unpackFlags are the flags of unpack.
@@ -38,8 +39,9 @@ removed again when it fails.
 A DIR that unpack makes is for the caller alone (mode 0700): set-user-id programs and devices of the image are of no use to other
 users. One that is there keeps its mode and owner: mkdir -m 755 DIR makes one for everybody first.
 
-As root, files keep their owners. As an ordinary user all files belong to the caller, devices are empty files, and a
-bundle is one for a rootless runtime.
+As root, files keep their owners. As an ordinary user all files belong to the caller, and devices are empty files. A bundle is then one
+for a rootless runtime: its files belong to the caller, who is root in it, and to the caller's subordinate ids, who are its other
+users. Genoci unshare rm -r DIR removes it. Without subordinate ids, all files of a bundle belong to the caller, too.
 
 Without DIR, unpack makes the trees of the image, or of all images where no TAG is given, in the folder of the storage
 driver: builds and checkouts that need them then find them. Trees that are there are left alone.`,
@@ -53,23 +55,34 @@ driver: builds and checkouts that need them then find them. Trees that are there
 			if len(args) < 2 || f.trees {
 				return f.makeTrees(cmd, args)
 			}
+			note := ""
+			if os.Geteuid() != 0 {
+				note = "not root: all files belong to the caller"
+				if f.bundle {
+					// The program begins anew, as root of a namespace.
+					note = fmt.Sprintf("all files of the bundle belong to the caller: %v", sandbox.Enter())
+				}
+			}
 			l, img, err := openImage(cmd.Context(), f.layout, args[0])
 			if err != nil {
 				return err
 			}
 			defer l.Close()
-			root := os.Geteuid() == 0
-			if !root {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: not root: all files belong to the caller")
+			if note != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "note:", note)
 			}
-			u := unpacker{layout: l, image: img, root: root}
-			return intoFolder(args[1], func() error {
-				if f.bundle {
-					return u.bundle(cmd.Context(), args[1])
-				}
+			u := unpacker{layout: l, image: img, root: os.Geteuid() == 0}
+			if !f.bundle {
 				u.keepRoot = true
-				return u.rootfs(cmd.Context(), args[1])
-			})
+				return intoFolder(args[1], func() error { return u.rootfs(cmd.Context(), args[1]) })
+			}
+			if err := intoFolder(args[1], func() error { return u.bundle(cmd.Context(), args[1]) }); err != nil {
+				return err
+			}
+			if inUserNamespace() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "note: files may belong to your subordinate ids; to remove them: genoci unshare rm -r %s\n", shellQuote(args[1]))
+			}
+			return nil
 		},
 	}
 	f.add(cmd.Flags())
@@ -222,7 +235,7 @@ func emptyAgain(dir string, made bool) error {
 type unpacker struct {
 	layout   *layout.Layout
 	image    image.Image
-	root     bool // the process may give files to anybody, and make devices
+	root     bool // the process may give files to anybody
 	keepRoot bool // the folder keeps its owner and mode
 }
 
@@ -250,7 +263,7 @@ func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, di
 	}
 	stored := layer.ReadAhead(layout.Verified(blob, desc))
 	defer stored.Close()
-	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root, KeepRoot: u.keepRoot}
+	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root || sandbox.Rootless(), KeepRoot: u.keepRoot}
 	if compression.Name == "none" && desc.Digest == diffID { // one and the same digest, which is checked at the end
 		return layer.Unpack(ctx, dir, stored, options)
 	}

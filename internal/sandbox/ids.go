@@ -113,21 +113,14 @@ const usualIDs = 65536
 // IDsFor returns, in the user namespace that Enter made for an ordinary user, how many ids that has, and the command that gives the user
 // enough of them for files of the id; "" where there cannot be that many.
 func IDsFor(id int) (have int64, command string) {
-	b, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
+	ranges, err := user.CurrentProcessUIDMap()
+	if err != nil || len(ranges) == 0 {
 		return 0, ""
 	}
-	uid := 0
-	for i, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
-		var inner, outer, count int64
-		if _, err := fmt.Sscan(line, &inner, &outer, &count); err != nil {
-			return 0, ""
-		}
-		if i == 0 {
-			uid = int(outer)
-		}
-		have += count
+	for _, r := range ranges {
+		have += r.Count
 	}
+	uid := int(ranges[0].ParentID)
 	name := strconv.Itoa(uid)
 	if u, err := user.LookupUid(uid); err == nil {
 		name = u.Name
