@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -177,9 +176,7 @@ func table(w io.Writer, rows [][]string) {
 			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
 		}
 	}
-	out := bufio.NewWriter(w)
-	defer out.Flush()
-	var line []byte
+	var text, line []byte
 	for _, row := range rows {
 		line = line[:0]
 		for i, cell := range row {
@@ -188,8 +185,13 @@ func table(w io.Writer, rows [][]string) {
 				line = append(line, ' ')
 			}
 		}
-		out.Write(append(bytes.TrimRight(line, " "), '\n'))
+		text = append(append(text, bytes.TrimRight(line, " ")...), '\n')
+		if len(text) > 64<<10 {
+			fmt.Fprintf(w, "%s", text)
+			text = text[:0]
+		}
 	}
+	fmt.Fprintf(w, "%s", text)
 }
 
 // printJSON writes v, indented.

@@ -253,6 +253,19 @@ func TestParsePlain(t *testing.T) {
 		}
 	}
 
+	long := index(strings.Repeat(one+",", 5000) + one) // in parts
+	x, ok := parsePlain(long)
+	if !ok || len(x.entries) != 5001 {
+		t.Fatal("a long index is not taken")
+	}
+	same(t, []byte(long), x)
+	for _, at := range []int{0, 2500, 4999} {
+		wrong := index(strings.Repeat(one+",", at) + strings.Replace(one, "12", "012", 1) + strings.Repeat(","+one, 5000-at))
+		if _, ok := parsePlain(wrong); ok {
+			t.Errorf("taken with an entry %d that is wrong", at)
+		}
+	}
+
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "a")
 	err := l.Update(t.Context(), func(x *Index) error {
 		x.Set("b", x.Tags()[0].Descriptor)
@@ -262,7 +275,7 @@ func TestParsePlain(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := readFile(t, l.path("index.json"))
-	x, ok := parsePlain(text)
+	x, ok = parsePlain(text)
 	if !ok || len(x.Tags()) != 2 {
 		t.Errorf("not taken: %s", text)
 	}

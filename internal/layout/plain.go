@@ -3,7 +3,10 @@ package layout
 import (
 	"encoding/json"
 	"math"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -25,20 +28,63 @@ func parsePlain(text string) (x *Index, ok bool) {
 		{Name: "mediaType", Value: json.RawMessage(`"` + v1.MediaTypeImageIndex + `"`)},
 		{Name: "manifests"},
 	}}
-	ok = p.list(func() bool {
+	list, ok := strings.CutSuffix(string(p), "]}")
+	if !ok || list == "" {
+		return x, ok
+	}
+	x.entries, ok = plainEntries(list)
+	return x, ok
+}
+
+// plainEntries parses one entry or more, those of a long list on several processors.
+func plainEntries(list string) ([]entry, bool) {
+	const (
+		joint    = `},{"mediaType":` // only between two entries: no string of the plain form holds a quotation mark
+		minEntry = 100               // bytes
+		minPart  = 256 << 10
+	)
+	n := 1 + strings.Count(list, joint)
+	if n > 1+len(list)/minEntry {
+		return nil, false
+	}
+	all := make([]entry, n)
+	var failed atomic.Bool
+	var wg sync.WaitGroup
+	size := max(minPart, len(list)/runtime.GOMAXPROCS(0))
+	for rest := all; list != ""; {
+		part := list
+		if len(list) > size {
+			if at := strings.Index(list[size:], joint); at >= 0 {
+				part = list[:size+at+1]
+			}
+		}
+		list = strings.TrimPrefix(list[len(part):], ",")
+		mine := rest[:1+strings.Count(part, joint)]
+		rest = rest[len(mine):]
+		wg.Go(func() {
+			if !plainText(part).entries(mine) {
+				failed.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	return all, !failed.Load()
+}
+
+// entries takes as many entries as there is room for, and reports whether that is all.
+func (p plainText) entries(all []entry) bool {
+	for i := range all {
 		start := p
 		desc, ok := p.descriptor()
 		if !ok {
 			return false
 		}
-		raw := string(start[:len(start)-len(p)])
-		if x.entries == nil {
-			x.entries = make([]entry, 0, len(start)/len(raw)) // most are about as long as the first
+		all[i] = entry{string(start[:len(start)-len(p)]), desc}
+		if i < len(all)-1 && !p.skip(",") {
+			return false
 		}
-		x.entries = append(x.entries, entry{raw, desc})
-		return true
-	})
-	return x, ok && p == "}"
+	}
+	return p == ""
 }
 
 // plainManifest parses a manifest that has exactly the form that image.Marshal gives it, as far as a list needs it. ok is false for any other form,
