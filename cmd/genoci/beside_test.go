@@ -63,7 +63,7 @@ func TestReadersWaitForGC(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if err := run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%v beside gc: %v, want it to wait", test.args, err)
+			t.Errorf("%v while gc runs: %v, want it to wait", test.args, err)
 		}
 		cancel()
 		release()
