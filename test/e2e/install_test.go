@@ -96,6 +96,40 @@ twice: {base: debian, install: debs/ newer.deb}
 	w.fail(2, `there is no .deb or .rpm file in "none/"`)
 }
 
+// Packages of a folder are installed in the order that rpm finds for them: what a package requires comes before it, and before its scriptlets.
+func TestInstallOrderRPM(t *testing.T) {
+	w := newWorkspace(t)
+	w.link("debian.tar.gz", program.Input(t, "rpm", "GENOCI_TEST_RPM_ROOTFS"))
+	w.rpm("rpms", "a", "Requires(pre): b\n", "%pre\ntest -f /srv/b && echo a >>/order\n")
+	w.rpm("rpms", "b", "Requires(pre): c\n", "%pre\ntest -f /srv/c && echo b >>/order\n")
+	w.rpm("rpms", "c", "Provides: thing = 2\n", "%pre\necho c >>/order\n")
+	w.rpm("rpms", "d", "Requires(post): thing >= 2\n", "%post\ntest -f /srv/c && echo d >>/order\n")
+	w.write("genoci.yaml", `
+debian: {expand: debian.tar.gz}
+folder: {base: debian, install: rpms/}
+turned: {base: debian, install: [rpms/c.rpm, rpms/d.rpm, rpms/b.rpm, rpms/a.rpm]}
+`)
+	w.build()
+	order := w.file("folder", "order")
+	equal(t, "order without d", strings.Replace(order, "d\n", "", 1), "c\nb\na\n")
+	holds(t, "order", order, "d\n")
+	equal(t, "order", w.file("turned", "order"), order)
+}
+
+// rpm makes folder/name.rpm with rpmbuild, of a package that has the file /srv/name; head and scripts are parts of its spec.
+func (w *workspace) rpm(folder, name, head, scripts string) {
+	w.t.Helper()
+	const build = "build"
+	w.write(name+".spec", "Name: "+name+"\nVersion: 1\nRelease: 1\nSummary: a package\nLicense: Apache-2.0\nBuildArch: noarch\n"+head+
+		"%description\nA package.\n%install\nmkdir -p %{buildroot}/srv\ntouch %{buildroot}/srv/"+name+"\n"+scripts+"%files\n/srv/"+name+"\n")
+	w.Tool(w.t, "rpmbuild", "--quiet", "--define", "_topdir "+filepath.Join(w.Dir, build), "-bb", name+".spec")
+	data, err := os.ReadFile(filepath.Join(w.Dir, build, "RPMS/noarch", name+"-1-1.noarch.rpm"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write(filepath.Join(folder, name+".rpm"), string(data))
+}
+
 // Config files that are there are kept, and which they are is told; so are other files that a package replaces.
 func TestInstallKeeps(t *testing.T) {
 	w := newWorkspace(t)
