@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"genoci/internal/image"
 )
@@ -33,20 +35,20 @@ func (l *Layout) Holdings(ctx context.Context) ([]Holding, error) {
 		}
 		there[desc.Digest] = desc.Size
 	}
-	r := newReach(l)
+	reach, err := l.reachAll(ctx, x.entries)
+	if err != nil {
+		return nil, err
+	}
 	all := []Holding{}
 	var unreadable error
 	for _, e := range x.entries {
 		h := Holding{Tag: e.name(), Descriptor: e.desc}
-		var blobs []v1.Descriptor
-		blobs, h.Stacks, err = r.from(ctx, e.desc)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		from := reach[claimOf(e.desc)]
+		h.Stacks = from.stacks
+		if from.err != nil {
+			unreadable = errors.Join(unreadable, fmt.Errorf("%s: %w", l.dir, from.err))
 		}
-		if err != nil {
-			unreadable = errors.Join(unreadable, fmt.Errorf("%s: %w", l.dir, err))
-		}
-		for _, b := range blobs {
+		for _, b := range from.blobs {
 			if size, ok := there[b.Digest]; ok {
 				h.Blobs = append(h.Blobs, v1.Descriptor{Digest: b.Digest, Size: size})
 			}
@@ -56,30 +58,45 @@ func (l *Layout) Holdings(ctx context.Context) ([]Holding, error) {
 	return all, unreadable
 }
 
-// reach finds what descriptors lead to. What two of them lead to is read once.
-type reach struct {
-	l     *Layout
-	known map[claim]reached
-}
-
 // reached is what a descriptor leads to.
 type reached struct {
-	blobs  []v1.Descriptor // each digest once
-	stacks [][]digest.Digest
-	err    error // of manifests that are there and cannot be read
+	blobs  []v1.Descriptor   // there or not, each digest once, the descriptor's own first
+	stacks [][]digest.Digest // the DiffIDs of the images among them
+	err    error             // of manifests that are there and cannot be read
 }
 
-func newReach(l *Layout) *reach { return &reach{l: l, known: map[claim]reached{}} }
-
-// from returns the blobs that desc leads to, there or not, desc itself first; and the DiffIDs of the images among them.
-func (r *reach) from(ctx context.Context, desc v1.Descriptor) ([]v1.Descriptor, [][]digest.Digest, error) {
-	c := claim{desc.MediaType, desc.Digest, desc.Size}
-	got, ok := r.known[c]
-	if ok {
-		return got.blobs, got.stacks, got.err
+// reachAll finds what each entry leads to, on several processors.
+func (l *Layout) reachAll(ctx context.Context, entries []entry) (map[claim]reached, error) {
+	known := make(map[claim]reached, len(entries))
+	var descs []v1.Descriptor
+	for _, e := range entries {
+		if _, ok := known[claimOf(e.desc)]; !ok {
+			known[claimOf(e.desc)] = reached{}
+			descs = append(descs, e.desc)
+		}
 	}
+	found := make([]reached, len(descs))
+	g, ctx := errgroup.WithContext(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		g.Go(func() (err error) {
+			for i := w; i < len(descs) && err == nil; i += workers {
+				found[i], err = l.reach(ctx, descs[i])
+			}
+			return err
+		})
+	}
+	err := g.Wait()
+	for i, desc := range descs {
+		known[claimOf(desc)] = found[i]
+	}
+	return known, err
+}
+
+// reach finds what desc leads to. The error is that of ctx.
+func (l *Layout) reach(ctx context.Context, desc v1.Descriptor) (got reached, err error) {
 	seen := map[digest.Digest]bool{}
-	w := walker{l: r.l, seen: map[claim]bool{}, visit: func(desc v1.Descriptor, _ []byte, err error) {
+	w := walker{l: l, seen: map[claim]bool{}, visit: func(desc v1.Descriptor, _ []byte, err error) {
 		if !seen[desc.Digest] {
 			seen[desc.Digest] = true
 			got.blobs = append(got.blobs, desc)
@@ -88,16 +105,13 @@ func (r *reach) from(ctx context.Context, desc v1.Descriptor) ([]v1.Descriptor, 
 			got.err = errors.Join(got.err, err)
 		}
 		if image.IsConfig(desc.MediaType) {
-			if diffIDs := r.l.diffIDs(desc); len(diffIDs) > 0 {
+			if diffIDs := l.diffIDs(desc); len(diffIDs) > 0 {
 				got.stacks = append(got.stacks, diffIDs)
 			}
 		}
 	}}
-	if err := w.walk(ctx, desc); err != nil {
-		return nil, nil, err
-	}
-	r.known[c] = got
-	return got.blobs, got.stacks, got.err
+	err = w.walk(ctx, desc)
+	return got, err
 }
 
 // diffIDs returns those of an image config; none where it cannot be read.
@@ -105,6 +119,9 @@ func (l *Layout) diffIDs(config v1.Descriptor) []digest.Digest {
 	data, err := l.read(config)
 	if err != nil {
 		return nil
+	}
+	if diffIDs, ok := plainDiffIDs(data); ok {
+		return diffIDs
 	}
 	var c struct {
 		RootFS v1.RootFS `json:"rootfs"`

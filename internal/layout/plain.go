@@ -87,9 +87,9 @@ func (p plainText) entries(all []entry) bool {
 	return p == ""
 }
 
-// plainManifest parses a manifest that has exactly the form that image.Marshal gives it, as far as a list needs it. ok is false for any other form,
-// right or wrong.
-func plainManifest(data []byte) (m listed, ok bool) {
+// plainManifest parses a manifest that has exactly the form that image.Marshal gives it. ok is false for any other form, right or wrong. Its strings are
+// parts of data.
+func plainManifest(data []byte) (m v1.Manifest, ok bool) {
 	p := plain(data)
 	if !p.skip(`{"schemaVersion":2,"mediaType":`) {
 		return m, false
@@ -97,13 +97,13 @@ func plainManifest(data []byte) (m listed, ok bool) {
 	if m.MediaType, ok = p.quoted(); !ok || m.MediaType == "" || !p.skip(`,"config":`) {
 		return m, false
 	}
-	config, ok := p.descriptor()
-	if m.Config = &config; !ok || !p.skip(`,"layers":[`) {
+	if m.Config, ok = p.descriptor(); !ok || !p.skip(`,"layers":[`) {
 		return m, false
 	}
+	m.SchemaVersion, m.Layers = 2, []v1.Descriptor{}
 	ok = p.list(func() bool {
 		desc, ok := p.descriptor()
-		m.Layers = append(m.Layers, part{desc.Size})
+		m.Layers = append(m.Layers, desc)
 		return ok
 	})
 	if ok && p.skip(`,"annotations":{`) {
@@ -112,10 +112,34 @@ func plainManifest(data []byte) (m listed, ok bool) {
 	return m, ok && p == "}"
 }
 
-// plainCreated returns the time in the field "created" of a config, nil without one, where the config is JSON without blanks, and no other field
-// could be taken for that. ok is false for any other form, right or wrong.
+// plainCreated returns the time in the field "created" of a config, nil without one. ok is false where plainField's is, and for other values.
 func plainCreated(data []byte) (created *time.Time, ok bool) {
-	const field = "created"
+	ok = plainField(data, "created", func(p *plainText) bool {
+		if p.skip("null") {
+			return true
+		}
+		text, ok := p.quoted()
+		created = new(time.Time)
+		return ok && created.UnmarshalJSON([]byte(`"`+text+`"`)) == nil
+	})
+	return created, ok
+}
+
+// plainDiffIDs returns those in the field "rootfs" of a config, as image.Marshal writes it. ok is false where plainField's is, and for other values.
+func plainDiffIDs(data []byte) (diffIDs []digest.Digest, ok bool) {
+	ok = plainField(data, "rootfs", func(p *plainText) bool {
+		return p.skip(`{"type":"layers","diff_ids":[`) && p.list(func() bool {
+			text, ok := p.quoted()
+			diffIDs = append(diffIDs, digest.Digest(strings.Clone(text))) // the config is long
+			return ok
+		}) && p.skip("}")
+	})
+	return diffIDs, ok
+}
+
+// plainField has take take the value of a field of an object that is JSON without blanks, in which no other field could be taken for that one. ok
+// is false for any other form, right or wrong, and where take says so.
+func plainField(data []byte, field string, take func(*plainText) bool) (ok bool) {
 	p := plain(data)
 	seen := false
 	ok = p.object(func(name string) bool {
@@ -125,14 +149,10 @@ func plainCreated(data []byte) (created *time.Time, ok bool) {
 		case name != field:
 			return p.value(0)
 		}
-		if seen = true; p.skip("null") {
-			return true
-		}
-		text, ok := p.quoted()
-		created = new(time.Time)
-		return ok && created.UnmarshalJSON([]byte(`"`+text+`"`)) == nil
+		seen = true
+		return take(&p)
 	})
-	return created, ok && p == ""
+	return ok && p == ""
 }
 
 // plainText is JSON without blanks, of which the front is taken. What is not taken may be JSON all the same.

@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,22 @@ func sameListed(t *testing.T, data []byte) (manifest, config bool) {
 	t.Helper()
 	m, manifest := plainManifest(data)
 	if manifest {
-		var want listed
+		var want v1.Manifest
 		if err := json.Unmarshal(data, &want); err != nil || !cmp.Equal(want, m) {
 			t.Errorf("manifest %s: error %v\n%s", data, err, cmp.Diff(want, m))
+		}
+		var wantListed listed
+		short, _ := list(data)
+		if err := json.Unmarshal(data, &wantListed); err != nil || !cmp.Equal(wantListed, short) {
+			t.Errorf("manifest %s: error %v\n%s", data, err, cmp.Diff(wantListed, short))
+		}
+	}
+	if diffIDs, ok := plainDiffIDs(data); ok {
+		var want struct {
+			RootFS v1.RootFS `json:"rootfs"`
+		}
+		if err := json.Unmarshal(data, &want); err != nil || !slices.Equal(want.RootFS.DiffIDs, diffIDs) {
+			t.Errorf("config %s: error %v\n%s", data, err, cmp.Diff(want.RootFS.DiffIDs, diffIDs))
 		}
 	}
 	created, config := plainCreated(data)
@@ -56,6 +70,9 @@ func TestPlainImage(t *testing.T) {
 	}
 	if _, ok := sameListed(t, config); !ok {
 		t.Errorf("config not taken: %s", config)
+	}
+	if diffIDs, ok := plainDiffIDs(config); !ok || len(diffIDs) != 2 {
+		t.Errorf("DiffIDs %v not taken: %s", diffIDs, config)
 	}
 	if ok, _ := sameListed(t, manifest); !ok {
 		t.Errorf("manifest not taken: %s", manifest)
@@ -115,5 +132,6 @@ func FuzzPlainImage(f *testing.F) {
 	sum := digest.FromString("x").String()
 	f.Add([]byte(`{"schemaVersion":2,"mediaType":"a/b","config":{"mediaType":"c","digest":"` + sum + `","size":1},"layers":[{"mediaType":"d","digest":"` + sum +
 		`","size":2,"annotations":{"k":"v"}}],"annotations":{"k":"v"}}`))
+	f.Add([]byte(`{"rootfs":{"type":"layers","diff_ids":["` + sum + `"]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) { sameListed(t, data) })
 }

@@ -47,7 +47,11 @@ type part struct{ Size int64 }
 
 // list parses what a list needs of a manifest or an index.
 func list(data []byte) (listed, error) {
-	if m, ok := plainManifest(data); ok {
+	if p, ok := plainManifest(data); ok {
+		m := listed{MediaType: p.MediaType, Config: &p.Config, Layers: make([]part, len(p.Layers)), Annotations: p.Annotations}
+		for i, d := range p.Layers {
+			m.Layers[i].Size = d.Size
+		}
 		return m, nil
 	}
 	var m listed

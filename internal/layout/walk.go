@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,17 +24,18 @@ func algorithms() []digest.Algorithm {
 func (l *Layout) Blobs() iter.Seq2[v1.Descriptor, error] {
 	return func(yield func(v1.Descriptor, error) bool) {
 		for _, algorithm := range algorithms() {
-			files, err := os.ReadDir(l.path(v1.ImageBlobsDir, algorithm.String()))
+			dir := l.path(v1.ImageBlobsDir, algorithm.String())
+			files, err := os.ReadDir(dir)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				yield(v1.Descriptor{}, err)
 				return
 			}
 			for _, file := range files {
 				d := digest.NewDigestFromEncoded(algorithm, file.Name())
-				if d.Validate() != nil {
+				if image.CheckDigest(d) != nil {
 					continue
 				}
-				st, err := os.Stat(l.path(v1.ImageBlobsDir, algorithm.String(), file.Name()))
+				st, err := os.Stat(dir + string(filepath.Separator) + file.Name())
 				if err != nil || !st.Mode().IsRegular() { // removed meanwhile, a dangling link, no blob
 					continue
 				}
@@ -62,12 +64,14 @@ type claim struct {
 	size      int64
 }
 
+func claimOf(desc v1.Descriptor) claim { return claim{desc.MediaType, desc.Digest, desc.Size} }
+
 // walk visits desc and all that it leads to: manifests, configs, layers and subjects.
 func (w *walker) walk(ctx context.Context, desc v1.Descriptor) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := claim{desc.MediaType, desc.Digest, desc.Size}
+	c := claimOf(desc)
 	if w.seen[c] {
 		return nil
 	}
@@ -105,6 +109,9 @@ func leads(mediaType string) bool {
 
 // links returns the descriptors in an index or a manifest.
 func links(data []byte) ([]v1.Descriptor, error) {
+	if m, ok := plainManifest(data); ok {
+		return append([]v1.Descriptor{m.Config}, m.Layers...), nil
+	}
 	var blob struct {
 		Subject   *v1.Descriptor  `json:"subject"`
 		Config    *v1.Descriptor  `json:"config"`
