@@ -27,7 +27,7 @@ func newExplain() *cobra.Command {
 		Long: `Explain shows what build would do with the targets, and those that they stand on, as plan does, and why: what is different
 since the spec was built last, file by file, field by field, line by line. Nothing is built.
 
-Values of environment variables are not shown, since they may be secrets.`,
+Values of environment variables and arguments are not shown, since they may be secrets.`,
 		Example: `  genoci explain web
   genoci explain --json web | jq '.images[].steps[].reasons[]?.text'
   genoci build --why                   build, and say it for each step that is not cached`,

@@ -67,6 +67,9 @@ func (c *count) Set(s string) error {
 	return nil
 }
 
+// argFlag is the name of the flag --arg.
+const argFlag = "arg"
+
 // args is the flag --arg NAME=VALUE.
 type args map[string]string
 

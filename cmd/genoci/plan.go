@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"genoci/internal/build"
 	"genoci/internal/plan"
-	"genoci/internal/shown"
 	"genoci/internal/spec"
 )
 
@@ -196,11 +194,7 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 		for _, s := range i.Steps {
 			step := jsonPlanStep{Name: s.Name(), Outcome: f.outcomes[s]}
 			for _, op := range stepOps(s) {
-				inputs := slices.Clone(op.Op.Inputs())
-				for i, input := range inputs {
-					inputs[i] = shown.Text(input)
-				}
-				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), inputs, f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
+				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), spec.ShownInputs(op.Op), f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
 			}
 			img.Steps = append(img.Steps, step)
 		}

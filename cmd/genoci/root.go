@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"genoci/internal/spec"
 )
@@ -48,6 +50,9 @@ It needs no daemon, no root, and no other program.
 	}
 	root.SetVersionTemplate("genoci {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) && wrong.GetFlag().Name == argFlag {
+			err = errors.New("--" + argFlag + " wants NAME=VALUE") // what is there may be a value that is secret
+		}
 		return withHint(usagef("%w", err), "%s --help lists the flags", cmd.CommandPath())
 	})
 	root.AddGroup(

@@ -46,14 +46,7 @@ func TestSecretsReachNothing(t *testing.T) {
 	base := strings.Replace(srv.URL, "://", "://s3user:s3password@", 1)
 	spec := "a:\n  expand: '" + base + "/a.tar?sig=s3query#s3fragment'\n" +
 		"b:\n  base: a\n  copy: " + base + "/a.tar?sig=s3query /b\n"
-	runs := false
-	for _, feature := range []string{"userns", "busybox"} {
-		ok, err := condition(t, feature)
-		runs = ok && err == nil
-		if !runs {
-			break
-		}
-	}
+	runs := canRun(t)
 	if runs {
 		spec += "c:\n  base: a\n  build_env: {TOKEN: s3value}\n  run: |\n    : https://s3user:s3password@h/?s3query\n    : ${{ARG}}\n    exit $CODE\n  environment: {CODE: 0}\n" +
 			"g:\n  base: a\n  steps:\n  - run: ': curl -H \"Authorization: Bearer s3header\" -u s3name:s3login https://h/'\n" +
@@ -70,21 +63,7 @@ func TestSecretsReachNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { _ = exec.Command("removetree", filepath.Join(dir, "cache")).Run() })
-	genoci := func(want int, args ...string) string {
-		t.Helper()
-		cmd := exec.Command("genoci", args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "XDG_STATE_HOME="+filepath.Join(dir, "state"), "GITHUB_ACTIONS=")
-		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
-			t.Errorf("%q: %v: %s", args, err, out)
-		}
-		if text, ok := holdsSecret(out); ok {
-			t.Errorf("%q tells %q: %s", args, text, out)
-		}
-		return string(out)
-	}
+	genoci := discreet(t, dir)
 	arg := []string{"--arg", "ARG=s3argument"}
 	genoci(0, append([]string{"plan", "--json"}, arg...)...)
 	genoci(0, append([]string{"plan", "--dot"}, arg...)...)
@@ -107,26 +86,7 @@ func TestSecretsReachNothing(t *testing.T) {
 	genoci(2, "check", "-f", "wrong.yaml")
 	genoci(2, "build", "--json", "-f", "wrong.yaml")
 
-	files := 0
-	for _, where := range []string{"cache", "oci", "state"} {
-		err := filepath.WalkDir(filepath.Join(dir, where), func(path string, e fs.DirEntry, err error) error {
-			if err != nil || !e.Type().IsRegular() {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			if text, ok := holdsSecret(append(content, path...)); ok {
-				t.Errorf("%s holds %q", path, text)
-			}
-			files++
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if files < 10 {
-		t.Errorf("%d files", files)
-	}
+	keepsNoSecret(t, dir)
 	fi, err := os.Stat(filepath.Join(dir, "state", "genoci", "secret"))
 	if err != nil || fi.Mode().Perm() != 0o600 || fi.Size() != 32 {
 		t.Fatal(fi, err)
@@ -153,9 +113,153 @@ func TestSecretsReachNothing(t *testing.T) {
 	genoci(0, "build")
 }
 
-// holdsSecret returns a secret of the test above that b holds, as it is or as a hash.
+// Values of arguments reach no output, but for names of files and images that are looked for, and neither layout nor cache; nor do their hashes. explain says
+// which argument changed. An argument makes the same image by its default as on the command line.
+func TestArgumentsReachNothing(t *testing.T) {
+	var archive bytes.Buffer
+	tw := tar.NewWriter(&archive)
+	if err := errors.Join(tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o644}), tw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/gone/s3value" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(archive.Bytes())
+	}))
+	defer srv.Close()
+	spec := "genoci: {args: {A: s3value, UID: 0}}\n" +
+		"a:\n  expand: {src: '" + srv.URL + "/${{A}}/a.tar', chown: '${{UID}}', exclude: '${{A}}'}\n" +
+		"b:\n  copy: ['" + srv.URL + "/${{A}}/a.tar /b', {content: x, dest: /x, chmod: '640'}]\n  remove: /${{X:x}}\n"
+	failing := "genoci: {args: {A: s3value}}\n" +
+		"a:\n  expand: " + srv.URL + "/gone/${{A}}\n" +
+		"b:\n  copy: " + srv.URL + "/gone/${{A}} /b\n" +
+		"c:\n  expand: {src: '" + srv.URL + "/${{A}}', checksum: 'sha256:" + strings.Repeat("0", 64) + "'}\n"
+	runs := canRun(t)
+	if runs {
+		spec += "c:\n  base: a\n  build_env: {CODE: 0}\n  steps:\n" +
+			"  - run: 'test -n ${{A}} -a -n ${{B:s3default}} # $${{A}}'\n" +
+			"  - run: {script: 'exit $CODE # ${{A}}', args: '\"${{A}}\" x', env: {V: '${{A}}'}}\n    layer: true\n" +
+			"  - run: |\n      test -n \"${{A}}\"\n      exit 0\n"
+		failing += "d:\n  run: 'false ${{A}}'\n  pre: ': ${{A}}'\n" +
+			"e:\n  run: {script: 'exit 1', args: ['${{A}}']}\n"
+	}
+	wrong := "a:\n  expose: ['${{A}}', 'x ${{A}}']\n  created: '${{A}}'\n  volumes: ['${{A}}']\n  copy: 'a b ${{A}}'\n  install: 'a ${{A}}'\n" +
+		"  run: {script: x y, network: '${{A}}', user: ':${{A}}'}\n  expand: {src: 'x://${{A}}', checksum: '${{A}}', strip_components: '${{A}}'}\n" +
+		"b:\n  volumes: ['/${{A}}', '/${{A}}/']\n"
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("genoci.yaml", spec)
+	write("failing.yaml", failing)
+	write("wrong.yaml", wrong)
+	genoci := discreet(t, dir)
+	given, other := []string{"--arg", "A=s3value"}, []string{"--arg", "A=s3other"}
+	with := func(args []string, more ...string) []string { return append(more, args...) }
+	for _, args := range [][]string{{"plan"}, {"plan", "--json"}, {"explain"}, {"explain", "--json"}, {"check"}} {
+		genoci(0, with(given, args...)...)
+	}
+	genoci(0, "build", "--progress", "json", "--json")
+	byDefault := genoci(0, "inspect", "--json", "b")
+	genoci(0, with(given, "build", "--no-cache", "--why", "--progress", "plain")...)
+	if out := genoci(0, "inspect", "--json", "b"); out != byDefault {
+		t.Errorf("by default: %s\nby --arg: %s", byDefault, out)
+	}
+	if text := "genoci: copy " + srv.URL + "/${{A}}/a.tar /b; copy (content) /x; remove /${{X}}"; !strings.Contains(byDefault, text) {
+		t.Errorf("the history is not %q: %s", text, byDefault)
+	}
+	want := "expand " + srv.URL + "/${{A}}/a.tar: argument A changed"
+	if runs {
+		want = "run exit $CODE # ${{A}} ${{A}} x: argument A changed"
+	}
+	for _, args := range [][]string{{"explain"}, {"explain", "--json"}, {"build", "--why", "--progress", "plain"}} {
+		if out := genoci(0, with(other, args...)...); !strings.Contains(out, "argument A changed") || args[0] == "explain" && !strings.Contains(out, want) {
+			t.Errorf("%q: %s", args, out)
+		}
+	}
+	write("genoci.yaml", strings.NewReplacer("exit 0", "exit $((0))", "test -n ${{A}} -a", "test", "640", "${{MODE:644}}").Replace(spec))
+	out := genoci(0, with(other, "explain")...)
+	if !strings.Contains(out, "chmod changed: 0640 -> (none)") || runs && !strings.Contains(out, "+ exit $((0))") {
+		t.Error(out)
+	}
+	for _, args := range [][]string{{"ls"}, {"inspect", "b"}, {"inspect", "--json", "a"}, {"log", "b"}, {"log", "--json", "b"}, {"du"}, {"du", "--json"}, {"gc", "--dry-run"}, {"diff", "a", "b"}} {
+		genoci(0, args...)
+	}
+	for _, progress := range []string{"plain", "json", "none"} {
+		genoci(1, with(given, "build", "-f", "failing.yaml", "--keep-going", "--json", "--progress", progress)...)
+		genoci(1, with(given, "build", "-f", "failing.yaml", "--keep-going", "--why", "--progress", progress)...)
+	}
+	genoci(0, "status")
+	for _, args := range [][]string{{"check"}, {"plan", "--json"}, {"build", "--json"}} {
+		genoci(2, with(given, append(args, "-f", "wrong.yaml")...)...)
+	}
+	genoci(2, "build", "--arg", "s3value")
+	genoci(2, "build", "-f", "wrong.yaml", "--arg", "OTHER=s3value")
+	genoci(2, "build", "--arg", "A=s3value\xff")
+	keepsNoSecret(t, dir)
+}
+
+// canRun reports whether steps can run something here.
+func canRun(t *testing.T) bool {
+	for _, feature := range []string{"userns", "busybox"} {
+		if ok, err := condition(t, feature); !ok || err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// discreet returns a function that runs genoci in the folder dir, with its cache there, and wants an exit code and no secret in what it prints.
+func discreet(t *testing.T, dir string) func(want int, args ...string) string {
+	t.Cleanup(func() { _ = exec.Command("removetree", filepath.Join(dir, "cache")).Run() })
+	return func(want int, args ...string) string {
+		t.Helper()
+		cmd := exec.Command("genoci", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "XDG_STATE_HOME="+filepath.Join(dir, "state"), "GITHUB_ACTIONS=")
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != want {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+		if text, ok := holdsSecret(out); ok {
+			t.Errorf("%q tells %q: %s", args, text, out)
+		}
+		return string(out)
+	}
+}
+
+// keepsNoSecret wants no secret in what genoci keeps below dir, but for the commands of failed steps, which are kept for genoci shell.
+func keepsNoSecret(t *testing.T, dir string) {
+	files := 0
+	for _, where := range []string{"cache", "oci", "state"} {
+		err := filepath.WalkDir(filepath.Join(dir, where), func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() || filepath.Base(path) == "note" {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			if text, ok := holdsSecret(append(content, path...)); ok {
+				t.Errorf("%s holds %q", path, text)
+			}
+			files++
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 10 {
+		t.Errorf("%d files", files)
+	}
+}
+
+// holdsSecret returns a secret of the tests above that b holds, as it is or as a hash.
 func holdsSecret(b []byte) (string, bool) {
-	for _, s := range []string{"s3user", "s3password", "s3query", "s3fragment", "s3redirect", "s3value", "s3other", "s3header", "s3name", "s3login"} {
+	for _, s := range []string{"s3user", "s3password", "s3query", "s3fragment", "s3redirect", "s3value", "s3other", "s3header", "s3name", "s3login", "s3default", "s3argument"} {
 		sum := sha256.Sum256([]byte(s))
 		for _, text := range []string{s, hex.EncodeToString(sum[:]), base64.RawStdEncoding.EncodeToString(sum[:]), fmt.Sprintf("%X", sum)} {
 			if bytes.Contains(b, []byte(text)) {

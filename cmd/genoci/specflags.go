@@ -29,7 +29,7 @@ type specFlags struct {
 func (s *specFlags) add(fs *pflag.FlagSet) {
 	s.args = make(args)
 	fs.StringVarP(&s.file, "file", "f", defaultSpec, "the spec, `FILE`")
-	fs.Var(s.args, "arg", "value of an argument that the spec names as ${{NAME}}")
+	fs.Var(s.args, argFlag, "value of an argument that the spec names as ${{NAME}}")
 	layoutVar(fs, &s.layout)
 }
 

@@ -135,7 +135,7 @@ func (b *Builder) setup(p *plan.Plan) error {
 	if b.src, err = newSource(b.Cache, dir); err != nil {
 		return err
 	}
-	b.src.GitModes, b.src.Netrc = p.Spec.GitModes, b.Netrc
+	b.src.GitModes, b.src.Netrc, b.src.Shown = p.Spec.GitModes, b.Netrc, shownURLs(p)
 	layoutDir := b.LayoutDir
 	if b.Layout != nil {
 		layoutDir = b.Layout.Dir()

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -124,7 +125,7 @@ func localInputs(src *source.Source, a spec.Action) []string {
 		if a.Part && (name == "" || copies && filepath.IsAbs(name)) {
 			continue // the key that could not be read may be "from", and this a path in an image
 		}
-		if !source.IsURL(name) {
+		if !strings.Contains(name, "://") { // what is no URL of a kind that can be fetched is told already
 			names = append(names, name)
 		}
 	}

@@ -33,13 +33,14 @@ const (
 	ReasonBusybox     ReasonKind = "busybox"     // another busybox would be lent
 	ReasonInput       ReasonKind = "input"       // a file of the host changed. Path; Changes
 	ReasonAction      ReasonKind = "action"      // the spec says something else. Lines
+	ReasonArgument    ReasonKind = "argument"    // an argument that stands in the action has another value
 	ReasonEnvironment ReasonKind = "environment" // variables that commands see
 	ReasonSetting     ReasonKind = "setting"     // time, platform, version of genoci. Changes
 	ReasonBase        ReasonKind = "base"        // what the step stands on
 	ReasonFrom        ReasonKind = "from"        // an image that the step copies from
 )
 
-// Reason is one answer to why a step is not cached. Values of variables do not stand in it, since they may be secrets.
+// Reason is one answer to why a step is not cached. Values of variables and arguments do not stand in it, since they may be secrets.
 type Reason struct {
 	Kind    ReasonKind
 	Op      string   // the op in a line; "" where the reason concerns all of the step
@@ -282,14 +283,14 @@ func (b *Builder) differences(n *node, s *plan.Step, ins []*input, now *stepNode
 	if last == "" {
 		return []Reason{{Kind: ReasonNew, Text: "never built before"}}
 	}
-	old, err := b.Cache.Inputs(last)
+	old, about, err := b.Cache.Inputs(last)
 	switch {
 	case errors.Is(err, cache.ErrMiss):
 		return []Reason{{Kind: ReasonLost, Text: "the cache entry of the last build is gone"}}
 	case err != nil:
 		return []Reason{{Kind: ReasonLost, Text: "it changed, and what the last build was made of cannot be read: " + err.Error()}}
 	}
-	c := &comparison{b: b, n: n, s: s, ins: ins, open: open}
+	c := &comparison{b: b, n: n, s: s, ins: ins, open: open, about: about}
 	if all := c.all(fieldsOf(old), now); len(all) > 0 {
 		return all
 	}
@@ -387,6 +388,8 @@ type comparison struct {
 	s    *plan.Step
 	ins  []*input
 	open unknown
+
+	about json.RawMessage // of the step as it was: a shownStep, or nothing
 }
 
 // all returns all differences: what the user did first, then what others did.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -18,16 +19,23 @@ import (
 // ops compares the actions of the step with those that it had. What is left when equal ones are set apart is paired by
 // its sort, in order.
 func (c *comparison) ops(old fields, now *stepNode) []Reason {
-	var was []json.RawMessage
-	_ = json.Unmarshal(old["ops"], &was) // what is no list has no actions
+	var texts []json.RawMessage
+	_ = json.Unmarshal(old["ops"], &texts) // what is no list has no actions
+	was := c.opsThen(texts, now)
 	a, b := make([]string, len(was)), make([]string, len(now.Ops))
-	for i, op := range was {
+	for i, op := range texts {
 		a[i] = string(op)
 	}
-	is := make([]fields, len(now.Ops))
+	is := make([]opFields, len(now.Ops))
 	for i, op := range now.Ops {
-		if is[i] = fieldsOf(op); c.copiesUnknown(i) {
-			is[i]["From"] = json.RawMessage(`"not known yet"`)
+		is[i] = opFields{real: fieldsOf(op)}
+		is[i].shown = is[i].real
+		if now.shown != nil && now.shown.Ops[i] != nil {
+			is[i].shown, is[i].args = fieldsOf(now.shown.Ops[i]), now.shown.Args[i]
+		}
+		if c.copiesUnknown(i) {
+			is[i].real["From"] = json.RawMessage(`"not known yet"`)
+			is[i].shown["From"] = is[i].real["From"]
 		}
 		text, _ := json.Marshal(op) // it was the node of a key before
 		b[i] = string(text)
@@ -39,12 +47,9 @@ func (c *comparison) ops(old fields, now *stepNode) []Reason {
 		}
 	}
 	for _, e := range edits(a, b) {
-		left := make([]fields, 0, e.to-e.from)
-		for _, op := range was[e.from:e.to] {
-			left = append(left, fieldsOf(op))
-		}
+		left := slices.Clone(was[e.from:e.to])
 		for i := e.at; i < e.end; i++ {
-			at := slices.IndexFunc(left, func(f fields) bool { return sortOf(f) == sortOf(is[i]) })
+			at := slices.IndexFunc(left, func(f opFields) bool { return sortOf(f.real) == sortOf(is[i].real) })
 			if at < 0 {
 				all = append(all, c.reason(i, ReasonAction, "is new"))
 				continue
@@ -57,6 +62,34 @@ func (c *comparison) ops(old fields, now *stepNode) []Reason {
 		}
 	}
 	return all
+}
+
+// opFields are the fields of an action.
+type opFields struct {
+	real  fields
+	shown fields            // with ${{NAME}} in place of the values of arguments; nil where there may be such, and it is not known where
+	args  map[string]string // what the arguments stand for
+}
+
+// opsThen returns the actions of the step as it was. Where arguments stand in it now and nothing is kept of those that it may have had,
+// nothing of its texts can be shown.
+func (c *comparison) opsThen(ops []json.RawMessage, now *stepNode) []opFields {
+	var about struct {
+		Ops  []json.RawMessage
+		Args []map[string]string
+	}
+	kept := json.Unmarshal(c.about, &about) == nil && len(about.Ops) == len(ops) && len(about.Args) == len(ops)
+	out := make([]opFields, len(ops))
+	for i, op := range ops {
+		out[i].real = fieldsOf(op)
+		switch {
+		case kept && about.Args[i] != nil:
+			out[i].shown, out[i].args = fieldsOf(about.Ops[i]), about.Args[i]
+		case kept || now.shown == nil:
+			out[i].shown = out[i].real
+		}
+	}
+	return out
 }
 
 // copiesUnknown reports whether the op with the index i copies from an image that is not known.
@@ -81,8 +114,8 @@ func sortOf(f fields) string {
 }
 
 // describeOp names an action that is gone.
-func describeOp(f fields) string {
-	kind := sortOf(f)
+func describeOp(op opFields) string {
+	kind, f := sortOf(op.real), op.shown
 	what := cmp.Or(f.text("Run"), f.text("Dest"), strings.Join(append(f.list("Remove"), f.list("Packages")...), " "))
 	if first, _, more := strings.Cut(strings.TrimSpace(what), "\n"); more {
 		what = first + " …"
@@ -94,16 +127,31 @@ func describeOp(f fields) string {
 }
 
 // op compares two actions of one sort, the new one of which has the index i.
-func (c *comparison) op(i int, old, now fields) []Reason {
+func (c *comparison) op(i int, old, now opFields) []Reason {
 	var all []Reason
-	elsewhere := func(name string) bool { return (old[name] == nil) != (now[name] == nil) }
-	names := differing(old, now)
-	if sources := []string{"Copy", "From", "Content"}; sortOf(now) == "copy" && slices.ContainsFunc(sources, elsewhere) {
+	for _, name := range slices.Sorted(maps.Keys(now.args)) {
+		if value, ok := old.args[name]; ok && value != now.args[name] {
+			all = append(all, c.reason(i, ReasonArgument, fmt.Sprintf("argument %s changed", name)))
+		}
+	}
+	elsewhere := func(name string) bool { return (old.real[name] == nil) != (now.real[name] == nil) }
+	names := differing(old.real, now.real)
+	if sources := []string{"Copy", "From", "Content"}; sortOf(now.real) == "copy" && slices.ContainsFunc(sources, elsewhere) {
 		all = append(all, c.reason(i, ReasonAction, "what is copied comes from elsewhere"))
 		names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(append(sources, "Src", "Exclude"), name) })
 	}
 	for _, name := range names {
-		all = append(all, c.field(i, name, old, now)...)
+		switch {
+		case old.shown == nil && slices.Contains([]string{"Expand", "Copy", "From", "Script", "Env"}, name): // digests
+			all = append(all, c.field(i, name, old.real, now.shown)...)
+		case old.shown == nil:
+			all = append(all, c.reason(i, ReasonAction, fieldName(name)+" changed"))
+		case string(old.shown[name]) != string(now.shown[name]):
+			all = append(all, c.field(i, name, old.shown, now.shown)...)
+		}
+	}
+	if len(all) == 0 && len(old.args)+len(now.args) > 0 {
+		all = append(all, c.reason(i, ReasonArgument, "arguments changed"))
 	}
 	return all
 }
@@ -155,10 +203,7 @@ func (c *comparison) field(i int, name string, old, now fields) []Reason {
 
 // plain compares a field whose value can be shown as it is.
 func (c *comparison) plain(i int, name string, old, now fields) Reason {
-	what := fieldNames()[name]
-	if what == "" {
-		what = strings.ToLower(name)
-	}
+	what := fieldName(name)
 	if was, is := old.list(name), now.list(name); was != nil || is != nil {
 		r := c.reason(i, ReasonAction, what+" changed")
 		r.Lines = listChange(shown.Words(was), shown.Words(is))
@@ -173,9 +218,10 @@ func (c *comparison) plain(i int, name string, old, now fields) Reason {
 	return r
 }
 
-// fieldNames returns the keys of the spec that fields of nodes come from, where they are not the same in lower case.
-func fieldNames() map[string]string {
-	return map[string]string{"Strip": "strip_components", "Copy": "src", "Script": "script", "Run": "script", "Remove": "paths"}
+// fieldName returns the key of the spec that a field of a node comes from.
+func fieldName(name string) string {
+	others := map[string]string{"Strip": "strip_components", "Copy": "src", "Script": "script", "Run": "script", "Remove": "paths", "Install": "files"}
+	return cmp.Or(others[name], strings.ToLower(name))
 }
 
 // octal writes a decimal number as modes are written.
@@ -187,12 +233,12 @@ func octal(s string) string {
 	return fmt.Sprintf("%04o", mode)
 }
 
-// inputOf is the first file that an op reads, as the spec has it.
+// inputOf is the first file that an op reads, as it is shown.
 func inputOf(op spec.Op) string {
-	if in := op.Inputs(); len(in) > 0 {
+	if in := spec.ShownInputs(op); len(in) > 0 {
 		return in[0]
 	}
-	if r, ok := op.(*spec.Run); ok {
+	if r, ok := spec.Shown(op).(*spec.Run); ok {
 		return r.Script
 	}
 	return ""
@@ -252,7 +298,7 @@ func (c *comparison) manifests(i int, old, now string) []Reason {
 	was, err := c.node(old)
 	if err != nil {
 		r := c.reason(i, ReasonInput, "files changed; what they were is no longer in the cache")
-		r.Path = op.Src
+		r.Path = inputOf(op)
 		return []Reason{r}
 	}
 	var is bytes.Buffer
@@ -260,7 +306,7 @@ func (c *comparison) manifests(i int, old, now string) []Reason {
 	d := treeChange{old: parseManifest(was), now: parseManifest(is.Bytes()), name: func(l listed) string {
 		switch {
 		case source.IsURL(op.Src):
-			return op.Src
+			return inputOf(op)
 		case l.kind == aroundMatch:
 			return path.Join(source.Around(op.Src), l.path)
 		case op.Parents:
@@ -276,7 +322,7 @@ func (c *comparison) manifests(i int, old, now string) []Reason {
 		all = append(all, r)
 	}
 	if len(all) == 0 {
-		all = append(all, c.reason(i, ReasonInput, op.Src+" has another name"))
+		all = append(all, c.reason(i, ReasonInput, inputOf(op)+" has another name"))
 	}
 	return all
 }

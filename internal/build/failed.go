@@ -43,8 +43,7 @@ func FailedTreeTarget(tree string) (target string, ok bool) {
 }
 
 // FailedNote is what is noted of the tree that a failed step left: what happened, and how a command is to be run in it. The
-// values of environment variables are in it, since a shell needs them; it is kept, and goes, with the tree. Proxy settings are not, nor would
-// be any secret.
+// command as it was run and the values of environment variables are in it, since a shell needs them; it is kept, and goes, with the tree. Proxy settings are not.
 type FailedNote struct {
 	Target string    `json:"target"`
 	Step   string    `json:"step"` // TARGET, or TARGET#2 for the second of several layers

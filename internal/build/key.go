@@ -185,6 +185,8 @@ type stepNode struct {
 	Platform  *v1.Platform  `json:"platform,omitempty"` // steps that run something only
 	Env       []string      `json:"env,omitempty"`      // as envNode has it
 	Ops       []any         `json:"ops"`
+
+	shown *shownStep // beside the key; nil where no argument stands in the step
 }
 
 type expandNode struct {
@@ -237,7 +239,11 @@ func (b *Builder) key(nodes nodes, n *node, s *plan.Step, ins []*input) (cache.K
 	if err != nil {
 		return cache.Key{}, err
 	}
-	return cache.NewKey(node)
+	key, err := cache.NewKey(node)
+	if err == nil && node.shown != nil {
+		key, err = key.With(node.shown)
+	}
+	return key, err
 }
 
 func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*stepNode, error) {
@@ -256,6 +262,7 @@ func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*s
 		}
 		node.Ops = append(node.Ops, op)
 	}
+	node.shown = shownNode(s, node.Ops, ins)
 	return node, nil
 }
 

@@ -164,6 +164,8 @@ func lockDir(dir string, how int) (*os.File, error) {
 type Key struct {
 	id   string // hexadecimal SHA-256 of node
 	node []byte // canonical JSON
+
+	about json.RawMessage // see With
 }
 
 // NewKey makes a key of node, which must hold every input of the step: anything that encoding/json
@@ -175,6 +177,15 @@ func NewKey(node any) (Key, error) {
 	}
 	sum := sha256.Sum256(b)
 	return Key{id: hex.EncodeToString(sum[:]), node: b}, nil
+}
+
+// With returns the key with more to keep, sealed, beside what it was made of: about, which decides nothing.
+func (k Key) With(about any) (Key, error) {
+	var err error
+	if k.about, err = json.Marshal(about); err != nil {
+		return k, fmt.Errorf("cache key: %w", err)
+	}
+	return k, nil
 }
 
 // String returns the key as hexadecimal digits.
@@ -211,6 +222,8 @@ type record struct {
 	Entry Entry  `json:"entry"`
 	// Inputs is the node that the key was made of, sealed: beside the key it would tell what is short and secret in it, by trying.
 	Inputs []byte `json:"inputs,omitempty"`
+	// About is what Key.With was given, sealed.
+	About []byte `json:"about,omitempty"`
 }
 
 // Get returns the entry of the key. The error is ErrMiss where there is none, or where what is there
@@ -249,6 +262,9 @@ func (c *Cache) Put(k Key, e Entry) error {
 	}
 	r := record{Key: k.id, Entry: e}
 	r.Inputs, _ = c.seal(k.id, k.node) // without a key the entry serves as well
+	if k.about != nil {
+		r.About, _ = c.seal(aboutName(k.id), k.about)
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)

@@ -45,20 +45,23 @@ func TestNodes(t *testing.T) {
 
 func TestInputs(t *testing.T) {
 	c := open(t)
-	k := key(t, map[string]any{"run": "a && b > c"})
-	if _, err := c.Inputs(k.String()); !errors.Is(err, ErrMiss) {
+	k, err := key(t, map[string]any{"run": "a && b > c"}).With("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Inputs(k.String()); !errors.Is(err, ErrMiss) {
 		t.Fatalf("before Put: %v, want ErrMiss", err)
 	}
 	if err := c.Put(k, Entry{DiffID: "sha256:cd"}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.Inputs(k.String()); err != nil || string(got) != string(k.node) {
+	if got, about, err := c.Inputs(k.String()); err != nil || string(got) != string(k.node) || string(about) != `"x"` {
 		t.Errorf("Inputs = %s, %v; want %s", got, err, k.node)
 	}
 	if err := os.WriteFile(c.path(k), []byte(`{"key":"other","entry":{}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := c.Inputs(k.String()); !errors.Is(err, ErrMiss) {
+	if got, _, err := c.Inputs(k.String()); !errors.Is(err, ErrMiss) {
 		t.Errorf("damaged: Inputs = %s, %v; want ErrMiss", got, err)
 	}
 }

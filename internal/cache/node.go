@@ -61,29 +61,34 @@ func (c *Cache) Node(sum [32]byte) ([]byte, error) {
 
 func (c *Cache) nodePath(name string) string { return filepath.Join(c.dir, NodesDir, name) }
 
-// Inputs returns the node that the key of the id (Key.String) was made of. The error is ErrMiss where there is
-// no entry of the key, or a damaged one, and wraps ErrSealed where the key that it was sealed with is not here.
-func (c *Cache) Inputs(id string) (json.RawMessage, error) {
+// Inputs returns the node that the key of the id (Key.String) was made of, and what Key.With was given, nil for nothing. The error is ErrMiss
+// where there is no entry of the key, or a damaged one, and wraps ErrSealed where the key that it was sealed with is not here.
+func (c *Cache) Inputs(id string) (node, about json.RawMessage, err error) {
 	b, err := readFile(c.path(Key{id: id}))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var r record
 	if json.Unmarshal(b, &r) != nil || r.Key != id {
-		return nil, ErrMiss
+		return nil, nil, ErrMiss
 	}
 	if len(r.Inputs) == 0 {
-		return nil, ErrSealed
+		return nil, nil, ErrSealed
 	}
-	node, err := c.open(id, r.Inputs)
-	if err != nil {
-		return nil, err
+	if node, err = c.open(id, r.Inputs); err != nil {
+		return nil, nil, err
 	}
 	if sum := sha256.Sum256(node); hex.EncodeToString(sum[:]) != id {
-		return nil, ErrMiss
+		return nil, nil, ErrMiss
 	}
-	return node, nil
+	if len(r.About) > 0 {
+		about, err = c.open(aboutName(id), r.About)
+	}
+	return node, about, err
 }
+
+// aboutName is the name that what Key.With was given is sealed under.
+func aboutName(id string) string { return id + " about" }
 
 // readFile reads a file of the cache, mostly a small one, in four system calls: a build that finds everything in the cache
 // does little else. The error is ErrMiss where the file is not there.

@@ -35,12 +35,33 @@ const (
 	fetchTimeout = 60 * time.Second // without an answer, or without a byte
 )
 
+// address is a URL, and what is shown and kept in its place.
+type address struct {
+	*url.URL
+	shown  string
+	secret bool // there is something in it that is not shown
+}
+
+// parse reads a URL. The error is without what may be secret in it.
+func (s *Source) parse(rawURL string) (address, error) {
+	a := address{shown: shown.URLs(rawURL)}
+	if text, ok := s.Shown[rawURL]; ok {
+		a.shown, a.secret = text, true
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return a, fmt.Errorf("%q cannot be read as a URL", a.shown) // the error has all of it
+	}
+	a.URL, a.secret = u, a.secret || u.User != nil || u.RawQuery != ""
+	return a, nil
+}
+
 // fetch returns the content of a URL. With a checksum it is asked for once, and taken from the cache
 // from then on; without, the server is asked each time whether it changed.
 func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, error) {
-	u, err := url.Parse(rawURL)
+	u, err := s.parse(rawURL)
 	if err != nil {
-		return File{}, fmt.Errorf("%q cannot be read as a URL", shown.URLs(rawURL)) // the error has all of it
+		return File{}, err
 	}
 	if checksum != "" {
 		if f, err := s.downloaded(ctx, u, strings.ToLower(strings.TrimPrefix(checksum, "sha256:"))); err == nil {
@@ -57,7 +78,7 @@ func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, erro
 		}
 		f, again, err := s.get(ctx, u)
 		if err == nil {
-			return f, f.check(shown.URLs(rawURL), checksum)
+			return f, f.check(u.shown, checksum)
 		}
 		if last = err; !again {
 			break
@@ -85,8 +106,8 @@ func (s *Source) Download(ctx context.Context, rawURL, checksum string) (Match, 
 }
 
 // get asks for a URL once. again says that another try may help.
-func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err error) {
-	asked, err := s.withCredentials(u)
+func (s *Source) get(ctx context.Context, u address) (f File, again bool, err error) {
+	asked, err := s.withCredentials(u.URL)
 	if err != nil {
 		return f, false, err
 	}
@@ -119,14 +140,14 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 		f, err = s.downloaded(ctx, u, known.Digest)
 		return f, false, err
 	case resp.StatusCode != http.StatusOK:
-		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", printable(u), resp.Status)
+		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", u.shown, resp.Status)
 	}
 	sum, err := s.save(ctx, u, resp)
 	if err != nil {
 		return f, ctx.Err() == nil, getError(u, err)
 	}
 	if err := s.note(u, fetched{
-		URL: printable(u), Digest: sum,
+		URL: u.shown, Digest: sum,
 		ETag: resp.Header.Get("ETag"), LastModified: resp.Header.Get("Last-Modified"),
 	}); err != nil {
 		return f, false, err
@@ -136,7 +157,7 @@ func (s *Source) get(ctx context.Context, u *url.URL) (f File, again bool, err e
 }
 
 // save writes the body of a response under the name of its digest, and returns that.
-func (s *Source) save(ctx context.Context, u *url.URL, resp *http.Response) (string, error) {
+func (s *Source) save(ctx context.Context, u address, resp *http.Response) (string, error) {
 	tmp, err := os.CreateTemp(s.Downloads, ".tmp-*")
 	if err != nil {
 		return "", err
@@ -146,7 +167,7 @@ func (s *Source) save(ctx context.Context, u *url.URL, resp *http.Response) (str
 	body := &stalling{r: resp.Body, stop: resp.Body.Close}
 	w := &counter{w: io.MultiWriter(tmp, h), report: func(n int64) {
 		if s.Report != nil {
-			s.Report(printable(u), n, max(resp.ContentLength, 0))
+			s.Report(u.shown, n, max(resp.ContentLength, 0))
 		}
 	}}
 	n, err := io.Copy(w, &ctxReader{ctx, body})
@@ -161,7 +182,7 @@ func (s *Source) save(ctx context.Context, u *url.URL, resp *http.Response) (str
 }
 
 // downloaded returns the file of the digest that an earlier fetch stored.
-func (s *Source) downloaded(ctx context.Context, u *url.URL, sum string) (File, error) {
+func (s *Source) downloaded(ctx context.Context, u address, sum string) (File, error) {
 	f, err := s.local(ctx, filepath.Join(s.Downloads, sum))
 	if err != nil {
 		return f, err
@@ -174,7 +195,7 @@ func (s *Source) downloaded(ctx context.Context, u *url.URL, sum string) (File, 
 }
 
 // known returns what an earlier fetch of the URL was told, if its file is still sound.
-func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
+func (s *Source) known(ctx context.Context, u address) (fetched, bool) {
 	var k fetched
 	path, ok := s.metaPath(u)
 	if !ok {
@@ -189,7 +210,7 @@ func (s *Source) known(ctx context.Context, u *url.URL) (fetched, bool) {
 }
 
 // note stores what is remembered of a URL, where it can be told from others.
-func (s *Source) note(u *url.URL, k fetched) error {
+func (s *Source) note(u address, k fetched) error {
 	path, ok := s.metaPath(u)
 	if !ok {
 		return nil
@@ -202,9 +223,9 @@ func (s *Source) note(u *url.URL, k fetched) error {
 }
 
 // metaPath returns the file for a URL, if there can be one: of a URL that may hold a secret it is named with the help of Secret.
-func (s *Source) metaPath(u *url.URL) (path string, ok bool) {
+func (s *Source) metaPath(u address) (path string, ok bool) {
 	name := sha256.New()
-	if u.User != nil || u.RawQuery != "" {
+	if u.secret {
 		if s.Secret == nil {
 			return "", false
 		}
@@ -218,18 +239,15 @@ func (s *Source) metaPath(u *url.URL) (path string, ok bool) {
 	return filepath.Join(s.Downloads, fmt.Sprintf(metaPrefix+"%x"+metaSuffix, name.Sum(nil))), true
 }
 
-// printable returns a URL as it may be shown and kept.
-func printable(u *url.URL) string { return shown.URLs(u.String()) }
-
 // getError is err, of a request to u or of its answer, without the URLs that it may have: they may hold secrets, also those that a server redirects to.
-func getError(u *url.URL, err error) error {
+func getError(u address, err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
 	}
 	if text := err.Error(); text != shown.URLs(text) || strings.Contains(text, "Location header") {
 		err = errors.New("the server redirects to what cannot be read as a URL")
 	}
-	return fmt.Errorf("get %s: %w", printable(u), err)
+	return fmt.Errorf("get %s: %w", u.shown, err)
 }
 
 // maxRedirects is how many redirects are followed, as net/http does by itself.
@@ -253,7 +271,7 @@ func followRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // markUsed notes that what the URL gave is used: the time of its file tells what was not used for long, and can go.
-func (s *Source) markUsed(u *url.URL) {
+func (s *Source) markUsed(u address) {
 	now := time.Now()
 	if path, ok := s.metaPath(u); ok {
 		_ = os.Chtimes(path, now, now)

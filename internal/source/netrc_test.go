@@ -1,10 +1,10 @@
 package source
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,6 +107,7 @@ func TestSecretsOfURLsAreNotKept(t *testing.T) {
 			t.Errorf("Report: %s", url)
 		}
 	}
+	s.Shown = map[string]string{srv.URL + "/p/s3cret": "SHOWN", srv.URL + "/gone": "SHOWN"}
 	key := []byte("a random key")
 	s.Secret = func() ([]byte, error) { return key, nil }
 	for _, path := range []string{"/gone", "/loop?x=s3cret", "/odd?x=s3cret", "/broken", "/a?x=s3cret"} {
@@ -118,15 +119,22 @@ func TestSecretsOfURLsAreNotKept(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+	if _, err := s.File(t.Context(), srv.URL+"/gone", ""); err == nil || err.Error() != "get SHOWN: 404 Not Found" {
+		t.Error(err)
+	}
+	if _, err := s.File(t.Context(), srv.URL+"/p/s3cret", ""); err != nil {
+		t.Error(err)
+	}
 	entries, err := os.ReadDir(s.Downloads)
 	if err != nil || len(entries) < 2 {
 		t.Fatal(entries, err)
 	}
-	u, err := url.Parse(base + "/a?x=s3cret")
+	u, err := s.parse(base + "/a?x=s3cret")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, _ := s.metaPath(u)
+	plain := fmt.Sprintf("%x", sha256.Sum256([]byte(srv.URL+"/p/s3cret")))
 	if _, err := os.Stat(before); err != nil {
 		t.Error(err)
 	}
@@ -135,7 +143,7 @@ func TestSecretsOfURLsAreNotKept(t *testing.T) {
 		t.Error("the name for a URL with a secret does not depend on the random key")
 	}
 	for _, e := range entries {
-		if text, err := os.ReadFile(filepath.Join(s.Downloads, e.Name())); err != nil || strings.Contains(string(text)+e.Name(), "s3cret") {
+		if text, err := os.ReadFile(filepath.Join(s.Downloads, e.Name())); err != nil || strings.Contains(string(text)+e.Name(), "s3cret") || strings.Contains(e.Name(), plain) {
 			t.Errorf("%s: %v: %s", e.Name(), err, text)
 		}
 	}

@@ -45,6 +45,9 @@ type Source struct {
 	// by trying. nil, or an error: what such a URL gave is not noted, so that it is fetched each time.
 	Secret func() ([]byte, error)
 
+	// Shown are the texts that are shown and kept in place of URLs in which secrets stand that cannot be told from the rest.
+	Shown map[string]string
+
 	// Report is told how much of a download is done, in bytes (total 0: unknown). The URL is without secrets. nil: nobody is.
 	Report func(url string, done, total int64)
 

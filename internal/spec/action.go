@@ -18,9 +18,10 @@ type Op interface {
 	// Inputs returns what the op reads from outside, as written: paths relative to the spec's folder,
 	// globs, URLs. A Run of one word returns that word, which may or may not name a file.
 	Inputs() []string
-	// String returns the op in a short line, for progress and history. What may be secret in URLs and commands is left out.
+	// String returns the op in a short line, for progress and history. What may be secret in URLs and commands is left out, and
+	// ${{NAME}} stands in place of the values of arguments.
 	String() string
-	isOp()
+	written() **Written // how it is written, nil where no argument stands in it
 }
 
 // directive is a key that gives actions, in a target or in a step.
@@ -62,7 +63,8 @@ func actionFields[T any](add func(v *T, name string, actions []Action)) []field[
 // actionShape is what actions look like: a string, a map, or a list of both. alone is the string
 // where it stands alone, item where it is an element of a list.
 func actionShape(alone, item, table form[[]Action]) shape[[]Action] {
-	return shape[[]Action]{alone, concatForm("a list", shape[[]Action]{item, table}), table}
+	item, table = writtenForm(item), writtenForm(table)
+	return shape[[]Action]{writtenForm(alone), concatForm("a list", shape[[]Action]{item, table}), table}
 }
 
 // textAction is an action given as a string.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
 )
 
 // What stands around the name of an argument in a text. A "$" before keeps the text as it is.
@@ -22,6 +24,9 @@ type arguments struct {
 	used     map[string]bool   // named in a text that was read
 	size     int               // bytes that were put in so far
 	closed   bool              // nothing may be expanded: the arguments themselves are being read
+	some     bool              // the file may use arguments
+
+	values map[string]string // nil, or: ${{NAME}} stands for itself, and what it would stand for goes in here; several values, joined by NUL
 }
 
 // newArguments returns arguments as given on the command line, and no others.
@@ -42,6 +47,16 @@ func (a *arguments) declare(args []argument) {
 			a.defaults[arg.name] = *arg.value
 		}
 	}
+}
+
+// asWritten returns the same arguments, but each stands for its own name, ${{NAME}}.
+func (a *arguments) asWritten() *arguments {
+	return &arguments{given: a.given, defaults: a.defaults, declared: a.declared, used: map[string]bool{}, values: map[string]string{}}
+}
+
+// mayStandIn reports whether arguments may stand in n, and are to be replaced by their values.
+func (a *arguments) mayStandIn(n *yaml.Node) bool {
+	return a.some && a.values == nil && !eachScalar(n, func(n *yaml.Node) bool { return !strings.Contains(n.Value, argumentOpen) })
 }
 
 // argument is one entry of genoci.args.
@@ -79,12 +94,27 @@ func (a *arguments) expand(s string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if a.values != nil {
+			value = a.name(body, value)
+		}
 		if a.size += len(value); a.size > maxSize {
 			return "", &textError{offset: at, msg: fmt.Sprintf("with its arguments expanded, the file is larger than %d MiB", maxSize>>20)}
 		}
 		out.WriteString(value)
 		at += len(argumentOpen) + len(body) + len(argumentClose)
 	}
+}
+
+// name returns what the argument that body names is written as, and notes its value.
+func (a *arguments) name(body, value string) string {
+	name, _, _ := strings.Cut(body, ":")
+	name = strings.TrimSpace(name)
+	if old, ok := a.values[name]; !ok {
+		a.values[name] = value
+	} else if !slices.Contains(strings.Split(old, "\x00"), value) {
+		a.values[name] = old + "\x00" + value // each place has a default of its own
+	}
+	return argumentOpen + name + argumentClose
 }
 
 // value returns what the argument that body names, NAME or NAME:default, stands for. offset is where
@@ -101,7 +131,7 @@ func (a *arguments) value(body string, offset int) (string, error) {
 	a.used[name] = true
 	if v, ok := a.given[name]; ok {
 		if !utf8.ValidString(v) {
-			return "", &textError{offset: offset, msg: fmt.Sprintf("--arg %s: the value %q is not UTF-8", name, v)}
+			return "", &textError{offset: offset, msg: fmt.Sprintf("--arg %s: the value is not UTF-8", name)}
 		}
 		return v, nil
 	}

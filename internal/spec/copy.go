@@ -20,9 +20,10 @@ type Copy struct {
 
 	Parents  bool   // the folders around what is copied come along, those after "/./" in Src where it has that
 	Checksum string // of what the URL gives: "" or sha256:HEX
+	Written  *Written
 }
 
-func (*Copy) isOp() {}
+func (c *Copy) written() **Written { return &c.Written }
 
 // Inputs implements Op. What comes out of another image or the spec itself is not from outside.
 func (c *Copy) Inputs() []string {
@@ -34,6 +35,7 @@ func (c *Copy) Inputs() []string {
 
 // String implements Op.
 func (c *Copy) String() string {
+	c = shownAs(c)
 	switch {
 	case c.Content != nil:
 		return summary("copy", "(content) "+c.Dest)

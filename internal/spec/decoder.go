@@ -71,7 +71,7 @@ func (d *decoder) textErrorf(n *yaml.Node, value string, err error) {
 	if !ok {
 		at = &textError{}
 	}
-	d.errorf(d.posOfText(n, value, at.offset), "%v", err).Suggest = at.suggest
+	d.errorf(d.posOfText(n, value, at.offset), "%s", d.withoutValues(n, err.Error())).Suggest = at.suggest
 }
 
 // posOfText returns where byte offset of value, which the scalar n has with arguments expanded, is.

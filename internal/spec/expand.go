@@ -18,15 +18,17 @@ type Expand struct {
 	Include         []string // globs; none: everything
 	Exclude         []string
 	Chown           string // "" keeps the archive's owners
+	Written         *Written
 }
 
-func (*Expand) isOp() {}
+func (e *Expand) written() **Written { return &e.Written }
 
 // Inputs implements Op.
 func (e *Expand) Inputs() []string { return []string{e.Src} }
 
 // String implements Op.
 func (e *Expand) String() string {
+	e = shownAs(e)
 	if e.Dest == "" {
 		return summary("expand", e.Src)
 	}

@@ -19,6 +19,7 @@ const (
 func (d *decoder) file(data []byte) {
 	content := strings.TrimPrefix(string(data), byteOrderMark)
 	d.spec.lines = splitLines(content)
+	d.args.some = strings.Contains(content, argumentOpen)
 	if !d.checkText(content) {
 		return
 	}

@@ -12,18 +12,21 @@ type Hook struct {
 	Pos    Pos
 	Script string
 	Post   bool
+
+	Written *Written
 }
 
 // IsWord reports whether Script may name a file.
 func (h *Hook) IsWord() bool { return !strings.ContainsAny(h.Script, blanks) }
 
-func (*Hook) isOp() {}
+func (h *Hook) written() **Written { return &h.Written }
 
 // Inputs implements Op. What a hook reads is not known.
 func (*Hook) Inputs() []string { return nil }
 
 // String implements Op.
 func (h *Hook) String() string {
+	h = shownAs(h)
 	if h.Post {
 		return summary("post", h.Script)
 	}
@@ -35,7 +38,14 @@ func hooksShape(post bool) shape[[]*Hook] {
 	f := textForm("a string", schema{"pattern": nonBlank}, notEmpty)
 	hook := shape[*Hook]{{f.kind, f.want, f.schema, func(d *decoder, n *yaml.Node) (*Hook, bool) {
 		script, ok := f.decode(d, n)
-		return &Hook{Pos: posOf(n), Script: script, Post: post}, ok
+		h := &Hook{Pos: posOf(n), Script: script, Post: post}
+		if ok && d.args.mayStandIn(n) {
+			w := d.asWritten()
+			if script, _ = f.decode(w, n); len(w.args.values) > 0 {
+				h.Written = &Written{&Hook{Pos: h.Pos, Script: script, Post: post}, w.args.values}
+			}
+		}
+		return h, ok
 	}}}
 	return append(wrapped(hook), listForm("a list of strings", hook))
 }

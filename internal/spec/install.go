@@ -2,7 +2,9 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -14,15 +16,17 @@ type Install struct {
 	Files    []string // .deb or .rpm files, globs or folders of such, or URLs
 	Packages []string // names, for apt-get, dnf, microdnf, yum, zypper or apk
 	Clean    bool     // remove the package manager's lists and caches afterwards
+	Written  *Written
 }
 
-func (*Install) isOp() {}
+func (i *Install) written() **Written { return &i.Written }
 
 // Inputs implements Op.
 func (i *Install) Inputs() []string { return i.Files }
 
 // String implements Op.
 func (i *Install) String() string {
+	i = shownAs(i)
 	words := append([]string{}, i.Packages...)
 	return summary("install", strings.Join(append(words, i.Files...), " "))
 }
@@ -78,9 +82,22 @@ func joinInstalls(n *yaml.Node, actions []Action) []Action {
 			continue
 		}
 		last := out[len(out)-1].Op.(*Install)
-		last.Files = append(last.Files, a.Op.(*Install).Files...)
+		last.join(a.Op.(*Install))
 	}
 	return out
+}
+
+// join adds the files of another installation.
+func (i *Install) join(next *Install) {
+	if i.Written != nil || next.Written != nil {
+		args := maps.Clone(Arguments(next))
+		if args == nil {
+			args = map[string]string{}
+		}
+		maps.Copy(args, Arguments(i))
+		i.Written = &Written{&Install{Files: slices.Concat(shownAs(i).Files, shownAs(next).Files)}, args}
+	}
+	i.Files = append(i.Files, next.Files...)
 }
 
 // packageName is what a schema can say of the name of a package.
@@ -106,7 +123,7 @@ func checkPackage(name string) error {
 // name of a package, in all likelihood.
 func checkPackageFile(file string) error {
 	if path.Ext(file) != ".deb" && path.Ext(file) != ".rpm" && !strings.Contains(file, "/") {
-		return fmt.Errorf("%q is not a .deb or .rpm file; packages by name are {packages: NAME}, a folder of package files is %s/", file, file)
+		return fmt.Errorf("%q is not a .deb or .rpm file; packages by name are {packages: NAME}, a folder of package files is NAME/", file)
 	}
 	return checkSource(file)
 }

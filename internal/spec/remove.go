@@ -7,20 +7,23 @@ import (
 )
 
 // Remove deletes paths of the image.
-type Remove struct{ Paths []string } // paths or globs
+type Remove struct {
+	Paths   []string // paths or globs
+	Written *Written // where arguments stand in it
+}
 
-func (*Remove) isOp() {}
+func (r *Remove) written() **Written { return &r.Written }
 
 // Inputs implements Op.
 func (*Remove) Inputs() []string { return nil }
 
 // String implements Op.
-func (r *Remove) String() string { return summary("remove", strings.Join(r.Paths, " ")) }
+func (r *Remove) String() string { return summary("remove", strings.Join(shownAs(r).Paths, " ")) }
 
 func removeShape() shape[[]Action] {
 	var out shape[[]Action]
 	for _, f := range wordsShape(nonBlank+"+", nonBlank, checkRemove) {
-		out = append(out, placed(convert(f, func(paths []string) Op { return &Remove{paths} })))
+		out = append(out, writtenForm(placed(convert(f, func(paths []string) Op { return &Remove{Paths: paths} }))))
 	}
 	return out
 }

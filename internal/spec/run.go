@@ -21,9 +21,10 @@ type Run struct {
 	User    string   // "", USER or USER:GROUP; "" is root
 	Env     []KV     // beside the image's and the target's; values are literal
 	Network string   // "", "host" or "none"; "" is host
+	Written *Written // where arguments stand in it
 }
 
-func (*Run) isOp() {}
+func (r *Run) written() **Written { return &r.Written }
 
 // Inputs implements Op.
 func (r *Run) Inputs() []string {
@@ -38,6 +39,7 @@ func (r *Run) isWord() bool { return !strings.ContainsAny(r.Script, blanks) }
 
 // String implements Op.
 func (r *Run) String() string {
+	r = shownAs(r)
 	return summary("run", strings.Join(append([]string{r.Script}, shown.Words(r.Args)...), " "))
 }
 

@@ -75,7 +75,7 @@ func textForm[T any](want string, facets schema, parse func(string) (T, error)) 
 			return v, false
 		}
 		v, err := parse(s)
-		if err != nil {
+		if err != nil && d.args.values == nil {
 			d.textErrorf(n, s, err)
 			return v, false
 		}
@@ -103,7 +103,7 @@ func checked[T any](s shape[T], check func(T) error) shape[T] {
 			if !ok {
 				return v, false
 			}
-			if err := check(v); err != nil {
+			if err := check(v); err != nil && d.args.values == nil {
 				d.errorf(posOf(n), "%v", err)
 				return v, false
 			}
@@ -162,7 +162,7 @@ func unique[T any](what string, f form[[]T], key func(T) string) form[[]T] {
 		for i, v := range values {
 			k := key(v)
 			if seen[k] {
-				d.errorf(posOf(n.Content[i]), "%s %q stands here twice", what, k)
+				d.errorf(posOf(n.Content[i]), "%s", d.withoutValues(n.Content[i], fmt.Sprintf("%s %q stands here twice", what, k)))
 				ok = false
 			}
 			seen[k] = true
@@ -340,6 +340,14 @@ func wordsShape(wordPattern, itemPattern string, check func(string) error) shape
 		}
 		return out, nil
 	})
+	strict := words.decode
+	words.decode = func(d *decoder, n *yaml.Node) ([]string, bool) {
+		if d.args.values == nil {
+			return strict(d, n)
+		}
+		s, ok := d.text(n)
+		return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(blanks, r) }), ok
+	}
 	word := shape[string]{wordForm(itemPattern, check)}
 	return shape[[]string]{words, concatForm("a list of strings", wrapped(word))}
 }

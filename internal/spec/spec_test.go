@@ -102,21 +102,21 @@ func TestActions(t *testing.T) {
 			{Op: &Run{Script: "./x", IsFile: true}, Pos: Pos{2, 52}}}},
 		{"run: {script: x, shell: /bin/bash -eu, workdir: /srv, user: \"1:2\", env: [A=$B], network: none}", []Action{
 			{Op: &Run{Script: "x", Shell: []string{"/bin/bash", "-eu"}, Workdir: "/srv", User: "1:2", Env: []KV{{"A", "$B"}}, Network: "none"}, Pos: Pos{2, 8}}}},
-		{"remove: /a b/*", []Action{{Op: &Remove{[]string{"/a", "b/*"}}, Pos: Pos{2, 11}}}},
-		{"remove: [/a b]", []Action{{Op: &Remove{[]string{"/a b"}}, Pos: Pos{2, 11}}}},
+		{"remove: /a b/*", []Action{{Op: &Remove{Paths: []string{"/a", "b/*"}}, Pos: Pos{2, 11}}}},
+		{"remove: [/a b]", []Action{{Op: &Remove{Paths: []string{"/a b"}}, Pos: Pos{2, 11}}}},
 		// The order is fixed, whatever the order in the file.
 		{"remove: /r\n  run: r\n  install: i.deb\n  copy: c /c\n  expand: e", []Action{
 			{Op: &Expand{Src: "e"}, Pos: Pos{6, 11}},
 			{Op: &Copy{Src: "c", Dest: "/c"}, Pos: Pos{5, 9}},
 			{Op: &Install{Files: []string{"i.deb"}}, Pos: Pos{4, 12}},
 			{Op: &Run{Script: "r"}, Pos: Pos{3, 8}},
-			{Op: &Remove{[]string{"/r"}}, Pos: Pos{2, 11}}}},
+			{Op: &Remove{Paths: []string{"/r"}}, Pos: Pos{2, 11}}}},
 		{"steps:\n  - run: [a, b]\n    layer: true\n  - expand: x y\n  - remove: z\n    layer: false", []Action{
 			{Op: &Run{Script: "a"}, Pos: Pos{3, 11}},
 			{Op: &Run{Script: "b"}, Pos: Pos{3, 14}, Layer: true},
 			{Op: &Expand{Src: "x"}, Pos: Pos{5, 13}},
 			{Op: &Expand{Src: "y"}, Pos: Pos{5, 15}},
-			{Op: &Remove{[]string{"z"}}, Pos: Pos{6, 13}}}},
+			{Op: &Remove{Paths: []string{"z"}}, Pos: Pos{6, 13}}}},
 	} {
 		got := parse(t, "app:\n  "+test.yaml+"\n")
 		if diff := cmp.Diff(test.want, got.Actions, cmpOptions...); diff != "" {
@@ -149,10 +149,10 @@ func TestConfig(t *testing.T) {
 `)
 	want := &Target{
 		Name: "on", Pos: Pos{1, 1}, Base: "empty", BasePos: Pos{2, 9},
-		Pre: []*Hook{{Pos{3, 8}, "mount -t tmpfs none %ROOT%/tmp", false}},
+		Pre: []*Hook{{Pos: Pos{3, 8}, Script: "mount -t tmpfs none %ROOT%/tmp", Post: false}},
 		Post: []*Hook{
-			{Pos{4, 10}, "a", true},
-			{Pos{4, 13}, "b", true},
+			{Pos: Pos{4, 10}, Script: "a", Post: true},
+			{Pos: Pos{4, 13}, Script: "b", Post: true},
 		},
 		Config: Config{
 			Entrypoint:  []string{"/bin/sh", "-c", `echo "$1" \`, "it's", "", "x y"},
@@ -359,7 +359,7 @@ func TestSummary(t *testing.T) {
 		{&Run{Script: "printf '\x1b[31m\t'"}, "run printf ' [31m '"},
 		{&Run{Script: long}, "run " + strings.Repeat("long ", 13)[:64] + "…"},
 		{&Run{Script: strings.Repeat("é", 80)}, "run " + strings.Repeat("é", 65) + "…"},
-		{&Remove{[]string{"/x", "/y"}}, "remove /x /y"},
+		{&Remove{Paths: []string{"/x", "/y"}}, "remove /x /y"},
 		{&Hook{Script: "a"}, "pre a"},
 		{&Hook{Script: "a", Post: true}, "post a"},
 	} {
@@ -382,7 +382,7 @@ func TestInputs(t *testing.T) {
 		{&Run{Script: "./x.sh"}, []string{"./x.sh"}},
 		{&Run{Script: "echo a"}, nil},
 		{&Run{Script: "x\n"}, nil},
-		{&Remove{[]string{"a"}}, nil},
+		{&Remove{Paths: []string{"a"}}, nil},
 		{&Hook{Script: "a"}, nil},
 	} {
 		if diff := cmp.Diff(test.want, test.op.Inputs()); diff != "" {
