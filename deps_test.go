@@ -83,7 +83,7 @@ var policy = map[string]rule{
 
 	"internal/checkout": {
 		level: 3,
-		imports: "internal/image internal/imagefs internal/layer internal/layout internal/snapshot" +
+		imports: "internal/image internal/imagefs internal/layer internal/layout internal/shown internal/snapshot" +
 			" github.com/opencontainers/go-digest golang.org/x/sys",
 	},
 

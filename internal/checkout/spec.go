@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"genoci/internal/layer"
+	"genoci/internal/shown"
 )
 
 // SpecOptions say what WriteSpec writes.
@@ -58,7 +59,7 @@ type specWriter struct {
 func (s *specWriter) text() string {
 	var b strings.Builder
 	for _, c := range s.comments {
-		fmt.Fprintf(&b, "# %s\n", c)
+		fmt.Fprintf(&b, "# %s\n", shown.JSON(c))
 	}
 	fmt.Fprintf(&b, "%s:\n  base: %s\n", quote(s.o.Name), quote(s.o.Base))
 	if len(s.removed)+len(s.folders)+len(s.copies)+len(s.rest) == 0 {
@@ -83,19 +84,23 @@ func script(b *strings.Builder, lines []string) {
 	if len(lines) == 0 {
 		return
 	}
+	if slices.ContainsFunc(lines, func(l string) bool { return shown.JSON(l) != l }) {
+		fmt.Fprintf(b, "    - run: %s\n", quote(strings.Join(lines, "\n")+"\n"))
+		return
+	}
 	b.WriteString("    - run: |\n")
 	for _, l := range lines {
 		fmt.Fprintf(b, "        %s\n", l)
 	}
 }
 
-// quote returns text as a YAML scalar in double quotes, in the form that JSON has too.
+// quote returns text as a YAML scalar in double quotes, in the form that JSON has too, which a terminal shows as it is.
 func quote(text string) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(text) // a string always can be
-	return strings.TrimSuffix(b.String(), "\n")
+	return shown.JSON(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // sh returns text as one word of a shell.
