@@ -368,3 +368,72 @@ func isExportedReceiver(recv *ast.FieldList) bool {
 		}
 	}
 }
+
+// printers are the files of the program that write by other means than say, table and printJSON: what each of them writes so.
+var printers = map[string]string{
+	"cmd/genoci/say.go":              "what it has made fit",
+	"cmd/genoci/format.go":           "the cells of a table, quoted",
+	"cmd/genoci/output.go":           "what the others write; paths and contents that a script takes as they are",
+	"cmd/genoci/progress_tty.go":     "control sequences of its own",
+	"cmd/genoci/progress_actions.go": "lines of the plain view, a group at a time",
+	"cmd/genoci/get.go":              "the content of a file, where somebody asked for it",
+	"cmd/genoci/schema.go":           "the schema",
+	"cmd/genoci/doctor.go":           "a file that it tries out",
+	"cmd/genoci/unpack.go":           "files of a bundle",
+}
+
+// printing are calls that write text as it is.
+const printing = "fmt.Fprint fmt.Fprintf fmt.Fprintln fmt.Print fmt.Printf fmt.Println io.WriteString io.Copy io.CopyN io.CopyBuffer json.NewEncoder"
+
+// printingMethods are methods that do so, of writers and of cobra's commands. A strings.Builder is called b.
+const printingMethods = "Write WriteString WriteTo Print Printf Println PrintErr PrintErrf PrintErrln"
+
+// TestOneWayToPrint holds that text of others gets onto no terminal and into no log as it is: in the program, words are printed by say and table,
+// and values by printJSON, which see to that.
+func TestOneWayToPrint(t *testing.T) {
+	packages, files := parse(t, 0)
+	used := map[string]bool{}
+	for _, s := range packages["cmd/genoci"] {
+		name := filepath.ToSlash(s.path)
+		if s.isTest() {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			what := printed(call)
+			if _, may := printers[name]; what != "" && may {
+				used[name] = true
+			} else if what != "" {
+				t.Errorf("%s: %s writes text as it is: use say, sayLines, table or printJSON", files.Position(call.Pos()), what)
+			}
+			return true
+		})
+	}
+	for name := range printers {
+		if !used[name] {
+			t.Errorf("%s has a line in printers, and needs none", name)
+		}
+	}
+}
+
+// printed returns what a call is called that writes text as it is; "" for others.
+func printed(call *ast.CallExpr) string {
+	switch f := call.Fun.(type) {
+	case *ast.Ident:
+		if f.Name == "print" || f.Name == "println" {
+			return f.Name
+		}
+	case *ast.SelectorExpr:
+		of, _ := f.X.(*ast.Ident)
+		if of != nil && contains(printing, of.Name+"."+f.Sel.Name) {
+			return of.Name + "." + f.Sel.Name
+		}
+		if contains(printingMethods, f.Sel.Name) && (of == nil || of.Name != "b") {
+			return f.Sel.Name
+		}
+	}
+	return ""
+}

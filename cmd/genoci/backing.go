@@ -207,7 +207,7 @@ func (s *storageFlags) detached() (backing, backingState) {
 // tellDetached says on w which storage is not attached.
 func (s *storageFlags) tellDetached(w io.Writer) {
 	if b, st := s.detached(); b != nil {
-		fmt.Fprintf(w, "note: the storage in %s is not attached, and what is in it not looked at; %s attaches it\n", st.File, b.command("setup"))
+		say(w, "note: the storage in %s is not attached, and what is in it not looked at; %s attaches it\n", st.File, b.command("setup"))
 	}
 }
 

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 )
 
@@ -23,7 +21,7 @@ before it begins.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "ok: %s\n", plural(len(p.Images), "target"))
+			say(cmd.OutOrStdout(), "ok: %s\n", plural(len(p.Images), "target"))
 			return nil
 		},
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -86,7 +85,7 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 		return err
 	}
 	defer images.Layout.Close()
-	warn := func(path, what string) { fmt.Fprintf(messages, "warning: %s: %s\n", path, what) }
+	warn := func(path, what string) { say(messages, "warning: %s: %s\n", path, what) }
 	if f.asSpec {
 		return f.spec(ctx, c, images, tag, out, warn)
 	}
@@ -120,13 +119,13 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 // tell says what became of a checkin.
 func (f *checkinFlags) tell(c *checkout.Checkout, res checkout.Checkin, out, messages io.Writer) {
 	if res.Changed == 0 {
-		fmt.Fprintf(messages, "nothing was changed in %s\n", quoted(c.Dir))
+		say(messages, "nothing was changed in %s\n", quoted(c.Dir))
 	}
 	if res.Tag == "" {
 		return
 	}
-	fmt.Fprintf(messages, "%s: %s, %s, %s\n", res.Tag, short(res.Image), plural(res.Changed, "change"), size(res.Size))
-	fmt.Fprintln(out, res.Tag)
+	say(messages, "%s: %s, %s, %s\n", res.Tag, short(res.Image), plural(res.Changed, "change"), size(res.Size))
+	say(out, "%s\n", res.Tag)
 }
 
 // again checks the new image out in the same folder.
@@ -139,7 +138,7 @@ func again(ctx context.Context, c *checkout.Checkout, images imagefs.Store, res 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(messages, "%s checked out in %s (driver %s)\n", next.Tag, next.Dir, next.Driver)
+	say(messages, "%s checked out in %s (driver %s)\n", next.Tag, next.Dir, next.Driver)
 	return nil
 }
 

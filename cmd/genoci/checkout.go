@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 
@@ -110,8 +109,8 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 	if again {
 		how = "was checked out already"
 	}
-	fmt.Fprintf(messages, "%s %s in %s (driver %s)\n", c.Tag, how, quoted(c.Dir), c.Driver)
-	fmt.Fprintln(out, c.Dir)
+	say(messages, "%s %s in %s (driver %s)\n", c.Tag, how, quoted(c.Dir), c.Driver)
+	sayPath(out, c.Dir)
 	return nil
 }
 
@@ -140,7 +139,7 @@ only one image is checked out, or when standing in the checkout.`,
 			if err := c.Abort(cmd.Context()); err != nil {
 				return inUse(err, c)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "dropped the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
+			say(cmd.ErrOrStderr(), "dropped the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
 			return nil
 		},
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -77,7 +76,7 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
 	if len(args) == 0 {
-		fmt.Fprintf(stderr, "note: in the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
+		say(stderr, "note: in the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
 	}
 	return f.run(ctx, state, tree.Dir(), build.Setting{Env: img.Config.Config.Env}, args)
 }

@@ -80,7 +80,7 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 		return nil
 	}
 	for _, t := range work {
-		fmt.Fprintf(messages, "checkout of %s\n", treeUse(t))
+		say(messages, "checkout of %s\n", treeUse(t))
 	}
 	what := plural(len(work), "checkout")
 	return confirm(in, messages, "clean", what, "dropped", fmt.Sprintf("drop %s, with all that was changed there?", what))
@@ -90,11 +90,11 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 func (f *cleanFlags) left(messages io.Writer, p space.Places, inv *space.Inventory) error {
 	f.tellDetached(messages)
 	if len(inv.Foreign) > 0 {
-		fmt.Fprintf(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))
+		say(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))
 	}
 	for _, t := range inv.Trees {
 		if t.Kind == space.Checkouts && !f.checkouts {
-			fmt.Fprintf(messages, "note: the checkout of %s stays\n", treeUse(t))
+			say(messages, "note: the checkout of %s stays\n", treeUse(t))
 		}
 	}
 	var errs []error
@@ -124,5 +124,5 @@ func printCleaned(w io.Writer, p *space.Plan, dryRun bool) {
 	if dryRun {
 		verb = "would remove"
 	}
-	fmt.Fprintf(w, "%s %s; %s are left\n", verb, size(p.Freed()), size(p.Left))
+	say(w, "%s %s; %s are left\n", verb, size(p.Freed()), size(p.Left))
 }

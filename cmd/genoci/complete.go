@@ -15,6 +15,27 @@ import (
 
 type completion = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective)
 
+// onlyTypeable leaves out of what completes the arguments of cmd, and of the commands below it, names of others that nobody can type: a shell would take the rest of a
+// line, or of what follows a tab, for something else, and a terminal would obey it.
+func onlyTypeable(cmd *cobra.Command) {
+	if complete := cmd.ValidArgsFunction; complete != nil {
+		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			names, directive := complete(cmd, args, prefix)
+			return slices.DeleteFunc(names, func(name string) bool {
+				return strings.ContainsAny(name, "\n\t") || inLine(name) != name
+			}), directive
+		}
+	}
+	for _, c := range cmd.Commands() {
+		onlyTypeable(c)
+	}
+}
+
+// isTypeable reports whether all words of a command line are such as a terminal shows as they are.
+func isTypeable(args []string) bool {
+	return !slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "\n") || writtenLines(arg) != arg })
+}
+
 // completeTargets completes the names of a spec's targets.
 func completeTargets(s *specFlags) completion {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -17,7 +17,7 @@ func confirm(in io.Reader, messages io.Writer, verb, what, done, question string
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return withHint(usagef("%s: there is no terminal to ask on whether %s may be %s", verb, what, done), "--force does it without a question")
 	}
-	fmt.Fprintf(messages, "%s [y/N] ", question)
+	say(messages, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(file).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

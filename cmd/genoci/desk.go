@@ -69,7 +69,7 @@ func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
 		return checkout.Desk{}, err
 	}
 	if f.driver == "auto" && sandbox.Rootless() {
-		fmt.Fprintf(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", drv)
+		say(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", drv)
 	}
 	return deskOf(drv), nil
 }
@@ -90,7 +90,7 @@ func (s *storageFlags) keepers(w io.Writer) ([]snapshot.Driver, error) {
 	for _, p := range places {
 		drv, err := p.openIn(p.folder)
 		if err != nil {
-			fmt.Fprintln(w, "warning:", err)
+			say(w, "warning: %v\n", err)
 			continue
 		}
 		all = append(all, drv)
@@ -189,7 +189,7 @@ func imagesBelow(state *cache.Cache, c *checkout.Checkout, w io.Writer) (imagefs
 }
 
 func imagesOf(c *cache.Cache, l *layout.Layout, w io.Writer) imagefs.Store {
-	return imagefs.Store{Layout: l, Cache: c, Warn: func(text string) { fmt.Fprintln(w, "warning:", text) }}
+	return imagefs.Store{Layout: l, Cache: c, Warn: func(text string) { say(w, "warning: %s\n", text) }}
 }
 
 // inUse says of which checkout somebody is in it, and adds a hint.

@@ -83,7 +83,7 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 			return fmt.Errorf("diff %s: %w", out.To, err)
 		}
 		if !f.json {
-			fmt.Fprintf(stderr, "note: compared with %s\n", out.From)
+			say(stderr, "note: compared with %s\n", out.From)
 		}
 	}
 	now, err := root.Stack(ctx)
@@ -143,10 +143,10 @@ func compare(ctx context.Context, old, now stack, times bool) (differences, erro
 // print prints a line for each difference.
 func (d differences) print(w io.Writer) {
 	for _, f := range d.files {
-		fmt.Fprintln(w, fileLine(f))
+		say(w, "%s\n", fileLine(f))
 	}
 	for _, c := range d.config {
-		fmt.Fprintln(w, configLine(c))
+		say(w, "%s\n", configLine(c))
 	}
 }
 

@@ -205,7 +205,7 @@ func printDiagnosis(w io.Writer, d diagnosis) {
 	table(w, rows)
 	for _, c := range d.Checks {
 		if c.Fix != "" {
-			fmt.Fprintf(w, "%s: %s\n", c.Name, c.Fix)
+			say(w, "%s: %s\n", c.Name, c.Fix)
 		}
 	}
 }

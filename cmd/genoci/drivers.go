@@ -78,7 +78,7 @@ func (s *storageFlags) opener(report func(build.Event)) func() (snapshot.Driver,
 
 // openTelling opens the storage driver, with warnings on w.
 func (s *storageFlags) openTelling(w io.Writer) (snapshot.Driver, error) {
-	return s.opener(func(e build.Event) { fmt.Fprintln(w, warning(e)) })()
+	return s.opener(func(e build.Event) { say(w, "warning: %s\n", warning(e)) })()
 }
 
 // openDriver opens the storage driver. For "auto", failed is why earlier ones do not work.

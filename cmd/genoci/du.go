@@ -188,7 +188,7 @@ func printUsage(w io.Writer, inv *space.Inventory, blobs, sums bool) {
 			rows = append(rows, []string{size(i.Size), size(i.Own), cmp.Or(few(i.Tags), short(i.Digest))})
 		}
 		table(w, rows)
-		fmt.Fprintln(w)
+		say(w, "\n")
 	}
 	if len(inv.Trees) > 0 {
 		rows := [][]string{{"SIZE", "OWN", "USED", "TREE", "OF"}}
@@ -196,7 +196,7 @@ func printUsage(w io.Writer, inv *space.Inventory, blobs, sums bool) {
 			rows = append(rows, []string{size(t.Size), size(t.Own), t.Used.Format(time.DateOnly), treeName(t), treeUse(t)})
 		}
 		table(w, rows)
-		fmt.Fprintln(w)
+		say(w, "\n")
 	}
 	if blobs && len(inv.Blobs) > 0 {
 		rows := [][]string{{"SIZE", "IMAGES", "BLOB"}}
@@ -204,7 +204,7 @@ func printUsage(w io.Writer, inv *space.Inventory, blobs, sums bool) {
 			rows = append(rows, []string{size(b.Size), strconv.Itoa(b.Images), string(b.Digest)})
 		}
 		table(w, rows)
-		fmt.Fprintln(w)
+		say(w, "\n")
 	}
 	if sums {
 		printSums(w, inv)
@@ -225,7 +225,7 @@ func printSums(w io.Writer, inv *space.Inventory) {
 	rows = append(rows, []string{size(total), "", "in all, " + size(inv.Kept()) + " of it in the cache"})
 	table(w, rows)
 	if len(inv.Foreign) > 0 {
-		fmt.Fprintf(w, "not of genoci, in %s: %s\n", inv.Cache, few(inv.Foreign))
+		say(w, "not of genoci, in %s: %s\n", inv.Cache, few(inv.Foreign))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -220,39 +219,48 @@ func printError(w io.Writer, err error) int {
 	if err == nil || errors.As(err, &own) && own.told {
 		return exitCode(err)
 	}
-	annotate := os.Getenv("GITHUB_ACTIONS") == "true"
 	for _, e := range joined(err) {
-		if !annotate {
+		if !onActions() {
 			printOne(w, e)
 			continue
 		}
 		stop := rand.Text() // an excerpt of a spec obeys nobody
-		fmt.Fprintf(w, "::stop-commands::%s\n", stop)
+		say(w, "::stop-commands::%s\n", stop)
 		printOne(w, e)
-		fmt.Fprintf(w, "::%s::\n%s", stop, annotation(e))
+		say(w, "::%s::\n", stop)
+		annotate(w, e)
 	}
 	return exitCode(err)
 }
 
 func printOne(w io.Writer, err error) {
 	if list := specErrors(err); len(list) > 0 && exitCode(err) == exitUsage {
-		fmt.Fprintln(w, writtenLines(strings.TrimSuffix(list.Error(), "\n")))
+		for _, e := range list {
+			printSpecError(w, e)
+		}
 	} else {
-		fmt.Fprintf(w, "error: %s\n", written(err.Error()))
+		say(w, "error: %v\n", err)
 	}
 	var step *build.StepError
 	if errors.As(err, &step) && !step.Shown {
 		printTail(w, step.Tail)
 	}
 	if hint := hintFor(err); hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", written(hint))
+		say(w, "hint: %s\n", hint)
 	}
+}
+
+// printSpecError prints an error in a spec in the lines that it has: text of others makes none.
+func printSpecError(w io.Writer, err *spec.Error) {
+	e := *err
+	e.File, e.Msg, e.Excerpt, e.Suggest = beginning(inLine(e.File)), written(e.Msg), inLine(e.Excerpt), inLine(e.Suggest)
+	sayLines(w, strings.TrimSuffix(e.Error(), "\n"))
 }
 
 // printTail prints the last lines of a command's output.
 func printTail(w io.Writer, lines []string) {
 	for _, line := range lines {
-		fmt.Fprintf(w, "  | %s\n", printable(line))
+		say(w, "  | %s\n", printable(line))
 	}
 }
 

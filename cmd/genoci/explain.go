@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 
@@ -81,7 +80,7 @@ const maxReasons = 20
 //	             + make -j4
 func printExplanation(w io.Writer, p *plan.Plan, all map[*plan.Step]build.Explanation, archive archiveFunc) {
 	for _, i := range p.Images {
-		fmt.Fprintf(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
+		say(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
 			printStep(w, s, all[s].Outcome, archive)
 			printReasons(w, all[s].Reasons)
@@ -98,19 +97,19 @@ func printReasons(w io.Writer, reasons []build.Reason) {
 			op, shown = r.Op, 0
 		}
 		if shown == maxReasons {
-			fmt.Fprintf(w, "  %-8s %s: and %d more\n", label, printable(op), sameOp(reasons[n:]))
+			say(w, "  %-8s %s: and %d more\n", label, untabbed(op), sameOp(reasons[n:]))
 		}
 		if shown >= maxReasons {
 			continue
 		}
-		fmt.Fprintf(w, "  %-8s %s\n", label, printable(r.String()))
+		say(w, "  %-8s %s\n", label, untabbed(r.String()))
 		label = ""
 		for i, line := range r.Lines {
 			if i == maxReasons {
-				fmt.Fprintf(w, "             and %d lines more\n", len(r.Lines)-i)
+				say(w, "             and %d lines more\n", len(r.Lines)-i)
 				break
 			}
-			fmt.Fprintf(w, "             %s\n", printable(line))
+			say(w, "             %s\n", untabbed(line))
 		}
 	}
 }

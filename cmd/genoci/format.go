@@ -2,16 +2,16 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/shown"
 )
 
 // size returns a number of bytes with three digits and a decimal unit: "60.5 MB".
@@ -77,23 +77,15 @@ func printable(line string) string {
 		switch {
 		case r == '\t':
 			b.WriteString("    ")
-		case !unicode.IsControl(r) && !reorders(r):
+		case r != '\n' && !shown.Odd(r):
 			b.WriteRune(r)
 		}
 		i += n
 	}
 	if onActions() {
-		return strings.ReplaceAll(b.String(), actionsCommand, "# #[")
+		return strings.ReplaceAll(b.String(), shown.Command, "# #[")
 	}
 	return b.String()
-}
-
-// actionsCommand begins a command of the runner of GitHub Actions, anywhere in a line; "::" does so at its beginning.
-const actionsCommand = "##["
-
-// reorders reports whether a character breaks lines, or changes the order in which a terminal shows others (Unicode Standard Annex 9).
-func reorders(r rune) bool {
-	return r == 0x061c || r == 0x200e || r == 0x200f || 0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069
 }
 
 // written returns the text of a message, which may have names of others in it, with the characters that a terminal would not show as they are written as
@@ -104,30 +96,23 @@ func written(text string) string {
 
 // writtenLines is written for a text whose lines are all the program's own.
 func writtenLines(text string) string {
-	odd := func(r rune) bool { return r != '\n' && (unicode.IsControl(r) && r != '\t' || reorders(r)) }
-	if utf8.ValidString(text) && !strings.ContainsFunc(text, odd) && !strings.Contains(text, actionsCommand) {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); {
-		r, n := utf8.DecodeRuneInString(text[i:])
-		if odd(r) || r == utf8.RuneError && n == 1 {
-			q := strconv.Quote(text[i : i+n])
-			b.WriteString(q[1 : len(q)-1])
-		} else {
-			b.WriteString(text[i : i+n])
-		}
-		i += n
-	}
-	return strings.ReplaceAll(b.String(), actionsCommand, "# #[")
+	return strings.ReplaceAll(oddWritten(text), shown.Command, "# #[")
+}
+
+// oddWritten returns a text with its odd characters as they are written in a string of Go.
+func oddWritten(text string) string {
+	return shown.Escape(text, func(r rune) string {
+		q := strconv.QuoteRune(r)
+		return q[1 : len(q)-1]
+	})
 }
 
 // quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is, or the runner of GitHub Actions would take it for
 // a command.
 func quoted(name string) string {
-	command := strings.HasPrefix(strings.TrimLeft(name, " "), "::") || strings.Contains(name, actionsCommand)
+	command := strings.HasPrefix(strings.TrimLeft(name, " "), "::") || strings.Contains(name, shown.Command)
 	if command || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strings.ReplaceAll(strconv.Quote(name), actionsCommand, `#\x23[`)
+		return strings.ReplaceAll(strconv.Quote(name), shown.Command, `#\x23[`)
 	}
 	return name
 }
@@ -173,6 +158,9 @@ func table(w io.Writer, rows [][]string) {
 				width = append(width, 0)
 			}
 			row[i] = quoted(cell)
+			if i == 0 {
+				row[i] = beginning(row[i])
+			}
 			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
 		}
 	}
@@ -191,13 +179,5 @@ func table(w io.Writer, rows [][]string) {
 			text = text[:0]
 		}
 	}
-	fmt.Fprintf(w, "%s", text)
-}
-
-// printJSON writes v, indented.
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	fmt.Fprintf(w, "%s", text) // each cell is quoted
 }

@@ -91,7 +91,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 		return err
 	}
 	if tagged := inv.Tagged(); f.maxSize.set && tagged > f.maxSize.bytes {
-		fmt.Fprintf(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
+		say(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
 	}
 	if plan.Over() {
 		return withHint(fmt.Errorf("gc: %s are left beside the images, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
@@ -189,7 +189,7 @@ func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
 			trees++
 		}
 	}
-	fmt.Fprintf(w, "%s %s, %s, %s and %s, %s; %s are left beside the images\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
+	say(w, "%s %s, %s, %s and %s, %s; %s are left beside the images\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
 		plural(trees, "tree"), plural(len(p.Items)-trees+len(p.Temps), "other file"), size(p.Freed()), size(p.Left))
 }
 

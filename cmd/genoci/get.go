@@ -32,7 +32,7 @@ TARGET@failed, what a step that failed left. Symlinks on the way to PATH, and on
 image's own programs would follow them.
 
 DEST is the name of the copy, or a folder that is there, in which the copy gets the name that PATH has; it is the
-current folder by default. With - as DEST, the content of a file goes to stdout. What is there already is not
+current folder by default. With - as DEST, the content of a file goes to stdout, as it is where that is no terminal. What is there already is not
 overwritten; --force replaces a file, but never a folder. When get fails, nothing is left of the copy. One that was killed leaves
 a folder .genoci-get-* beside DEST, which the next get into the same folder removes.
 
@@ -186,7 +186,7 @@ func (g *getter) find(root filesystem, at string) (string, error) {
 	if _, ok, err := root.Lookup(real); err != nil || !ok {
 		return "", errors.Join(err, fmt.Errorf("/%s is a symlink to %s, and there is no /%s", named, quoted(link.Link), real))
 	}
-	fmt.Fprintf(g.stderr, "note: /%s is a symlink to %s: /%s is copied\n", quoted(named), quoted(link.Link), quoted(real))
+	say(g.stderr, "note: /%s is a symlink to %s: /%s is copied\n", quoted(named), quoted(link.Link), quoted(real))
 	return real, nil
 }
 
@@ -221,7 +221,7 @@ func (g *getter) copied(changes []layer.Change) []layer.Change {
 		if n > maxReasons {
 			devices = append(devices[:maxReasons], "...")
 		}
-		fmt.Fprintf(g.stderr, "note: left out %s: %s\n", plural(n, "device"), strings.Join(devices, ", "))
+		say(g.stderr, "note: left out %s: %s\n", plural(n, "device"), strings.Join(devices, ", "))
 	}
 	for i := range changes {
 		if !g.root && changes[i].Type != layer.TypeDir {
@@ -241,7 +241,7 @@ func (g *getter) print(file layer.Change) error {
 		return err
 	}
 	defer r.Close()
-	_, err = io.Copy(g.stdout, r)
+	_, err = io.Copy(raw(g.stdout), r)
 	return err
 }
 

@@ -76,7 +76,7 @@ func inspect(w io.Writer, l *layout.Layout, ref string, asJSON bool) error {
 	if asJSON {
 		return inspectJSON(w, l, desc, s, img)
 	}
-	rows := [][]string{{"Name:", printable(ref)}, {"Digest:", string(desc.Digest)}}
+	rows := [][]string{{"Name:", ref}, {"Digest:", string(desc.Digest)}}
 	if s.Kind == layout.KindImage {
 		printImage(w, rows, img)
 		return nil
@@ -100,7 +100,7 @@ func inspect(w io.Writer, l *layout.Layout, ref string, asJSON bool) error {
 	table(w, rows)
 	printEntries(w, "Entries:", x.Manifests)
 	if s.Image {
-		fmt.Fprintln(w, "For this machine:")
+		say(w, "For this machine:\n")
 		printImage(w, [][]string{{"Digest:", string(img.Descriptor.Digest)}}, img)
 	}
 	return nil
@@ -118,7 +118,7 @@ func printArtifact(w io.Writer, rows [][]string, data []byte, s layout.Summary) 
 	}
 	rows = append(rows, []string{"Created:", created(s.Created)}, []string{"Size:", size(s.Size)})
 	if m.Subject != nil {
-		rows = append(rows, []string{"Subject:", printable(string(m.Subject.Digest))})
+		rows = append(rows, []string{"Subject:", string(m.Subject.Digest)})
 	}
 	rows = addRows(rows, "Annotations:", pairs(m.Annotations)...)
 	table(w, rows)
@@ -128,14 +128,14 @@ func printArtifact(w io.Writer, rows [][]string, data []byte, s layout.Summary) 
 
 // printEntries shows descriptors under a title.
 func printEntries(w io.Writer, title string, all []v1.Descriptor) {
-	fmt.Fprintln(w, title)
+	say(w, "%s\n", title)
 	var rows [][]string
 	for _, d := range all {
 		what := d.ArtifactType
 		if d.Platform != nil {
 			what = image.FormatPlatform(*d.Platform)
 		}
-		rows = append(rows, []string{"  " + printable(string(short(d.Digest))), size(d.Size), printable(d.MediaType), printable(what)})
+		rows = append(rows, []string{"  " + short(d.Digest), size(d.Size), d.MediaType, what})
 	}
 	table(w, rows)
 }
@@ -182,7 +182,7 @@ func readBlob(l *layout.Layout, desc v1.Descriptor) ([]byte, error) {
 func addRows(rows [][]string, key string, values ...string) [][]string {
 	for _, v := range values {
 		if v != "" {
-			rows = append(rows, []string{key, printable(v)})
+			rows = append(rows, []string{key, untabbed(v)})
 			key = ""
 		}
 	}
@@ -212,7 +212,7 @@ func printImage(w io.Writer, rows [][]string, img image.Image) {
 	add("Annotations:", pairs(img.Manifest.Annotations)...)
 	table(w, rows)
 
-	fmt.Fprintln(w, "Layers:")
+	say(w, "Layers:\n")
 	rows = nil
 	for i, l := range img.Manifest.Layers {
 		diffID := ""
@@ -222,13 +222,13 @@ func printImage(w io.Writer, rows [][]string, img image.Image) {
 		rows = append(rows, []string{"  " + short(l.Digest), size(l.Size), compressionOf(l.MediaType), "diff " + diffID})
 	}
 	table(w, rows)
-	fmt.Fprintln(w, "History:")
+	say(w, "History:\n")
 	for _, h := range c.History {
-		text := printable(strings.ReplaceAll(h.CreatedBy, "\n", "; "))
+		text := untabbed(strings.ReplaceAll(h.CreatedBy, "\n", "; "))
 		if h.EmptyLayer {
 			text += "  (no layer)"
 		}
-		fmt.Fprintln(w, "  "+text)
+		say(w, "  %s\n", text)
 	}
 }
 

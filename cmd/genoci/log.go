@@ -86,7 +86,7 @@ func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name strin
 		printLog(stdout, list)
 	}
 	if now := current(tags, name); now != "" && !slices.ContainsFunc(builds, func(b layout.Build) bool { return b.Descriptor.Digest == now }) {
-		fmt.Fprintf(stderr, "note: %s is %s now, which is none of these\n", name, short(now))
+		say(stderr, "note: %s is %s now, which is none of these\n", name, short(now))
 	}
 	return err
 }
@@ -245,7 +245,7 @@ func printLog(w io.Writer, list []loggedBuild) {
 func printLogStat(w io.Writer, list []loggedBuild) {
 	for i, b := range list {
 		if i > 0 {
-			fmt.Fprintln(w)
+			say(w, "\n")
 		}
 		words := []string{b.String(), short(b.Descriptor.Digest)}
 		if b.known {
@@ -254,11 +254,11 @@ func printLogStat(w io.Writer, list []loggedBuild) {
 		if b.current {
 			words = append(words, "now "+b.Name)
 		}
-		fmt.Fprintln(w, strings.Join(words, ", "))
+		say(w, "%s\n", strings.Join(words, ", "))
 		switch what := b.changed(); what {
 		case "":
 		case unchanged:
-			fmt.Fprintln(w, what)
+			say(w, "%s\n", what)
 		default:
 			b.changes.printStat(w)
 		}

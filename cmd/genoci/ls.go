@@ -131,7 +131,7 @@ func printTags(w io.Writer, list []jsonTag) {
 		if t.Kind != "" && !t.image {
 			layers = "-"
 		}
-		row := []string{printable(t.Name), short(t.Digest), t.created, size(t.Size), layers}
+		row := []string{t.Name, short(t.Digest), t.created, size(t.Size), layers}
 		if kinds {
 			row = append(row, kindText(t.Kind, t.ArtifactType))
 		}
@@ -145,5 +145,5 @@ func kindText(kind layout.Kind, artifactType string) string {
 	if artifactType == "" || kind == layout.KindImage {
 		return string(kind)
 	}
-	return fmt.Sprintf("%s (%s)", kind, printable(artifactType))
+	return fmt.Sprintf("%s (%s)", kind, artifactType)
 }

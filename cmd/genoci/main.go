@@ -16,6 +16,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"genoci/internal/sandbox"
 )
 
@@ -46,10 +48,15 @@ func run(args []string) int {
 	defer stop()
 
 	root := newRoot()
-	out := &output{w: os.Stdout}
+	out := &output{screen: screen{w: os.Stdout}}
 	root.SetOut(out)
+	root.SetErr(&screen{w: os.Stderr})
 	if filepath.Base(os.Args[0]) == lpack {
 		args = lpackForm(args)
+	}
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) && !isTypeable(args) {
+		say(out, ":%d\n", cobra.ShellCompDirectiveError) // cobra would print them, past out and SetErr
+		return 0
 	}
 	root.SetArgs(originalForm(root, args))
 	err := out.checked(root.ExecuteContext(ctx))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
 
@@ -119,7 +118,7 @@ func stepOps(s *plan.Step) []spec.Action {
 
 func printPlan(w io.Writer, p *plan.Plan, f forecast) {
 	for _, i := range p.Images {
-		fmt.Fprintf(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
+		say(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
 			printStep(w, s, f.outcomes[s], f.archive)
 		}
@@ -134,7 +133,7 @@ func printStep(w io.Writer, s *plan.Step, outcome build.Outcome, archive archive
 		if how != "" {
 			how = " (" + how + ")"
 		}
-		fmt.Fprintf(w, "  %-8s %s%s\n", label, op.Op, how)
+		say(w, "  %-8s %s%s\n", label, op.Op, how)
 		label = ""
 	}
 }
@@ -206,28 +205,28 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 // printDot prints p in the language of Graphviz: an arrow leads from what is needed to what needs it, a dashed one where
 // files are copied.
 func printDot(w io.Writer, p *plan.Plan) {
-	fmt.Fprint(w, "digraph genoci {\n  rankdir=LR\n  node [shape=box]\n")
+	say(w, "digraph genoci {\n  rankdir=LR\n  node [shape=box]\n")
 	foreign := make(map[string]bool)
 	for _, i := range p.Images {
 		style := ""
 		if i.Target.BuildOnly {
 			style = " [style=dashed]"
 		}
-		fmt.Fprintf(w, "  %q%s\n", i.String(), style)
+		say(w, "  %q%s\n", i.String(), style)
 		if base := i.Base.String(); i.Base.Kind == plan.Tag || i.Base.Kind == plan.OCI {
 			if !foreign[base] {
-				fmt.Fprintf(w, "  %q [shape=ellipse]\n", base)
+				say(w, "  %q [shape=ellipse]\n", base)
 			}
 			foreign[base] = true
 		}
 	}
 	for _, i := range p.Images {
 		if i.Base.Kind != plan.Empty {
-			fmt.Fprintf(w, "  %q -> %q\n", i.Base.String(), i.String())
+			say(w, "  %q -> %q\n", i.Base.String(), i.String())
 		}
 		for _, from := range i.From {
-			fmt.Fprintf(w, "  %q -> %q [style=dashed]\n", from.String(), i.String())
+			say(w, "  %q -> %q [style=dashed]\n", from.String(), i.String())
 		}
 	}
-	fmt.Fprint(w, "}\n")
+	say(w, "}\n")
 }

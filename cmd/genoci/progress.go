@@ -18,7 +18,9 @@ import (
 //     whose fields do not change their meaning; new ones may come.
 //   - stderr holds everything else: progress, warnings, notes, errors, hints. A line that is not progress begins with
 //     "error: ", "hint: ", "warning: " or "note: ", or with the position of an error in a spec.
-//   - What a step writes is shown without escape sequences and other control characters.
+//   - What a step writes is shown without escape sequences and other control characters. Text of others, as names are, has them written out: say.go.
+//   - Raw bytes go to stdout only where a person asks for those: what a command writes that shell, chroot and unshare run, and, where stdout
+//     is no terminal, the content that get copies and the path that checkout prints.
 //
 // How build shows its progress, --progress:
 //
@@ -46,15 +48,15 @@ func newView(mode string) *oneAtATime {
 	var v view
 	switch resolveProgress(mode, os.Stderr) {
 	case "tty":
-		v = newTTYView(os.Stderr)
+		v = fitting{newTTYView(os.Stderr)}
 	case "json":
 		v = newJSONView(os.Stderr)
 	case "none":
-		v = quietView{os.Stderr}
+		v = fitting{quietView{os.Stderr}}
 	default:
-		v = newPlainView(os.Stderr)
+		v = fitting{newPlainView(os.Stderr)}
 		if onActions() {
-			v = newActionsView(os.Stderr)
+			v = fitting{newActionsView(os.Stderr)}
 		}
 	}
 	return &oneAtATime{view: v}
@@ -94,29 +96,42 @@ func (o *oneAtATime) interrupted() {
 	o.view.Report(build.Event{Kind: build.Warning, Text: "interrupted; ending what runs"})
 }
 
+// fitting makes the text of events fit for people, whose terminal or log it must not change, before a view has them.
+type fitting struct{ view }
+
+func (f fitting) Report(e build.Event) {
+	e.Target, e.Step = inLine(e.Target), inLine(e.Step)
+	if e.Kind == build.Output {
+		e.Text = printable(e.Text)
+	} else {
+		e.Text = inLine(untabbed(e.Text))
+	}
+	f.view.Report(e)
+}
+
 // quietView shows warnings only.
 type quietView struct{ w io.Writer }
 
 func (q quietView) Close() {}
 func (q quietView) Report(e build.Event) {
 	if e.Kind == build.Warning {
-		fmt.Fprintln(q.w, warning(e))
+		say(q.w, "warning: %s\n", warning(e))
 	}
 }
 
-// warning returns the line of a Warning event.
+// warning returns the text of a Warning event.
 func warning(e build.Event) string {
 	if e.Target == "" {
-		return "warning: " + printable(e.Text)
+		return e.Text
 	}
-	return "warning: " + e.Target + ": " + printable(e.Text)
+	return e.Target + ": " + e.Text
 }
 
 // rewrittenLine says why an archive costs more than another one would.
-func rewrittenLine(e build.Event) string { return "written anew, entry by entry: " + printable(e.Text) }
+func rewrittenLine(e build.Event) string { return "written anew, entry by entry: " + e.Text }
 
 // whyLine says why a step is carried out.
-func whyLine(e build.Event) string { return "why: " + printable(e.Text) }
+func whyLine(e build.Event) string { return "why: " + e.Text }
 
 // doneLine says how an image ended.
 func doneLine(e build.Event) string {

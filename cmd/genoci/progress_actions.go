@@ -42,7 +42,7 @@ func newActionsView(w io.Writer) *actionsView {
 func (a *actionsView) Report(e build.Event) {
 	if e.Target == "" {
 		if e.Kind == build.Warning {
-			fmt.Fprintf(a.w, "::warning::%s\n", actionsData(printable(e.Text)))
+			say(a.w, "::warning::%s\n", actionsData(e.Text))
 		}
 		return
 	}
@@ -65,7 +65,7 @@ func (a *actionsView) Report(e build.Event) {
 func (a *actionsView) flush() {
 	for len(a.order) > 0 {
 		g := a.order[0]
-		fmt.Fprint(a.w, g.lines.String())
+		fmt.Fprint(a.w, g.lines.String()) // of the plain view
 		g.lines.Reset()
 		if !g.ended {
 			return
@@ -78,11 +78,11 @@ func (a *actionsView) flush() {
 }
 
 func (a *actionsView) open(g *actionsGroup) {
-	fmt.Fprintf(a.w, "::group::%s\n::stop-commands::%s\n", g.target, a.stop)
+	say(a.w, "::group::%s\n::stop-commands::%s\n", g.target, a.stop)
 }
 
 func (a *actionsView) close(g *actionsGroup) {
-	fmt.Fprintf(a.w, "::%s::\n::endgroup::\n", a.stop)
+	say(a.w, "::%s::\n::endgroup::\n", a.stop)
 	a.order = a.order[1:]
 	delete(a.groups, g.target)
 }
@@ -95,27 +95,26 @@ func (a *actionsView) Close() {
 	a.flush()
 }
 
-// annotation returns the commands that make GitHub show err beside the lines of the spec.
-func annotation(err error) string {
-	var b strings.Builder
+// annotate writes the commands that make GitHub show err beside the lines of the spec.
+func annotate(w io.Writer, err error) {
 	add := func(file string, pos spec.Pos, text string) {
-		fmt.Fprintf(&b, "::error file=%s,line=%d,col=%d::%s\n", actionsProperty(file), pos.Line, pos.Col, actionsData(text))
+		say(w, "::error file=%s,line=%d,col=%d::%s\n", actionsProperty(file), pos.Line, pos.Col, actionsData(text))
 	}
 	if step := stepError(err); step != nil {
 		add(step.File, step.Pos, fmt.Sprintf("target %q: %s: %v", step.Target, step.Op, step.Err))
-		return b.String()
+		return
 	}
-	for _, e := range specErrors(err) {
+	list := specErrors(err)
+	for _, e := range list {
 		text := e.Msg
 		if e.Target != "" {
 			text = fmt.Sprintf("target %q: %s", e.Target, e.Msg)
 		}
 		add(e.File, e.Pos, text)
 	}
-	if b.Len() == 0 {
-		fmt.Fprintf(&b, "::error::%s\n", actionsData(err.Error()))
+	if len(list) == 0 {
+		say(w, "::error::%s\n", actionsData(err.Error()))
 	}
-	return b.String()
 }
 
 // actionsData escapes the text of a workflow command.

@@ -34,9 +34,7 @@ type jsonEvent struct {
 type jsonView struct{ enc *json.Encoder }
 
 func newJSONView(w io.Writer) jsonView {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return jsonView{enc}
+	return jsonView{newJSONEncoder(w)}
 }
 
 func (j jsonView) Close() {}

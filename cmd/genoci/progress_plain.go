@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 
 	"genoci/internal/build"
@@ -32,7 +31,7 @@ func (p *plainView) Report(e build.Event) {
 			p.speaker, p.lines = e.Target, 0
 		}
 		p.lines++
-		fmt.Fprintf(p.w, "%s | %s\n", e.Target, printable(e.Text))
+		say(p.w, "%s | %s\n", e.Target, printable(e.Text))
 		return
 	}
 	text := plainLine(e)
@@ -40,12 +39,12 @@ func (p *plainView) Report(e build.Event) {
 		return
 	}
 	if lines := tail(e); len(lines) > 0 && e.Kind == build.ImageFailed && (p.speaker != e.Target || p.lines < len(lines)) {
-		fmt.Fprintf(p.w, "%s: last lines of the output:\n", e.Target)
+		say(p.w, "%s: last lines of the output:\n", e.Target)
 		for _, line := range lines {
-			fmt.Fprintf(p.w, "%s | %s\n", e.Target, printable(line))
+			say(p.w, "%s | %s\n", e.Target, printable(line))
 		}
 	}
-	fmt.Fprintln(p.w, text)
+	sayLines(p.w, text)
 	p.speaker = ""
 }
 
@@ -57,9 +56,9 @@ func plainLine(e build.Event) string {
 			return e.Step + ": " + whyLine(e)
 		}
 	case build.OpStarted:
-		return e.Target + ": " + printable(e.Text)
+		return e.Target + ": " + e.Text
 	case build.Warning:
-		return warning(e)
+		return "warning: " + warning(e)
 	case build.Rewritten:
 		return e.Target + ": " + rewrittenLine(e)
 	case build.ImageDone:

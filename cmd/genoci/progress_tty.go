@@ -155,7 +155,7 @@ func (l *liveLines) take(e build.Event) []string {
 		}
 	case build.OpStarted:
 		r := l.image(e)
-		r.text, r.last, r.what = printable(e.Text), "", ""
+		r.text, r.last, r.what = e.Text, "", ""
 	case build.Output:
 		if text := strings.TrimSpace(printable(e.Text)); text != "" {
 			l.image(e).last = text
@@ -164,7 +164,7 @@ func (l *liveLines) take(e build.Event) []string {
 		r := l.image(e)
 		r.what, r.bytes, r.size = e.Text, e.Done, e.Total
 	case build.Warning:
-		return []string{l.paint("33", warning(e))}
+		return []string{l.paint("33", "warning: "+warning(e))}
 	case build.Rewritten:
 		return []string{l.name(e.Target) + rewrittenLine(e)}
 	case build.ImageDone:

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"regexp"
@@ -139,7 +138,7 @@ func printSummary(w io.Writer, res *build.Result) {
 	table(w, rows)
 	for _, i := range res.Images {
 		for _, a := range i.Archives {
-			fmt.Fprintf(w, "%s: %s: %s\n", i.Target, printable(a.Op), printable(a.How))
+			say(w, "%s: %s: %s\n", i.Target, untabbed(a.Op), untabbed(a.How))
 		}
 	}
 }
@@ -155,22 +154,22 @@ func printUses(w io.Writer, layout string, res *build.Result) {
 	if tag == "" {
 		return
 	}
-	fmt.Fprintf(w, "%s in %s, %s", plural(len(res.Images), "image"), duration(res.Elapsed), quoted(layout))
+	say(w, "%s in %s, %s", plural(len(res.Images), "image"), duration(res.Elapsed), quoted(layout))
 	if strings.Contains(layout, ":") { // other programs take the first colon for the end of the folder
-		fmt.Fprintln(w)
+		say(w, "\n")
 		return
 	}
-	fmt.Fprintf(w, ". To use %s:\n", tag)
+	say(w, ". To use %s:\n", tag)
 	ref := shellQuote(layout + ":" + tag)
 	rootless := ""
 	if os.Getuid() != 0 || sandbox.Rootless() {
 		rootless = " --rootless"
 	}
 	name := imageName(tag)
-	fmt.Fprintf(w, "  skopeo copy oci:%s containers-storage:localhost/%s    # for podman and buildah\n", ref, name)
-	fmt.Fprintf(w, "  skopeo copy oci:%s docker-daemon:%s    # for docker\n", ref, name)
-	fmt.Fprintf(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, name)
-	fmt.Fprintf(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
+	say(w, "  skopeo copy oci:%s containers-storage:localhost/%s    # for podman and buildah\n", ref, name)
+	say(w, "  skopeo copy oci:%s docker-daemon:%s    # for docker\n", ref, name)
+	say(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, name)
+	say(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
 }
 
 // imageName returns NAME:TAG for other programs. Names of repositories have fewer letters than tags have

@@ -68,19 +68,19 @@ func rollback(ctx context.Context, l *layout.Layout, w io.Writer, name, build st
 		return err
 	}
 	if to.Descriptor.Digest == was.Descriptor.Digest {
-		fmt.Fprintf(w, "%s is %s already\n", name, to)
+		say(w, "%s is %s already\n", name, to)
 		return nil
 	}
-	fmt.Fprintf(w, "%s: %s (%s)", name, short(to.Descriptor.Digest), to)
+	say(w, "%s: %s (%s)", name, short(to.Descriptor.Digest), to)
 	if was.Name == "" {
-		fmt.Fprintln(w)
+		say(w, "\n")
 		return nil
 	}
-	fmt.Fprintf(w, ", was %s\n", short(was.Descriptor.Digest))
+	say(w, ", was %s\n", short(was.Descriptor.Digest))
 	if i := buildOf(builds, was); i >= 0 {
-		fmt.Fprintf(w, "back again: genoci rollback %s %s_%d\n", name, builds[i].Date, builds[i].N)
+		say(w, "back again: genoci rollback %s %s_%d\n", name, builds[i].Date, builds[i].N)
 	} else {
-		fmt.Fprintf(w, "back again: genoci tag %s %s\n", was.Descriptor.Digest, name)
+		say(w, "back again: genoci tag %s %s\n", was.Descriptor.Digest, name)
 	}
 	return nil
 }

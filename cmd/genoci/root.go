@@ -102,6 +102,7 @@ It needs no daemon, no root, and no other program.
 		root.AddCommand(c.cmd)
 	}
 	root.AddCommand(newProbe())
+	onlyTypeable(root)
 	return root
 }
 

@@ -165,7 +165,7 @@ func stackBelow(ctx context.Context, store imagefs.Store, note *build.FailedNote
 
 // warnAbout returns how a thing that no layer can hold is told.
 func warnAbout(w io.Writer) func(path, what string) {
-	return func(path, what string) { fmt.Fprintf(w, "warning: /%s: %s\n", quoted(path), what) }
+	return func(path, what string) { say(w, "warning: /%s: %s\n", quoted(path), what) }
 }
 
 // imageRoot is the root filesystem of an image.
@@ -197,7 +197,7 @@ func (r *imageRoot) Base(ctx context.Context) (stack, string, error) {
 		if below := img.Config.RootFS.DiffIDs; err == nil && len(below) <= len(ids) && slices.Equal(below, ids[:len(below)]) {
 			what := short(digest.Digest(d))
 			if name := r.Manifest.Annotations[v1.AnnotationBaseImageName]; name != "" {
-				what = fmt.Sprintf("%s, %s", printable(name), what)
+				what = fmt.Sprintf("%s, %s", name, what)
 			}
 			base, err := openStack(ctx, r.store, img)
 			return base, "its base (" + what + ")", err

@@ -71,7 +71,7 @@ func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, sett
 	}
 	session := build.Session{
 		Root: dir, Args: args, Setting: setting, TTY: onTerminal(len(args) == 0), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Cache: c, Busybox: s.busybox, Warn: func(text string) { fmt.Fprintln(os.Stderr, "warning:", text) },
+		Cache: c, Busybox: s.busybox, Warn: func(text string) { say(os.Stderr, "warning: %s\n", text) },
 	}
 	err := session.Run(ctx)
 	var exit *sandbox.ExitError
@@ -149,16 +149,16 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 		return errors.Join(err, tree.Close())
 	}
 	if len(args) == 0 {
-		told := fmt.Sprintf("note: %s:%d:%d: %s: %s (%s ago)", note.Spec, note.Line, note.Column, printable(note.Op), printable(note.Error),
+		told := fmt.Sprintf("%s:%d:%d: %s: %s (%s ago)", note.Spec, note.Line, note.Column, untabbed(note.Op), untabbed(note.Error),
 			duration(time.Since(note.Time).Truncate(time.Second)))
 		if len(note.Setting.Args) > 0 {
 			told += "; /.genoci/again runs it once more"
 		}
-		fmt.Fprintln(stderr, told)
+		say(stderr, "note: %s\n", told)
 	}
 	err = errors.Join(f.run(ctx, c, tree.Dir(), note.Setting, args), tree.Close())
 	if newer, noteErr := build.NoteOfFailed(ctx, drv, target); noteErr == nil && !newer.Time.Equal(note.Time) {
-		fmt.Fprintf(stderr, "note: %s is what a newer failure left by now; what you had open is gone\n", build.FailedRef(target))
+		say(stderr, "note: %s is what a newer failure left by now; what you had open is gone\n", build.FailedRef(target))
 	}
 	return err
 }
@@ -217,7 +217,7 @@ func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, 
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
 	if len(args) == 0 {
-		fmt.Fprintf(stderr, "note: what is changed here is dropped when the shell ends\n")
+		say(stderr, "note: what is changed here is dropped when the shell ends\n")
 	}
 	return f.run(ctx, c, tree.Dir(), setting, args)
 }

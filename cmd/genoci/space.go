@@ -103,11 +103,11 @@ func (f *spaceFlags) tellUnusable(w io.Writer, p space.Places, inv *space.Invent
 	f.tellDetached(w)
 	for _, s := range p.Stores {
 		if s.Err != nil {
-			fmt.Fprintf(w, "warning: %v; %s is left as it is\n", s.Err, s.Dir)
+			say(w, "warning: %v; %s is left as it is\n", s.Err, s.Dir)
 		}
 	}
 	for _, err := range inv.Unsure {
-		fmt.Fprintf(w, "warning: %v; what that may need stays\n", err)
+		say(w, "warning: %v; what that may need stays\n", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -30,7 +29,7 @@ func sparingly(messages io.Writer, dir *string, run func() error) error {
 	if tempErr != nil {
 		return err
 	}
-	fmt.Fprintf(messages, "warning: %v; going on without the cache\n", cause)
+	say(messages, "warning: %v; going on without the cache\n", cause)
 	given := *dir
 	*dir = spare
 	err = run()

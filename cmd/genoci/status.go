@@ -209,7 +209,7 @@ func (s *storageFlags) failedStatuses(ctx context.Context, w io.Writer) ([]faile
 
 func (r statusReport) print(w io.Writer) error {
 	if len(r.Checkouts) == 0 {
-		fmt.Fprintln(w, "nothing is checked out")
+		say(w, "nothing is checked out\n")
 	}
 	rows := [][]string{{"FOLDER", "TAG", "DRIVER", "SINCE", "CHANGED"}}
 	for _, s := range r.Checkouts {
@@ -220,10 +220,10 @@ func (r statusReport) print(w io.Writer) error {
 	}
 	rows = [][]string{{"FAILED", "DRIVER", "SINCE", "ACTION", "ERROR"}}
 	for _, f := range r.Failed {
-		rows = append(rows, []string{f.Name, f.Driver, f.Time.Format("2006-01-02 15:04"), printable(f.Op), printable(f.Error)})
+		rows = append(rows, []string{f.Name, f.Driver, f.Time.Format("2006-01-02 15:04"), untabbed(f.Op), untabbed(f.Error)})
 	}
 	if len(rows) > 1 {
-		fmt.Fprintln(w)
+		say(w, "\n")
 		table(w, rows)
 	}
 	return nil

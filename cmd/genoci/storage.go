@@ -79,13 +79,13 @@ For the driver lvm it makes a volume group and a thin pool in the file. Where th
 			}
 			done, err := b.setup(cmd.Context())
 			for _, what := range done {
-				fmt.Fprintln(cmd.ErrOrStderr(), what)
+				say(cmd.ErrOrStderr(), "%s\n", what)
 			}
 			if err != nil {
 				return storageError("setup", err)
 			}
 			if s.driver == "auto" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "note: builds and checkouts use it with --driver %s, or with that as the setting driver\n", defaultSetup)
+				say(cmd.ErrOrStderr(), "note: builds and checkouts use it with --driver %s, or with that as the setting driver\n", defaultSetup)
 			}
 			return printState(cmd.OutOrStdout(), b)
 		},
@@ -161,7 +161,7 @@ func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages 
 	case s.Foreign, s.Halfway:
 		return b.destroy() // which refuses, or removes what is left
 	case !s.Made && (!s.Given || !hasStore(filepath.Join(s.Mount, storeName))):
-		fmt.Fprintln(messages, "not set up: nothing to remove")
+		say(messages, "not set up: nothing to remove\n")
 		return nil
 	}
 	wasReady := s.ready()
@@ -187,7 +187,7 @@ func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages 
 	if err := b.destroy(); err != nil {
 		return err
 	}
-	fmt.Fprintln(messages, "removed", strings.Join(doomed(s, c), ", "))
+	say(messages, "removed %s\n", strings.Join(doomed(s, c), ", "))
 	return nil
 }
 
@@ -269,19 +269,19 @@ func printStorage(w io.Writer, r storageReport) {
 		if !d.Works {
 			mark = "does not work"
 		}
-		fmt.Fprintf(w, "%s %s in %s\n", d.Name, mark, d.Dir)
+		say(w, "%s %s in %s\n", d.Name, mark, d.Dir)
 		lines := d.lines()
 		for _, line := range lines {
-			fmt.Fprintf(w, "  %s\n", line)
+			say(w, "  %s\n", line)
 		}
 	}
 	switch {
 	case r.Takes == "":
-		fmt.Fprintf(w, "a build with --driver %s fails\n", r.Driver)
+		say(w, "a build with --driver %s fails\n", r.Driver)
 	case r.Driver == "auto":
-		fmt.Fprintf(w, "--driver auto takes %s\n", r.Takes)
+		say(w, "--driver auto takes %s\n", r.Takes)
 	default:
-		fmt.Fprintf(w, "a build takes %s\n", r.Takes)
+		say(w, "a build takes %s\n", r.Takes)
 	}
 }
 
@@ -311,7 +311,7 @@ func printState(w io.Writer, b backing) error {
 		return err
 	}
 	for _, line := range s.lines() {
-		fmt.Fprintln(w, line)
+		say(w, "%s\n", line)
 	}
 	return nil
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
@@ -37,7 +35,7 @@ layout until gc removes it.`,
 				return err
 			})
 			if err == nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", args[1], short(desc.Digest))
+				say(cmd.ErrOrStderr(), "%s: %s\n", args[1], short(desc.Digest))
 			}
 			return err
 		},

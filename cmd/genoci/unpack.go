@@ -69,7 +69,7 @@ driver: builds and checkouts that need them then find them. Trees that are there
 			}
 			defer l.Close()
 			if note != "" {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note:", note)
+				say(cmd.ErrOrStderr(), "note: %s\n", note)
 			}
 			u := unpacker{layout: l, image: img, root: os.Geteuid() == 0}
 			if !f.bundle {
@@ -80,7 +80,7 @@ driver: builds and checkouts that need them then find them. Trees that are there
 				return err
 			}
 			if inUserNamespace() {
-				fmt.Fprintf(cmd.ErrOrStderr(), "note: files may belong to your subordinate ids; to remove them: genoci unshare rm -r %s\n", shellQuote(args[1]))
+				say(cmd.ErrOrStderr(), "note: files may belong to your subordinate ids; to remove them: genoci unshare rm -r %s\n", shellQuote(args[1]))
 			}
 			return nil
 		},
@@ -133,7 +133,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 		tag := t.Name
 		img, err := l.ImageAt(t.Descriptor, image.Host())
 		if len(tags) == 0 && (errors.Is(err, image.ErrNotImage) || errors.Is(err, layout.ErrNoImage)) {
-			fmt.Fprintf(messages, "%s: left out: %v\n", printable(tag), err)
+			say(messages, "%s: left out: %v\n", tag, err)
 			continue
 		}
 		if err != nil {
@@ -149,14 +149,14 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 			if err := imagesOf(state, l, messages).Check(ctx, img); err != nil {
 				return fmt.Errorf("%s: %w", tag, err)
 			}
-			fmt.Fprintf(messages, "%s: there already\n", tag)
+			say(messages, "%s: there already\n", tag)
 			continue
 		}
 		begin := time.Now()
 		if _, err := imagesOf(state, l, messages).Snapshot(ctx, drv, img, deskOf(drv).Unpack); err != nil {
 			return fmt.Errorf("%s: %w", tag, err)
 		}
-		fmt.Fprintf(messages, "%s: unpacked in %s (driver %s)\n", tag, duration(time.Since(begin)), drv)
+		say(messages, "%s: unpacked in %s (driver %s)\n", tag, duration(time.Since(begin)), drv)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ are what the configs say when they are decompressed. Each problem is a line on s
 			out, problems := cmd.OutOrStdout(), 0
 			blobs, bytes, err := l.Verify(cmd.Context(), decompressLayer, func(p layout.Problem) {
 				problems++
-				fmt.Fprintln(out, problemLine(p))
+				say(out, "%s\n", problemLine(p))
 			})
 			if err != nil {
 				return err
@@ -38,7 +38,7 @@ are what the configs say when they are decompressed. Each problem is a line on s
 			if problems > 0 {
 				return fmt.Errorf("%s: %s", dir, plural(problems, "problem"))
 			}
-			fmt.Fprintf(out, "ok: %s, %s\n", plural(blobs, "blob"), size(bytes))
+			say(out, "ok: %s, %s\n", plural(blobs, "blob"), size(bytes))
 			return nil
 		},
 	}

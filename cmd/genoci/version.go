@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -31,7 +30,7 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), v)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "genoci %s (%s, %s)\n", v.Version, v.Go, v.Platform)
+			say(cmd.OutOrStdout(), "genoci %s (%s, %s)\n", v.Version, v.Go, v.Platform)
 			return nil
 		},
 	}
