@@ -218,14 +218,14 @@ func (s *randomSpec) script(rng *rand.Rand) any {
 			lines = append(lines, pick(rng, []string{
 				fmt.Sprintf("mkdir -p %s; echo one > %s/h0; ln %s/h0 %s", d, d, d, p),
 				fmt.Sprintf("ln -f %s %s", p, q),
-				"echo more >> /d0/h0",
+				plain("/d0/h0", "echo more >> /d0/h0"),
 				"rm -f /d0/h0",
 			}))
 			continue
 		}
 		lines = append(lines, pick(rng, []string{
 			fmt.Sprintf("mkdir -p %s; echo %s > %s/%s", d, pick(rng, []string{"one", "two", "three"}), d, quoted(name)),
-			fmt.Sprintf("[ ! -f %s ] || echo more >> %s", p, p),
+			plain(p, fmt.Sprintf("[ ! -f %s ] || echo more >> %s", p, p)),
 			fmt.Sprintf("[ ! -f %s ] || touch -d %s %s", p, pick(rng, []string{"@1000000000", "@4102444800", "'2001-02-03 04:05:06'"}), p),
 			fmt.Sprintf("[ ! -e %s ] || chmod %s %s", p, pick(rng, []string{"600", "4755", "755", "a+r"}), p),
 			fmt.Sprintf("chmod %s %s", pick(rng, []string{"700", "1777", "755", "2755"}), d),
@@ -238,10 +238,10 @@ func (s *randomSpec) script(rng *rand.Rand) any {
 			fmt.Sprintf("mkfifo %s", p),
 			fmt.Sprintf("mv %s %s", quoted(pick(rng, randomFolders)+"/"+pick(rng, randomNames[:4])), q),
 			fmt.Sprintf("cp -a %s %s", p, q),
-			fmt.Sprintf("[ ! -f %s ] || cat %s > /copy; cat /copy > %s; rm /copy", p, p, p),
+			plain(p, fmt.Sprintf("[ ! -f %s ] || cat %s > /copy; cat /copy > %s; rm /copy", p, p, p)),
 			fmt.Sprintf("[ ! -f %s ] || : >> %s", p, p),
 			fmt.Sprintf("[ ! -f %s ] || sed -i s/one/four/ %s", p, p),
-			fmt.Sprintf("[ ! -f %s ] || truncate -s 300000 %s", p, p),
+			plain(p, fmt.Sprintf("[ ! -f %s ] || truncate -s 300000 %s", p, p)),
 			fmt.Sprintf("rmdir %s", p),
 			fmt.Sprintf("touch %s; touch -r %s %s", p, q, p),
 			"mkdir -p /d0; ln -s /d0/f0 /dev/log; syslogd -O /dev/null; for i in 1 2 3 4 5 6 7 8 9; do [ -S /d0/f0 ] || sleep 0.02; done",
@@ -441,7 +441,7 @@ func randomInputs(t *testing.T, dir string, links bool) {
 		program.Write(t, dir, n+"0", "zero\n")
 		program.Write(t, dir, n+"1", "zero\n")
 		program.Write(t, dir, n+"2", "two\n")
-		program.Write(t, dir, n+".sh", "#!/bin/busybox sh\nmkdir -p /d0; echo $0 $# >/dev/null; echo script >/d0/f1\n")
+		program.Write(t, dir, n+".sh", "#!/bin/busybox sh\nmkdir -p /d0; echo $0 $# >/dev/null; "+plain("/d0/f1", "echo script >/d0/f1")+"\n")
 		tree := filepath.Join(dir, n+"-tree")
 		program.Write(t, tree, "f0", "zero\n")
 		program.Write(t, tree, "ä f", "f")
@@ -535,4 +535,9 @@ func archive(t *testing.T, name string, headers []tar.Header) {
 		data = small.Bytes()
 	}
 	program.Write(t, filepath.Dir(name), filepath.Base(name), string(data))
+}
+
+// plain returns text that runs command unless the file has a set-id bit, which the kernel clears when an ordinary user's command writes to the file, and not when root's does.
+func plain(file, command string) string {
+	return fmt.Sprintf("[ -u %s ] || [ -g %s ] || { %s; }", file, file, command)
 }
