@@ -22,7 +22,7 @@ func onlyTypeable(cmd *cobra.Command) {
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			names, directive := complete(cmd, args, prefix)
 			return slices.DeleteFunc(names, func(name string) bool {
-				return strings.ContainsAny(name, "\n\t") || inLine(name) != name
+				return strings.ContainsAny(name, "\n\t") || beginning(inLine(name)) != name
 			}), directive
 		}
 	}

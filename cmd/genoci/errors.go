@@ -260,7 +260,7 @@ func printSpecError(w io.Writer, err *spec.Error) {
 // printTail prints the last lines of a command's output.
 func printTail(w io.Writer, lines []string) {
 	for _, line := range lines {
-		say(w, "  | %s\n", printable(line))
+		say(w, "  | %s\n", newOutputLine(line))
 	}
 }
 

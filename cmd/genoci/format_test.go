@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 	"unicode"
@@ -125,6 +126,30 @@ func TestHostileText(t *testing.T) {
 	} {
 		if got := quoted(name); got != want {
 			t.Errorf("quoted(%q) = %s, want %s", name, got, want)
+		}
+	}
+	for _, c := range []struct {
+		format string
+		arg    any
+		want   string
+	}{
+		{"%s: x\n", "web", "web: x\n"},
+		{"%s: x\n", "a\nerror: b\x1b", `a\nerror: b\x1b: x` + "\n"},
+		{"%s: x\n", "error: b", `"error: b": x` + "\n"},
+		{"%s: x\n", "::warning::b", `"::warning::b": x` + "\n"},
+		{"  %s\n", "::warning::b", "  : :warning::b\n"},
+		{"  %s\n", "error: b", "  error: b\n"},
+		{"web | %s\n", "::1 ##[x]", "web | ::1 # #[x]\n"},
+		{"web | %s\n", newOutputLine("::1 ##[x]"), "web | ::1 ##[x]\n"},
+		{"::group::%s\n", "a\n::b", `::group::a\n::b` + "\n"},
+		{"error: %v\n", errors.New("a\nb\x1b"), "error: a\n  | b\\x1b\n"},
+		{"%q %[1]s\n", "\u202e", `"\u202e" \u202e` + "\n"},
+		{"%05d\n", 42, "00042\n"},
+	} {
+		var b bytes.Buffer
+		say(&b, c.format, c.arg)
+		if b.String() != c.want {
+			t.Errorf("say(%q, %q) = %q, want %q", c.format, c.arg, b.String(), c.want)
 		}
 	}
 	if got := printable("a\u202eb\u2028c"); got != "abc" {

@@ -31,7 +31,7 @@ func (p *plainView) Report(e build.Event) {
 			p.speaker, p.lines = e.Target, 0
 		}
 		p.lines++
-		say(p.w, "%s | %s\n", e.Target, printable(e.Text))
+		say(p.w, "%s | %s\n", e.Target, newOutputLine(e.Text))
 		return
 	}
 	text := plainLine(e)
@@ -41,7 +41,7 @@ func (p *plainView) Report(e build.Event) {
 	if lines := tail(e); len(lines) > 0 && e.Kind == build.ImageFailed && (p.speaker != e.Target || p.lines < len(lines)) {
 		say(p.w, "%s: last lines of the output:\n", e.Target)
 		for _, line := range lines {
-			say(p.w, "%s | %s\n", e.Target, printable(line))
+			say(p.w, "%s | %s\n", e.Target, newOutputLine(line))
 		}
 	}
 	sayLines(p.w, text)

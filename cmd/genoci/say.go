@@ -22,19 +22,29 @@ func say(w io.Writer, format string, args ...any) {
 	fits := make([]any, len(args))
 	for i, arg := range args {
 		switch arg.(type) {
-		case int, int64: // a width can be one
+		case int, int64, outputLine: // a width can be a number
 			fits[i] = arg
 		default:
 			fits[i] = fit{arg, i == 0 && strings.HasPrefix(format, "%")}
 		}
 	}
-	fmt.Fprintf(w, format, fits...)
+	text := fmt.Sprintf(format, fits...)
+	if begin := strings.TrimLeft(text, " "); strings.HasPrefix(begin, "::") && !strings.HasPrefix(format, "::") {
+		text = text[:len(text)-len(begin)] + ": " + begin[1:] // no command of a runner
+	}
+	_, _ = io.WriteString(w, text) // whoever needs to know whether it arrived, asks output
 }
 
 // sayLines writes a text whose ends of lines are the program's own.
 func sayLines(w io.Writer, text string) {
 	fmt.Fprintln(w, writtenLines(text))
 }
+
+// outputLine is a line that a command wrote, as printable shows it: say leaves it as it is.
+type outputLine string
+
+// newOutputLine returns a line that a command wrote as say takes it.
+func newOutputLine(line string) outputLine { return outputLine(printable(line)) }
 
 // fit is an argument that prints as it does without, but for what text of others must not do.
 type fit struct {
@@ -56,21 +66,15 @@ func (a fit) Format(state fmt.State, verb rune) {
 	_, _ = io.WriteString(state, text) // to memory
 }
 
-// inLine is written for what is part of a line: it begins no other one, and no command of a runner.
-func inLine(text string) string {
-	text = strings.ReplaceAll(writtenLines(text), "\n", `\n`)
-	if strings.HasPrefix(strings.TrimLeft(text, " "), "::") {
-		return strconv.Quote(text)
-	}
-	return text
-}
+// inLine is written for what is part of a line, and begins no other one.
+func inLine(text string) string { return strings.ReplaceAll(writtenLines(text), "\n", `\n`) }
 
 // untabbed is text whose tabs are blanks, so that columns stay where they are.
 func untabbed(text string) string { return strings.ReplaceAll(text, "\t", "    ") }
 
 // beginning returns what begins a line so that it is not taken for a message of the program.
 func beginning(text string) string {
-	for _, message := range []string{"error: ", "hint: ", "warning: ", "note: "} {
+	for _, message := range []string{"error: ", "hint: ", "warning: ", "note: ", "::"} {
 		if strings.HasPrefix(text, message) {
 			return strconv.Quote(text)
 		}
