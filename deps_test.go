@@ -36,25 +36,26 @@ type rule struct {
 // Third-party modules have one home each, so that they can be replaced there: yaml in spec, compressions in layer, cobra in the
 // program. What only tests need never reaches the program.
 var policy = map[string]rule{
-	"internal/shown":    {level: 1, anyOS: true},
+	"internal/shown":    {level: 0, anyOS: true},
 	"internal/spec":     {level: 1, imports: "internal/shown go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
-	"internal/gunzip":   {level: 1, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
-	"internal/treetest": {level: 1, imports: "golang.org/x/sys"},
-	"internal/bunzip2":  {level: 1, anyOS: true},
-	"internal/unxz":     {level: 1, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
-	"internal/beneath":  {level: 1, imports: "golang.org/x/sys"},
-	"internal/snapshot": {level: 1, imports: "internal/beneath golang.org/x/sys"}, // beneath: what removes, stays beneath its folder
-	"internal/cache":    {level: 1, imports: "internal/beneath github.com/opencontainers/go-digest golang.org/x/sys"},
-	"internal/source":   {level: 1, imports: "internal/cache internal/shown golang.org/x/sync golang.org/x/sys"}, // cache.WriteFile: files that a kill leaves whole
+	"internal/gunzip":   {level: 0, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
+	"internal/treetest": {level: 0, imports: "golang.org/x/sys"},
+	"internal/bunzip2":  {level: 0, anyOS: true},
+	"internal/unxz":     {level: 0, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
+	"internal/beneath":  {level: 0, imports: "golang.org/x/sys"},
+	"internal/durable":  {level: 0, imports: "golang.org/x/sys"},
+	"internal/snapshot": {level: 1, imports: "internal/beneath internal/durable golang.org/x/sys"},
+	"internal/cache":    {level: 1, imports: "internal/beneath internal/durable github.com/opencontainers/go-digest golang.org/x/sys"},
+	"internal/source":   {level: 1, imports: "internal/durable internal/shown golang.org/x/sync golang.org/x/sys"},
 	"internal/sandbox": {
 		level:   1,
 		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
-	"internal/layer": { // bunzip2, gunzip and unxz: compressions of its table
+	"internal/layer": {
 		level: 1,
-		imports: "internal/bunzip2 internal/gunzip internal/unxz github.com/klauspost/compress" +
+		imports: "internal/bunzip2 internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},
@@ -62,15 +63,15 @@ var policy = map[string]rule{
 	"internal/deb": {level: 1, imports: "internal/layer"}, // layer: the compressions of control files
 
 	"internal/plan":   {level: 2, imports: "internal/spec", anyOS: true},
-	"internal/layout": {level: 2, imports: "internal/beneath internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
+	"internal/layout": {level: 2, imports: "internal/beneath internal/durable internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
 		level:   2,
 		imports: "internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 	"internal/snapshot/overlay":                    {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
-	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/beneath internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
+	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/beneath internal/durable internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/btrfs/internal/gentemplate": {level: 2},
-	"internal/snapshot/lvm":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
+	"internal/snapshot/lvm":                        {level: 2, imports: "internal/durable internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/vfs":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
 	"internal/snapshot/snapshottest":               {level: 2, imports: "internal/snapshot internal/treetest golang.org/x/sys"},
 
@@ -89,12 +90,12 @@ var policy = map[string]rule{
 
 	"internal/space": { // checkout: whose images and trees are work of people
 		level:   3,
-		imports: "internal/beneath internal/cache internal/checkout internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		imports: "internal/beneath internal/cache internal/checkout internal/durable internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/beneath internal/build internal/cache internal/checkout internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
+		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
 			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/shown internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/layer"
 )
 
@@ -34,7 +35,7 @@ func newUnfinished(parent string) (*unfinished, error) {
 		switch err := u.lock(); {
 		case err == nil:
 			return u, nil
-		case errors.Is(err, unix.EWOULDBLOCK): // somebody removes it
+		case errors.Is(err, durable.ErrLocked): // somebody removes it
 			u.mark.Close()
 		default:
 			return nil, errors.Join(err, u.remove())
@@ -42,20 +43,15 @@ func newUnfinished(parent string) (*unfinished, error) {
 	}
 }
 
-// lock makes the mark. The error wraps EWOULDBLOCK where another process came between, which took the folder for a dead one.
+// lock makes the mark. The error wraps durable.ErrLocked where another process came between, which took the folder for a dead one.
 func (u *unfinished) lock() (err error) {
 	if u.mark, err = os.OpenFile(u.markName(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return err
 	}
-	var st unix.Stat_t
-	err = unix.Flock(int(u.mark.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		err = unix.Fstat(int(u.mark.Fd()), &st)
+	if err = durable.TryLock(u.mark, durable.Exclusive); err == nil && !durable.Linked(u.mark) {
+		err = &os.PathError{Op: "lock", Path: u.mark.Name(), Err: durable.ErrLocked}
 	}
-	if err == nil && st.Nlink == 0 {
-		err = unix.EWOULDBLOCK
-	}
-	return os.NewSyscallError("lock", err)
+	return err
 }
 
 func (u *unfinished) markName() string { return filepath.Join(u.dir, filepath.Base(u.dir)) }
@@ -88,7 +84,7 @@ func removeUnfinished(parent string) {
 		}
 		var st unix.Stat_t
 		if unix.Fstat(int(u.mark.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid() &&
-			unix.Flock(int(u.mark.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			durable.TryLock(u.mark, durable.Exclusive) == nil {
 			_ = layer.RemoveAll(u.dir)
 		}
 		u.mark.Close()

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
+	"genoci/internal/durable"
 )
 
 var (
@@ -111,7 +111,7 @@ func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	if dir, err = os.MkdirTemp(tmp, "step-"); err != nil {
 		return "", nil, err
 	}
-	lock, err := lockDir(dir, unix.LOCK_EX)
+	lock, err := durable.TryLockPath(dir, durable.Exclusive)
 	if err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
@@ -135,7 +135,7 @@ func (c *Cache) sweep() error {
 			continue
 		}
 		path := filepath.Join(tmp, e.Name())
-		lock, err := lockDir(path, unix.LOCK_EX)
+		lock, err := durable.TryLockPath(path, durable.Exclusive)
 		if err != nil {
 			continue
 		}
@@ -145,19 +145,6 @@ func (c *Cache) sweep() error {
 		}
 	}
 	return nil
-}
-
-// lockDir takes the lock of a folder without waiting; how is unix.LOCK_SH or LOCK_EX.
-func lockDir(dir string, how int) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return f, nil
 }
 
 // Key stands for all inputs of a step.
@@ -269,7 +256,7 @@ func (c *Cache) Put(k Key, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
-	if err := WriteFile(c.path(k), b); err != nil {
+	if err := writeFile(c.path(k), b); err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
 	return nil
@@ -279,29 +266,10 @@ func (c *Cache) path(k Key) string {
 	return filepath.Join(c.dir, StepsDir, k.id[:2], k.id[2:]+".json")
 }
 
-// WriteFile puts a file of the cache at path in one step, so that a reader sees all of it or none.
-// It makes the folder, and does not sync: what a crash damages, Get does not take for an entry.
-func WriteFile(path string, content []byte) error {
-	err := writeFile(path, content)
-	if errors.Is(err, fs.ErrNotExist) { // gc has come between, and taken the new file for one of a process that has ended
-		err = writeFile(path, content)
-	}
-	return err
-}
-
+// writeFile puts a file of the cache at path. It makes the folder, and does not sync: what a crash damages, Get does not take for an entry.
 func writeFile(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return durable.WriteFile(path, content, 0o600, durable.NoSync)
 }

@@ -99,7 +99,7 @@ func (l *Last) Save(known func(step string) bool) error {
 	for _, step := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "%s %s\n", all[step], step)
 	}
-	if err := WriteFile(l.path, []byte(b.String())); err != nil {
+	if err := writeFile(l.path, []byte(b.String())); err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
 	return l.c.forget(time.Now())

@@ -143,7 +143,7 @@ func TestForget(t *testing.T) {
 	now := time.Now()
 	for i := range 5 {
 		path := filepath.Join(c.dir, NodesDir, fmt.Sprint(i))
-		if err := WriteFile(path, nil); err != nil {
+		if err := writeFile(path, nil); err != nil {
 			t.Fatal(err)
 		}
 		at := now.Add(-time.Duration(i) * time.Hour)
@@ -153,7 +153,7 @@ func TestForget(t *testing.T) {
 	}
 	for name, age := range map[string]time.Duration{"young": 0, "old": 2 * keepLast} {
 		path, at := filepath.Join(c.dir, LastDir, name), now.Add(-age)
-		if err := errors.Join(WriteFile(path, nil), os.Chtimes(path, at, at)); err != nil {
+		if err := errors.Join(writeFile(path, nil), os.Chtimes(path, at, at)); err != nil {
 			t.Fatal(err)
 		}
 	}

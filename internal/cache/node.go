@@ -35,7 +35,7 @@ func (c *Cache) KeepNode(sum [32]byte, content []byte) error {
 	}
 	sealed, err := c.seal(name, content)
 	if err == nil {
-		err = WriteFile(path, sealed)
+		err = writeFile(path, sealed)
 	}
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"genoci/internal/durable"
 )
 
 // ErrSealed is wrapped where something that the cache keeps cannot be opened: it was sealed with another random key than the one
@@ -82,21 +84,23 @@ func makeSecret(file string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".tmp-*") // with mode 0600
+	f, err := durable.CreateTemp(dir, 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
 	secret := make([]byte, secretSize)
 	_, _ = rand.Read(secret) // it does not fail
 	_, err = f.Write(secret)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := os.Link(f.Name(), file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err == nil {
+		err = os.Link(f.Name(), file)
 	}
-	return nil
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, f.Drop())
 }
 
 // seal returns content so that only open gives it back (AES-256-GCM, NIST SP 800-38D). name is what it is kept under.

@@ -14,28 +14,18 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"genoci/internal/beneath"
+	"genoci/internal/durable"
 )
 
 // Use holds off those who call Exclude until release, or the end of the process: whoever relies on things in the cache to stay calls it first. It
 // waits for one who has called Exclude before.
 func (c *Cache) Use(ctx context.Context) (release func(), err error) {
-	for {
-		f, err := lockDir(c.dir, unix.LOCK_SH)
-		if err == nil {
-			return releaser(f), nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("use cache: %w", err)
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	f, err := durable.LockPath(ctx, c.dir, durable.Shared)
+	if err != nil {
+		return nil, fmt.Errorf("use cache: %w", err)
 	}
+	return func() { durable.Unlock(f) }, nil
 }
 
 // Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it: whatever is temporary there has no process any
@@ -45,29 +35,14 @@ func (c *Cache) Exclude() (release func(), err error) {
 	if err := beneath.Check(c.dir, Folders()...); err != nil {
 		return nil, err
 	}
-	f, err := lockDir(c.dir, unix.LOCK_EX)
-	for range 50 {
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		f, err = lockDir(c.dir, unix.LOCK_EX)
-	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	f, err := durable.LockWithin(context.Background(), c.dir, durable.Exclusive, time.Second)
+	if errors.Is(err, durable.ErrLocked) {
 		err = fmt.Errorf("cache %s: %w", c.dir, ErrInUse)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return releaser(f), nil
-}
-
-// releaser returns what lets a lock go, at once, even if a child process that is just being started has a copy of the descriptor.
-func releaser(f *os.File) func() {
-	return func() {
-		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-		f.Close()
-	}
+	return func() { durable.Unlock(f) }, nil
 }
 
 // AddLayout notes that the cache has results, or trees, of what is in the layout in the folder with the absolute path dir.
@@ -77,7 +52,7 @@ func (c *Cache) AddLayout(dir string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := WriteFile(path, []byte(dir)); err != nil {
+	if err := writeFile(path, []byte(dir)); err != nil {
 		return fmt.Errorf("write cache: %w", err)
 	}
 	return nil
@@ -142,10 +117,10 @@ func readStored(path string) (s Stored, err error) {
 
 // Held reports whether a folder that TempDir has made is that of a live process.
 func Held(dir string) bool {
-	f, err := lockDir(dir, unix.LOCK_EX)
+	f, err := durable.TryLockPath(dir, durable.Exclusive)
 	if err != nil {
-		return errors.Is(err, unix.EWOULDBLOCK)
+		return errors.Is(err, durable.ErrLocked)
 	}
-	releaser(f)()
+	durable.Unlock(f)
 	return false
 }

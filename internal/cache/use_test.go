@@ -48,7 +48,7 @@ func TestStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	damaged := filepath.Join(c.Root(), StepsDir, "ab", "cd.json")
-	if err := WriteFile(damaged, []byte("{")); err != nil {
+	if err := writeFile(damaged, []byte("{")); err != nil {
 		t.Fatal(err)
 	}
 	n := 0

@@ -7,10 +7,11 @@ import (
 	"hash/crc32"
 	"iter"
 	"os"
-	"path/filepath"
 	"sort"
 	"sync"
 	"syscall"
+
+	"genoci/internal/durable"
 )
 
 // TOC is the index of one layer: its entries in the order of Compare, whiteouts
@@ -139,26 +140,9 @@ func headerChecksum(data []byte) uint32 {
 	return crc32.Checksum(data[:hdrChecksum], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// Save writes the TOC to path: to a temporary name in the same folder, renamed when complete and on disk.
+// Save writes the TOC to path, in one step, and to the disk.
 func (t *TOC) Save(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".toc-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(t.data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return durable.WriteFile(path, t.data, 0o600, durable.SyncFile)
 }
 
 // Close releases the mapping. Entries that were returned stay valid; the TOC is empty from then on.

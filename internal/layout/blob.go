@@ -16,6 +16,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -114,7 +115,7 @@ func (v *verified) end() error {
 // BlobWriter is a blob that is being written, under a temporary name. It is not safe for concurrent use.
 type BlobWriter struct {
 	l    *Layout
-	f    *os.File // nil after Commit or Close
+	f    *durable.Temp // nil after Commit or Close
 	hash hash.Hash
 	buf  *bufio.Writer // to f and hash
 	size int64
@@ -128,12 +129,12 @@ func (l *Layout) NewBlob() (*BlobWriter, error) {
 	if err := os.MkdirAll(l.path(v1.ImageBlobsDir, digest.Canonical.String()), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := createTemp(l.path(v1.ImageBlobsDir))
+	f, err := durable.CreateTemp(l.path(v1.ImageBlobsDir), 0o644)
 	if err != nil {
 		return nil, err
 	}
 	h := digest.Canonical.Hash()
-	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(&earlyWriter{f: f}, h), 128<<10)}, nil
+	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(&earlyWriter{f: f.File}, h), 128<<10)}, nil
 }
 
 // Clone makes the blob a copy of the file src that shares its blocks on disk (ioctl_ficlonerange(2)), and returns a reader of that copy,
@@ -226,16 +227,12 @@ func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	if err := w.f.Sync(); err != nil {
-		return v1.Descriptor{}, err
-	}
-	if err := os.Rename(w.f.Name(), path); err != nil {
+	if err := w.f.Rename(path, durable.SyncFile); err != nil {
 		return v1.Descriptor{}, err
 	}
 	w.l.wrote.Store(true)
-	f := w.f
 	w.f = nil
-	return desc, f.Close()
+	return desc, nil
 }
 
 // Close drops the blob if it was not committed; after Commit it does nothing.
@@ -245,7 +242,7 @@ func (w *BlobWriter) Close() error {
 	}
 	f := w.f
 	w.f = nil
-	return dropTemp(f)
+	return f.Drop()
 }
 
 // put stores a small blob.

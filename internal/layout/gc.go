@@ -11,9 +11,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -66,22 +66,17 @@ func (c *Collection) lock(ctx context.Context) error {
 	if err := beneath.Check(c.l.dir, folders...); err != nil {
 		return err
 	}
-	blobs, err := c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
-	for range 50 { // most use a layout only for a moment
-		if !errors.Is(err, unix.EWOULDBLOCK) || ctx.Err() != nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		blobs, err = c.l.lockBlobs(ctx, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	blobs, err := c.l.lockBlobs(func(path string) (*os.File, error) {
+		return durable.LockWithin(ctx, path, durable.Exclusive, time.Second) // most use a layout only for a moment
+	})
+	if errors.Is(err, durable.ErrLocked) {
 		return ErrInUse
 	}
 	if err != nil {
 		return err
 	}
 	c.locks = append(c.locks, blobs)
-	index, err := lock(ctx, c.l.dir, unix.LOCK_EX)
+	index, err := durable.LockPath(ctx, c.l.dir, durable.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -92,7 +87,7 @@ func (c *Collection) lock(ctx context.Context) error {
 // Close ends the collection. Further calls do nothing.
 func (c *Collection) Close() {
 	for _, f := range c.locks {
-		unlock(f)
+		durable.Unlock(f)
 	}
 	c.locks = nil
 }
@@ -195,7 +190,7 @@ func (c *Collection) findTemps() error {
 			return err
 		}
 		for _, file := range files {
-			if !strings.HasPrefix(file.Name(), tempPrefix) || !file.Type().IsRegular() {
+			if !durable.IsTemp(file.Name()) || !file.Type().IsRegular() {
 				continue
 			}
 			path := filepath.Join(dir, file.Name())
@@ -207,7 +202,7 @@ func (c *Collection) findTemps() error {
 				continue
 			}
 			st, err := f.Stat()
-			unlock(f)
+			durable.Unlock(f)
 			if err != nil {
 				return err
 			}
@@ -219,8 +214,8 @@ func (c *Collection) findTemps() error {
 
 // lockTemp locks a temporary file; nil where a process holds it, or where it is gone.
 func lockTemp(path string) (*os.File, error) {
-	f, err := lock(context.Background(), path, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+	f, err := durable.TryLockPath(path, durable.Exclusive)
+	if errors.Is(err, durable.ErrLocked) || errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	return f, err
@@ -258,7 +253,7 @@ func (c *Collection) remove(ctx context.Context) error {
 			continue
 		}
 		err = c.l.remove(t.Path)
-		unlock(f)
+		durable.Unlock(f)
 		if err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -37,11 +37,11 @@ func (l *Layout) Tags() ([]Tag, error) {
 // blobs' names before it). edit works on the merged state; when it returns an error, that is returned and nothing is
 // changed. edit must not call Update.
 func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
-	f, err := lock(ctx, l.dir, unix.LOCK_EX)
+	f, err := durable.LockPath(ctx, l.dir, durable.Exclusive)
 	if err != nil {
 		return err
 	}
-	defer unlock(f)
+	defer durable.Unlock(f)
 	return l.update(edit)
 }
 
@@ -68,13 +68,13 @@ func (l *Layout) update(edit func(*Index) error) error {
 			return err
 		}
 	}
-	return replaceFile(l.path(v1.ImageIndexFile), data)
+	return durable.WriteFile(l.path(v1.ImageIndexFile), data, 0o644, durable.SyncName)
 }
 
 // syncBlobs makes the names of all blobs durable.
 func (l *Layout) syncBlobs() error {
 	for _, algorithm := range algorithms() {
-		if err := syncDir(l.path(v1.ImageBlobsDir, algorithm.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.SyncDir(l.path(v1.ImageBlobsDir, algorithm.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -23,12 +23,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 
+	"genoci/internal/durable"
+
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -75,11 +75,11 @@ func Create(dir string) (*Layout, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create layout: %w", err)
 	}
-	lock, err := lock(context.Background(), dir, unix.LOCK_EX)
+	lock, err := durable.LockPath(context.Background(), dir, durable.Exclusive)
 	if err != nil {
 		return nil, fmt.Errorf("create layout: %w", err)
 	}
-	defer unlock(lock)
+	defer durable.Unlock(lock)
 	if l, err = Open(dir); !errors.Is(err, ErrNotExist) {
 		return l, err
 	}
@@ -95,14 +95,14 @@ func initialize(dir string) error {
 		return err
 	}
 	index := `{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[]}`
-	if err := replaceFile(filepath.Join(dir, v1.ImageIndexFile), []byte(index)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, v1.ImageIndexFile), []byte(index), 0o644, durable.SyncName); err != nil {
 		return err
 	}
 	version := `{"imageLayoutVersion":"` + v1.ImageLayoutVersion + `"}`
-	if err := replaceFile(filepath.Join(dir, v1.ImageLayoutFile), []byte(version)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, v1.ImageLayoutFile), []byte(version), 0o644, durable.SyncName); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // checkVersion reads the file oci-layout.
@@ -134,7 +134,7 @@ func checkNew(dir string) error {
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == v1.ImageBlobsDir, name == v1.ImageIndexFile, name == v1.ImageLayoutFile:
-		case strings.HasPrefix(name, tempPrefix):
+		case durable.IsTemp(name):
 		default:
 			return fmt.Errorf("not an OCI layout: the folder has no file %s, but %s", v1.ImageLayoutFile, name)
 		}
@@ -156,7 +156,7 @@ func (l *Layout) Close() error {
 	defer l.mu.Unlock()
 	l.closed = true
 	if l.use != nil {
-		unlock(l.use)
+		durable.Unlock(l.use)
 		l.use = nil
 	}
 	return nil
@@ -168,7 +168,7 @@ func (l *Layout) Use(ctx context.Context) error {
 	if l.Used() {
 		return nil
 	}
-	f, err := l.lockBlobs(ctx, unix.LOCK_SH)
+	f, err := l.shareBlobs(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,10 +176,10 @@ func (l *Layout) Use(ctx context.Context) error {
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		unlock(f)
+		durable.Unlock(f)
 		return fmt.Errorf("layout %s: %w", l.dir, os.ErrClosed)
 	case l.use != nil:
-		unlock(f)
+		durable.Unlock(f)
 	default:
 		l.use = f
 	}
@@ -193,14 +193,20 @@ func (l *Layout) Used() bool {
 	return l.use != nil
 }
 
-// lockBlobs locks the folder blobs, which a layout without blobs may lack.
-func (l *Layout) lockBlobs(ctx context.Context, how int) (*os.File, error) {
-	f, err := lock(ctx, l.path(v1.ImageBlobsDir), how)
+// lockBlobs locks the folder blobs, which a layout without blobs may lack, by a call of lock.
+func (l *Layout) lockBlobs(lock func(path string) (*os.File, error)) (*os.File, error) {
+	path := l.path(v1.ImageBlobsDir)
+	f, err := lock(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.Mkdir(l.path(v1.ImageBlobsDir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		f, err = lock(ctx, l.path(v1.ImageBlobsDir), how)
+		f, err = lock(path)
 	}
 	return f, err
+}
+
+// shareBlobs takes the shared lock of the folder blobs: as long as it is held, GC removes nothing.
+func (l *Layout) shareBlobs(ctx context.Context) (*os.File, error) {
+	return l.lockBlobs(func(path string) (*os.File, error) { return durable.LockPath(ctx, path, durable.Shared) })
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"genoci/internal/durable"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -173,7 +175,7 @@ func TestLocksEndWithContext(t *testing.T) {
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 
-	gc, err := l.lockBlobs(t.Context(), unix.LOCK_EX)
+	gc, err := durable.LockPath(t.Context(), l.path(v1.ImageBlobsDir), durable.Exclusive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,16 +184,16 @@ func TestLocksEndWithContext(t *testing.T) {
 	}
 	used := make(chan error)
 	go func() { used <- l.Use(t.Context()) }()
-	unlock(gc)
+	durable.Unlock(gc)
 	if err := <-used; err != nil {
 		t.Errorf("Use after GC: %v", err)
 	}
 
-	index, err := lock(t.Context(), l.Dir(), unix.LOCK_EX)
+	index, err := durable.LockPath(t.Context(), l.Dir(), durable.Exclusive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unlock(index)
+	defer durable.Unlock(index)
 	err = l.Update(canceled, func(*Index) error { t.Error("edit was called without the lock"); return nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Update of a locked layout: error %v", err)

@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -20,7 +21,7 @@ import (
 // GC, for which it is a temporary file. It is not synced, since its name, the DiffID, tells whether it is whole.
 
 // scratchPrefix begins the names of scratch layers.
-const scratchPrefix = tempPrefix + "layer-"
+const scratchPrefix = durable.TempPrefix + "layer-"
 
 func (l *Layout) scratchPath(diffID digest.Digest) (string, error) {
 	if err := image.CheckDigest(diffID); err != nil {
@@ -109,7 +110,7 @@ func (l *Layout) Scratch(diffID digest.Digest) (*os.File, error) {
 // ScratchWriter is a scratch layer that is being written, under a temporary name.
 type ScratchWriter struct {
 	l *Layout
-	f *os.File // nil after Commit or Close
+	f *durable.Temp // nil after Commit or Close
 }
 
 // NewScratch starts a scratch layer. Whoever starts it calls Close in the end, after Commit too.
@@ -117,7 +118,7 @@ func (l *Layout) NewScratch() (*ScratchWriter, error) {
 	if err := os.MkdirAll(l.path(v1.ImageBlobsDir), 0o755); err != nil {
 		return nil, err
 	}
-	f, err := createTemp(l.path(v1.ImageBlobsDir))
+	f, err := durable.CreateTemp(l.path(v1.ImageBlobsDir), 0o644)
 	if err != nil {
 		return nil, err
 	}
@@ -143,14 +144,13 @@ func (w *ScratchWriter) Commit(diffID digest.Digest) (v1.Descriptor, error) {
 	}
 	st, err := w.f.Stat()
 	if err == nil {
-		err = os.Rename(w.f.Name(), path)
+		err = w.f.Rename(path, durable.NoSync)
 	}
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	f := w.f
 	w.f = nil
-	return v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: diffID, Size: st.Size()}, f.Close()
+	return v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: diffID, Size: st.Size()}, nil
 }
 
 // Close drops the layer if it was not committed; after Commit it does nothing.
@@ -160,5 +160,5 @@ func (w *ScratchWriter) Close() error {
 	}
 	f := w.f
 	w.f = nil
-	return dropTemp(f)
+	return f.Drop()
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -39,11 +39,11 @@ func (l *Layout) Verify(
 	decompress func(mediaType string, r io.Reader) (io.ReadCloser, error),
 	report func(Problem),
 ) (blobs int, bytes int64, err error) {
-	f, err := l.lockBlobs(ctx, unix.LOCK_SH)
+	f, err := l.shareBlobs(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer unlock(f)
+	defer durable.Unlock(f)
 	v := &verifier{
 		l:          l,
 		decompress: decompress,

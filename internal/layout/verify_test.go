@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/durable"
 	"genoci/internal/image"
 )
 
@@ -47,7 +48,7 @@ func TestVerifyReportsOneAtATime(t *testing.T) {
 	const n = 50
 	for i := range n {
 		blob := digest.FromString(fmt.Sprint(i))
-		if err := replaceFile(l.path("blobs", "sha256", blob.Encoded()), []byte("broken")); err != nil {
+		if err := durable.WriteFile(l.path("blobs", "sha256", blob.Encoded()), []byte("broken"), 0o644, durable.SyncName); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"genoci/internal/durable"
 )
 
 // settleAge is how old a part is when its data is written out: the kernel has done so by itself by then (30 s, see
@@ -37,14 +39,10 @@ func (s *Store) checkBoot() error {
 	if err := s.dropUnsynced(); err != nil {
 		return err
 	}
-	err = os.WriteFile(path+".new", []byte(id), 0o600)
-	if isFull(err) { // the next one looks again
-		return nil
-	}
-	if err != nil {
+	if err := durable.Replace(path, []byte(id)); !isFull(err) { // else the next one looks again
 		return err
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 // dropUnsynced drops the names of snapshots and kept trees of which a part is not marked as synced.
@@ -99,7 +97,7 @@ func (s *Store) settle() error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
-	if err := syncFileSystem(s.dir); err != nil {
+	if err := durable.SyncFileSystem(s.dir); err != nil {
 		return err
 	}
 	for _, id := range due {

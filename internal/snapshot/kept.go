@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"genoci/internal/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -75,7 +77,7 @@ func (p *Part) keep(ctx context.Context, name string, note []byte, prepare func(
 		err = p.keepAs(link)
 	}
 	if err == nil && synced {
-		err = syncFileSystem(p.Dir()) // of btrfs a folder alone may be synced, and the name then be there without the marks
+		err = durable.SyncFileSystem(p.Dir()) // of btrfs a folder alone may be synced, and the name then be there without the marks
 	}
 	if err != nil {
 		return err
@@ -85,16 +87,12 @@ func (p *Part) keep(ctx context.Context, name string, note []byte, prepare func(
 
 // writeNote writes the part's note.
 func (p *Part) writeNote(note []byte) error {
-	path := p.noteFile()
-	if err := os.WriteFile(path+".new", note, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.Replace(p.noteFile(), note)
 }
 
 // sync writes all of the file system to the disk, and marks the part and what it stands on.
 func (p *Part) sync() error {
-	if err := syncFileSystem(p.Dir()); err != nil {
+	if err := durable.SyncFileSystem(p.Dir()); err != nil {
 		return err
 	}
 	for _, id := range append([]string{p.id}, p.lowers...) {
@@ -161,7 +159,7 @@ func (p *Part) unkeep() error {
 	if err := os.Remove(p.kept); err != nil {
 		return err
 	}
-	return syncDir(p.store.kept())
+	return durable.SyncDir(p.store.kept())
 }
 
 // Resume takes the kept tree name to go on with it. The error wraps ErrNotExist where there is none, and ErrHeld where

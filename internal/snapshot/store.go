@@ -10,11 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
+	"genoci/internal/durable"
 )
 
 // Store is what drivers share: the names, locks and removal of the data that they keep in one folder.
@@ -171,11 +171,10 @@ func (s *Store) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, unix.LOCK_EX); err != nil {
-		_ = f.Close()
+	if err := durable.Lock(context.Background(), f, durable.Exclusive); err != nil {
 		return nil, err
 	}
-	return func() { unflock(f) }, nil
+	return func() { durable.Unlock(f) }, nil
 }
 
 // checkFormat compares the store's format file with what this process would write. One that a crash has left empty, or as zeros, is written
@@ -201,10 +200,7 @@ func (s *Store) checkFormat(kind string) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := os.WriteFile(path+".new", []byte(want), 0o600); err != nil {
-			return err
-		}
-		return os.Rename(path+".new", path)
+		return durable.Replace(path, []byte(want))
 	case err != nil:
 		return err
 	case string(have) != want:
@@ -292,7 +288,7 @@ func (s *Store) unlink(links []string) ([]*Part, error) {
 	if removed == 0 {
 		return nil, nil
 	}
-	if err := syncDir(s.snapshots()); err != nil {
+	if err := durable.SyncDir(s.snapshots()); err != nil {
 		return nil, err
 	}
 	return s.condemn()
@@ -664,13 +660,13 @@ func (p *Part) tryHold() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	err = durable.TryLock(f, durable.Exclusive)
 	if err == nil {
 		p.held = f
 		return true, nil
 	}
 	_ = f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, durable.ErrLocked) {
 		return false, nil
 	}
 	return false, err
@@ -678,62 +674,9 @@ func (p *Part) tryHold() (bool, error) {
 
 func (p *Part) release() {
 	if p.held != nil {
-		unflock(p.held)
+		durable.Unlock(p.held)
 		p.held = nil
 	}
-}
-
-// LockFolder keeps others that call it from doing so with the same folder. It waits for a minute at most: any process may lock a folder.
-func LockFolder(dir string) (unlock func(), err error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	const tries = 6000
-	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	for try := 0; errors.Is(err, unix.EWOULDBLOCK) && try < tries; try++ {
-		time.Sleep(10 * time.Millisecond)
-		err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, err
-	}
-	return func() { unflock(f) }, nil
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if err != unix.EINTR {
-			return wrapPath("flock", f.Name(), err)
-		}
-	}
-}
-
-// unflock unlocks and closes f. Closing alone would leave the lock to a child that is just being started, until its exec.
-func unflock(f *os.File) {
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
-	_ = f.Close()
-}
-
-// syncFileSystem writes out the file system that holds path: one call, where a tree may have 100,000 files.
-func syncFileSystem(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return wrapPath("syncfs", path, unix.Syncfs(int(f.Fd())))
-}
-
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }
 
 // dropDefaultACL frees a new folder of a default ACL, which what is made in it would inherit.

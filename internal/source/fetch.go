@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"genoci/internal/cache"
+	"genoci/internal/durable"
 	"genoci/internal/shown"
 )
 
@@ -158,11 +158,11 @@ func (s *Source) get(ctx context.Context, u address) (f File, again bool, err er
 
 // save writes the body of a response under the name of its digest, and returns that.
 func (s *Source) save(ctx context.Context, u address, resp *http.Response) (string, error) {
-	tmp, err := os.CreateTemp(s.Downloads, ".tmp-*")
+	tmp, err := durable.CreateTemp(s.Downloads, 0o600)
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = tmp.Drop() }() // but for what has got its name
 	h := sha256.New()
 	body := &stalling{r: resp.Body, stop: resp.Body.Close}
 	w := &counter{w: io.MultiWriter(tmp, h), report: func(n int64) {
@@ -174,11 +174,11 @@ func (s *Source) save(ctx context.Context, u address, resp *http.Response) (stri
 	if err == nil && resp.ContentLength >= 0 && n != resp.ContentLength {
 		err = io.ErrUnexpectedEOF
 	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
+	if err != nil {
 		return "", err
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
-	return sum, os.Rename(tmp.Name(), filepath.Join(s.Downloads, sum))
+	return sum, tmp.Rename(filepath.Join(s.Downloads, sum), durable.NoSync)
 }
 
 // downloaded returns the file of the digest that an earlier fetch stored.
@@ -219,7 +219,10 @@ func (s *Source) note(u address, k fetched) error {
 	if err != nil {
 		return err
 	}
-	return cache.WriteFile(path, meta)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, meta, 0o600, durable.NoSync)
 }
 
 // metaPath returns the file for a URL, if there can be one: of a URL that may hold a secret it is named with the help of Secret.

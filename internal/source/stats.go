@@ -9,14 +9,15 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"genoci/internal/durable"
 
-	"genoci/internal/cache"
+	"golang.org/x/sys/unix"
 )
 
 // Stats remembers the SHA-256 of files by what stat(2) says of them, so that an input that did not
@@ -167,7 +168,11 @@ func (s *Stats) Save() error {
 		return nil
 	}
 	b := s.merge(day(time.Now()))
-	if err := cache.WriteFile(s.path, b); err != nil {
+	err := os.MkdirAll(filepath.Dir(s.path), 0o700)
+	if err == nil {
+		err = durable.WriteFile(s.path, b, 0o600, durable.NoSync)
+	}
+	if err != nil {
 		return fmt.Errorf("write digests of inputs: %w", err)
 	}
 	s.old, s.new = b[len(statsMagic):], map[statKey]stat{}

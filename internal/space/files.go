@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/cache"
+	"genoci/internal/durable"
 	"genoci/internal/snapshot"
 	"genoci/internal/source"
 )
@@ -111,7 +112,7 @@ func kindOf(rel string) Kind {
 	switch {
 	case !slices.Contains(cache.Folders(), top):
 		return ""
-	case strings.HasPrefix(name, ".tmp-"), strings.HasPrefix(name, ".toc-"):
+	case durable.IsTemp(name), strings.HasPrefix(name, ".tmp-"), strings.HasPrefix(name, ".toc-"): // the last two are of earlier versions
 		return Temporary
 	case top == cache.StepsDir:
 		id, ok := strings.CutSuffix(name, ".json")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
+	"genoci/internal/durable"
 	"genoci/internal/snapshot"
 )
 
@@ -191,7 +192,12 @@ func (l *Loopback) Setup(ctx context.Context) (done []string, err error) {
 
 // lock keeps others from setting up or ending the same loopback meanwhile.
 func (l *Loopback) lock() (unlock func(), err error) {
-	return snapshot.LockFolder(filepath.Dir(l.File))
+	const patience = time.Minute // any process may lock a folder
+	f, err := durable.LockWithin(context.Background(), filepath.Dir(l.File), durable.Exclusive, patience)
+	if err != nil {
+		return nil, err
+	}
+	return func() { durable.Unlock(f) }, nil
 }
 
 // makeFile makes the file if there is none: under another name, until it is whole.
@@ -235,16 +241,7 @@ func (l *Loopback) makeFile() (string, error) {
 		_ = os.Remove(temp)
 		return "", err
 	}
-	return fmt.Sprintf("made %s, of %d MB at most", l.File, size/1000_000), syncDir(filepath.Dir(l.File))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return fmt.Sprintf("made %s, of %d MB at most", l.File, size/1000_000), durable.SyncDir(filepath.Dir(l.File))
 }
 
 // mount makes the file a device, and mounts that. The device ends with the mount, so that a process that is killed in between leaves nothing.

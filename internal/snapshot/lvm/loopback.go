@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +11,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/snapshot"
 )
 
@@ -181,7 +184,12 @@ func (l *Loopback) lock() (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(l.File), 0o755); err != nil {
 		return nil, err
 	}
-	return snapshot.LockFolder(filepath.Dir(l.File))
+	const patience = time.Minute // any process may lock a folder
+	f, err := durable.LockWithin(context.Background(), filepath.Dir(l.File), durable.Exclusive, patience)
+	if err != nil {
+		return nil, err
+	}
+	return func() { durable.Unlock(f) }, nil
 }
 
 // What lvm takes beside the pool: its description, and that of the pool twice, since one is to mend the other.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/durable"
 	"genoci/internal/snapshot"
 )
 
@@ -50,11 +51,7 @@ func writeTaken(part string, all []taken) error {
 	for _, t := range all {
 		fmt.Fprintf(&b, "%s %d\n", t.id, t.used)
 	}
-	path := takenFile(part)
-	if err := os.WriteFile(path+".new", []byte(b.String()), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.Replace(takenFile(part), []byte(b.String()))
 }
 
 // inheritTaken gives a part, whose volume is a snapshot of that of another one, what is known of that.
