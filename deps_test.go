@@ -96,7 +96,7 @@ var policy = map[string]rule{
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/shown internal/space internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

@@ -19,6 +19,7 @@ import (
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/btrfs"
+	"genoci/internal/source"
 	"genoci/internal/spec"
 )
 
@@ -111,6 +112,7 @@ func hintFor(err error) string {
 	var own *cliError
 	var unknown *plan.UnknownTargetError
 	var exit *sandbox.ExitError
+	var denied *source.StatusError
 	switch {
 	case errors.As(err, &own) && own.hint != "":
 		return own.hint
@@ -139,6 +141,8 @@ func hintFor(err error) string {
 			"or give $GENOCI_CHROOT to a program that changes its root to it" + lookHint(err, "; ")
 	case missesID(err) > 0:
 		return idHint(missesID(err))
+	case errors.As(err, &denied) && denied.Denied():
+		return deniedHint(denied)
 	case errors.Is(err, build.ErrQuestion):
 		return "in `steps`, answer before the install: `run: echo \"PACKAGE NAME TYPE ANSWER\" | debconf-set-selections`, or copy the file that the package looks for; build_env sets variables" + lookHint(err, "; ")
 	case heldFile(stepError(err)) != "":
@@ -151,6 +155,21 @@ func hintFor(err error) string {
 		return "as an ordinary user, commands cannot rename folders of the base with the driver overlay; --driver vfs can" + lookHint(err, "; ")
 	}
 	return lookHint(err, "")
+}
+
+// deniedHint says where user and password for a download come from.
+func deniedHint(e *source.StatusError) string {
+	switch {
+	case e.Moved:
+		return e.Host + " redirects to another server, which is sent no user and password: name its own URL, for which there can be an entry in a netrc file"
+	case e.InURL:
+		return e.Host + " does not take the user and password that the URL has"
+	case e.Sent:
+		return fmt.Sprintf("%s does not take the user and password that %s has for it", e.Host, e.Netrc)
+	case e.Netrc == "":
+		return "user and password are taken from ~/.netrc, or the file that NETRC names: there is no home folder, and NETRC is not set"
+	}
+	return fmt.Sprintf("user and password for %s are taken from %s, which has none (NETRC names another file): machine %[1]s login USER password PASSWORD", e.Host, e.Netrc)
 }
 
 // missesID returns the highest id that an ordinary user would need for the owner of a file, and has not; 0 where err is another one.

@@ -204,6 +204,46 @@ func TestArgumentsReachNothing(t *testing.T) {
 	keepsNoSecret(t, dir)
 }
 
+// An answer 401 or 403 gets a hint that says where user and password come from.
+func TestHintAtNetrc(t *testing.T) {
+	var other *httptest.Server
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, other.URL, http.StatusFound)
+		case "/gone":
+			http.NotFound(w, r)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer srv.Close()
+	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	defer other.Close()
+	dir := t.TempDir()
+	genoci := discreet(t, dir)
+	file := filepath.Join(dir, ".netrc")
+	for _, test := range []struct{ path, netrc, want string }{
+		{"/a", "", "hint: user and password for 127.0.0.1 are taken from " + file + ", which has none (NETRC names another file): machine 127.0.0.1 login USER password PASSWORD\n"},
+		{"/a", "machine 127.0.0.1 login s3user password s3password", "hint: 127.0.0.1 does not take the user and password that " + file + " has for it\n"},
+		{"@/a", "", "hint: 127.0.0.1 does not take the user and password that the URL has\n"},
+		{"/moved", "", "hint: 127.0.0.1 redirects to another server, which is sent no user and password"},
+		{"/gone", "", ""},
+	} {
+		url := srv.URL + test.path
+		if path, ok := strings.CutPrefix(test.path, "@"); ok {
+			url = strings.Replace(srv.URL, "://", "://s3user:s3password@", 1) + path
+		}
+		err := errors.Join(os.WriteFile(file, []byte(test.netrc), 0o600), os.WriteFile(filepath.Join(dir, "genoci.yaml"), []byte("a: {expand: '"+url+"'}\n"), 0o644))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := genoci(1, "build", "--progress", "none"); !strings.Contains(out, test.want) || strings.Contains(out, "hint:") != (test.want != "") {
+			t.Errorf("%s: %s", test.path, out)
+		}
+	}
+}
+
 // canRun reports whether steps can run something here.
 func canRun(t *testing.T) bool {
 	for _, feature := range []string{"userns", "busybox"} {

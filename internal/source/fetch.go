@@ -35,6 +35,26 @@ const (
 	fetchTimeout = 60 * time.Second // without an answer, or without a byte
 )
 
+// StatusError is the answer of a server that gave no content.
+type StatusError struct {
+	URL    string // as it is shown
+	Status string // "401 Unauthorized"
+	Code   int
+	Host   string // of the URL, without port
+	Sent   bool   // user and password were sent
+	InURL  bool   // they stand in the URL; else they are from Netrc
+	Moved  bool   // another server answered, to which that of the URL redirects, and which is sent no user
+	Netrc  string // as in Source
+}
+
+// Error is "get URL: STATUS".
+func (e *StatusError) Error() string { return fmt.Sprintf("get %s: %s", e.URL, e.Status) }
+
+// Denied reports whether the server wants another user and password, or some at all (RFC 9110, sections 15.5.2 and 15.5.4).
+func (e *StatusError) Denied() bool {
+	return e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden
+}
+
 // address is a URL, and what is shown and kept in its place.
 type address struct {
 	*url.URL
@@ -140,7 +160,10 @@ func (s *Source) get(ctx context.Context, u address) (f File, again bool, err er
 		f, err = s.downloaded(ctx, u, known.Digest)
 		return f, false, err
 	case resp.StatusCode != http.StatusOK:
-		return f, resp.StatusCode >= 500, fmt.Errorf("get %s: %s", u.shown, resp.Status)
+		return f, resp.StatusCode >= 500, &StatusError{
+			URL: u.shown, Status: resp.Status, Code: resp.StatusCode, Host: u.Hostname(),
+			Sent: asked.User != nil, InURL: u.User != nil, Moved: resp.Request.URL.Host != u.Host, Netrc: s.Netrc,
+		}
 	}
 	sum, err := s.save(ctx, u, resp)
 	if err != nil {
