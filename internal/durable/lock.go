@@ -43,17 +43,21 @@ func Lock(ctx context.Context, f *os.File, mode Mode) error {
 
 // wait waits for a lock that somebody has.
 func wait(ctx context.Context, f *os.File, mode Mode) error {
-	done := make(chan error, 1)
-	go func() { done <- flock(f, int(mode)) }()
+	var err error
+	done := make(chan struct{})
+	go func() {
+		err = flock(f, int(mode))
+		close(done)
+	}()
 	select {
-	case err := <-done:
+	case <-done:
 		if err != nil {
 			f.Close()
 		}
 		return pathError("lock", f.Name(), err)
 	case <-ctx.Done():
 		go func() { // flock(2) cannot be called off: what it still brings is let go
-			_ = <-done
+			<-done
 			Unlock(f)
 		}()
 		return pathError("lock", f.Name(), context.Cause(ctx))
