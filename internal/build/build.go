@@ -92,7 +92,7 @@ const (
 )
 
 // semantics is part of every key. It grows when the same inputs would give another layer.
-const semantics = 2
+const semantics = 3
 
 // Platform is what images are built for: this machine.
 func Platform() v1.Platform {

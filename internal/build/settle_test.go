@@ -110,6 +110,13 @@ func linkMutations() []mutation {
 		_, err = f.WriteString(" more")
 		return errors.Join(err, f.Close())
 	}
+	opened := func(path string) error { // which is enough for an overlay to copy it up
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
 	replace := func(path, content string) error {
 		return errors.Join(os.WriteFile(path+".new", []byte(content), 0o644), os.Rename(path+".new", path))
 	}
@@ -122,6 +129,12 @@ func linkMutations() []mutation {
 	}
 	return []mutation{
 		{"nothing", func(func(string) string) error { return nil }, `Z file 0644 0:0 <1> "data" mtime=1000`},
+		{"opened", func(at func(string) string) error { return opened(at("Z")) }, `d/Y file 0644 0:0 <1> "data" mtime=1000`},
+		{"mode there and back", func(at func(string) string) error {
+			return errors.Join(os.Chmod(at("Z"), 0o600), os.Chmod(at("A"), 0o644))
+		},
+			`d/Y file 0644 0:0 <1> "data" mtime=1000`},
+		{"opened, and unlink", func(at func(string) string) error { return errors.Join(opened(at("Z")), os.Remove(at("A"))) }, `d/Y file 0644 0:0 <1> "data" mtime=1000`},
 		{"append", func(at func(string) string) error { return appendTo(at("Z")) }, `d/Y file 0644 0:0 <1> "data more" mtime=315532800`},
 		{"append by two names", func(at func(string) string) error { return errors.Join(appendTo(at("Z")), appendTo(at("A"))) },
 			`d/Y file 0644 0:0 <1> "data more more" mtime=315532800`},
@@ -156,7 +169,7 @@ func linkMutations() []mutation {
 // plain files (vfs).
 func TestHardLinksOfTheBase(t *testing.T) {
 	type result struct{ tree, id string }
-	written := []string{"append", "append by two names", "chmod", "time", "truncate", "unlink and append", "replace, and append", "rename", "another name",
+	written := []string{"opened", "mode there and back", "opened, and unlink", "append", "append by two names", "chmod", "time", "truncate", "unlink and append", "replace, and append", "rename", "another name",
 		"folder renamed, and append", "folder removed, and append", "in a folder that came before"}
 	results := map[string]map[string]result{}
 	forDrivers(t, nil, func(t *testing.T, w *work) {

@@ -198,7 +198,8 @@ func (l *linker) list() error {
 		return nil
 	}
 	for _, names := range files {
-		if len(names) > 1 && listed[names[0]] {
+		// Those that are not listed, too: to open a file for writing is enough for an overlay to copy it up. Where names split, that would split them.
+		if len(names) > 1 && (listed[names[0]] || !l.options.Splits) {
 			if err := l.settleNames(names); err != nil {
 				return err
 			}
