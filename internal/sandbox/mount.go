@@ -47,15 +47,17 @@ func makeFS(fsfd, attrs int, options ...option) (int, error) {
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attrs)
 }
 
+// openTree makes a copy of the mounts at and below name in dir, mounted nowhere yet. Its attributes and its propagation are theirs.
+func openTree(dir int, name string) (int, error) {
+	return unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
+}
+
 // clone makes a copy of the mounts at and below name in dir, mounted nowhere yet, that differs by
-// attrs (MOUNT_ATTR_ flags).
+// attrs (MOUNT_ATTR_ flags). What is mounted in the one from now on is not mounted in the other.
 func clone(dir int, name string, attrs uint64) (int, error) {
-	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
+	fd, err := openTree(dir, name)
 	if err != nil {
 		return -1, err
-	}
-	if attrs == 0 {
-		return fd, nil
 	}
 	attr := unix.MountAttr{Attr_set: attrs, Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
@@ -248,7 +250,7 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 		}
 	}
 	for _, name := range readonly {
-		if err := cover(locked, name, tree, name, 0); err != nil {
+		if err := coverBy(func() (int, error) { return openTree(locked, name) }, tree, name); err != nil {
 			return shared, &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
 		}
 	}
@@ -300,9 +302,14 @@ func guarded(tree int, masked []string) ([]string, error) {
 	return names, err
 }
 
-// cover mounts a copy of from over to, if to exists.
+// cover mounts a copy of from over to, if from exists.
 func cover(fromDir int, from string, toDir int, to string, attrs uint64) error {
-	tree, err := clone(fromDir, from, attrs)
+	return coverBy(func() (int, error) { return clone(fromDir, from, attrs) }, toDir, to)
+}
+
+// coverBy mounts what make makes over to, if there is something to make it of.
+func coverBy(make func() (tree int, err error), toDir int, to string) error {
+	tree, err := make()
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
