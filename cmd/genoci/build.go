@@ -97,7 +97,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
-	fs.BoolVar(&f.shell, "shell-on-failure", false, "open a shell in what a step leaves that fails")
+	fs.BoolVar(&f.shell, "shell-on-failure", false, "open a shell in the failed step's tree")
 	fs.BoolVar(&f.why, "why", false, "say why a step is not taken from the cache")
 	choiceVar(fs, &f.progress, "progress", "how progress is shown on stderr", progressModes...)
 	fs.BoolVar(&f.json, "json", false, "print the result as JSON")

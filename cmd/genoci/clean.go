@@ -25,13 +25,16 @@ func newClean() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean",
 		Short: "Remove the cache with all unpacked trees",
-		Long: `Clean removes all that can be made again: the results of steps, the unpacked trees of all drivers, what steps left that failed, indexes, digests
-and downloads. The layout is not touched; the next build carries out every step. gc removes less: what nobody needs.
+		Long: `Clean removes everything that can be made again: step results, the trees of
+all drivers, trees of failed steps, indexes, digests and downloads. It does not
+touch the layout. The next build carries out every step. To remove only what
+nothing needs, use gc.
 
-Checkouts stay, unless --checkouts is given, which asks before it drops what was changed in them. Files in the cache folder that are not of
-genoci stay, too, and are named. An ordinary user removes that way what belongs to subordinate ids.
+Checkouts stay unless you give --checkouts. Clean then asks before it drops
+changes. Files of others in the cache folder stay, and clean names them. For an
+ordinary user, clean also deletes files that belong to subordinate ids.
 
-It refuses to run while a build uses the cache.`,
+Clean refuses to run while a build uses the cache.`,
 		Example: `  genoci clean --dry-run
   genoci clean
   genoci clean --checkouts --force`,

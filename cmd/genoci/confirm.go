@@ -15,7 +15,7 @@ import (
 func confirm(in io.Reader, messages io.Writer, verb, what, done, question string) error {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return withHint(usagef("%s: there is no terminal to ask on whether %s may be %s", verb, what, done), "--force does it without a question")
+		return withHint(usagef("%s: cannot ask whether %s may be %s: stdin is not a terminal", verb, what, done), "--force does it without asking")
 	}
 	say(messages, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(file).ReadString('\n')

@@ -26,7 +26,7 @@ func TestConfirm(t *testing.T) {
 		master.Close()
 	}
 	err := confirm(strings.NewReader("y\n"), nil, "unsetup", "all", "removed", "remove all?")
-	if err == nil || err.Error() != "unsetup: there is no terminal to ask on whether all may be removed" || exitCode(err) != exitUsage {
+	if err == nil || err.Error() != "unsetup: cannot ask whether all may be removed: stdin is not a terminal" || exitCode(err) != exitUsage {
 		t.Errorf("without a terminal: %v", err)
 	}
 }

@@ -61,7 +61,7 @@ func (c *count) String() string {
 func (c *count) Set(s string) error {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return fmt.Errorf("%q is no number from 1", s)
+		return fmt.Errorf("%q is not a positive integer", s)
 	}
 	*c = count(n)
 	return nil
@@ -163,7 +163,7 @@ func sourceEpoch() (*int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
-		return nil, usagef("SOURCE_DATE_EPOCH: %q is no number of seconds since 1970", text)
+		return nil, usagef("SOURCE_DATE_EPOCH: invalid value %q: expected a number of seconds since 1970", text)
 	}
 	return &n, nil
 }

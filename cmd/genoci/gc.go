@@ -30,17 +30,30 @@ func newGC() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "Remove what no tag needs",
-		Long: `Gc removes what nobody needs any more: blobs that nothing in the layout's index reaches, and layers of targets with build_only that no tag
-needs; unpacked trees, indexes of layers and results of steps that belong to no tag of any layout that was built into, nor to anything that the cache
-knows; downloads that were not used for 60 days; trees of steps that failed a week ago; what processes left that were killed.
+		Long: `Gc removes what nothing needs any more:
 
---keep and --keep-days remove dated tags, NAME-YYYY-MM-DD_N, and with them what only they need: those stay that one of the two keeps, and always
-the newest of the image that NAME stands for. --keep counts images: tags of one image, as builds leave them that change nothing, count once. No other tag is ever removed.
+  - blobs that no tag reaches
+  - layers of build_only targets that no tag needs
+  - trees, layer indexes and step results that no tag needs
+  - downloads that were not used for 60 days
+  - trees of failed steps, after a week
+  - files that killed processes left
 
---max-size limits all that genoci keeps beside the images of the layout: the cache folder and the drivers' trees. What costs the least time to make again, for
-each byte, goes first; of equals, what was not used for longest. Checkouts and the images that they were made from stay.
+A tree, index or result stays while a tag of any layout that was built into
+needs it, or something else in the cache does.
 
-It refuses to run while builds use the layout or the cache. Whatever ends it, the tags that are there stay valid.`,
+--keep and --keep-days also remove dated tags (NAME-YYYY-MM-DD_N), and what
+only those tags need. A tag stays if either rule keeps it. The newest dated tag
+of the image that NAME stands for always stays. --keep counts images: several
+tags of one image count once. Gc never removes any other tag.
+
+--max-size limits the cache folder and the trees; images do not count. Gc
+first removes what takes the least time to make again, for each byte. Among
+equals, it first removes what was not used for longest. Checkouts stay, and so
+do the images that they were made from.
+
+Gc refuses to run while a build uses the layout or the cache. All tags that are
+left stay valid, even if gc is killed.`,
 		Example: `  genoci gc --dry-run
   genoci gc --keep 5
   genoci gc --keep 3 --keep-days 30 --max-size 20GB`,

@@ -183,11 +183,11 @@ func TestGetHostile(t *testing.T) {
 		},
 		{
 			"a hard link to the host", [][]tar.Header{{dir("d"), hard("d/h", outside+"/secret")}}, "d", "",
-			"d/h: hard link to OUT/secret, which is no file of a lower layer",
+			"d/h: hard link to OUT/secret, which is not a file of a lower layer",
 		},
 		{
 			"a hard link through a symlink", [][]tar.Header{{link("l", outside), dir("d"), hard("d/h", "l/secret")}}, "d", "",
-			"d/h: hard link to OUT/secret, which is no file of a lower layer",
+			"d/h: hard link to OUT/secret, which is not a file of a lower layer",
 		},
 	}
 	hide := strings.NewReplacer(outside, "OUT", outside[1:], "OUT").Replace

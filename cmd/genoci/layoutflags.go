@@ -50,7 +50,7 @@ func openImage(ctx context.Context, dir, ref string) (*layout.Layout, image.Imag
 // noImage adds a hint to an error about what ref names.
 func noImage(ref string, err error) error {
 	if _, ok := build.FailedTarget(ref); ok {
-		return withHint(err, "what a failed step left is no image; genoci shell %s opens a shell in it", ref)
+		return withHint(err, "a failed step leaves a tree, not an image; genoci shell %s opens a shell in it", ref)
 	}
 	return noSuchTag(err)
 }

@@ -316,7 +316,7 @@ func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *inp
 	case *spec.Remove:
 		return removeNode{op.Paths}, nil
 	default:
-		return nil, fmt.Errorf("%T is no action", op)
+		return nil, fmt.Errorf("%T is not an action", op)
 	}
 }
 

@@ -188,7 +188,7 @@ func TestReadArchiveErrors(t *testing.T) {
 		{"whiteout", makeTar(t, fileMember("d/.wh.x", "")), "d/.wh.x: names that begin with .wh. mean a removal in layers"},
 		{"opaque marker", makeTar(t, fileMember("d/.wh..wh..opq", "")), "d/.wh..wh..opq: names that begin with .wh. mean a removal in layers"},
 		{"whiteout as folder", makeTar(t, fileMember(".wh.d/x", "")), ".wh.d/x: names that begin with .wh. mean a removal in layers"},
-		{"root", makeTar(t, linkMember(".", "x")), ".: the root is no folder"},
+		{"root", makeTar(t, linkMember(".", "x")), ".: the root is not a folder"},
 		{"hard link to nothing", makeTar(t, hardMember("l", "")), "l: hard link: empty name"},
 		{"type", makeTar(t, fileMember("f", "").with(func(h *tar.Header) { h.Typeflag = 'N' })), "f: entry of unknown type 'N'"},
 		{"name of an attribute", makeTar(t, fileMember("f", "").with(func(h *tar.Header) {

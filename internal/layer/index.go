@@ -183,7 +183,7 @@ func (ix *indexer) resolve(path string) (string, error) {
 		case n.Type == TypeSymlink:
 			return n.Link, nil
 		}
-		return "", fmt.Errorf("%s is no folder", p)
+		return "", fmt.Errorf("%s is not a folder", p)
 	})
 }
 

@@ -152,14 +152,14 @@ func TestIndexErrors(t *testing.T) {
 		members []member
 		want    string
 	}{
-		{"below a file", []member{fileMember("f", ""), fileMember("f/x", "")}, "index: f/x: f is no folder"},
-		{"below a device", []member{nodeMember(tar.TypeChar, "n", 1, 3), dirMember("n/x")}, "index: n/x/: n is no folder"},
-		{"below a link to a file", []member{fileMember("f", ""), hardMember("l", "f"), fileMember("l/x", "")}, "index: l/x: l is no folder"},
+		{"below a file", []member{fileMember("f", ""), fileMember("f/x", "")}, "index: f/x: f is not a folder"},
+		{"below a device", []member{nodeMember(tar.TypeChar, "n", 1, 3), dirMember("n/x")}, "index: n/x/: n is not a folder"},
+		{"below a link to a file", []member{fileMember("f", ""), hardMember("l", "f"), fileMember("l/x", "")}, "index: l/x: l is not a folder"},
 		{"ring of symlinks", []member{linkMember("a", "b"), linkMember("b", "a"), fileMember("a/x", "")}, "index: a/x: resolve a/x: too many levels of symbolic links"},
 		{"hard link to a folder", []member{dirMember("d"), hardMember("l", "d")}, "index: l: hard link to the folder d"},
 		{"hard link to nothing", []member{hardMember("l", "")}, "index: l: hard link: empty name"},
 		{"long name", []member{fileMember(long, "")}, "index: " + long + ": name with an element of 256 bytes"},
-		{"root", []member{fileMember(".", "")}, "index: .: the root is no folder"},
+		{"root", []member{fileMember(".", "")}, "index: .: the root is not a folder"},
 		{"whiteout of nothing", []member{fileMember("d/.wh.", "")}, "index: d/.wh.: whiteout of no name"},
 		{"whiteout of a folder itself", []member{fileMember("d/.wh..", "")}, "index: d/.wh..: whiteout of no name"},
 		{"below a whiteout", []member{fileMember(".wh.d/x", "")}, "index: .wh.d/x: below a whiteout"},

@@ -64,7 +64,7 @@ func (m *Merged) settle(e Entry, at place) (Entry, place, error) {
 			return Entry{}, place{}, fmt.Errorf("%s: %w", e.Path, err)
 		}
 		if !ok || target.Type == TypeDir {
-			return Entry{}, place{}, fmt.Errorf("%s: hard link to %s, which is no file of a lower layer", e.Path, e.Link)
+			return Entry{}, place{}, fmt.Errorf("%s: hard link to %s, which is not a file of a lower layer", e.Path, e.Link)
 		}
 		target.Path, target.Group = e.Path, ""
 		return target, from, nil

@@ -103,7 +103,7 @@ func TestMergedChildrenOfNoFolder(t *testing.T) {
 
 func TestMergedDanglingHardLink(t *testing.T) {
 	for target, want := range map[string]string{
-		"none": "l: hard link to none, which is no file of a lower layer", "d": "l: hard link to d, which is no file of a lower layer",
+		"none": "l: hard link to none, which is not a file of a lower layer", "d": "l: hard link to d, which is not a file of a lower layer",
 		"ring/x": "l: resolve ring/x: too many levels of symbolic links",
 	} {
 		m := mustMerge(t, []member{fileMember("d/x", ""), linkMember("ring", "ring")}, []member{hardMember("l", target)})

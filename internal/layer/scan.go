@@ -30,7 +30,7 @@ var defaultLimits = limits{entries: 2 << 20, text: 1 << 30, holes: 64 << 30}
 var (
 	errNotTar  = errors.New("not a tar archive") // the very first bytes are not those of a tar
 	errTooMuch = errors.New("more entries or longer names than any real archive has")
-	errNoRoot  = errors.New("the root is no folder")
+	errNoRoot  = errors.New("the root is not a folder")
 )
 
 // scanner reads a tar entry by entry, and knows where it is.

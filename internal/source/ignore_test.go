@@ -52,7 +52,7 @@ func TestParseIgnored(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"a\n\n[b\n": `.dockerignore:3: invalid pattern "[b": a [ is never closed, or a \ quotes nothing`,
+		"a\n\n[b\n": `.dockerignore:3: invalid pattern "[b": a [ is not closed, or the \ at the end escapes nothing`,
 		"a\n!\n":    ".dockerignore:2: nothing follows \"!\"",
 	} {
 		if _, err := parseIgnored(".dockerignore", text); err == nil || err.Error() != want {

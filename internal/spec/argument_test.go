@@ -56,7 +56,7 @@ func TestWrongArguments(t *testing.T) {
 		{"no arguments at all", "app: {run: x}\n", map[string]string{"A": "2"}, "f.yaml: --arg A: the file has no argument of this name"},
 		{"only used in a part that is ignored", "x-a: ${{A}}\napp: {run: x}\n", map[string]string{"A": "2"}, "f.yaml: --arg A: the file has no argument of this name"},
 		{"the value is checked", "genoci: {args: {PORT: 80}}\napp: {expose: [\"${{PORT}}\"]}\n", map[string]string{"PORT": "http"},
-			"f.yaml:2:16: target \"app\": expose: \"${{PORT}}\" is no port: expected 1 to 65535, as in 80 or 53/udp\n    app: {expose: [\"${{PORT}}\"]}\n                   ^"},
+			"f.yaml:2:16: target \"app\": expose: invalid port \"${{PORT}}\": expected 1 to 65535, as in 80 or 53/udp\n    app: {expose: [\"${{PORT}}\"]}\n                   ^"},
 		{"empty by argument", "genoci: {args: {A: }}\napp: {run: \"${{A}}\"}\n", map[string]string{"A": " "},
 			"f.yaml:2:12: target \"app\": run: the text is empty\n    app: {run: \"${{A}}\"}\n               ^"},
 		{"wide characters before", "app: {run: 'éé ${{A}}'}\n", nil,

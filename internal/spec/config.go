@@ -102,7 +102,7 @@ func ownerShape() shape[string] {
 	return shape[string]{stringForm("a string", schema{"pattern": `^[^ \t\r\n:]+(:[^ \t\r\n:]+)?$`}, func(s string) error {
 		user, group, hasGroup := strings.Cut(s, ":")
 		if user == "" || hasGroup && group == "" || strings.ContainsAny(s, blanks) || strings.Contains(group, ":") {
-			return fmt.Errorf("%q is no owner: expected USER or USER:GROUP", s)
+			return fmt.Errorf("invalid owner %q: expected USER or USER:GROUP", s)
 		}
 		return nil
 	})}
@@ -137,10 +137,10 @@ func exposeShape() shape[[]string] {
 	port := stringForm("a string", schema{"minimum": 1, "maximum": 65535, "pattern": "^[0-9]{1,5}(/(tcp|udp|sctp))?$"}, func(s string) error {
 		number, protocol, ok := strings.Cut(s, "/")
 		if ok && protocol != "tcp" && protocol != "udp" && protocol != "sctp" {
-			return fmt.Errorf("%q is no port: the protocols are tcp, udp and sctp", s)
+			return fmt.Errorf("invalid port %q: the protocol must be tcp, udp or sctp", s)
 		}
 		if n, err := strconv.ParseUint(number, 10, 16); err != nil || n == 0 || len(number) > 5 {
-			return fmt.Errorf("%q is no port: expected 1 to 65535, as in 80 or 53/udp", s)
+			return fmt.Errorf("invalid port %q: expected 1 to 65535, as in 80 or 53/udp", s)
 		}
 		return nil
 	})
@@ -159,7 +159,7 @@ func signalShape() shape[string] {
 		if isSignal(s) {
 			return nil
 		}
-		return &textError{msg: fmt.Sprintf("%q is no signal: expected a name like SIGTERM, or a number", s),
+		return &textError{msg: fmt.Sprintf("invalid signal %q: expected a name like SIGTERM, or a number", s),
 			suggest: didYouMean(s, signals())}
 	})}
 }
@@ -192,7 +192,7 @@ func createdShape() shape[string] {
 		t, err := time.Parse(time.RFC3339, s)
 		switch {
 		case err != nil:
-			return &textError{msg: fmt.Sprintf("%q is no time: expected git, now, or RFC 3339 as in 2026-01-31T12:00:00Z", s),
+			return &textError{msg: fmt.Sprintf("invalid time %q: expected git, now, or RFC 3339 as in 2026-01-31T12:00:00Z", s),
 				suggest: didYouMean(s, words)}
 		case t.Unix() < 0:
 			return fmt.Errorf("%q is before 1970", s)

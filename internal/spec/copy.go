@@ -163,7 +163,7 @@ func modeShape() shape[*uint32] {
 	return shape[*uint32]{textForm("a string", schema{"pattern": "^(0o)?0*[0-7]{1,4}$"}, func(s string) (*uint32, error) {
 		bits, err := strconv.ParseUint(strings.TrimPrefix(s, "0o"), 8, 12)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no mode: expected octal digits up to 7777, as in 0755", s)
+			return nil, fmt.Errorf("invalid mode %q: expected octal digits up to 7777, as in 0755", s)
 		}
 		mode := uint32(bits)
 		return &mode, nil

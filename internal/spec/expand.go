@@ -122,7 +122,7 @@ func globsShape() shape[[]string] {
 // checkGlob refuses patterns that are empty or not well formed; what has no *, ? or [ is well formed.
 func checkGlob(pattern string) error {
 	if _, err := path.Match(pattern, ""); err != nil {
-		return fmt.Errorf("%q is no glob: a [ is never closed, or a \\ quotes nothing", pattern)
+		return fmt.Errorf("invalid glob %q: a [ is not closed, or the \\ at the end escapes nothing", pattern)
 	}
 	_, err := notEmpty(pattern)
 	return err

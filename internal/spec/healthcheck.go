@@ -93,7 +93,7 @@ func durationShape() shape[int64] {
 	return shape[int64]{textForm("a string", schema{"pattern": "^([0-9]+(us|ms|s|m|h))+$"}, func(s string) (int64, error) {
 		v, err := time.ParseDuration(s)
 		if err != nil || strings.Trim(s, "0123456789umsh") != "" || s == "0" {
-			return 0, fmt.Errorf("%q is no duration: expected a form like 30s, 1m30s or 500ms", s)
+			return 0, fmt.Errorf("invalid duration %q: expected a form like 30s, 1m30s or 500ms", s)
 		}
 		if v != 0 && v < time.Millisecond {
 			return 0, fmt.Errorf("%q is less than the 1ms that a healthcheck can do", s)

@@ -177,7 +177,7 @@ func checkBase(s string) error {
 	}
 	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
 		if i := strings.LastIndexByte(rest, ':'); i < 1 || i == len(rest)-1 || strings.HasPrefix(rest, "//") || strings.Contains(rest, "\n") {
-			return fmt.Errorf("%q is no image of a layout: expected oci:DIR:TAG", s)
+			return fmt.Errorf("invalid image %q: expected oci:DIR:TAG", s)
 		}
 		return nil
 	}

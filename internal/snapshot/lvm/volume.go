@@ -29,7 +29,7 @@ func (v volume) String() string { return v.group + "/" + v.name }
 func parseVolume(text string) (volume, error) {
 	group, name, ok := strings.Cut(strings.TrimSpace(text), "/")
 	if !ok {
-		return volume{}, fmt.Errorf("%q is no name of a volume", text)
+		return volume{}, fmt.Errorf("invalid volume name %q", text)
 	}
 	return volume{group, name}, nil
 }
@@ -163,7 +163,7 @@ func check(system fileSystem) error {
 	}
 	for _, c := range []struct{ name, pkg string }{{"lvm", "lvm2"}, {system.make[0], system.pkg}} {
 		if _, err := findCommand(c.name); err != nil {
-			return lacks("there is no command %s; install the package %s", c.name, c.pkg)
+			return lacks("the command %s is not installed; install the package %s", c.name, c.pkg)
 		}
 	}
 	// Where it is a module, it is loaded by the first who opens this.
