@@ -45,7 +45,7 @@ var policy = map[string]rule{
 	"internal/unxz":     {level: 0, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
 	"internal/beneath":  {level: 0, imports: "golang.org/x/sys"},
 	"internal/durable":  {level: 0, imports: "golang.org/x/sys"},
-	"internal/snapshot": {level: 1, imports: "internal/beneath internal/durable golang.org/x/sys"},
+	"internal/snapshot": {level: 0, anyOS: true},
 	"internal/cache":    {level: 1, imports: "internal/beneath internal/durable github.com/opencontainers/go-digest golang.org/x/sys"},
 	"internal/source":   {level: 1, imports: "internal/durable internal/shown golang.org/x/sync golang.org/x/sys"},
 	"internal/sandbox": {
@@ -68,12 +68,36 @@ var policy = map[string]rule{
 		level:   2,
 		imports: "internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
-	"internal/snapshot/overlay":                    {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
-	"internal/snapshot/btrfs":                      {level: 2, imports: "internal/beneath internal/durable internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
+	"internal/snapshot/loop":     {level: 1, imports: "internal/snapshot golang.org/x/sys"},
+	"internal/snapshot/mounts":   {level: 1, imports: "internal/snapshot golang.org/x/sys"},
+	"internal/snapshot/treecopy": {level: 1, imports: "golang.org/x/sys"},
+	"internal/snapshot/store":    {level: 1, imports: "internal/beneath internal/durable internal/snapshot internal/snapshot/mounts golang.org/x/sys"}, // mounts: views
+	"internal/snapshot/overlay": {
+		level:   2,
+		imports: "internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy golang.org/x/sys",
+		tests:   "internal/snapshot/snapshottest",
+	},
+	"internal/snapshot/btrfs": {
+		level: 2,
+		imports: "internal/beneath internal/durable internal/snapshot internal/snapshot/loop internal/snapshot/mounts internal/snapshot/store" +
+			" internal/snapshot/treecopy golang.org/x/sys",
+		tests: "internal/snapshot/snapshottest",
+	},
 	"internal/snapshot/btrfs/internal/gentemplate": {level: 2},
-	"internal/snapshot/lvm":                        {level: 2, imports: "internal/durable internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
-	"internal/snapshot/vfs":                        {level: 2, imports: "internal/snapshot golang.org/x/sys", tests: "internal/snapshot/snapshottest"},
-	"internal/snapshot/snapshottest":               {level: 2, imports: "internal/snapshot internal/treetest golang.org/x/sys"},
+	"internal/snapshot/lvm": {
+		level:   2,
+		imports: "internal/durable internal/snapshot internal/snapshot/loop internal/snapshot/mounts internal/snapshot/store golang.org/x/sys",
+		tests:   "internal/snapshot/snapshottest",
+	},
+	"internal/snapshot/vfs": {
+		level:   2,
+		imports: "internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy golang.org/x/sys",
+		tests:   "internal/snapshot/snapshottest",
+	},
+	"internal/snapshot/snapshottest": {
+		level:   2,
+		imports: "internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest golang.org/x/sys",
+	},
 
 	"internal/build": {
 		level: 3,
@@ -84,19 +108,20 @@ var policy = map[string]rule{
 
 	"internal/checkout": {
 		level: 3,
-		imports: "internal/image internal/imagefs internal/layer internal/layout internal/shown internal/snapshot" +
+		imports: "internal/image internal/imagefs internal/layer internal/layout internal/shown internal/snapshot internal/snapshot/mounts" +
 			" github.com/opencontainers/go-digest golang.org/x/sys",
 	},
 
 	"internal/space": { // checkout: whose images and trees are work of people
-		level:   3,
-		imports: "internal/beneath internal/cache internal/checkout internal/durable internal/image internal/layout internal/snapshot internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		level: 3,
+		imports: "internal/beneath internal/cache internal/checkout internal/durable internal/image internal/layout internal/snapshot internal/snapshot/store" +
+			" internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/store internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

@@ -9,6 +9,7 @@ import (
 
 	"genoci/internal/build"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 // place is a storage driver and a folder of its files.
@@ -27,7 +28,7 @@ func (s *storageFlags) keeping() ([]place, error) {
 			return nil, err
 		}
 		for _, dir := range dirs {
-			trees, err := snapshot.KeptNames(dir)
+			trees, err := store.KeptNames(dir)
 			if err != nil && !errors.Is(err, fs.ErrPermission) {
 				return nil, err
 			}

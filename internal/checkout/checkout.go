@@ -22,6 +22,7 @@ import (
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 )
 
 // ErrTaken is wrapped where the folder of a checkout is there already, and is something else.
@@ -198,7 +199,7 @@ func (c *Checkout) Abort(ctx context.Context) error {
 
 // hidden calls end when the tree is not visible any more. Where that fails, tree and symlink are shown again.
 func (c *Checkout) hidden(ctx context.Context, end func() error) error {
-	mounts, err := snapshot.MountsBelow(c.Kept.Dir)
+	mounts, err := mounts.Below(c.Kept.Dir)
 	if err != nil {
 		return err
 	}

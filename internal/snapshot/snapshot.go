@@ -1,11 +1,11 @@
-// Package snapshot says what a storage driver is: a keeper of unpacked root filesystems
-// that can be branched cheaply. Drivers know nothing of tar or images; they live in the folders below. What several of them need is
-// here: a [Store] for names, locks and removal, [Copy] and [RemoveAll] for trees, and read-only views.
+// Package snapshot says what a storage driver must do: keep unpacked root filesystems that can be branched cheaply. Drivers know
+// nothing of tar or images. They live in the folders below, with the packages that several of them need: store, mounts, treecopy, loop.
 //
 // Terms. A *snapshot* is a committed, read-only tree with a name (a chain ID, or any text without "/" and NUL).
 // A *tree* is a working copy: made from a snapshot or from nothing, changed freely, and either committed under a new
-// name or dropped, or *kept* under a name as it is, to go on with in another process. Snapshots are a cache: whoever uses them can make them again. A snapshot belongs to the id maps that it
-// was made under (user_namespaces(7)): as root and as an ordinary user, a driver needs two folders.
+// name or dropped, or *kept* under a name as it is, to go on with in another process. Snapshots are a cache: whoever uses them can
+// make them again. A snapshot belongs to the id maps that it was made under (user_namespaces(7)): as root and as an ordinary user, a
+// driver needs two folders.
 //
 // A driver keeps everything below one folder, may be used by several processes at once, and survives a kill at any
 // instant: a tree that was neither committed nor kept is held by a file lock, and the next Open drops those whose lock is free.

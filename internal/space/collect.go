@@ -13,7 +13,7 @@ import (
 
 	"genoci/internal/checkout"
 	"genoci/internal/layout"
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 // Collect begins a garbage collection of the layout of the places, in which tags go that keep lets expire. Images stay that are checked
@@ -58,7 +58,7 @@ func (p Places) checkedOut(ctx context.Context) ([]digest.Digest, error) {
 // withoutCheckouts returns an error where images are checked out in a folder whose driver cannot be opened. What belongs to another user
 // is like that user's cache, which nobody looks into.
 func (s Store) withoutCheckouts() error {
-	kept, err := snapshot.KeptNames(s.Dir)
+	kept, err := store.KeptNames(s.Dir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil
 	}

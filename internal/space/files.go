@@ -15,7 +15,7 @@ import (
 
 	"genoci/internal/cache"
 	"genoci/internal/durable"
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 	"genoci/internal/source"
 )
 
@@ -78,7 +78,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		return filepath.SkipDir
 	case top == cache.TempsDir && strings.HasPrefix(below, "step-") && !strings.Contains(below, "/"):
 		f := File{Kind: Temporary, Path: path, Used: info.ModTime()}
-		size, err := snapshot.DiskUsage(s.ctx, path)
+		size, err := store.DiskUsage(s.ctx, path)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 // Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
@@ -280,17 +281,17 @@ func file(kind Kind, path string, info fs.FileInfo) File {
 // stores measures the folders of the drivers.
 func (s *surveyor) stores() error {
 	for i := range s.places.Stores {
-		store := &s.places.Stores[i]
-		if store.Driver == nil {
-			n, err := snapshot.DiskUsage(s.ctx, store.Dir)
+		of := &s.places.Stores[i]
+		if of.Driver == nil {
+			n, err := store.DiskUsage(s.ctx, of.Dir)
 			if err != nil {
 				s.Unsure = append(s.Unsure, err)
 			}
-			s.Stores = append(s.Stores, StoreSpace{Store: store, Size: n})
+			s.Stores = append(s.Stores, StoreSpace{Store: of, Size: n})
 			continue
 		}
-		if err := s.store(store); err != nil {
-			return fmt.Errorf("driver %s: %w", store.Name, err)
+		if err := s.store(of); err != nil {
+			return fmt.Errorf("driver %s: %w", of.Name, err)
 		}
 	}
 	slices.SortFunc(s.Trees, func(a, b Tree) int {
@@ -299,20 +300,20 @@ func (s *surveyor) stores() error {
 	return nil
 }
 
-func (s *surveyor) store(store *Store) error {
-	space, err := store.Driver.Space(s.ctx)
+func (s *surveyor) store(of *Store) error {
+	space, err := of.Driver.Space(s.ctx)
 	if err != nil {
 		return err
 	}
-	kept, err := store.Driver.Kept(s.ctx)
+	kept, err := of.Driver.Kept(s.ctx)
 	if err != nil {
 		return err
 	}
-	checkouts, err := checkout.Desk{Driver: store.Driver}.List(s.ctx)
+	checkouts, err := checkout.Desk{Driver: of.Driver}.List(s.ctx)
 	if err != nil {
 		return err
 	}
-	total := StoreSpace{Store: store, Size: space.Rest, Rest: space.Rest, Parts: space.Parts}
+	total := StoreSpace{Store: of, Size: space.Rest, Rest: space.Rest, Parts: space.Parts}
 	users := map[string]int{}
 	for _, n := range space.Parts {
 		total.Size += n
@@ -323,7 +324,7 @@ func (s *surveyor) store(store *Store) error {
 		}
 	}
 	for _, ts := range space.Trees {
-		t := Tree{Store: store, Kind: Snapshots, Name: ts.Name, Used: ts.Used, parts: ts.Parts}
+		t := Tree{Store: of, Kind: Snapshots, Name: ts.Name, Used: ts.Used, parts: ts.Parts}
 		for _, id := range ts.Parts {
 			t.Size += space.Parts[id]
 			if users[id] == 1 {

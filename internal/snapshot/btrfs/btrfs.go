@@ -19,11 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // Driver keeps snapshots as subvolumes.
 type Driver struct {
-	*snapshot.Store
+	*store.Store
 	dir   string
 	host  host
 	sends bool // the process may ask the kernel for the changes in a tree
@@ -39,15 +41,15 @@ func Open(dir string) (*Driver, error) {
 	if err := checkFileSystem(dir); err != nil {
 		return nil, err
 	}
-	store, err := snapshot.OpenStore(dir, "btrfs", clear)
+	s, err := store.Open(dir, "btrfs", clear)
 	if err != nil {
 		return nil, explainAt(dir, err)
 	}
-	d := &Driver{Store: store, dir: dir}
+	d := &Driver{Store: s, dir: dir}
 	if d.host, err = findHost(dir); err != nil {
 		return nil, err
 	}
-	sends, err := store.Probe(d.probe)
+	sends, err := s.Probe(d.probe)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (d *Driver) newTree(ctx context.Context, parent string) (snapshot.Tree, err
 }
 
 // tree returns the tree in a part, when ready has made it so.
-func (d *Driver) tree(part *snapshot.Part, ready func(*tree) error) (snapshot.Tree, error) {
+func (d *Driver) tree(part *store.Part, ready func(*tree) error) (snapshot.Tree, error) {
 	t := &tree{Part: part, driver: d}
 	var err error
 	if t.witness, err = openDir(part.Dir()); err == nil {
@@ -142,8 +144,8 @@ func (d *Driver) tree(part *snapshot.Part, ready func(*tree) error) (snapshot.Tr
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (tree snapshot.Tree, err error) {
 	err = d.withSpace(ctx, func() error {
-		tree, err = d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
-			return snapshot.BindReadOnly(root(part.Lowers()[0]), dir)
+		tree, err = d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+			return mounts.BindReadOnly(root(part.Lowers()[0]), dir)
 		})
 		return err
 	})

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/loop"
 )
 
 // host is the file that holds a btrfs in a loop device. It is sparse as a rule, so that a full file system below is met by
@@ -27,7 +27,7 @@ func findHost(dir string) (host, error) {
 	if err != nil {
 		return host{}, nil // with several devices, the first may be gone
 	}
-	return host{snapshot.LoopFile(device)}, nil
+	return host{loop.File(device)}, nil
 }
 
 // left returns how much can be written to the file: what is free below it, or if that is less, what it does not have yet.

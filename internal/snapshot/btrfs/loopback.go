@@ -17,6 +17,9 @@ import (
 	"genoci/internal/beneath"
 	"genoci/internal/durable"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/loop"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // Loopback is a btrfs in a file. There is no record of it: the label in its superblock says that Setup made it, and the kernel whether
@@ -102,7 +105,7 @@ func (l *Loopback) removed() (string, error) {
 	} else if err != nil {
 		return "", err
 	}
-	if snapshot.LoopFile(m.source) != filepath.Join(dir, filepath.Base(l.File))+" (deleted)" {
+	if loop.File(m.source) != filepath.Join(dir, filepath.Base(l.File))+" (deleted)" {
 		return "", nil
 	}
 	f, err := os.Open(m.source)
@@ -139,7 +142,7 @@ func (l *Loopback) lookAtFile(s *State, info os.FileInfo) error {
 		return wrapPath("fstatfs", l.File, err)
 	}
 	s.HostFree = int64(host.Bavail) * host.Bsize
-	devices, err := snapshot.LoopsOf(l.File)
+	devices, err := loop.Devices(l.File)
 	if len(devices) > 0 {
 		s.Device = devices[0]
 	}
@@ -259,7 +262,7 @@ func (l *Loopback) mount() (string, error) {
 	if err := os.MkdirAll(l.Mount, 0o755); err != nil {
 		return "", err
 	}
-	device, err := snapshot.AttachLoop(l.File, true)
+	device, err := loop.Attach(l.File, true)
 	if err != nil {
 		return "", err
 	}
@@ -353,7 +356,7 @@ func (l *Loopback) detach() error {
 		return err
 	}
 	if s.Mounted {
-		err := snapshot.Unmount(l.Mount)
+		err := mounts.Unmount(l.Mount)
 		if errors.Is(err, unix.EBUSY) {
 			err = fmt.Errorf("unmount %s: %w%s", l.Mount, ErrBusy, users(l.Mount))
 		}
@@ -365,11 +368,11 @@ func (l *Loopback) detach() error {
 		return nil
 	}
 	if !s.Mounted { // by hand, perhaps, and so without an end
-		return snapshot.DetachLoop(s.Device)
+		return loop.Detach(s.Device)
 	}
 	// The device ends in a moment; or when processes end that were started with mounts of their own while it was mounted, as builds on other storage.
 	for range 100 {
-		devices, err := snapshot.LoopsOf(l.File)
+		devices, err := loop.Devices(l.File)
 		if err != nil || !slices.Contains(devices, s.Device) {
 			return err
 		}
@@ -420,7 +423,7 @@ func (l *Loopback) destroyDir() error {
 	if err != nil {
 		return err
 	}
-	return snapshot.RemoveAll(l.Dir())
+	return store.RemoveAll(l.Dir())
 }
 
 // mounted is a mount.

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/sandbox"
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/loop"
+	"genoci/internal/snapshot/mounts"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/treetest"
 )
@@ -50,7 +51,7 @@ func detach(t *testing.T, l *Loopback) {
 	t.Helper()
 	must(t, l.Detach())
 	for range 6000 {
-		devices, err := snapshot.LoopsOf(l.File)
+		devices, err := loop.Devices(l.File)
 		must(t, err)
 		if len(devices) == 0 {
 			return
@@ -164,11 +165,11 @@ func TestForeign(t *testing.T) {
 	if m, err := mountAt(l.Mount); m == nil || err != nil {
 		t.Errorf("unmounted another btrfs: %v", err)
 	}
-	must(t, snapshot.Unmount(l.Mount), os.Remove(l.File), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
+	must(t, mounts.Unmount(l.Mount), os.Remove(l.File), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
 	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "other is mounted there") {
 		t.Errorf("set up over another mount: %v", err)
 	}
-	must(t, l.Destroy(), snapshot.Unmount(l.Mount))
+	must(t, l.Destroy(), mounts.Unmount(l.Mount))
 }
 
 // TestHostileFolder: in a folder where anybody may make files, as /tmp, nothing is written through a link, nor a file mounted that is somebody else's.
@@ -227,7 +228,7 @@ func TestSideBySide(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if devices, err := snapshot.LoopsOf(l.File); err != nil || len(devices) != 1 {
+		if devices, err := loop.Devices(l.File); err != nil || len(devices) != 1 {
 			t.Errorf("devices of %s: %v, %v", l.File, devices, err)
 		}
 	}
@@ -308,9 +309,9 @@ func small(t *testing.T, size int64) string {
 	if out, err := snapshottest.Command(t, "mkfs.ext4", "-q", "-m", "0", "-b", "4096", image); err != nil {
 		t.Fatal(err, out)
 	}
-	device, err := snapshot.AttachLoop(image, true)
+	device, err := loop.Attach(image, true)
 	must(t, err, unix.Mount(device.Name(), mount, "ext4", 0, ""), device.Close())
-	t.Cleanup(func() { must(t, snapshot.Unmount(mount)) })
+	t.Cleanup(func() { must(t, mounts.Unmount(mount)) })
 	must(t, os.WriteFile(filepath.Join(mount, "ballast"), make([]byte, 100<<20), 0o600))
 	return mount
 }

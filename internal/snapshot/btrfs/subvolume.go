@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // openDir opens a folder, and no symlink to one.
@@ -93,7 +94,7 @@ func remove(parent int, name string) error {
 	if destroySubvolume(parent, name) == nil {
 		return nil
 	}
-	return snapshot.RemoveAll(procPath(parent, name))
+	return store.RemoveAll(procPath(parent, name))
 }
 
 // below calls f with the open folder that holds the path below dir.
@@ -148,7 +149,7 @@ func flattenOne(ctx context.Context, parent int, name string) error {
 			return wrapPath("removexattr", copied, err)
 		}
 	}
-	if err := snapshot.Copy(ctx, procPath(parent, copied), []string{procPath(parent, name)}, snapshot.CopyOptions{}); err != nil {
+	if err := treecopy.Copy(ctx, procPath(parent, copied), []string{procPath(parent, name)}, treecopy.Options{}); err != nil {
 		return err
 	}
 	if err := remove(parent, name); err != nil {

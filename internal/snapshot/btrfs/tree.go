@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 // tree is a part whose root folder is a subvolume.
 type tree struct {
-	*snapshot.Part
+	*store.Part
 	driver  *Driver
 	witness *os.File // open since before anything was written, so that it learns of all errors of writing (syncfs(2))
 	written bool     // Touched has written out what files contain

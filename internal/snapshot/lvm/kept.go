@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 )
 
 // Kept implements snapshot.Driver.
@@ -60,7 +61,7 @@ func (t *tree) resume() (err error) {
 
 // prepare makes a kept tree ready to be mounted.
 func (t *tree) prepare() error {
-	if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
+	if err := mounts.MakeMountpoint(t.Dir()); err != nil {
 		return err
 	}
 	v, err := volumeOf(t.part.Dir())

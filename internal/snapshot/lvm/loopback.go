@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/durable"
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/loop"
+	"genoci/internal/snapshot/store"
 )
 
 // Loopback is a volume group with a thin pool, in a file that is a block device. There is no record of it: the file and the group say themselves
@@ -104,7 +105,7 @@ func (l *Loopback) lookAtFile(s *State) error {
 	s.Made = err == nil && string(begin) == mark && st.Uid == 0 // what another user can write to, as a file in /tmp may be, is not attached
 	s.Foreign = !s.Made
 	s.Taken, s.HostFree = st.Blocks*512, int64(host.Bavail)*host.Bsize
-	devices, err := snapshot.LoopsOf(l.File)
+	devices, err := loop.Devices(l.File)
 	if len(devices) > 0 {
 		s.Device = devices[0]
 	}
@@ -290,7 +291,7 @@ func (l *Loopback) attach(s *State) (string, error) {
 	}
 	if len(groups) == 0 || groups[0][0] != l.Group {
 		err := fmt.Errorf("%s does not hold the volume group %s, but %q", l.File, l.Group, groups)
-		return "", errors.Join(err, snapshot.DetachLoop(s.Device))
+		return "", errors.Join(err, loop.Detach(s.Device))
 	}
 	return fmt.Sprintf("attached %s as %s", l.File, s.Device), l.lookAtGroup(s)
 }
@@ -321,7 +322,7 @@ func (l *Loopback) activate(s *State) (string, error) {
 
 // attachLoop makes the file a block device, and returns its path.
 func attachLoop(file string) (string, error) {
-	device, err := snapshot.AttachLoop(file, false)
+	device, err := loop.Attach(file, false)
 	if err != nil {
 		return "", err
 	}
@@ -357,9 +358,9 @@ func (l *Loopback) deactivate() error {
 }
 
 func detachLoops(file string) error {
-	devices, err := snapshot.LoopsOf(file)
+	devices, err := loop.Devices(file)
 	for _, device := range devices {
-		err = errors.Join(err, snapshot.DetachLoop(device))
+		err = errors.Join(err, loop.Detach(device))
 	}
 	return err
 }
@@ -382,7 +383,7 @@ func (l *Loopback) Destroy() error {
 		if err := removeVolumes(l.Group, "tags="+quote(storeTag(l.Dir))); err != nil {
 			return err
 		}
-		return snapshot.RemoveAll(l.Dir)
+		return store.RemoveAll(l.Dir)
 	case !s.Made:
 		return l.removeUnfinished()
 	}
@@ -392,7 +393,7 @@ func (l *Loopback) Destroy() error {
 		}
 	}
 	// A folder without its volumes would promise snapshots that are gone; volumes without their folder are nobody's.
-	if err := snapshot.RemoveAll(l.Dir); err != nil {
+	if err := store.RemoveAll(l.Dir); err != nil {
 		return err
 	}
 	if err := os.Rename(l.File, l.unfinished()); err != nil {
@@ -403,7 +404,7 @@ func (l *Loopback) Destroy() error {
 
 // removeUnfinished removes a file that is not whole, and its group, if it is attached and has one.
 func (l *Loopback) removeUnfinished() error {
-	devices, err := snapshot.LoopsOf(l.unfinished())
+	devices, err := loop.Devices(l.unfinished())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -19,6 +19,8 @@ import (
 	"sync"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // Options of Open.
@@ -28,16 +30,16 @@ type Options struct {
 	// FileSystem is that of new volumes: "ext4", the default, or "xfs".
 	FileSystem string
 	// Outside is where trees are shown.
-	Outside snapshot.Outside
+	Outside mounts.Outside
 }
 
 // Driver keeps snapshots as thin volumes.
 type Driver struct {
-	*snapshot.Store
+	*store.Store
 	pool    pool
 	tag     string // of the volumes of this store
 	system  fileSystem
-	outside snapshot.Outside
+	outside mounts.Outside
 
 	resting   sync.Mutex // held while volumes are deactivated
 	maxActive int
@@ -68,7 +70,7 @@ func Open(dir string, o Options) (*Driver, error) {
 			return nil, err
 		}
 	}
-	if d.Store, err = snapshot.OpenStore(dir, "lvm "+d.pool.uuid, clear); err != nil {
+	if d.Store, err = store.Open(dir, "lvm "+d.pool.uuid, clear); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -92,7 +94,7 @@ func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) 
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	v, err := d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
+	v, err := d.Store.View(ctx, name, func(part *store.Part, dir string) error {
 		return d.mount(part.Lowers()[0], dir, readOnly)
 	})
 	if err != nil {

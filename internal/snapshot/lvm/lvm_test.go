@@ -14,6 +14,7 @@ import (
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
+	"genoci/internal/snapshot/store"
 )
 
 // poolVariable names the thin pool of the tests to the processes that they start.
@@ -188,7 +189,7 @@ func TestLvmVolumes(t *testing.T) {
 	must(t, d.Remove(t.Context(), "base"))
 	wantVolumes(t, d, dir, 1)
 
-	must(t, snapshot.RemoveAll(dir))
+	must(t, store.RemoveAll(dir))
 	if got := volumesOf(t, d); len(got) != 1 {
 		t.Fatalf("the volume of a folder that was deleted: %q", got)
 	}

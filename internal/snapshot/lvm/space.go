@@ -14,6 +14,7 @@ import (
 
 	"genoci/internal/durable"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 // taken is how much was in use on the volume of a part when it was last at rest, what it had from its parent's included.
@@ -97,7 +98,7 @@ func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
 		mu.Lock()
 		known[filepath.Base(part)] = all
 		mu.Unlock()
-		return snapshot.DiskUsage(ctx, part)
+		return store.DiskUsage(ctx, part)
 	})
 	if err != nil {
 		return space, err

@@ -12,12 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // tree is a part whose volume is mounted.
 type tree struct {
 	driver  *Driver
-	part    *snapshot.Part
+	part    *store.Part
 	live    bool     // it is mounted, by this process
 	kept    bool     // it was resumed
 	shown   bool     // its mount, or that of which it is a copy, is one that Show made
@@ -139,7 +141,7 @@ func (t *tree) settle() error {
 	if err := unix.Mount("", t.Dir(), "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOATIME, t.driver.system.options); err != nil {
 		return &fs.PathError{Op: "remount read-only", Path: t.Dir(), Err: err}
 	}
-	if err := t.unmount(snapshot.Unmount); err != nil {
+	if err := t.unmount(mounts.Unmount); err != nil {
 		return err
 	}
 	return os.Remove(t.Dir())
@@ -189,7 +191,7 @@ func (t *tree) Close() error {
 	if t.kept && t.witness != nil { // it is given back
 		err = errors.Join(t.flush(), t.noteTaken())
 	}
-	err = errors.Join(err, t.unmount(snapshot.Detach), t.part.Close())
+	err = errors.Join(err, t.unmount(mounts.Detach), t.part.Close())
 	t.driver.rest()
 	return err
 }

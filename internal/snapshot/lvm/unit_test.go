@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
 )
 
 func TestNames(t *testing.T) {
@@ -94,11 +94,11 @@ func TestReport(t *testing.T) {
 
 // TestLockIsHeld: a command holds the part that it is for, when the process that has started it no longer does.
 func TestLockIsHeld(t *testing.T) {
-	store, err := snapshot.OpenStore(t.TempDir(), "test", nil)
+	s, err := store.Open(t.TempDir(), "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	part, err := store.New(t.Context(), "")
+	part, err := s.New(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

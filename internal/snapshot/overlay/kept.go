@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 )
 
 // mountpoint returns the folder in a part's folder at which its tree is mounted.
@@ -56,7 +57,7 @@ func (t *mounted) resume() error {
 		return err
 	}
 	if !shown {
-		if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
+		if err := mounts.MakeMountpoint(t.Dir()); err != nil {
 			return err
 		}
 		return t.mount()
@@ -87,7 +88,7 @@ func (t *mounted) show() error {
 		return err
 	}
 	t.kept = true
-	if err := snapshot.MakeMountpoint(t.Dir()); err != nil {
+	if err := mounts.MakeMountpoint(t.Dir()); err != nil {
 		return err
 	}
 	err = t.driver.outside.Mount(t.mount)

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // maxLowers is how many folders a snapshot may consist of: each costs time in every lookup of a name that does not exist,
@@ -31,14 +33,14 @@ type Options struct {
 	// (mount option userxattr, Linux 5.11), not trusted.overlay.*.
 	Rootless bool
 	// Outside is where trees are shown.
-	Outside snapshot.Outside
+	Outside mounts.Outside
 }
 
 // Driver keeps snapshots as stacks of overlay folders.
 type Driver struct {
-	*snapshot.Store
+	*store.Store
 	attrs   attributes
-	outside snapshot.Outside
+	outside mounts.Outside
 }
 
 var _ snapshot.Driver = (*Driver)(nil)
@@ -51,7 +53,7 @@ func Open(dir string, o Options) (*Driver, error) {
 		d.attrs = rootlessAttributes
 	}
 	var err error
-	if d.Store, err = snapshot.OpenStore(dir, "overlay "+string(d.attrs), nil); err != nil {
+	if d.Store, err = store.Open(dir, "overlay "+string(d.attrs), nil); err != nil {
 		return nil, err
 	}
 	if err := d.probe(dir); err != nil {
@@ -87,7 +89,7 @@ type working interface {
 }
 
 // tree returns the tree in a part.
-func (d *Driver) tree(part *snapshot.Part) working {
+func (d *Driver) tree(part *store.Part) working {
 	if len(part.Lowers()) == 0 {
 		return &plain{d, part}
 	}
@@ -96,10 +98,10 @@ func (d *Driver) tree(part *snapshot.Part) working {
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	return d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
+	return d.Store.View(ctx, name, func(part *store.Part, dir string) error {
 		lowers := diffs(part.Lowers())
 		if len(lowers) == 1 { // which is no overlay
-			return snapshot.BindReadOnly(lowers[0], dir)
+			return mounts.BindReadOnly(lowers[0], dir)
 		}
 		return d.mount(overlay{lowers: lowers}, dir)
 	})

@@ -14,6 +14,7 @@ import (
 
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/treetest"
 )
@@ -450,7 +451,7 @@ func TestMountOld(t *testing.T) {
 		attrs = rootlessAttributes
 	}
 	must(t, mountOld(opened.lowers, opened.options(attrs), root))
-	defer func() { must(t, snapshot.Unmount(root)) }()
+	defer func() { must(t, mounts.Unmount(root)) }()
 	if diff := treetest.Diff(want, treetest.Dump(t, root, treetest.NoOwners)); diff != "" {
 		t.Error(diff)
 	}
@@ -534,7 +535,7 @@ func TestShowOutside(t *testing.T) {
 	shown, err := d.Show(t.Context(), "work")
 	must(t, err)
 	t.Cleanup(func() {
-		_ = sandbox.Outside(func() error { return snapshot.Detach(shown) }) // where the test failed
+		_ = sandbox.Outside(func() error { return mounts.Detach(shown) }) // where the test failed
 	})
 
 	var busy *os.File
@@ -565,7 +566,7 @@ func TestShowOutside(t *testing.T) {
 	}
 	must(t, d.Hide(t.Context(), "work"))
 	must(t, sandbox.Outside(func() error {
-		here, err := snapshot.IsMountpoint(shown)
+		here, err := mounts.IsMountpoint(shown)
 		if here {
 			return errors.New("still mounted")
 		}

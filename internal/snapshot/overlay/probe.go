@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 )
 
 // probe tries a small tree in the driver's folder: whether it can be mounted, and whether a rename, a removed file, a
@@ -39,7 +40,7 @@ func (d *Driver) try(dir string) (err error) {
 		return err
 	}
 	err = change(at("root"))
-	if unmountErr := snapshot.Detach(at("root")); err == nil {
+	if unmountErr := mounts.Detach(at("root")); err == nil {
 		err = unmountErr
 	}
 	if err != nil {

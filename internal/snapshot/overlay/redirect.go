@@ -12,7 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/store"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // settleRedirects puts in place of each redirect in the upper folder all that it stands for, as an opaque folder. It costs as much as
@@ -83,7 +84,7 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 	}
 	options := t.driver.attrs.copyOptions()
 	options.Link = true
-	if err := snapshot.Copy(ctx, settled, stack, options); err != nil {
+	if err := treecopy.Copy(ctx, settled, stack, options); err != nil {
 		return err
 	}
 	if err := unix.Setxattr(settled, t.driver.attrs.opaque(), []byte("y"), 0); err != nil {
@@ -105,7 +106,7 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 			return &os.PathError{Op: "set time of", Path: dir, Err: err}
 		}
 	}
-	return snapshot.RemoveAll(settled)
+	return store.RemoveAll(settled)
 }
 
 // lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top first.

@@ -11,12 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // plain is a tree without a parent: a folder.
 type plain struct {
 	driver *Driver
-	part   *snapshot.Part
+	part   *store.Part
 }
 
 var (
@@ -51,7 +54,7 @@ func (t *plain) Close() error { return t.part.Close() }
 // mounted is a tree with a parent: an overlay mount.
 type mounted struct {
 	driver *Driver
-	part   *snapshot.Part
+	part   *store.Part
 	live   bool // it is mounted, by this process
 	kept   bool // it was resumed
 	shown  bool // its mount, or that of which it is a copy, is one that Show made
@@ -73,7 +76,7 @@ func (t *mounted) make() error {
 		return err
 	}
 	// The attributes of a mount's root folder are those of the upper folder, whatever the lowers have.
-	if err := snapshot.CopyAttributes(t.diff(), diff(t.part.Lowers()[0]), t.driver.attrs.copyOptions()); err != nil {
+	if err := treecopy.Attributes(t.diff(), diff(t.part.Lowers()[0]), t.driver.attrs.copyOptions()); err != nil {
 		return err
 	}
 	if err := os.Mkdir(t.Dir(), 0o700); err != nil {
@@ -85,7 +88,7 @@ func (t *mounted) make() error {
 // mount mounts the tree. What is in the work folder is made anew each time: one that was used by a volatile mount is refused, in case
 // that the machine crashed. But for the index, in which the kernel finds files of several names again.
 func (t *mounted) mount() error {
-	if err := snapshot.RemoveAll(filepath.Join(t.work(), "work")); err != nil {
+	if err := store.RemoveAll(filepath.Join(t.work(), "work")); err != nil {
 		return err
 	}
 	if err := os.Mkdir(t.work(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -124,7 +127,7 @@ func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		links, err := mayHaveLinks(t.diff())
 		if err == nil && links && !t.shown {
-			err = t.unmount(snapshot.Unmount)
+			err = t.unmount(mounts.Unmount)
 			if err == nil {
 				err = t.mount()
 			}
@@ -206,11 +209,11 @@ func (t *mounted) rest() error {
 	if t.shown {
 		return &fs.PathError{Op: "unmount", Path: t.Dir(), Err: unix.EBUSY}
 	}
-	if err := t.unmount(snapshot.Unmount); err != nil {
+	if err := t.unmount(mounts.Unmount); err != nil {
 		return err
 	}
 	for _, dir := range []string{t.work(), t.Dir()} {
-		if err := snapshot.RemoveAll(dir); err != nil {
+		if err := store.RemoveAll(dir); err != nil {
 			return err
 		}
 	}
@@ -229,7 +232,7 @@ func (t *mounted) flatten(ctx context.Context) error {
 	stack := append([]string{t.diff()}, diffs(lowers[:cut])...)
 	options := t.driver.attrs.copyOptions()
 	options.Below = diffs(lowers[cut:])
-	if err := snapshot.Copy(ctx, merged, stack, options); err != nil {
+	if err := treecopy.Copy(ctx, merged, stack, options); err != nil {
 		return err
 	}
 	if err := exchange(t.diff(), merged); err != nil {
@@ -238,12 +241,12 @@ func (t *mounted) flatten(ctx context.Context) error {
 	if err := t.part.SetLowers(lowers[cut:]); err != nil {
 		return err
 	}
-	return snapshot.RemoveAll(merged)
+	return store.RemoveAll(merged)
 }
 
 // makeEmpty makes an empty folder, also where a commit that ended early has left one.
 func makeEmpty(dir string) error {
-	if err := snapshot.RemoveAll(dir); err != nil {
+	if err := store.RemoveAll(dir); err != nil {
 		return err
 	}
 	return os.Mkdir(dir, 0o700)
@@ -266,5 +269,5 @@ func (t *mounted) KeepUnsynced(ctx context.Context, name string, note []byte) er
 }
 
 func (t *mounted) Close() error {
-	return errors.Join(t.unmount(snapshot.Detach), t.part.Close())
+	return errors.Join(t.unmount(mounts.Detach), t.part.Close())
 }

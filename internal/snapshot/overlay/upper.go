@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // attributes is the prefix of the extended attributes in which the overlay keeps its own records.
@@ -29,8 +29,8 @@ func (a attributes) opaque() string { return string(a) + "opaque" }
 func (a attributes) escaped(name string) bool { return strings.HasPrefix(name, string(a)+"overlay.") }
 
 // copyOptions leave out the attributes that only have a meaning in the upper folder that they were made for.
-func (a attributes) copyOptions() snapshot.CopyOptions {
-	return snapshot.CopyOptions{
+func (a attributes) copyOptions() treecopy.Options {
+	return treecopy.Options{
 		Opaque: a.opaque(),
 		Keep: func(name string) bool {
 			return !strings.HasPrefix(name, string(a)) || a.escaped(name) || name == string(a)+"protattr"
@@ -123,7 +123,7 @@ func (a attributes) value(name, attr string) (string, error) {
 
 // names returns which of the overlay's own attributes a file has.
 func (a attributes) names(name string) ([]string, error) {
-	all, err := snapshot.XattrNames(func(buf []byte) (int, error) { return unix.Llistxattr(name, buf) })
+	all, err := treecopy.XattrNames(func(buf []byte) (int, error) { return unix.Llistxattr(name, buf) })
 	return slices.DeleteFunc(all, func(attr string) bool {
 		return !strings.HasPrefix(attr, string(a)) || a.escaped(attr)
 	}), err

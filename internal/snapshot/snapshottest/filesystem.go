@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
 )
 
 // OnFileSystem runs test with a function that makes folders on a file system of the kind, see Mount. Tests on several kinds run at once.
@@ -32,7 +33,7 @@ func tempDir(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := snapshot.RemoveAll(dir); err != nil {
+		if err := store.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -59,7 +60,7 @@ func Mount(t testing.TB, kind string) string {
 		mountLoop(t, kind, mount)
 	}
 	t.Cleanup(func() {
-		if err := snapshot.Unmount(mount); err != nil {
+		if err := mounts.Unmount(mount); err != nil {
 			t.Error(err)
 		}
 	})

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 )
 
 // PowerCut tests what is there when the machine has lost what the driver, which keeps all of its data in its folder, had not waited for: on each
@@ -46,12 +46,12 @@ func powerCut(t *testing.T, kind string, open Opener, test func(s *suite) (after
 	s.driver = s.reopen()
 	after := test(s)
 	run("cp", "--sparse=always", image, rest)
-	s.must(snapshot.Unmount(mount))
+	s.must(mounts.Unmount(mount))
 	run("mount", "-o", "loop", rest, mount)
 	s.must(os.WriteFile(filepath.Join(s.dir, "boot"), []byte("another"), 0o600))
 	s.driver = s.reopen()
 	after()
-	s.must(snapshot.Unmount(mount))
+	s.must(mounts.Unmount(mount))
 }
 
 // cutAfterKeep: what was kept is there.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // random makes random changes to trees, the same to several at once. The seed is fixed: a failure comes back.
@@ -114,7 +114,7 @@ func moveFolder(path, other string) error {
 			return err
 		}
 	}
-	if err := snapshot.Copy(context.Background(), other, []string{path}, snapshot.CopyOptions{Keep: func(string) bool { return true }}); err != nil {
+	if err := treecopy.Copy(context.Background(), other, []string{path}, treecopy.Options{Keep: func(string) bool { return true }}); err != nil {
 		return err
 	}
 	return os.RemoveAll(path)

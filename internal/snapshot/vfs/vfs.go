@@ -11,11 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
+	"genoci/internal/snapshot/store"
+	"genoci/internal/snapshot/treecopy"
 )
 
 // Driver keeps snapshots as plain folders.
 type Driver struct {
-	*snapshot.Store
+	*store.Store
 	reflink bool
 }
 
@@ -26,15 +29,15 @@ var (
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
 func Open(dir string) (*Driver, error) {
-	store, err := snapshot.OpenStore(dir, "vfs", nil)
+	s, err := store.Open(dir, "vfs", nil)
 	if err != nil {
 		return nil, err
 	}
-	reflink, err := store.Probe(probe)
+	reflink, err := s.Probe(probe)
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{store, reflink == hasReflink}, nil
+	return &Driver{s, reflink == hasReflink}, nil
 }
 
 // What probe returns.
@@ -98,8 +101,8 @@ func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) 
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	return d.Store.View(ctx, name, func(part *snapshot.Part, dir string) error {
-		return snapshot.BindReadOnly(root(part.Lowers()[0]), dir)
+	return d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+		return mounts.BindReadOnly(root(part.Lowers()[0]), dir)
 	})
 }
 
@@ -136,7 +139,7 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 func root(part string) string { return filepath.Join(part, "root") }
 
 // tree is a part whose root folder holds all of the tree.
-type tree struct{ *snapshot.Part }
+type tree struct{ *store.Part }
 
 var (
 	_ snapshot.Tree           = (*tree)(nil)
@@ -158,7 +161,7 @@ func (t *tree) fill(ctx context.Context) error {
 	if len(lowers) == 0 {
 		return nil
 	}
-	if err := snapshot.Copy(ctx, t.Dir(), []string{root(lowers[0])}, snapshot.CopyOptions{}); err != nil {
+	if err := treecopy.Copy(ctx, t.Dir(), []string{root(lowers[0])}, treecopy.Options{}); err != nil {
 		return err
 	}
 	return t.SetLowers(nil)

@@ -1,9 +1,8 @@
-package snapshot
+package store
 
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,8 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
+	"genoci/internal/snapshot/mounts"
 	"genoci/internal/treetest"
 )
 
@@ -46,7 +47,7 @@ func must(t *testing.T, errs ...error) {
 
 func openStore(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := OpenStore(dir, "test", nil)
+	s, err := Open(dir, "test", nil)
 	must(t, err)
 	return s
 }
@@ -107,8 +108,8 @@ func TestStoreLost(t *testing.T) {
 		if s.Has(name) {
 			t.Errorf("snapshot %s is there without its data", name)
 		}
-		if _, err := s.New(t.Context(), name); !errors.Is(err, ErrNotExist) {
-			t.Errorf("New(%q): %v, want an error that is %q", name, err, ErrNotExist)
+		if _, err := s.New(t.Context(), name); !errors.Is(err, snapshot.ErrNotExist) {
+			t.Errorf("New(%q): %v, want an error that is %q", name, err, snapshot.ErrNotExist)
 		}
 	}
 	again := part(t, s, "", "f")
@@ -222,15 +223,15 @@ func TestStoreFormat(t *testing.T) {
 	dir := t.TempDir()
 	openStore(t, dir)
 	openStore(t, dir)
-	_, err := OpenStore(dir, "other", nil)
-	if !errors.Is(err, ErrUnsupported) {
-		t.Errorf("another driver: %v, want an error that is %q", err, ErrUnsupported)
+	_, err := Open(dir, "other", nil)
+	if !errors.Is(err, snapshot.ErrUnsupported) {
+		t.Errorf("another driver: %v, want an error that is %q", err, snapshot.ErrUnsupported)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "format"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(strings.Replace(string(data), "uid_map", "uid_map 7 7 7\nuid_map", 1)), 0o600))
-	if _, err := OpenStore(dir, "test", nil); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("other ids: %v, want an error that is %q", err, ErrUnsupported)
+	if _, err := Open(dir, "test", nil); !errors.Is(err, snapshot.ErrUnsupported) {
+		t.Errorf("other ids: %v, want an error that is %q", err, snapshot.ErrUnsupported)
 	}
 }
 
@@ -338,111 +339,9 @@ func TestRemoveAllMounts(t *testing.T) {
 		if err := RemoveAll(tree); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
 			t.Errorf("RemoveAll: %v, want %v or %v", err, unix.EXDEV, unix.EBUSY)
 		}
-		must(t, Unmount(target))
+		must(t, mounts.Unmount(target))
 		wantExist(t, filepath.Join(outside, "kept"), true)
 		must(t, RemoveAll(tree), RemoveAll(outside))
-	}
-}
-
-func TestMountsBelow(t *testing.T) {
-	needMounts(t)
-	dir := filepath.Join(t.TempDir(), "a b\n\\040")
-	target := filepath.Join(dir, "tree/c d")
-	link := filepath.Join(dir, "link")
-	must(t, os.MkdirAll(target, 0o755), os.Mkdir(filepath.Join(dir, "tree2"), 0o755), os.Symlink("tree", link))
-	for _, at := range []string{target, filepath.Join(dir, "tree2")} {
-		must(t, unix.Mount(dir, at, "", unix.MS_BIND, ""))
-		defer func() { must(t, Unmount(at)) }()
-	}
-	for name, want := range map[string]int{filepath.Join(dir, "tree"): 1, link: 1, target: 0, dir: 2, filepath.Join(dir, "none"): 0} {
-		if got, err := MountsBelow(name); err != nil || len(got) != want {
-			t.Errorf("%q: got %q, %v, want %d", name, got, err, want)
-		}
-	}
-}
-
-func TestBindReadOnly(t *testing.T) {
-	needMounts(t)
-	dir := t.TempDir()
-	source, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")
-	must(t, os.Mkdir(source, 0o755), os.Mkdir(target, 0o755), BindReadOnly(source, target))
-	if err := os.WriteFile(filepath.Join(target, "f"), nil, 0o644); !errors.Is(err, unix.EROFS) {
-		t.Errorf("write: %v, want %v", err, unix.EROFS)
-	}
-	f, err := os.Open(target)
-	must(t, err)
-	defer f.Close()
-	if err := Unmount(target); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("Unmount of what is in use: %v, want %v", err, unix.EBUSY)
-	}
-	must(t, Detach(target), os.WriteFile(filepath.Join(target, "f"), nil, 0o644))
-	if err := BindReadOnly(filepath.Join(dir, "nothing"), target); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("bind of nothing: %v", err)
-	}
-}
-
-// TestCopyStack: merging folders as an overlay does; user.opaque stands for the overlay's mark.
-func TestCopyStack(t *testing.T) {
-	whiteout := func(t *testing.T, dir string, names ...string) {
-		for _, name := range names {
-			must(t, unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR, 0))
-		}
-	}
-	dir := t.TempDir()
-	at := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
-	for i, text := range []string{`
-			a file "0"
-			merged/0 file
-			opaque/0 file
-			opaque/ dir 0755 user.opaque="y"
-			overfile/0 file
-		`, `
-			./ dir 0755
-			a file "1"
-			merged/1 file
-			merged/ dir 0700 user.x="1"
-			opaque/1 file
-			overfile file
-			overgone/ dir
-		`, `
-			./ dir 0755
-			merged/2 file
-			opaque/2 file
-			overfile/2 file
-			only/ dir
-			only/sub/f file
-		`, `
-			merged/below file
-		`} {
-		treetest.Make(t, at(i), text, treetest.NoOwners)
-	}
-	whiteout(t, at(1), "gone", "merged/gone")
-	whiteout(t, at(2), "merged/1", "only/gone", "only/sub/gone", "opaque/gone")
-	must(t, os.Mkdir(at(4), 0o755))
-	err := Copy(t.Context(), at(4), []string{at(0), at(1), at(2)}, CopyOptions{
-		Opaque: "user.opaque",
-		Below:  []string{at(3)},
-		Keep:   func(name string) bool { return name != "user.x" },
-	})
-	must(t, err)
-	const want = `a file 0644 "0"
-gone c 0:0 0000
-merged/ dir 0755
-merged/0 file 0644 ""
-merged/1 file 0644 ""
-merged/2 file 0644 ""
-merged/gone c 0:0 0000
-only/ dir 0755
-only/sub/ dir 0755
-only/sub/f file 0644 ""
-opaque/ dir 0755 user.opaque="y"
-opaque/0 file 0644 ""
-overfile/ dir 0755 user.opaque="y"
-overfile/0 file 0644 ""
-overgone/ dir 0755
-`
-	if diff := treetest.Diff(want, treetest.Dump(t, at(4), treetest.NoOwners)); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -493,7 +392,7 @@ func TestFull(t *testing.T) {
 	needMounts(t)
 	dir := t.TempDir()
 	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
-	defer func() { must(t, Unmount(dir)) }()
+	defer func() { must(t, mounts.Unmount(dir)) }()
 	s := openStore(t, dir)
 	p := part(t, s, "", "f")
 	must(t, p.Commit(t.Context(), "name", nil), p.Close(), s.setSynced(p.id), os.WriteFile(filepath.Join(dir, "boot"), []byte("another"), 0o600))
@@ -502,7 +401,7 @@ func TestFull(t *testing.T) {
 	}
 	s = openStore(t, dir)
 	result, err := s.Probe(func(part string) (string, error) {
-		return "", fmt.Errorf("%w: %w", ErrUnsupported, os.WriteFile(filepath.Join(part, "f"), []byte("x"), 0o600))
+		return "", fmt.Errorf("%w: %w", snapshot.ErrUnsupported, os.WriteFile(filepath.Join(part, "f"), []byte("x"), 0o600))
 	})
 	if result != "" || err != nil {
 		t.Errorf("Probe: %q, %v", result, err)
@@ -519,7 +418,7 @@ func TestClear(t *testing.T) {
 	dir := t.TempDir()
 	cleared := map[string]int{}
 	open := func() *Store {
-		s, err := OpenStore(dir, "test", func(part string) error {
+		s, err := Open(dir, "test", func(part string) error {
 			cleared[filepath.Base(part)]++
 			_, err := os.Lstat(part)
 			return err
@@ -587,7 +486,7 @@ func TestOpenStoreFollowsNoLink(t *testing.T) {
 		openStore(t, dir)
 		theirs := filepath.Join(outside, "theirs")
 		must(t, os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(dir, name)))
-		if _, err := OpenStore(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
+		if _, err := Open(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
 			t.Errorf("%s: %v, want %v", name, err, beneath.ErrElsewhere)
 		}
 		wantExist(t, theirs, true)
@@ -597,7 +496,7 @@ func TestOpenStoreFollowsNoLink(t *testing.T) {
 	s := openStore(t, dir)
 	theirs := filepath.Join(outside, "theirs")
 	must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.note("part"))
-	if _, err := OpenStore(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
+	if _, err := Open(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
 		t.Errorf("a part: %v, want %v", err, beneath.ErrElsewhere)
 	}
 	wantExist(t, theirs, true)

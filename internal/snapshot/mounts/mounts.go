@@ -1,7 +1,7 @@
-package snapshot
+// Package mounts has the mounts that drivers make: read-only ones, the ends of mounts, and those that other processes see.
+package mounts
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,8 +76,8 @@ func IsMountpoint(path string) (bool, error) {
 	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, wrapPath("statx", path, err)
 }
 
-// MountsBelow returns what is mounted below the folder dir, as paths relative to it.
-func MountsBelow(dir string) ([]string, error) {
+// Below returns what is mounted below the folder dir, as paths relative to it.
+func Below(dir string) ([]string, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -100,50 +100,9 @@ func MountsBelow(dir string) ([]string, error) {
 	return all, nil
 }
 
-// View returns the snapshot name as a read-only tree, which mount has to show in the folder dir from the part's lowers.
-// The part has no data of its own.
-func (s *Store) View(ctx context.Context, name string, mount func(p *Part, dir string) error) (Tree, error) {
-	if _, err := s.link(name); err != nil {
-		return nil, err
-	}
-	p, err := s.New(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	v := &view{part: p, dir: filepath.Join(p.Dir(), "root")}
-	err = os.Mkdir(v.dir, 0o700)
+func wrapPath(op, path string, err error) error {
 	if err == nil {
-		err = mount(p, v.dir)
-	}
-	if err != nil {
-		_ = p.Close()
-		return nil, err
-	}
-	return v, nil
-}
-
-type view struct {
-	part   *Part
-	dir    string
-	closed bool
-}
-
-var _ Tree = (*view)(nil)
-
-func (v *view) Dir() string { return v.dir }
-
-func (v *view) Commit(context.Context, string) error {
-	return &os.PathError{Op: "commit", Path: v.dir, Err: unix.EROFS}
-}
-
-func (v *view) Keep(context.Context, string, []byte) error {
-	return &os.PathError{Op: "keep", Path: v.dir, Err: unix.EROFS}
-}
-
-func (v *view) Close() error {
-	if v.closed {
 		return nil
 	}
-	v.closed = true
-	return errors.Join(Detach(v.dir), v.part.Close())
+	return &fs.PathError{Op: op, Path: path, Err: err}
 }

@@ -1,4 +1,4 @@
-package snapshot
+package store
 
 import (
 	"context"
@@ -10,11 +10,13 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
 )
 
 // SharedSpace is Space for a driver whose parts may have blocks in common (reflinks, subvolumes): these count once, as parts of their own, of which
 // all trees consist that have them. What the file system needs to know where files are is not counted.
-func (s *Store) SharedSpace(ctx context.Context) (Space, error) {
+func (s *Store) SharedSpace(ctx context.Context) (snapshot.Space, error) {
 	var mu sync.Mutex
 	contents := map[string]map[extent]bool{} // of parts
 	space, err := s.SpaceBy(ctx, func(ctx context.Context, part string) (int64, error) {
@@ -30,7 +32,7 @@ func (s *Store) SharedSpace(ctx context.Context) (Space, error) {
 	if err != nil {
 		return space, err
 	}
-	space.share(contents)
+	share(&space, contents)
 	return space, nil
 }
 
@@ -74,7 +76,7 @@ func cut(contents map[string]map[extent]bool) {
 }
 
 // share makes parts of what several parts have in common.
-func (space *Space) share(contents map[string]map[extent]bool) {
+func share(space *snapshot.Space, contents map[string]map[extent]bool) {
 	cut(contents)
 	ids := make([]string, 0, len(contents))
 	for id := range contents {

@@ -1,4 +1,4 @@
-package snapshot
+package treecopy
 
 import (
 	"errors"
@@ -164,7 +164,7 @@ func (c *copier) special(e *entry) error {
 }
 
 // attributes sets owner, mode and extended attributes, in this order: chown(2) clears set-id bits and capabilities.
-func (o *CopyOptions) attributes(dst, src int, st *unix.Stat_t) error {
+func (o *Options) attributes(dst, src int, st *unix.Stat_t) error {
 	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func procPath(dir int, name string) string {
 }
 
 // copyXattrs copies all extended attributes but those that o leaves out and the label that SELinux gives every file.
-func (o *CopyOptions) copyXattrs(dst, src xattrs) error {
+func (o *Options) copyXattrs(dst, src xattrs) error {
 	names, err := XattrNames(src.list)
 	if err != nil {
 		return err

@@ -1,20 +1,24 @@
-package snapshot
+// Package loop makes block devices of files (loop(4)), for storage that is kept in one.
+package loop
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
 )
 
-// AttachLoop makes the file a block device (loop(4)), and returns that, open. The device stays until DetachLoop or the end of the machine; with
+// Attach makes the file a block device (loop(4)), and returns that, open. The device stays until Detach or the end of the machine; with
 // autoclear also no longer than it is open or mounted, so that a process that is killed leaves nothing. A file that is a device already stays that
-// device. The error wraps ErrUnsupported where the machine has no loop devices.
-func AttachLoop(file string, autoclear bool) (device *os.File, err error) {
-	devices, err := LoopsOf(file)
+// device. The error wraps snapshot.ErrUnsupported where the machine has no loop devices.
+func Attach(file string, autoclear bool) (device *os.File, err error) {
+	devices, err := Devices(file)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +42,7 @@ func AttachLoop(file string, autoclear bool) (device *os.File, err error) {
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], path) // what losetup(8) shows where the kernel's own name does not fit
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w; modprobe loop, or give the container /dev/loop-control and loop devices", ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: %w; modprobe loop, or give the container /dev/loop-control and loop devices", snapshot.ErrUnsupported, err)
 	}
 	defer control.Close()
 	const tries = 100 // others may take the device that was free
@@ -47,14 +51,14 @@ func AttachLoop(file string, autoclear bool) (device *os.File, err error) {
 		if n, err = unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE); err != nil {
 			return nil, os.NewSyscallError("ioctl LOOP_CTL_GET_FREE", err)
 		}
-		if device, err = configureLoop(fmt.Sprintf("/dev/loop%d", n), &config); !errors.Is(err, unix.EBUSY) {
+		if device, err = configure(fmt.Sprintf("/dev/loop%d", n), &config); !errors.Is(err, unix.EBUSY) {
 			break
 		}
 	}
 	return device, err
 }
 
-func configureLoop(device string, config *unix.LoopConfig) (*os.File, error) {
+func configure(device string, config *unix.LoopConfig) (*os.File, error) {
 	dev, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -66,8 +70,8 @@ func configureLoop(device string, config *unix.LoopConfig) (*os.File, error) {
 	return dev, nil
 }
 
-// LoopsOf returns the loop devices that the file is.
-func LoopsOf(file string) (devices []string, err error) {
+// Devices returns the loop devices that the file is.
+func Devices(file string) (devices []string, err error) {
 	var want, got unix.Stat_t
 	if err := unix.Stat(file, &want); err != nil {
 		return nil, wrapPath("stat", file, err)
@@ -88,8 +92,8 @@ func LoopsOf(file string) (devices []string, err error) {
 	return devices, nil
 }
 
-// LoopFile returns the file that a loop device is, "" if it is no such device.
-func LoopFile(device string) string {
+// File returns the file that a loop device is, "" if it is no such device.
+func File(device string) string {
 	path, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(device), "loop/backing_file"))
 	if err != nil {
 		return ""
@@ -97,8 +101,8 @@ func LoopFile(device string) string {
 	return strings.TrimSuffix(string(path), "\n")
 }
 
-// DetachLoop ends what AttachLoop began, as soon as nothing uses the device any more.
-func DetachLoop(device string) error {
+// Detach ends what Attach began, as soon as nothing uses the device any more.
+func Detach(device string) error {
 	dev, err := os.Open(device)
 	if err != nil {
 		return err
@@ -109,4 +113,11 @@ func DetachLoop(device string) error {
 		return nil
 	}
 	return wrapPath("detach", device, err)
+}
+
+func wrapPath(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
 }

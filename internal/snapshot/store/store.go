@@ -1,4 +1,5 @@
-package snapshot
+// Package store is what storage drivers share: the record of their trees on disk, and the life of the data behind it.
+package store
 
 import (
 	"bytes"
@@ -15,6 +16,7 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/durable"
+	"genoci/internal/snapshot"
 )
 
 // Store is what drivers share: the names, locks and removal of the data that they keep in one folder.
@@ -39,20 +41,20 @@ import (
 // the parts that have been there for a while.
 //
 // A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is a lower of one that is alive.
-// All others are removed by the next OpenStore that finds a part in DIR/open that nobody holds, or by the next Remove.
+// All others are removed by the next Open that finds a part in DIR/open that nobody holds, or by the next Remove.
 type Store struct {
 	dir   string
 	clear func(part string) error
 }
 
-// OpenStore opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
-// alive. What cannot be removed is left to the next time. The error wraps ErrUnsupported where the store holds
+// Open opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
+// alive. What cannot be removed is left to the next time. The error wraps snapshot.ErrUnsupported where the store holds
 // another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's, and [beneath.ErrElsewhere]
 // where one of its folders is a symlink or a mount.
 //
 // clear, unless it is nil, is called with the folder of each part that is to be removed, before that is: it removes what [RemoveAll] would not.
 // The part may be half made, and half removed.
-func OpenStore(dir, kind string, clear func(part string) error) (*Store, error) {
+func Open(dir, kind string, clear func(part string) error) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func (s *Store) leftOpen() (left []string, held bool, err error) {
 	return left, held, nil
 }
 
-// Busy implements Driver.
+// Busy implements snapshot.Driver.
 func (s *Store) Busy() (bool, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -155,7 +157,7 @@ func (s *Store) Busy() (bool, error) {
 	return false, err
 }
 
-// note notes that a part has no name, before that is so. forget undoes it; where it fails, OpenStore looks through all parts once more.
+// note notes that a part has no name, before that is so. forget undoes it; where it fails, Open looks through all parts once more.
 func (s *Store) note(id string) error {
 	return os.WriteFile(filepath.Join(s.open(), id), nil, 0o600)
 }
@@ -204,18 +206,18 @@ func (s *Store) checkFormat(kind string) error {
 	case err != nil:
 		return err
 	case string(have) != want:
-		return fmt.Errorf("%s holds snapshots of another driver or under other user ids; use another folder, or delete it: %w", s.dir, ErrUnsupported)
+		return fmt.Errorf("%s holds snapshots of another driver or under other user ids; use another folder, or delete it: %w", s.dir, snapshot.ErrUnsupported)
 	}
 	return nil
 }
 
-// Has implements Driver.
+// Has implements snapshot.Driver.
 func (s *Store) Has(name string) bool {
 	_, err := s.stack(name)
 	return err == nil
 }
 
-// Names implements Driver.
+// Names implements snapshot.Driver.
 func (s *Store) Names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -233,7 +235,7 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Remove implements Driver. Parts that other snapshots or open trees stand on stay until the last of them is gone.
+// Remove implements snapshot.Driver. Parts that other snapshots or open trees stand on stay until the last of them is gone.
 func (s *Store) Remove(ctx context.Context, names ...string) error {
 	links := make([]string, len(names))
 	for i, name := range names {
@@ -323,7 +325,7 @@ func (s *Store) stack(name string) ([]string, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = ErrNotExist
+		err = snapshot.ErrNotExist
 	}
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", name, err)
@@ -467,7 +469,7 @@ type Part struct {
 }
 
 // New makes a part that stands on those of the snapshot parent, or on nothing where parent is "". The error wraps
-// ErrNotExist where there is no such snapshot. The folder holds nothing but the file "lowers".
+// snapshot.ErrNotExist where there is no such snapshot. The folder holds nothing but the file "lowers".
 func (s *Store) New(ctx context.Context, parent string) (*Part, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -611,7 +613,7 @@ func (p *Part) Close() error {
 			return err
 		}
 	}
-	if p.kept == "" || isKept { // else the next OpenStore looks what it stood on
+	if p.kept == "" || isKept { // else the next Open looks what it stood on
 		p.store.forget([]string{p.id})
 	}
 	return nil

@@ -1,10 +1,12 @@
-package snapshot
+package mounts
 
 import (
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/snapshot"
 )
 
 // Outside calls f in the mount namespace in which the mounts of trees that are shown are to be (sandbox.Outside). nil: nothing can be shown.
@@ -14,7 +16,7 @@ type Outside func(f func() error) error
 // Mount calls mount there, for a tree that is to be shown.
 func (o Outside) Mount(mount func() error) error {
 	if o == nil {
-		return fmt.Errorf("%w: what an ordinary user mounts ends with the process", ErrUnsupported)
+		return fmt.Errorf("%w: what an ordinary user mounts ends with the process", snapshot.ErrUnsupported)
 	}
 	return o(mount)
 }

@@ -1,9 +1,11 @@
-package snapshot
+// Package treecopy copies trees of files with all that belongs to them, and merges the folders of an overlay.
+package treecopy
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -13,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CopyOptions say how the folders of an overlay are to be read. The zero value is right for all other folders.
-type CopyOptions struct {
+// Options say how the folders of an overlay are to be read. The zero value is right for all other folders.
+type Options struct {
 	// Opaque is the extended attribute that, with the value "y", makes a folder hide those of the same path
 	// further down the stack. "": the folders are not an overlay's.
 	Opaque string
@@ -33,7 +35,7 @@ type CopyOptions struct {
 //
 // Everything about a file is kept but inode number, access and change time: owner, mode, time of modification, extended
 // attributes, holes, hard links within a folder of the stack. Blocks are shared where the file system can (FICLONE).
-func Copy(ctx context.Context, dst string, stack []string, o CopyOptions) error {
+func Copy(ctx context.Context, dst string, stack []string, o Options) error {
 	root, err := os.Open(dst)
 	if err != nil {
 		return err
@@ -61,8 +63,8 @@ func Copy(ctx context.Context, dst string, stack []string, o CopyOptions) error 
 	return nil
 }
 
-// CopyAttributes gives the folder dst what src has: owner, mode, extended attributes, and time of modification.
-func CopyAttributes(dst, src string, o CopyOptions) error {
+// Attributes gives the folder dst what src has: owner, mode, extended attributes, and time of modification.
+func Attributes(dst, src string, o Options) error {
 	from, err := os.Open(src)
 	if err != nil {
 		return err
@@ -73,7 +75,10 @@ func CopyAttributes(dst, src string, o CopyOptions) error {
 		return err
 	}
 	defer to.Close()
-	return wrapPath("copy attributes to", dst, o.folderAttributes(to, from))
+	if err := o.folderAttributes(to, from); err != nil {
+		return &fs.PathError{Op: "copy attributes to", Path: dst, Err: err}
+	}
+	return nil
 }
 
 const bufferSize = 128 << 10
@@ -81,7 +86,7 @@ const bufferSize = 128 << 10
 // copier copies one tree. Folders are copied by several goroutines at once: by a new one for a subfolder
 // while there are slots, else by the one that has come upon it.
 type copier struct {
-	options CopyOptions
+	options Options
 	root    int // the copy's root folder
 	ctx     context.Context
 	fail    context.CancelCauseFunc // of ctx: the first error ends all
@@ -213,7 +218,7 @@ func (c *copier) open(f *folder, name string) (*folder, error) {
 }
 
 // openEach opens the folder name in each of dirs, down to the first that hides what is below it.
-func (o *CopyOptions) openEach(dirs []*os.File, name string) (opened []*os.File, hidden bool, err error) {
+func (o *Options) openEach(dirs []*os.File, name string) (opened []*os.File, hidden bool, err error) {
 	for _, dir := range dirs {
 		sub, err := openDirAt(int(dir.Fd()), name)
 		switch {
@@ -240,7 +245,7 @@ func openDirAt(parent int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-func (o *CopyOptions) isOpaque(dir *os.File) bool {
+func (o *Options) isOpaque(dir *os.File) bool {
 	if o.Opaque == "" {
 		return false
 	}
@@ -249,7 +254,7 @@ func (o *CopyOptions) isOpaque(dir *os.File) bool {
 	return err == nil && string(value[:n]) == "y"
 }
 
-func (o *CopyOptions) folderAttributes(dst, src *os.File) error {
+func (o *Options) folderAttributes(dst, src *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return err
