@@ -56,20 +56,24 @@ func newBuild() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build [-f FILE] [TARGET...]",
 		Short: "Build images from a spec",
-		Long: `Build builds the targets, and those that they stand on, or all targets of the spec when none is named.
+		Long: `Build builds the given targets, and the targets that they need. Without a
+TARGET, it builds all targets of the spec.
 
-Each image gets the tag NAME and a dated one, NAME-YYYY-MM-DD_N. All tags move together at the end: a build that
-fails moves none, and with --keep-going those of the images that do not depend on the failure. What was built before
-is taken from the cache when none of its inputs changed.
+Each image gets the tag NAME and a dated tag, NAME-YYYY-MM-DD_N. All tags move
+together at the end. If the build fails, no tag moves; with --keep-going, the
+tags of images that do not depend on the failure move. If no input of a step
+changed, its result comes from the cache.
 
-Steps that only unpack, copy or remove are put together as archives. Steps that run something need a root filesystem, in
-a namespace of their own; for an ordinary user that takes ranges in /etc/subuid and /etc/subgid.
+Steps that only unpack, copy or remove are put together as archives. Steps that
+run a command need a root filesystem, in a namespace. For an ordinary user,
+that needs ranges in /etc/subuid and /etc/subgid.
 
-When a step fails that runs something, what it left is kept as TARGET@failed, for genoci shell. With --shell-on-failure, a
-shell opens there at once: when what else was running has been stopped, or with --keep-going has been built. Then
-the build ends as it would have without.
+If a command fails, its tree is kept as TARGET@failed, for genoci shell. With
+--shell-on-failure, a shell opens there at once: after other steps were stopped
+or, with --keep-going, are finished. After the shell, the build ends as usual.
 
-SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout; --json makes it JSON.`,
+SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
+--json prints it as JSON.`,
 		Example: `  genoci build                         all targets of genoci.yaml
   genoci build -f web.yaml api         one target, and what it stands on
   genoci build --arg VERSION=1.2       with a value for ${{VERSION}}

@@ -8,11 +8,14 @@ func newCheck() *cobra.Command {
 	var f specFlags
 	cmd := &cobra.Command{
 		Use:   "check [-f FILE]",
-		Short: "Say what is wrong in a spec",
-		Long: `Check finds all mistakes of the spec in one run, without building anything: unknown keys, wrong values, bases
-that nothing has, targets that need each other, and files, layouts and tags that are not there. Each is printed with its
-position, in the order of the file. Check does not look into files, nor does it ask for URLs. Build does the same
-before it begins.`,
+		Short: "Find the mistakes in a spec",
+		Long: `Check finds all mistakes of a spec in one run, and builds nothing. It reports
+unknown keys, wrong values, unknown bases, targets that need each other, and
+missing files, layouts and tags. Each error shows its place; they come in the
+order of the file.
+
+Check does not read the content of files, and does not fetch URLs. Build makes
+the same checks before it starts.`,
 		Example: `  genoci check
   genoci check -f web.yaml --arg VERSION=1.2`,
 		Args: exactly(),

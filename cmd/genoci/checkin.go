@@ -30,13 +30,16 @@ func newCheckin() *cobra.Command {
 	var f checkinFlags
 	cmd := &cobra.Command{
 		Use:   "checkin [NEWTAG]",
-		Short: "Make an image of what was changed in a checkout",
-		Long: `Checkin adds one layer with what was changed in a checkout to the image that was checked out, and tags the result: NEWTAG, or
-TAG-YYYY-MM-DD_N where no tag is given. The config stays as it was. The checkout then ends, unless --keep is given. Nothing is tagged where nothing was
-changed, unless NEWTAG is given. A checkin that fails leaves the checkout as it was.
+		Short: "Make an image of the changes in a checkout",
+		Long: `Checkin adds one layer with the changes of a checkout to the image that was
+checked out, and tags the result: NEWTAG or, by default, TAG-YYYY-MM-DD_N. The
+config does not change. Then the checkout ends, unless you give --keep. If
+nothing changed, checkin tags nothing, unless you give NEWTAG. If checkin
+fails, the checkout stays as it was.
 
-With --as-spec nothing is checked in: a spec that makes the same changes, by remove, copy and run steps, is printed. What files contain
-that are large, or no text, is put into a folder beside, which the spec names.
+With --as-spec, checkin makes no image. It prints a spec that makes the same
+changes with remove, copy and run steps. Large or binary content goes into a
+folder that the spec names.
 
 The tag goes to stdout.`,
 		Example: `  genoci checkin web-fixed

@@ -16,18 +16,27 @@ func newCheckout() *cobra.Command {
 	var f deskFlags
 	cmd := &cobra.Command{
 		Use:   "checkout TAG [DIR]",
-		Short: "Make a tree of an image that can be changed by hand",
-		Long: `Checkout unpacks an image, or takes the tree that a build has left, and makes a copy on write of it that can be changed
-with any tool. DIR (default: mounted, below --btrfsmount where that is used, or here) becomes a symbolic link to the tree. Checkin makes an image of what was changed, abort drops it,
-chroot runs a command in it, and status lists what is checked out. Several images can be checked out at once, and one image
-several times, each in a DIR of its own.
+		Short: "Make a tree of an image, to change by hand",
+		Long: `Checkout makes a copy-on-write tree of an image, for any tool to change. DIR
+becomes a symlink to the tree. By default, DIR is a folder of the tag's name in
+the present folder, or below --btrfsmount if that is used. Then:
 
-As root the tree is made by the storage driver that builds use; with overlay it is a mount that stays until checkin or abort. After a restart
-of the machine, the same checkout command mounts it again, with all changes. An ordinary user cannot mount what outlives a command: the tree
-then is a plain folder, whose files share their blocks with those of other trees where the file system can (xfs, btrfs) and are copies
-elsewhere. Files of other users than root belong to subordinate ids there; genoci chroot can change them.
+  genoci checkin   makes an image of your changes
+  genoci abort     drops them
+  genoci chroot    runs a command in the tree
+  genoci status    lists all checkouts
 
-The path of the tree's link goes to stdout.`,
+You can check out several images at once, and one image several times, each in
+a DIR of its own.
+
+As root, the storage driver of builds makes the tree. With overlay it is a
+mount, until checkin or abort. After a restart of the machine, the same
+checkout command mounts it again, with your changes. An ordinary user cannot
+keep a mount. The tree is then a plain folder. Its files share their blocks
+with other trees on xfs and btrfs, and are copies elsewhere. Files of users
+other than root belong to subordinate ids; genoci chroot can change them.
+
+The path of the link goes to stdout.`,
 		Example: `  genoci checkout web                    in ./mounted
   genoci checkout web-2026-11-25_1 /tmp/w
   cd "$(genoci checkout web)"`,
@@ -118,9 +127,10 @@ func newAbort() *cobra.Command {
 	var f deskFlags
 	cmd := &cobra.Command{
 		Use:   "abort [DIR]",
-		Short: "Drop a checkout with all that was changed in it",
-		Long: `Abort ends a checkout, and removes its tree and the link to it. What was changed is lost; the image stays. DIR may be left out where
-only one image is checked out, or when standing in the checkout.`,
+		Short: "Drop a checkout and its changes",
+		Long: `Abort ends a checkout. It removes the tree and the link to it. Your changes are
+lost; the image stays. You can leave DIR out if there is only one checkout, or
+if you are in it.`,
 		Example: `  genoci abort
   genoci abort /tmp/w`,
 		Args: upTo(0, "DIR"),

@@ -22,11 +22,15 @@ func newChroot() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chroot [DIR] [COMMAND [ARG...]]",
 		Short: "Open a shell, or run a command, in a checkout",
-		Long: `Chroot runs a command in a checkout, or opens a shell (the image's bash, or else its sh, or else a busybox that is lent), in
-the sandbox that steps run in, on the terminal if there is one. It is root in / there, with the environment of the image's config;
---user and --workdir say otherwise. What is changed stays in the checkout. The exit code is the command's.
+		Long: `Chroot runs a command in a checkout, in the sandbox that steps run in. Without
+a command, it opens a shell: the image's bash, otherwise its sh, otherwise a
+busybox that genoci lends. It uses the terminal if there is one. The command
+runs as root in /, with the environment of the image's config; --user and
+--workdir change that. Its changes stay in the checkout. The exit code is the
+command's.
 
-DIR is the folder of a checkout; it may be left out where there is only one, or when standing in it. Flags stand before it.`,
+DIR is the folder of a checkout. You can leave it out if there is only one, or
+if you are in it. Flags stand before DIR.`,
 		Example: `  genoci chroot
   genoci chroot apt-get install -y strace
   genoci chroot /tmp/w sh -c 'rm -rf /var/cache/*'`,

@@ -24,7 +24,7 @@ func newClean() *cobra.Command {
 	var f cleanFlags
 	cmd := &cobra.Command{
 		Use:   "clean",
-		Short: "Remove the cache with all unpacked trees",
+		Short: "Remove the cache and all unpacked trees",
 		Long: `Clean removes everything that can be made again: step results, the trees of
 all drivers, trees of failed steps, indexes, digests and downloads. It does not
 touch the layout. The next build carries out every step. To remove only what

@@ -30,13 +30,19 @@ func newDiff() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff A [B]",
 		Short: "Show what differs between two images or trees",
-		Long: `Diff shows how B differs from A: files and folders that were added (A), deleted (D) or modified (M), and what about them,
-then the config. Each is a tag, a digest, the folder of a checkout, or TARGET@failed, what a step that failed left. With one of
-them, what it changed is shown: an image is compared with its base, or with itself without the last layer where the base
-is not in the layout; a checkout with the image that was checked out; a failed step with what it began with.
+		Long: `Diff shows how B differs from A: files and folders that were added (A), deleted
+(D) or modified (M), what changed in each, and then the config. A and B can be
+a tag, a digest, the folder of a checkout, or TARGET@failed, the tree of a
+failed step.
 
-The indexes of the layers say what differs. Nothing is unpacked, layers that both have are not looked through, and of a
-tree only what was changed is read. Of what a failed step left there is no config. Times count with --times only.`,
+With one operand, diff shows what that one changed. It compares an image with
+its base, or, if the base is not in the layout, with the image without its last
+layer. It compares a checkout with the image that was checked out, and a failed
+step with the tree that it started from.
+
+Diff uses the indexes of the layers. It unpacks nothing, skips layers that both
+have, and reads only changed files of a tree. A failed step has no config to
+compare. Times count only with --times.`,
 		Example: `  genoci diff web
   genoci diff web-2026-11-25_1 web
   genoci diff web@failed

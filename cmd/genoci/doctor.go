@@ -47,12 +47,13 @@ func newDoctor() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this machine can do, and how to mend what it lacks",
-		Long: `Doctor tries out what builds need: namespaces, subordinate ids, the storage drivers in the cache folder, file systems, a
-static busybox. It looks as the caller, so it may say other things to root than to an ordinary user. For what is
-lacking it says how to get it.
+		Short: "Check what this machine lacks, and how to get it",
+		Long: `Doctor tests what builds need: namespaces, subordinate ids, the storage drivers
+in the cache folder, file systems, and a static busybox. It tests as the
+caller, so root and an ordinary user may get different results. For each thing
+that is missing, it says how to get it.
 
-Steps that only unpack, copy or remove need none of it.`,
+Steps that only unpack, copy or remove need none of this.`,
 		Example: `  genoci doctor
   genoci doctor --cache-dir /srv/cache --json`,
 		Args: exactly(),

@@ -22,14 +22,16 @@ func newDu() *cobra.Command {
 	var asJSON, blobs bool
 	cmd := &cobra.Command{
 		Use:   "du [TAG...]",
-		Short: "Show what takes how much disk space",
-		Long: `Du shows what the images, the unpacked trees and the rest of the cache take on disk, the largest first. SIZE is all of it, OWN what would become
-free if only that went: the rest is shared with others. Tags of one image share a line.
+		Short: "Show disk use",
+		Long: `Du shows how much disk space images, trees and the rest of the cache take,
+largest first. SIZE is all of it. OWN is what would become free if only that
+one went; the rest is shared. Tags of one image share a line.
 
-Blobs count as they are stored, everything else by the blocks that it takes on disk. What trees share (the folders of overlay, the blocks of btrfs, and of vfs
-where the file system can share them) counts once.
+Blobs count with their stored size, everything else with its blocks on disk.
+Shared parts count once: folders of overlay, blocks of btrfs, and blocks of vfs
+if the file system can share them.
 
-With tags, du shows those, their trees and their blobs.`,
+With tags, du shows those tags, their trees and their blobs.`,
 		Example: `  genoci du
   genoci du web
   genoci du --blobs --json`,

@@ -31,8 +31,8 @@ const (
 )
 
 // exitHelp is what the help of every command says about them.
-const exitHelp = `Exit codes: 0 done; 1 a build or command failed; 2 the spec, the settings or the arguments are wrong;
-3 the environment lacks something (genoci doctor tells what); 130 after Ctrl-C.`
+const exitHelp = `Exit codes: 0 done; 1 a build or command failed; 2 wrong spec, settings or
+arguments; 3 the machine lacks something (see genoci doctor); 130 after Ctrl-C.`
 
 // cliError is an error of which this program knows more than its text.
 type cliError struct {

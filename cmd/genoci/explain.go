@@ -22,14 +22,15 @@ func newExplain() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain [-f FILE] [TARGET...]",
-		Short: "Show why build would carry out a step again",
-		Long: `Explain shows what build would do with the targets, and those that they stand on, as plan does, and why: what is different
-since the spec was built last, file by file, field by field, line by line. Nothing is built.
+		Short: "Show why build would carry out a step",
+		Long: `Explain shows what build would do, as plan does, and why: what changed since
+the last build of the spec, by file, by field and by line. It builds nothing.
 
-Values of environment variables and arguments are not shown, since they may be secrets.`,
+Explain does not show the values of environment variables and arguments, since
+they may be secrets.`,
 		Example: `  genoci explain web
   genoci explain --json web | jq '.images[].steps[].reasons[]?.text'
-  genoci build --why                   build, and say it for each step that is not cached`,
+  genoci build --why                   build, and say why at each step`,
 		ValidArgsFunction: completeTargets(&f.specFlags),
 		RunE: func(cmd *cobra.Command, targets []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), targets)

@@ -26,18 +26,22 @@ func newGet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get TAG:/PATH [DEST]",
 		Short: "Copy a file or folder out of an image or a tree",
-		Long: `Get copies what an image has at PATH, without unpacking the image: it is found in the indexes of the layers, and only the
-layers that hold something of it are read. In place of TAG, a digest does as well, the folder of a checkout, and
-TARGET@failed, what a step that failed left. Symlinks on the way to PATH, and one at PATH itself, are followed as the
-image's own programs would follow them.
+		Long: `Get copies a file or folder out of an image without unpacking the image. It
+finds PATH in the indexes of the layers, and reads only the layers that hold
+it. In place of TAG you can give a digest, the folder of a checkout, or
+TARGET@failed, the tree of a failed step. Get follows symlinks as programs in
+the image would.
 
-DEST is the name of the copy, or a folder that is there, in which the copy gets the name that PATH has; it is the
-current folder by default. With - as DEST, the content of a file goes to stdout, as it is where that is no terminal. What is there already is not
-overwritten; --force replaces a file, but never a folder. When get fails, nothing is left of the copy. One that was killed leaves
-a folder .genoci-get-* beside DEST, which the next get into the same folder removes.
+DEST is the name of the copy, or an existing folder for it; the default is the
+current folder. If DEST is -, the content of the file goes to stdout; on a
+terminal, odd characters are escaped. Get does not overwrite anything. With
+--force it replaces a file, but never a folder. If get fails, it removes the
+partial copy. A killed get leaves a folder .genoci-get-*, which the next get
+into the same folder removes.
 
-Folders are copied with all that is in them: modes, times, symlinks as they are, hard links. As root, files keep their
-owners. As an ordinary user all files belong to the caller, without setuid and setgid bits. Devices are left out.`,
+Get copies folders with everything in them: modes, times, symlinks and hard
+links. As root, files keep their owners. As an ordinary user, all files belong
+to you, and lose their setuid and setgid bits. Devices are left out.`,
 		Example: `  genoci get web:/etc/nginx/nginx.conf
   genoci get web:/etc/os-release - | grep VERSION
   genoci get sha256:6c3c62:/usr/share/doc /tmp/doc

@@ -35,9 +35,11 @@ func newInspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect TAG",
 		Short: "Show what an image is",
-		Long: `Inspect shows config, layers and history of an image, named by a tag, or by a digest of which 6 digits are enough
-where they are unique. Of an index it shows what it lists, and the image for this machine; of an artifact, such as an SBOM or a
-signature, its parts. --json prints manifest and config as they are stored.`,
+		Long: `Inspect shows the config, layers and history of an image. Name the image by a
+tag or a digest; 6 digits are enough if they are unique. For an index, inspect
+lists its entries and shows the image for this machine. For an artifact, such
+as an SBOM or a signature, it lists the parts. --json prints the stored
+manifest and config.`,
 		Example: `  genoci inspect web
   genoci inspect sha256:6c3c62
   genoci inspect web --json | jq .config.config.Env`,

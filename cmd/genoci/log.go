@@ -32,11 +32,14 @@ func newLog() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log NAME",
 		Short: "List the dated builds of a name, and what changed in each",
-		Long: `Log lists the dated tags NAME-DATE_N, the newest first: the image, its size, and how much of that the build before does not
-have, the layers, and the number of files and folders that were added (+), deleted (-) and modified (~) since
-then. "config" stands there where the config changed too. A star marks the builds that NAME is now.
+		Long: `Log lists the dated tags NAME-DATE_N, newest first. For each it shows the
+image, its size, how much of that is new, and the layers. It also counts the
+files and folders that were added (+), deleted (-) and modified (~) since the
+build before. "config" means that the config changed too. A star marks the
+builds that NAME stands for now.
 
-What changed is known from the indexes of the layers, as in diff. --stat counts by folder.`,
+Log takes the changes from the indexes of the layers, as diff does. --stat
+counts them by folder.`,
 		Example: `  genoci log web
   genoci log --stat web
   genoci log web --json | jq -r '.[] | select(.current) | .tag'

@@ -40,9 +40,11 @@ func newLs() *cobra.Command {
 		Use:     "ls",
 		Aliases: []string{"list"},
 		Short:   "List the tags of the layout",
-		Long: `Ls lists the tags of the layout in the order in which they came. Sizes are those of the image as it is stored, layers
-that it shares with others included. Where a tag names an index of images for several platforms, this machine's is shown.
-Where not all are images, KIND says what each is: an image, an index, an artifact such as an SBOM or a signature, or another blob.`,
+		Long: `Ls lists the tags of the layout, in the order in which they were added. SIZE is
+the stored size of the image, with layers that it shares with other images. If
+a tag names an index for several platforms, ls shows the image for this
+machine. If not every tag is an image, KIND tells what it is: an image, an
+index, an artifact (such as an SBOM or a signature), or another blob.`,
 		Example: `  genoci ls
   genoci ls --layout /srv/images --json | jq -r '.[].name'`,
 		Args: exactly(),

@@ -24,14 +24,16 @@ func newPlan() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan [-f FILE] [TARGET...]",
 		Short: "Show what build would do",
-		Long: `Plan shows what build would do, in order, and does nothing of it: the images, what they stand on, their steps (each
-makes one layer) with all that runs in them, and how each step would be carried out:
+		Long: `Plan shows what build would do, in order, and does none of it. It lists the
+images, their bases, and their steps with all actions. Each step makes one
+layer. For each step it says how build would carry it out:
 
-  cached   the layer is known from an earlier build
+  cached   an earlier build made the layer
   compose  put together as an archive; needs no privileges
   execute  run in a root filesystem
 
-Behind an expand stands whether the archive is taken as the layer as it is, or why it has to be rewritten.`,
+For an expand, it also says whether the archive becomes the layer unchanged,
+and otherwise why it must be rewritten.`,
 		Example: `  genoci plan
   genoci plan web
   genoci plan --json | jq '.images[].steps[].outcome'

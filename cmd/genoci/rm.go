@@ -16,8 +16,8 @@ func newRm() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm TAG...",
 		Short: "Remove tags",
-		Long: `Rm removes tags from the layout, all of them or, where one does not exist, none. The blobs stay until gc removes
-those that nothing names any more.`,
+		Long: `Rm removes tags from the layout. If one of them does not exist, it removes
+none. The blobs stay until gc removes those that no tag needs.`,
 		Example: `  genoci rm web-2026-11-23_1
   genoci rm old older && genoci gc`,
 		Args:              atLeastOne("TAG"),

@@ -17,10 +17,12 @@ func newRollback() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "rollback NAME [BUILD]",
-		Short: "Let a name stand for an earlier build again",
-		Long: `Rollback moves the tag NAME to the dated build before the present one, or to BUILD: a dated tag of NAME, in full or without the
-name. Where several builds one after the other gave the same image, the next that is another one is taken; if the present image has
-several dated tags, the newest counts. No other tag moves, and nothing is removed. The way back is said.`,
+		Short: "Move a tag back to an earlier build",
+		Long: `Rollback moves the tag NAME back to the dated build before the present one, or
+to BUILD. BUILD is a dated tag of NAME, in full or without the name. If several
+builds in a row made the same image, rollback goes back to the next different
+one. If the present image has several dated tags, the newest counts. Rollback
+moves no other tag, removes nothing, and prints the command that undoes it.`,
 		Example: `  genoci rollback web
   genoci rollback web 2026-11-25_1
   genoci log web                       the builds there are`,

@@ -26,12 +26,12 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "genoci FILE.yaml [TARGET...]",
 		Short: "Build OCI images in layers from a YAML spec",
-		Long: `Genoci builds OCI images, in layers, from a YAML spec, into an OCI image layout on disk.
+		Long: `Genoci builds OCI images in layers, from a YAML spec into an OCI image layout.
 It needs no daemon, no root, and no other program.
 
 ` + exitHelp,
 		Example: `  genoci build                      build all targets of genoci.yaml into ./oci
-  genoci build -f web.yaml api      build the target api of web.yaml, and what it stands on
+  genoci build -f web.yaml api      build api of web.yaml, and its bases
   genoci web.yaml api               the same, as the original genoci was called
   genoci ls                         list the images
   genoci unpack api /tmp/root       look into one`,
@@ -48,6 +48,7 @@ It needs no daemon, no root, and no other program.
 		},
 		Version: buildVersion().Version,
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "LocalFlags.FlagUsages", "LocalFlags.FlagUsagesWrapped 80"))
 	root.SetVersionTemplate("genoci {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) && wrong.GetFlag().Name == argFlag {

@@ -10,8 +10,9 @@ func newSchema() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON schema of the spec language",
-		Long: `Schema prints the JSON schema (draft-07) of specs, for editors that complete and check YAML. The check command is the
-real check: it knows more than a schema can say.`,
+		Long: `Schema prints the JSON schema (draft-07) of specs, for editors that complete
+and check YAML. A schema cannot express every rule; genoci check knows all of
+them.`,
 		Example: `  genoci schema >genoci.schema.json
   first line of a spec:  # yaml-language-server: $schema=genoci.schema.json`,
 		Args: exactly(),

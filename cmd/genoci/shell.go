@@ -104,19 +104,23 @@ func newShell() *cobra.Command {
 	var f shellFlags
 	cmd := &cobra.Command{
 		Use:   "shell {TARGET@failed|TAG} [-- COMMAND [ARG...]]",
-		Short: "Open a shell in what a failed step left, or in an image",
-		Long: `Shell runs a command, or opens a shell (the image's bash, or else its sh, or else a busybox that is lent), in the sandbox that
-steps run in, on the terminal if there is one. The exit code is the command's: 127 where there is no such command, 128 and the signal's number
-where a signal ended it.
+		Short: "Open a shell in the tree of a failed step, or in an image",
+		Long: `Shell runs a command in the sandbox that steps run in; without a command, it
+opens a shell. That is the image's bash, otherwise its sh, otherwise a busybox
+that genoci lends. It uses the terminal if there is one. The exit code is the
+command's: 127 if there is no such command, or 128 plus the number of the
+signal that ended it.
 
-TARGET@failed is what the newest step of TARGET left that failed. The command has the environment, user, folder and network
-of the one that failed. /.genoci has what was lent to that, as it is on the host now, and /.genoci/again, which runs it
-once more. What is changed there stays, until TARGET is built, or fails anew; it never gets into an image.
+TARGET@failed opens the tree that the last failed step of TARGET left. The
+command gets the environment, user, folder and network of the failed one. The
+folder /.genoci has the files that were lent to that command, in their present
+state. /.genoci/again runs the failed command once more. Your changes stay
+until TARGET is built, or fails again. They never become part of an image.
 
-A TAG, or a digest, is opened as a tree of its own, with the environment, user and folder of the image's config. What is changed
-there is dropped in the end.`,
+A TAG or a digest opens a new tree of that image, with the environment, user
+and folder of its config. Your changes are dropped when the shell ends.`,
 		Example: `  genoci shell web@failed                        look around
-  genoci shell web@failed -- /.genoci/again      run the command that failed once more
+  genoci shell web@failed -- /.genoci/again      run the failed command again
   genoci shell web@failed --user root -- apt-get install -y strace
   genoci shell web -- cat /etc/os-release        run a command in an image`,
 		Args:              atLeastOne("TARGET@failed or TAG"),

@@ -63,10 +63,12 @@ func newStatus() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "List what is checked out and changed, and what failed steps left",
-		Long: `Status lists the checkouts: where each is, of what, since when, and how many files, folders and links were changed in it.
-Checkouts of all drivers and layouts are shown. "not mounted" stands where the machine was started anew, with the command
-that mounts the tree again, with its changes. Below it lists what failed steps left, for genoci shell.`,
+		Short: "List checkouts, and trees of failed steps",
+		Long: `Status lists the checkouts: the folder, the image, the age, and how many files,
+folders and links changed. It shows checkouts of all drivers and layouts. "not
+mounted" means that the machine was restarted; the command beside it mounts the
+tree again, with its changes. Below, status lists the trees of failed steps,
+for genoci shell.`,
 		Example: `  genoci status
   genoci status --json`,
 		Args: exactly(),

@@ -20,16 +20,23 @@ func newStorage() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "storage",
 		Short: "Set up and look at the storage of root filesystems",
-		Long: `Storage sets up what the driver btrfs needs on a machine without a btrfs: a file with one in it, mounted at a folder. No other
-program is needed for it. For the driver lvm it is a file with a volume group and a thin pool, by the lvm command. The settings driver,
-lofile, btrfsmount, lvbasedir, vg, thinpool, lvsize and thinsize say where, as in the original's config files; a build with
---driver btrfs or lvm then keeps its trees there.
+		Long: `Storage sets up a driver that needs preparation. For btrfs, it makes a btrfs in
+a file and mounts it; no other program is needed. For lvm, it makes a volume
+group and a thin pool in a file, with the lvm command. Afterwards, builds with
+--driver btrfs or lvm keep their trees there.
 
-There is no record of what was set up: the file says itself that genoci made it. When setup, detach or unsetup is killed, the same
-command mends what it left. A link to genoci that is called lpack takes the words of the original: lpack setup, lpack unsetup.`,
+The settings driver, lofile, btrfsmount, lvbasedir, vg, thinpool, lvsize and
+thinsize say where. They have the names of the original's config files.
+
+There is no record of a setup: the file itself shows that genoci made it. If
+setup, detach or unsetup is killed, the same command finishes the work. A link
+to genoci named lpack accepts the commands of the original: lpack setup, lpack
+unsetup.`,
 		Example: `  genoci storage status
-  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci
-  genoci storage setup --driver lvm --lofile /var/lib/genoci.lvm --lvbasedir /mnt/genoci --lvsize 50GB
+  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs \
+    --btrfsmount /mnt/genoci
+  genoci storage setup --driver lvm --lofile /var/lib/genoci.lvm \
+    --lvbasedir /mnt/genoci --lvsize 50GB
   genoci storage detach
   genoci storage unsetup`,
 		Args: cobra.ArbitraryArgs,
@@ -60,16 +67,19 @@ func newStorageSetup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Make a btrfs or a thin pool in a file, and attach it",
-		Long: `Setup makes a btrfs in a file and mounts it, and says what it did. What is there already is left as it is; so it also attaches
-the file again when the machine was started anew. The file is sparse: it takes what is kept in it, up to --size, and gives
-back what is removed. A larger --size makes it larger.
+		Long: `Setup makes a btrfs in a file, mounts it, and says what it did. It keeps what
+exists, so it also attaches the file again after a restart of the machine. The
+file is sparse: it takes as much disk as its content, up to --size, and gives
+space back. A larger --size makes it larger.
 
-Where the folder --btrfsmount is on a btrfs anyway, that is used, and no file is made. Else it takes root.
+If the folder --btrfsmount is on a btrfs, setup uses that, and makes no file.
+Otherwise it needs root.
 
-For the driver lvm it makes a volume group and a thin pool in the file. Where the volume group --vg is there, and has the thin pool
---thinpool, these are used, and nothing is made.`,
+For lvm, setup makes a volume group and a thin pool in the file. If the volume
+group --vg has the thin pool --thinpool, setup uses these, and makes nothing.`,
 		Example: `  genoci storage setup --driver btrfs
-  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs --btrfsmount /mnt/genoci --size 50GB
+  genoci storage setup --driver btrfs --lofile /var/lib/genoci.btrfs \
+    --btrfsmount /mnt/genoci --size 50GB
   genoci build --driver btrfs --btrfsmount /mnt/genoci`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,8 +110,8 @@ func newStorageDetach() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "detach",
 		Short: "Unmount the storage, and keep it",
-		Long: `Detach unmounts what setup mounted. All that is kept there stays, and setup attaches it again. It does nothing while
-a process uses the storage.`,
+		Long: `Detach unmounts what setup mounted. All content stays, and setup attaches it
+again. Detach refuses to run while a process uses the storage.`,
 		Example: `  genoci storage detach --driver btrfs`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -131,10 +141,12 @@ func newStorageUnsetup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unsetup",
 		Short: "Unmount the storage, and remove it",
-		Long: `Unsetup unmounts what setup made, and removes it with all that is kept there. It first says what that is, and asks. Images are
-not touched: they are in the layout, and trees can be made of them again.
+		Long: `Unsetup unmounts and removes what setup made, with all content. It first shows
+what that is, and asks. Images are in the layout and stay; trees can be made of
+them again.
 
-It does nothing while a build or a checkout uses the storage, and removes nothing that setup did not make.`,
+Unsetup refuses to run while a build or a checkout uses the storage. It removes
+nothing that setup did not make.`,
 		Example: `  genoci storage unsetup --driver btrfs
   genoci storage unsetup --driver btrfs --force`,
 		Args: exactly(),
@@ -224,8 +236,9 @@ func newStorageStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say which storage drivers work, and what is set up",
-		Long: `Status tries the storage drivers out as the caller, and says where each keeps its trees, what is set up for it, why one does not
-work and what would help, and which of them a build takes.`,
+		Long: `Status tests the storage drivers as the caller. For each it says where it keeps
+its trees, what is set up for it, and, if it does not work, why and what would
+help. It also says which driver a build takes.`,
 		Example: `  genoci storage status
   genoci storage status --json`,
 		Args: exactly(),

@@ -12,8 +12,8 @@ func newTag() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tag OLD NEW",
 		Short: "Give an image another tag",
-		Long: `Tag lets NEW name what OLD, a tag or a digest, names. Where NEW is a tag already it is moved; its image stays in the
-layout until gc removes it.`,
+		Long: `Tag gives the image of OLD, a tag or a digest, the tag NEW. If NEW exists, it
+moves; its old image stays in the layout until gc removes it.`,
 		Example: `  genoci tag web release
   genoci tag sha256:6c3c62 web       (back to an earlier build)`,
 		Args:              exactly("OLD", "NEW"),

@@ -31,20 +31,24 @@ func newUnpack() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unpack [TAG [DIR]]",
 		Short: "Unpack an image into a folder, or images into trees",
-		Long: `Unpack TAG DIR puts the root filesystem of an image into DIR, which is made, or must be empty. With --bundle, DIR becomes an OCI
-runtime bundle: the root filesystem in DIR/rootfs, and a config.json made from the image's config, which runc and crun
-start. Layers are checked against the digests of manifest and config while they are read. What was unpacked is
-removed again when it fails.
+		Long: `Unpack TAG DIR puts the root filesystem of an image into DIR. DIR must be
+empty, or must not exist. With --bundle, DIR becomes an OCI runtime bundle for
+runc and crun: the root filesystem is in DIR/rootfs, and config.json is made
+from the image's config. Unpack checks all layers against the digests in
+manifest and config. If it fails, it removes what it has unpacked.
 
-A DIR that unpack makes is for the caller alone (mode 0700): set-user-id programs and devices of the image are of no use to other
-users. One that is there keeps its mode and owner: mkdir -m 755 DIR makes one for everybody first.
+If unpack makes DIR, only the caller can enter it (mode 0700). So nobody else
+can use set-user-id programs and devices of the image. An existing DIR keeps
+its mode and owner: mkdir -m 755 DIR makes one that everybody can enter.
 
-As root, files keep their owners. As an ordinary user all files belong to the caller, and devices are empty files. A bundle is then one
-for a rootless runtime: its files belong to the caller, who is root in it, and to the caller's subordinate ids, who are its other
-users. Genoci unshare rm -r DIR removes it. Without subordinate ids, all files of a bundle belong to the caller, too.
+As root, files keep their owners. As an ordinary user, all files belong to you,
+and devices become empty files. In a bundle, you are root, and the other users
+are your subordinate ids: genoci unshare rm -r DIR removes such a bundle.
+Without subordinate ids, all files of a bundle belong to you, too.
 
-Without DIR, unpack makes the trees of the image, or of all images where no TAG is given, in the folder of the storage
-driver: builds and checkouts that need them then find them. Trees that are there are left alone.`,
+Without DIR, unpack makes the tree of the image, or of all images, in the
+folder of the storage driver. Builds and checkouts then find it. Existing trees
+stay.`,
 		Example: `  genoci unpack web /tmp/root
   genoci unpack --bundle web /tmp/bundle && runc run --bundle /tmp/bundle web1
   genoci unpack                       the trees of all tags

@@ -14,12 +14,15 @@ import (
 func newUnshare() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unshare [COMMAND [ARG...]]",
-		Short: "Run a command, or a shell, where files of subordinate ids are yours",
-		Long: `Unshare runs a command of this machine in the namespaces that genoci works in; without a command, your shell ($SHELL, or else sh).
+		Short: "Run a command in the user namespace of builds",
+		Long: `Unshare runs a command of this machine in the namespaces that genoci works in.
+Without a command, it runs your shell ($SHELL, otherwise sh).
 
-For an ordinary user that is a user namespace: you are root in it, and its other users are your subordinate ids. So it can read, change
-and remove files that genoci has given to these ids, as those of a bundle. The command is no more confined than you are: it sees the
-whole file system, and the network. For root, it is only a mount namespace: what the command mounts ends with it.
+For an ordinary user, that is a user namespace. You are root in it, and its
+other users are your subordinate ids. So the command can read, change and
+remove files that genoci gave to these ids, such as those of a bundle. It is no
+more confined than you are: it sees the whole file system and the network. For
+root, it is only a mount namespace: mounts end with the command.
 
 The exit code is the command's. Flags of genoci stand before COMMAND.`,
 		Example: `  genoci unshare rm -r bundle

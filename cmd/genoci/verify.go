@@ -16,8 +16,9 @@ func newVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Check every blob of the layout",
-		Long: `Verify reads every blob of the layout and checks its digest and size, every manifest and config, and whether the layers
-are what the configs say when they are decompressed. Each problem is a line on stdout; any makes the exit code 1.`,
+		Long: `Verify reads every blob of the layout and checks its digest and size. It checks
+every manifest and config, and decompresses every layer to compare it with its
+config. It prints one line for each problem. Any problem makes the exit code 1.`,
 		Example: `  genoci verify
   genoci verify --layout /srv/images`,
 		Args: exactly(),

@@ -21,7 +21,7 @@ func newVersion() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Long:  `Version prints which version of genoci this is, and what it was built from.`,
+		Long:  `Version prints the version of genoci, and what it was built from.`,
 		Example: `  genoci version
   genoci version --json`,
 		Args: exactly(),
