@@ -50,12 +50,12 @@ var policy = map[string]rule{
 	"internal/source":   {level: 1, imports: "internal/durable internal/shown golang.org/x/sync golang.org/x/sys"},
 	"internal/sandbox": {
 		level:   1,
-		imports: "github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
+		imports: "internal/beneath github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
 	"internal/layer": {
 		level: 1,
-		imports: "internal/bunzip2 internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
+		imports: "internal/beneath internal/bunzip2 internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},
@@ -101,7 +101,7 @@ var policy = map[string]rule{
 
 	"internal/build": {
 		level: 3,
-		imports: "internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
+		imports: "internal/beneath internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
@@ -391,6 +391,18 @@ func isExportedReceiver(recv *ast.FieldList) bool {
 			return e.IsExported()
 		default:
 			return true
+		}
+	}
+}
+
+// TestOneOpenat2 holds that paths beneath a folder are opened by package beneath, which repeats what was interrupted (ADR 0028).
+func TestOneOpenat2(t *testing.T) {
+	packages, _ := parse(t, 0)
+	for name, sources := range packages {
+		for _, s := range sources {
+			if name != "internal/beneath" && !s.isTest() && strings.Contains(s.text, "unix.Openat2(") {
+				t.Errorf("%s: calls openat2: use beneath.Open", s.path)
+			}
 		}
 	}
 }

@@ -1,5 +1,3 @@
-// Package beneath removes what lies beneath a folder of genoci's own. Somebody may have put a symlink in the place of a folder there, or mounted
-// something: what a name leads to then is not genoci's, and stays.
 package beneath
 
 import (
@@ -9,35 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// ErrElsewhere is wrapped where a folder beneath another is a symlink, or a mount.
-var ErrElsewhere = errors.New("nothing is removed there")
-
-// Check returns an error, which wraps ErrElsewhere and names the place, where one of the folders beneath root is a symlink or a mount, or lies behind one.
-// A folder that is missing is no error. root itself may be a symlink: somebody has named it.
-func Check(root string, folders ...string) error {
-	top, err := openPath(unix.AT_FDCWD, root, 0)
-	if err != nil {
-		return wrapPath("open", root, err)
-	}
-	defer unix.Close(top)
-	for _, name := range folders {
-		fd, err := openBeneath(top, root, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		unix.Close(fd)
-	}
-	return nil
-}
 
 // Remove removes the file, symlink or empty folder called name, a path beneath root. The error wraps ErrElsewhere where a folder on the way to it is a
 // symlink or a mount, and fs.ErrNotExist where nothing is there.
@@ -83,76 +56,6 @@ func RemoveAll(root, name string) error {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
 	return wrapPath("remove", path, rmdir(parent, name))
-}
-
-// openParent opens the folder in which name, a path beneath root, lies.
-func openParent(root, name string) (int, error) {
-	top, err := openPath(unix.AT_FDCWD, root, 0)
-	if err != nil {
-		return -1, wrapPath("open", root, err)
-	}
-	folder := filepath.Dir(name)
-	if folder == "." {
-		return top, nil
-	}
-	defer unix.Close(top)
-	return openBeneath(top, root, folder)
-}
-
-// openBeneath opens the folder called name beneath top, which is open, and whose path is root.
-func openBeneath(top int, root, name string) (int, error) {
-	fd, err := openPath(top, name, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_XDEV)
-	switch {
-	case err == nil:
-		return fd, nil
-	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
-		return -1, elsewhere(root, name, err)
-	}
-	return -1, wrapPath("open", filepath.Join(root, name), err)
-}
-
-// elsewhere says which folder on the way from root to name is not what it should be: err is what opening it gave.
-func elsewhere(root, name string, err error) error {
-	at := root
-	for part := range strings.SplitSeq(name, "/") {
-		at = filepath.Join(at, part)
-		if target, err := os.Readlink(at); err == nil {
-			return fmt.Errorf("%s: a symlink to %s: %w", at, target, ErrElsewhere)
-		}
-		if errors.Is(err, unix.EXDEV) && openMount(root, at) {
-			return fmt.Errorf("%s: another file system is mounted there: %w", at, ErrElsewhere)
-		}
-	}
-	return wrapPath("open", at, err)
-}
-
-// openMount reports whether a mount lies between the folders root and at.
-func openMount(root, at string) bool {
-	rel, err := filepath.Rel(root, at)
-	if err != nil {
-		return false
-	}
-	top, err := openPath(unix.AT_FDCWD, root, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(top)
-	fd, err := openPath(top, rel, unix.RESOLVE_NO_XDEV)
-	if err == nil {
-		unix.Close(fd)
-	}
-	return errors.Is(err, unix.EXDEV)
-}
-
-// openPath opens a folder for what is done in it by name.
-func openPath(dir int, path string, resolve uint64) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
-	for {
-		fd, err := unix.Openat2(dir, path, &how)
-		if err != unix.EINTR && err != unix.EAGAIN { // the latter where something was renamed meanwhile, anywhere in the system
-			return fd, err
-		}
-	}
 }
 
 // emptyTop deletes all that is in top and below.
@@ -273,14 +176,11 @@ func rmdir(parent int, name string) error {
 
 // openToEmpty opens the folder name in parent: readable and writable for its owner, and on the same mount.
 func openToEmpty(parent int, name string) (*os.File, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	}
-	fd, err := unix.Openat2(parent, name, &how)
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW
+	fd, err := Open(parent, name, flags, OnMount)
 	if errors.Is(err, unix.EACCES) {
-		if err = permit(parent, name, how); err == nil {
-			fd, err = unix.Openat2(parent, name, &how)
+		if err = permit(parent, name, flags); err == nil {
+			fd, err = Open(parent, name, flags, OnMount)
 		}
 	}
 	if err != nil {
@@ -294,19 +194,11 @@ func openToEmpty(parent int, name string) (*os.File, error) {
 }
 
 // permit gives the owner of a folder all permissions, though it cannot be opened yet.
-func permit(parent int, name string, how unix.OpenHow) error {
-	how.Flags |= unix.O_PATH
-	fd, err := unix.Openat2(parent, name, &how)
+func permit(parent int, name string, flags int) error {
+	fd, err := Open(parent, name, flags|unix.O_PATH, OnMount)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
-}
-
-func wrapPath(op, path string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &fs.PathError{Op: op, Path: path, Err: err}
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/layer"
 	"genoci/internal/spec"
 )
@@ -105,9 +106,7 @@ var accounts = []string{"etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", 
 // isStill reports whether what was put into the tree with the open root folder is there, whatever its mode and owner. Text that
 // was only added at the end counts as there, and so do users that packages add. What did not change since begin, by the kernel's record, is not read.
 func isStill(root int, c layer.Change, begin time.Time) (bool, error) {
-	fd, err := unix.Openat2(root, c.Path, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	fd, err := beneath.Open(root, c.Path, unix.O_PATH|unix.O_NOFOLLOW, beneath.NoSymlinks)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // a parent may be a symlink now
 		return false, nil

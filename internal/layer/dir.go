@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // Dir returns the view of a folder on disk, as it is at each call. Digests are not computed and hard link groups
@@ -116,33 +118,26 @@ func missing(err error) bool {
 
 // openRoot opens the folder dir itself, as the place that other paths are relative to.
 func openRoot(dir string) (int, error) {
-	return open(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	return open(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY, beneath.Anywhere)
 }
 
 // openBelow opens what is at path below the folder root. A symlink anywhere in path is an error (ELOOP).
 func openBelow(root int, path string, flags int) (int, error) {
-	return open(root, path, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	return open(root, path, flags, beneath.NoSymlinks)
 }
 
 // openInside opens the folder at path as if root were "/": symlinks are followed, but none leads out of root.
 func openInside(root int, path string, flags int) (int, error) {
-	return open(root, path, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	return open(root, path, flags, beneath.InRoot)
 }
 
-// open calls openat2(2), which Linux has since 5.6.
-func open(dir int, path string, flags int, resolve uint64) (int, error) {
-	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve}
-	for {
-		fd, err := unix.Openat2(dir, path, &how)
-		// EAGAIN: something was renamed meanwhile, anywhere in the system, and ".." could not be resolved safely.
-		if err == unix.EINTR || err == unix.EAGAIN {
-			continue
-		}
-		if err != nil {
-			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
-		}
-		return fd, nil
+// open is beneath.Open, with an error that names the path.
+func open(dir int, path string, flags int, lead uint64) (int, error) {
+	fd, err := beneath.Open(dir, path, flags, lead)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
+	return fd, nil
 }
 
 // typeSocket is the type that lookupAt and entryAt give to sockets; layers have none.

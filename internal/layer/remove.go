@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // RemoveAll deletes what is at path and below, following no symlink and crossing no mount (EBUSY then).
@@ -141,8 +143,7 @@ func (r *remover) leave(up leaving) error {
 
 // openForRemoval opens a folder to delete what is in it, and gives its owner the permissions for that.
 func openForRemoval(dir int, name string) (*os.File, error) {
-	const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
-	fd, err := open(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, resolve)
+	fd, err := open(dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, beneath.OnMount)
 	if errors.Is(err, unix.EXDEV) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: unix.EBUSY}
 	}
@@ -151,7 +152,7 @@ func openForRemoval(dir int, name string) (*os.File, error) {
 	}
 	defer unix.Close(fd)
 	makeAccessible(fd)
-	readable, err := open(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, resolve)
+	readable, err := open(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, beneath.OnMount)
 	if err != nil {
 		return nil, err
 	}

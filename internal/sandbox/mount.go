@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2),
@@ -129,8 +131,8 @@ func mountError(name string, err error) error {
 }
 
 // mount mounts the tree on the mount point name of the root filesystem.
-func (s *stage) mount(tree int, name string, resolve uint64) error {
-	point, err := s.root.open(name, unix.O_PATH, resolve)
+func (s *stage) mount(tree int, name string, lead uint64) error {
+	point, err := s.root.open(name, unix.O_PATH, lead)
 	if err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func (s *stage) mountText(name, text string) error {
 		return err
 	}
 	defer unix.Close(tree)
-	return s.mount(tree, name, 0)
+	return s.mount(tree, name, beneath.InRoot)
 }
 
 // The paths below /proc and /sys that no command may see, or may write, are those of moby
@@ -229,7 +231,7 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 		return shared, mountError(dir, err)
 	}
 	defer unix.Close(tree)
-	if err := s.mount(tree, dir, unix.RESOLVE_NO_SYMLINKS); err != nil {
+	if err := s.mount(tree, dir, beneath.InRootNoLinks); err != nil {
 		return shared, mountError(dir, err)
 	}
 	locked := tree
@@ -368,7 +370,7 @@ func (s *stage) mountDev() error {
 	if err != nil {
 		return mountError("/dev", err)
 	}
-	if err := s.mount(s.nodes, "/dev", unix.RESOLVE_NO_SYMLINKS); err != nil {
+	if err := s.mount(s.nodes, "/dev", beneath.InRootNoLinks); err != nil {
 		return mountError("/dev", err)
 	}
 	for _, l := range devLinks {
@@ -468,7 +470,7 @@ func (s *stage) bind(b Bind) error {
 			return err
 		}
 	}
-	return s.mount(tree, b.Dest, 0)
+	return s.mount(tree, b.Dest, beneath.InRoot)
 }
 
 // become makes the stage's root the root of the process, and drops the host's mounts.

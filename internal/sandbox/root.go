@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // ErrNotFound is wrapped where a program, or the interpreter of a script, does not exist in the
@@ -39,25 +41,15 @@ func openRoot(dir string) (root, error) {
 
 func (r root) close() { unix.Close(r.fd) }
 
-// open opens name; flags are those of open(2). The magic links of /proc are never followed.
-func (r root) open(name string, flags int, resolve uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC),
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | resolve,
-	}
-	for {
-		fd, err := unix.Openat2(r.fd, name, &how)
-		// EAGAIN: something on the machine was renamed while a ".." was resolved.
-		if err != unix.EAGAIN && err != unix.EINTR {
-			return fd, err
-		}
-	}
+// open opens name; flags are those of open(2), lead is beneath.InRoot or InRootNoLinks. The magic links of /proc are never followed.
+func (r root) open(name string, flags int, lead uint64) (int, error) {
+	return beneath.Open(r.fd, name, flags, lead)
 }
 
 // openFile opens a regular file for reading; a missing one is an error that wraps fs.ErrNotExist.
 // It never blocks on a fifo.
 func (r root) openFile(name string) (*os.File, error) {
-	fd, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	fd, err := r.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, beneath.InRoot)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -71,7 +63,7 @@ func (r root) openFile(name string) (*os.File, error) {
 
 // isProgram reports whether name is a regular file that somebody may execute.
 func (r root) isProgram(name string) bool {
-	fd, err := r.open(name, unix.O_PATH, 0)
+	fd, err := r.open(name, unix.O_PATH, beneath.InRoot)
 	if err != nil {
 		return false
 	}
@@ -95,7 +87,7 @@ type made struct {
 // leads to is made. The modification times of the parents stay as they are. It returns what it
 // made, parents first, also along with an error.
 func (r root) ensure(name string, dir bool) ([]made, error) {
-	if fd, err := r.open(name, unix.O_PATH, 0); err == nil {
+	if fd, err := r.open(name, unix.O_PATH, beneath.InRoot); err == nil {
 		unix.Close(fd)
 		return nil, nil
 	}
@@ -136,7 +128,7 @@ func (r root) walk(name string, visit func(parent int, elem string, there, last 
 			continue
 		}
 		// cur has no symbolic link in it, for each was followed below.
-		parent, err := r.open(cur, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_NO_SYMLINKS)
+		parent, err := r.open(cur, unix.O_PATH|unix.O_DIRECTORY, beneath.InRootNoLinks)
 		if err != nil {
 			return err
 		}
@@ -189,7 +181,7 @@ func readlinkat(dir int, name string) (string, error) {
 // covered reports whether name is, or would have to be made, in something that was mounted in the root filesystem: by a HostCmd, for example. Nothing
 // is put there, and what is there is what the command shall see.
 func (r root) covered(name string, own uint64) bool {
-	if fd, err := r.open(name, unix.O_PATH, 0); err == nil {
+	if fd, err := r.open(name, unix.O_PATH, beneath.InRoot); err == nil {
 		defer unix.Close(fd)
 		return mountID(fd) != own
 	}
@@ -295,7 +287,7 @@ func isLeft(st *unix.Stat_t) bool {
 
 // left returns what a killed process has left of the mount point name, parents first.
 func (r root) left(name string) []made {
-	fd, err := r.open(name, unix.O_PATH, 0)
+	fd, err := r.open(name, unix.O_PATH, beneath.InRoot)
 	if err != nil {
 		return nil
 	}

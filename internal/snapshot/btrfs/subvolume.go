@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot/store"
 	"genoci/internal/snapshot/treecopy"
 )
@@ -22,10 +23,7 @@ func openDir(path string) (*os.File, error) {
 
 // openBelow opens the folder path below an open one, through no symlink and no mount.
 func openBelow(dir int, path string) (*os.File, error) {
-	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	fd, err := beneath.Open(dir, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, beneath.OnMount)
 	if err != nil {
 		return nil, wrapPath("open", path, err)
 	}

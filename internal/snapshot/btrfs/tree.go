@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/store"
 )
@@ -285,10 +286,7 @@ func (t *sentTree) addLinks(found *touched) error {
 
 // linked returns the inode number of the file at a path below an open folder if it has several names, else 0.
 func linked(dir int, path string) (inode uint64, err error) {
-	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	fd, err := beneath.Open(dir, path, unix.O_PATH|unix.O_NOFOLLOW, beneath.OnMount)
 	if err != nil {
 		return 0, wrapPath("open", path, err)
 	}

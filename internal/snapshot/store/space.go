@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot"
 )
 
@@ -231,10 +232,7 @@ func (u *usage) folder(parent int, name string, st *unix.Stat_t, depth int) erro
 	if err := u.ctx.Err(); err != nil || depth == maxUsageDepth {
 		return err
 	}
-	fd, err := unix.Openat2(parent, name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-	})
+	fd, err := beneath.Open(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, beneath.OnMount)
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
