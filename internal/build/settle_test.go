@@ -188,6 +188,11 @@ func TestHardLinksOfTheBase(t *testing.T) {
 					if strings.HasPrefix(m.name, "append") && !slices.ContainsFunc(s.warned, func(text string) bool { return strings.HasPrefix(text, "Z: was one file with A, d/Y in the base") }) {
 						t.Errorf("warned of %q", s.warned)
 					}
+					if m.name == "rename" && !slices.ContainsFunc(s.warned, func(text string) bool {
+						return strings.HasPrefix(text, "N: looks like Z, which was one file with A, d/Y in the base")
+					}) {
+						t.Errorf("warned of %q", s.warned)
+					}
 					return
 				}
 				if len(s.warned) > 0 && !s.splits {

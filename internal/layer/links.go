@@ -35,7 +35,7 @@ func (w *walker) link(ch Change, st *unix.Statx_t) {
 // of those layers that have the files, and only where files with several names were compared.
 func (w *walker) links() error {
 	m, ok := w.base.(*Merged)
-	if len(w.linked) == 0 || !ok {
+	if !ok || len(w.linked) == 0 && !w.options.Splits {
 		return nil
 	}
 	l := &linker{walker: w, tree: comparedTree{Merged: m}, asked: map[string]bool{}, below: map[string]string{}}
@@ -193,6 +193,9 @@ func (l *linker) list() error {
 	})
 	if l.options.Splits {
 		l.warnOfSplits(paths, listed)
+		if err := l.warnOfRenamed(); err != nil {
+			return err
+		}
 	}
 	if !l.options.Settle {
 		return nil
@@ -222,6 +225,61 @@ func (l *linker) warnOfSplits(paths []string, listed map[string]bool) {
 				"with this driver, what is written to one name of a file does not reach the others")
 		}
 	}
+}
+
+// warnOfRenamed tells of new files that look as a file of the base did under a name that is gone, while other names of that are left: to rename
+// one name copies the file as writing does. Nothing is left of the name in a file that was written to as well.
+func (l *linker) warnOfRenamed() error {
+	type looks struct {
+		mode     uint32
+		uid, gid int
+		size     int64
+		mtime    int64
+	}
+	of := func(e Entry) looks { return looks{e.Mode, e.UID, e.GID, e.Size, e.MTime} }
+	renamed := map[looks]string{} // new names
+	for _, ch := range l.delta.changes {
+		if ch.Type != TypeFile || ch.Parent || ch.file != nil {
+			continue
+		}
+		if _, ok, err := l.base.Lookup(ch.Path); err != nil || ok {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		renamed[of(ch.Entry)] = ch.Path
+	}
+	if len(renamed) == 0 {
+		return nil
+	}
+	gone, err := l.removed()
+	if err != nil {
+		return err
+	}
+	for _, path := range gone {
+		e, ok, err := l.base.Lookup(path)
+		if err != nil {
+			return err
+		}
+		name := renamed[of(e)]
+		if !ok || name == "" || e.Type != TypeFile || l.linked[path] != nil {
+			continue
+		}
+		names, err := l.tree.namesAcross(path)
+		if err == nil {
+			err = l.find(names)
+		}
+		if err != nil {
+			return err
+		}
+		names = slices.DeleteFunc(names, func(name string) bool { return l.linked[name] == nil })
+		if len(names) > 0 {
+			l.warn(name, "looks like "+path+", which was one file with "+strings.Join(names, ", ")+" in the base, and is a file of its own now: "+
+				"with this driver, what is renamed does not stay one file with its other names")
+		}
+	}
+	return nil
 }
 
 // settleNames sets the time of a file by each of its names. An overlay whose kernel keeps them together puts a name into the upper folder
