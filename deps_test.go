@@ -74,7 +74,7 @@ var policy = map[string]rule{
 	"internal/snapshot/store":    {level: 1, imports: "internal/beneath internal/durable internal/snapshot internal/snapshot/mounts golang.org/x/sys"}, // mounts: views
 	"internal/snapshot/overlay": {
 		level:   2,
-		imports: "internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy golang.org/x/sys",
+		imports: "internal/beneath internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy golang.org/x/sys",
 		tests:   "internal/snapshot/snapshottest",
 	},
 	"internal/snapshot/btrfs": {
@@ -86,7 +86,7 @@ var policy = map[string]rule{
 	"internal/snapshot/btrfs/internal/gentemplate": {level: 2},
 	"internal/snapshot/lvm": {
 		level:   2,
-		imports: "internal/durable internal/snapshot internal/snapshot/loop internal/snapshot/mounts internal/snapshot/store golang.org/x/sys",
+		imports: "internal/beneath internal/durable internal/snapshot internal/snapshot/loop internal/snapshot/mounts internal/snapshot/store golang.org/x/sys",
 		tests:   "internal/snapshot/snapshottest",
 	},
 	"internal/snapshot/vfs": {
@@ -96,7 +96,7 @@ var policy = map[string]rule{
 	},
 	"internal/snapshot/snapshottest": {
 		level:   2,
-		imports: "internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest golang.org/x/sys",
+		imports: "internal/beneath internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest golang.org/x/sys",
 	},
 
 	"internal/build": {

@@ -19,7 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/layer"
+	"genoci/internal/beneath"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/treetest"
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func removeTree() {
 	err := sandbox.Enter()
 	for _, dir := range os.Args[1:] {
-		if rmErr := layer.RemoveAll(dir); rmErr != nil {
+		if rmErr := beneath.RemovePath(dir); rmErr != nil {
 			err = errors.Join(err, rmErr)
 		}
 	}

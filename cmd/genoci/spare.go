@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/layer"
+	"genoci/internal/beneath"
 )
 
 // cacheHint is what the user can do about a cache folder that cannot be written.
@@ -34,7 +34,7 @@ func sparingly(messages io.Writer, dir *string, run func() error) error {
 	*dir = spare
 	err = run()
 	*dir = given
-	return errors.Join(err, layer.RemoveAll(spare))
+	return errors.Join(err, beneath.RemovePath(spare))
 }
 
 // withSpareCache makes a command run sparingly. It must only read until it has used the cache.

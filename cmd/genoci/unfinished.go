@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/durable"
-	"genoci/internal/layer"
 )
 
 // unfinished is a folder beside a destination, in which a copy is made that nobody is to see before it is whole. It holds a file with the
@@ -61,7 +61,7 @@ func (u *unfinished) unmark() error { return os.Remove(u.markName()) }
 
 // remove removes what is left of the folder.
 func (u *unfinished) remove() error {
-	err := layer.RemoveAll(u.dir)
+	err := beneath.RemovePath(u.dir)
 	if u.mark != nil {
 		u.mark.Close()
 	}
@@ -85,7 +85,7 @@ func removeUnfinished(parent string) {
 		var st unix.Stat_t
 		if unix.Fstat(int(u.mark.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid() &&
 			durable.TryLock(u.mark, durable.Exclusive) == nil {
-			_ = layer.RemoveAll(u.dir)
+			_ = beneath.RemovePath(u.dir)
 		}
 		u.mark.Close()
 	}

@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"genoci/internal/beneath"
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -226,11 +227,11 @@ func emptyFolder(dir string) (made bool, err error) {
 // emptyAgain removes what is in dir, and dir itself if it was made.
 func emptyAgain(dir string, made bool) error {
 	if made {
-		return layer.RemoveAll(dir)
+		return beneath.RemovePath(dir)
 	}
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		err = errors.Join(err, layer.RemoveAll(filepath.Join(dir, e.Name())))
+		err = errors.Join(err, beneath.RemovePath(filepath.Join(dir, e.Name())))
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"genoci/internal/beneath"
 	"genoci/internal/treetest"
 
 	"golang.org/x/sys/unix"
@@ -333,7 +334,7 @@ func TestDiffMount(t *testing.T) {
 func TestDiffDeep(t *testing.T) {
 	top := filepath.Join(t.TempDir(), "top")
 	makeDeep(t, top, 250)
-	defer func() { must(t, RemoveAll(top)) }()
+	defer func() { must(t, beneath.RemovePath(top)) }()
 	if _, err := Diff(context.Background(), top, Merge(), DiffOptions{}); !errors.Is(err, unix.ENAMETOOLONG) {
 		t.Errorf("a tree that no path leads to the end of: %v", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/internal/beneath"
 )
 
 // extract runs fill, which puts entries into the folder dir, and completes the folders. fill ends early, with any error or none,
@@ -214,7 +216,7 @@ func (x *extractor) remove(fd int, name string) error {
 		x.makers.settle()
 		x.open.flush()
 	}
-	return removeAt(fd, name)
+	return beneath.RemoveAt(fd, name)
 }
 
 // mkdir makes a folder in the parent, or takes the one that is there.

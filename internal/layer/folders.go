@@ -221,3 +221,17 @@ func setTimesFD(fd int, atime, mtime unix.Timespec) error {
 	}
 	return nil
 }
+
+// makeAccessible tries to give the owner of the folder that the O_PATH descriptor fd stands for all permissions in
+// it, where they lack. Where that does not help, what is tried next fails.
+func makeAccessible(fd int) {
+	st, err := statFD(fd)
+	if err == nil && st.Mode&0o700 != 0o700 {
+		_ = chmodFD(fd, uint32(st.Mode)&0o7777|0o700)
+	}
+}
+
+// chmodFD is fchmod(2) for O_PATH descriptors, which that call does not take.
+func chmodFD(fd int, mode uint32) error {
+	return unix.Chmod(fdPath(fd), mode)
+}

@@ -3,17 +3,21 @@ package layer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/treetest"
 )
 
@@ -33,6 +37,67 @@ func require(t testing.TB, feature string, ok bool, why string) {
 func needRoot(t testing.TB) {
 	t.Helper()
 	require(t, "root", os.Geteuid() == 0, "needs root")
+}
+
+// makeDeep makes folders n deep, with names of 20 bytes and a file beside each.
+func makeDeep(t testing.TB, top string, n int) {
+	t.Helper()
+	if err := os.Mkdir(top, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := openRoot(top)
+	for range n {
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.Repeat("d", 20)
+		if err := errors.Join(unix.Mkdirat(fd, name, 0o700), unix.Mknodat(fd, "file", unix.S_IFREG|0o600, 0)); err != nil {
+			t.Fatal(err)
+		}
+		next, openErr := openBelow(fd, name, unix.O_PATH|unix.O_DIRECTORY)
+		unix.Close(fd)
+		fd, err = next, openErr
+	}
+	unix.Close(fd)
+}
+
+// withMount runs do with a folder that has a mount below it, in "mnt", with a file "inside". The mount is in a mount namespace of its own, which
+// the path of the folder leads into.
+func withMount(t *testing.T, do func(dir string)) {
+	t.Helper()
+	needRoot(t)
+	dir := t.TempDir()
+	if err := os.MkdirAll(dir+"/tree/mnt", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and the namespace with its last descriptor
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+				return err
+			}
+			if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+				return err
+			}
+			if err := unix.Mount("tmpfs", dir+"/tree/mnt", "tmpfs", 0, ""); err != nil {
+				return err
+			}
+			if err := os.WriteFile(dir+"/tree/mnt/inside", nil, 0o600); err != nil {
+				return err
+			}
+			fd, err := openRoot(dir)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			do(procPath(fd, "tree"))
+			return nil
+		}()
+	}()
+	if err := <-done; err != nil {
+		require(t, "mount", false, "cannot mount: "+err.Error())
+	}
 }
 
 // asUser are the options with which the process that runs the tests unpacks.
@@ -169,7 +234,7 @@ func newFolder(t testing.TB) string {
 	dir := t.TempDir() + "/root"
 	must(t, mkdir(dir, 0o755))
 	t.Cleanup(func() {
-		if err := RemoveAll(dir); err != nil {
+		if err := beneath.RemovePath(dir); err != nil {
 			t.Error(err)
 		}
 	})

@@ -18,10 +18,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
-	"genoci/internal/snapshot/store"
 	"genoci/internal/treetest"
 )
 
@@ -373,13 +373,13 @@ func TestRemoveAll(t *testing.T) {
 			must(t, os.MkdirAll(filepath.Join(dir, path, "d/e"), 0o755))
 		}
 		makeReadOnly(t, dir, "sub/in", "sub")
-		must(t, store.RemoveAll(dir))
+		must(t, beneath.RemovePath(dir))
 		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it is still there: %v", err)
 		}
 		must(t, inParent("make subvolume", dir, createSubvolume))
 		makeReadOnly(t, dir, ".")
-		must(t, store.RemoveAll(dir))
+		must(t, beneath.RemovePath(dir))
 	})
 }
 

@@ -19,7 +19,6 @@ import (
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/loop"
 	"genoci/internal/snapshot/mounts"
-	"genoci/internal/snapshot/store"
 )
 
 // Loopback is a btrfs in a file. There is no record of it: the label in its superblock says that Setup made it, and the kernel whether
@@ -423,7 +422,7 @@ func (l *Loopback) destroyDir() error {
 	if err != nil {
 		return err
 	}
-	return store.RemoveAll(l.Dir())
+	return beneath.RemovePath(l.Dir())
 }
 
 // mounted is a mount.

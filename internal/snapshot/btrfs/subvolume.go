@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
-	"genoci/internal/snapshot/store"
 	"genoci/internal/snapshot/treecopy"
 )
 
@@ -92,7 +91,7 @@ func remove(parent int, name string) error {
 	if destroySubvolume(parent, name) == nil {
 		return nil
 	}
-	return store.RemoveAll(procPath(parent, name))
+	return beneath.RemovePath(procPath(parent, name))
 }
 
 // below calls f with the open folder that holds the path below dir.

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/durable"
 	"genoci/internal/snapshot/loop"
-	"genoci/internal/snapshot/store"
 )
 
 // Loopback is a volume group with a thin pool, in a file that is a block device. There is no record of it: the file and the group say themselves
@@ -383,7 +383,7 @@ func (l *Loopback) Destroy() error {
 		if err := removeVolumes(l.Group, "tags="+quote(storeTag(l.Dir))); err != nil {
 			return err
 		}
-		return store.RemoveAll(l.Dir)
+		return beneath.RemovePath(l.Dir)
 	case !s.Made:
 		return l.removeUnfinished()
 	}
@@ -393,7 +393,7 @@ func (l *Loopback) Destroy() error {
 		}
 	}
 	// A folder without its volumes would promise snapshots that are gone; volumes without their folder are nobody's.
-	if err := store.RemoveAll(l.Dir); err != nil {
+	if err := beneath.RemovePath(l.Dir); err != nil {
 		return err
 	}
 	if err := os.Rename(l.File, l.unfinished()); err != nil {

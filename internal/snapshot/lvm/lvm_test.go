@@ -11,10 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
-	"genoci/internal/snapshot/store"
 )
 
 // poolVariable names the thin pool of the tests to the processes that they start.
@@ -189,7 +189,7 @@ func TestLvmVolumes(t *testing.T) {
 	must(t, d.Remove(t.Context(), "base"))
 	wantVolumes(t, d, dir, 1)
 
-	must(t, store.RemoveAll(dir))
+	must(t, beneath.RemovePath(dir))
 	if got := volumesOf(t, d); len(got) != 1 {
 		t.Fatalf("the volume of a folder that was deleted: %q", got)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/snapshot/store"
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot/treecopy"
 )
 
@@ -106,7 +106,7 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 			return &os.PathError{Op: "set time of", Path: dir, Err: err}
 		}
 	}
-	return store.RemoveAll(settled)
+	return beneath.RemovePath(settled)
 }
 
 // lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top first.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/mounts"
 	"genoci/internal/snapshot/store"
@@ -88,7 +89,7 @@ func (t *mounted) make() error {
 // mount mounts the tree. What is in the work folder is made anew each time: one that was used by a volatile mount is refused, in case
 // that the machine crashed. But for the index, in which the kernel finds files of several names again.
 func (t *mounted) mount() error {
-	if err := store.RemoveAll(filepath.Join(t.work(), "work")); err != nil {
+	if err := beneath.RemovePath(filepath.Join(t.work(), "work")); err != nil {
 		return err
 	}
 	if err := os.Mkdir(t.work(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -213,7 +214,7 @@ func (t *mounted) rest() error {
 		return err
 	}
 	for _, dir := range []string{t.work(), t.Dir()} {
-		if err := store.RemoveAll(dir); err != nil {
+		if err := beneath.RemovePath(dir); err != nil {
 			return err
 		}
 	}
@@ -241,12 +242,12 @@ func (t *mounted) flatten(ctx context.Context) error {
 	if err := t.part.SetLowers(lowers[cut:]); err != nil {
 		return err
 	}
-	return store.RemoveAll(merged)
+	return beneath.RemovePath(merged)
 }
 
 // makeEmpty makes an empty folder, also where a commit that ended early has left one.
 func makeEmpty(dir string) error {
-	if err := store.RemoveAll(dir); err != nil {
+	if err := beneath.RemovePath(dir); err != nil {
 		return err
 	}
 	return os.Mkdir(dir, 0o700)

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot/mounts"
-	"genoci/internal/snapshot/store"
 )
 
 // OnFileSystem runs test with a function that makes folders on a file system of the kind, see Mount. Tests on several kinds run at once.
@@ -33,7 +33,7 @@ func tempDir(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := store.RemoveAll(dir); err != nil {
+		if err := beneath.RemovePath(dir); err != nil {
 			t.Error(err)
 		}
 	})

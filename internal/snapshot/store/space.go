@@ -146,7 +146,7 @@ func (s *Store) Discard() error {
 	}
 	records := []string{"open", "snapshots", "kept", "kept.new", "parts", "probed", "boot", "boot.new", "settled", "format.new", "format", "lock"}
 	for _, name := range records {
-		if err := RemoveAll(filepath.Join(s.dir, name)); err != nil {
+		if err := beneath.RemovePath(filepath.Join(s.dir, name)); err != nil {
 			return err
 		}
 	}

@@ -288,13 +288,13 @@ func TestRemoveAll(t *testing.T) {
 		readonly/ dir 0500
 		fifo fifo
 	`)
-	must(t, RemoveAll(tree))
+	must(t, beneath.RemovePath(tree))
 	wantExist(t, tree, false)
 	wantExist(t, filepath.Join(outside, "kept"), true)
-	must(t, RemoveAll(tree), RemoveAll(filepath.Join(tree, "below", "nothing")))
+	must(t, beneath.RemovePath(tree), beneath.RemovePath(filepath.Join(tree, "below", "nothing")))
 
 	link := filepath.Join(dir, "link")
-	must(t, os.Symlink(outside, link), RemoveAll(link))
+	must(t, os.Symlink(outside, link), beneath.RemovePath(link))
 	wantExist(t, link, false)
 	wantExist(t, filepath.Join(outside, "kept"), true)
 }
@@ -319,7 +319,7 @@ func TestRemoveAllDeep(t *testing.T) {
 		fd = next
 	}
 	must(t, unix.Close(fd))
-	must(t, RemoveAll(tree))
+	must(t, beneath.RemovePath(tree))
 	wantExist(t, tree, false)
 }
 
@@ -336,12 +336,12 @@ func TestRemoveAllMounts(t *testing.T) {
 			source = filepath.Join(outside, "kept")
 		}
 		must(t, unix.Mount(source, target, "", unix.MS_BIND, ""))
-		if err := RemoveAll(tree); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
+		if err := beneath.RemovePath(tree); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
 			t.Errorf("RemoveAll: %v, want %v or %v", err, unix.EXDEV, unix.EBUSY)
 		}
 		must(t, mounts.Unmount(target))
 		wantExist(t, filepath.Join(outside, "kept"), true)
-		must(t, RemoveAll(tree), RemoveAll(outside))
+		must(t, beneath.RemovePath(tree), beneath.RemovePath(outside))
 	}
 }
 
