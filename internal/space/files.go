@@ -13,9 +13,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"genoci/internal/beneath"
 	"genoci/internal/cache"
 	"genoci/internal/durable"
-	"genoci/internal/snapshot/store"
 	"genoci/internal/source"
 )
 
@@ -78,7 +78,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		return filepath.SkipDir
 	case top == cache.TempsDir && strings.HasPrefix(below, "step-") && !strings.Contains(below, "/"):
 		f := File{Kind: Temporary, Path: path, Used: info.ModTime()}
-		size, err := store.DiskUsage(s.ctx, path)
+		size, err := beneath.DiskUsage(s.ctx, path, nil)
 		if err != nil {
 			return err
 		}

@@ -14,12 +14,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"genoci/internal/beneath"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
-	"genoci/internal/snapshot/store"
 )
 
 // Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
@@ -283,7 +283,7 @@ func (s *surveyor) stores() error {
 	for i := range s.places.Stores {
 		of := &s.places.Stores[i]
 		if of.Driver == nil {
-			n, err := store.DiskUsage(s.ctx, of.Dir)
+			n, err := beneath.DiskUsage(s.ctx, of.Dir, nil)
 			if err != nil {
 				s.Unsure = append(s.Unsure, err)
 			}

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/durable"
 	"genoci/internal/snapshot"
-	"genoci/internal/snapshot/store"
 )
 
 // taken is how much was in use on the volume of a part when it was last at rest, what it had from its parent's included.
@@ -98,7 +98,7 @@ func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
 		mu.Lock()
 		known[filepath.Base(part)] = all
 		mu.Unlock()
-		return store.DiskUsage(ctx, part)
+		return beneath.DiskUsage(ctx, part, nil)
 	})
 	if err != nil {
 		return space, err

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/beneath"
 	"genoci/internal/snapshot"
 )
 
@@ -21,7 +22,7 @@ func (s *Store) SharedSpace(ctx context.Context) (snapshot.Space, error) {
 	contents := map[string]map[extent]bool{} // of parts
 	space, err := s.SpaceBy(ctx, func(ctx context.Context, part string) (int64, error) {
 		found := map[extent]bool{}
-		n, err := diskUsage(ctx, part, func(parent int, name string, st *unix.Stat_t) (bool, error) {
+		n, err := beneath.DiskUsage(ctx, part, func(parent int, name string, st *unix.Stat_t) (bool, error) {
 			return addExtents(found, parent, name, st)
 		})
 		mu.Lock()
