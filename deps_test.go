@@ -41,7 +41,6 @@ var policy = map[string]rule{
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/gunzip":   {level: 0, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 0, imports: "golang.org/x/sys"},
-	"internal/bunzip2":  {level: 0, anyOS: true},
 	"internal/unxz":     {level: 0, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
 	"internal/beneath":  {level: 0, imports: "golang.org/x/sys"},
 	"internal/durable":  {level: 0, imports: "golang.org/x/sys"},
@@ -55,7 +54,7 @@ var policy = map[string]rule{
 	"internal/sandbox/internal/gensyscalls": {level: 1},
 	"internal/layer": {
 		level: 1,
-		imports: "internal/beneath internal/bunzip2 internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
+		imports: "internal/beneath internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys",
 		tests: "github.com/ulikunitz/xz",
 	},

@@ -3,6 +3,7 @@ package layer
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"genoci/internal/bunzip2"
 	"genoci/internal/gunzip"
 )
 
@@ -80,7 +80,7 @@ var Compressions = []Compression{
 	{
 		Name:      "bzip2",
 		Magic:     []byte("BZh"),
-		NewReader: func(r io.Reader) (io.ReadCloser, error) { return bunzip2.NewReader(r) },
+		NewReader: func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil },
 	},
 }
 
