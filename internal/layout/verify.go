@@ -50,7 +50,7 @@ func (l *Layout) Verify(
 		report:     report,
 		tags:       map[digest.Digest]string{},
 		bad:        map[digest.Digest]bool{},
-		layers:     map[digest.Digest]layerClaim{},
+		layers:     map[digest.Digest][]layerClaim{},
 	}
 	if err := v.verifyIndex(ctx); err != nil {
 		return 0, 0, err
@@ -64,22 +64,23 @@ type verifier struct {
 	decompress func(mediaType string, r io.Reader) (io.ReadCloser, error)
 	report     func(Problem)
 
-	tags   map[digest.Digest]string     // the first tag that reaches a blob
-	bad    map[digest.Digest]bool       // blobs that were reported
-	layers map[digest.Digest]layerClaim // what manifests and configs say of layers
+	tags   map[digest.Digest]string       // the first tag that reaches a blob
+	bad    map[digest.Digest]bool         // blobs that were reported
+	layers map[digest.Digest][]layerClaim // what manifests and configs say of layers
 }
 
-// layerClaim is what the images that hold a layer say of it.
+// layerClaim is what an image that holds a layer says of it. Images may contradict each other.
 type layerClaim struct {
 	mediaType string
-	diffIDs   []digest.Digest // more than one only where images contradict each other
+	diffID    digest.Digest
+	tag       string // the first tag that reaches an image that says so
 }
 
 // problem reports that a blob is not as it should be.
-func (v *verifier) problem(d digest.Digest, err error) {
+func (v *verifier) problem(d digest.Digest, tag string, err error) {
 	if !v.bad[d] {
 		v.bad[d] = true
-		v.report(Problem{Tag: v.tags[d], Digest: d, Err: err})
+		v.report(Problem{Tag: tag, Digest: d, Err: err})
 	}
 }
 
@@ -98,8 +99,8 @@ func (v *verifier) verifyIndex(ctx context.Context) error {
 		if _, ok := v.tags[desc.Digest]; !ok {
 			v.tags[desc.Digest] = tag
 		}
-		if err = v.visit(desc, data, err); err != nil {
-			v.problem(desc.Digest, err)
+		if err = v.visit(desc, tag, data, err); err != nil {
+			v.problem(desc.Digest, tag, err)
 		}
 	}}
 	for _, e := range named {
@@ -112,7 +113,7 @@ func (v *verifier) verifyIndex(ctx context.Context) error {
 }
 
 // visit checks one descriptor, as a walker comes to it.
-func (v *verifier) visit(desc v1.Descriptor, data []byte, err error) error {
+func (v *verifier) visit(desc v1.Descriptor, tag string, data []byte, err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -122,7 +123,7 @@ func (v *verifier) visit(desc v1.Descriptor, data []byte, err error) error {
 		_, err := image.ParseIndex(data)
 		return err
 	case image.IsManifest(desc.MediaType):
-		return v.checkManifest(data)
+		return v.checkManifest(tag, data)
 	}
 	return nil
 }
@@ -148,7 +149,7 @@ func (v *verifier) checkPresent(desc v1.Descriptor) error {
 }
 
 // checkManifest checks a manifest with its config, and notes what they say of layers. Artifacts hold no layers.
-func (v *verifier) checkManifest(data []byte) error {
+func (v *verifier) checkManifest(tag string, data []byte) error {
 	var m v1.Manifest
 	if err := image.Unmarshal(data, &m); err != nil {
 		return err
@@ -165,12 +166,10 @@ func (v *verifier) checkManifest(data []byte) error {
 		return err
 	}
 	for i, layer := range img.Manifest.Layers {
-		c := v.layers[layer.Digest]
-		c.mediaType = layer.MediaType
-		if diffID := img.Config.RootFS.DiffIDs[i]; !slices.Contains(c.diffIDs, diffID) {
-			c.diffIDs = append(c.diffIDs, diffID)
+		c := layerClaim{layer.MediaType, img.Config.RootFS.DiffIDs[i], tag}
+		if !slices.ContainsFunc(v.layers[layer.Digest], func(o layerClaim) bool { return o.mediaType == c.mediaType && o.diffID == c.diffID }) {
+			v.layers[layer.Digest] = append(v.layers[layer.Digest], c)
 		}
-		v.layers[layer.Digest] = c
 	}
 	return nil
 }
@@ -187,7 +186,7 @@ func (v *verifier) verifyBlobs(ctx context.Context) (int, int64, error) {
 			break
 		}
 		g.Go(func() error {
-			err := v.verifyBlob(ctx, desc)
+			tag, err := v.verifyBlob(ctx, desc)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -196,7 +195,7 @@ func (v *verifier) verifyBlobs(ctx context.Context) (int, int64, error) {
 			if err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				v.problem(desc.Digest, err)
+				v.problem(desc.Digest, tag, err)
 			}
 			return nil
 		})
@@ -205,55 +204,75 @@ func (v *verifier) verifyBlobs(ctx context.Context) (int, int64, error) {
 	return int(blobs.Load()), bytes.Load(), err
 }
 
-// verifyBlob reads one blob, and decompresses it where it is a layer.
-func (v *verifier) verifyBlob(ctx context.Context, desc v1.Descriptor) error {
+// verifyBlob reads one blob, and decompresses it where it is a layer. With an error comes the tag that it is about.
+func (v *verifier) verifyBlob(ctx context.Context, desc v1.Descriptor) (tag string, err error) {
 	f, err := v.l.Blob(desc.Digest)
 	if err != nil {
-		return err
+		return v.tags[desc.Digest], err
 	}
 	defer f.Close()
-	content := Verified(contextReader{ctx, f}, desc)
-	var layerErr error
-	if c, ok := v.layers[desc.Digest]; ok && v.decompress != nil {
-		layerErr = checkDiffIDs(content, c, v.decompress)
+	byType := map[string][]layerClaim{}
+	types := []string{""} // of a blob that is no layer
+	if claims := v.layers[desc.Digest]; len(claims) > 0 && v.decompress != nil {
+		types = nil
+		for _, c := range claims {
+			if byType[c.mediaType] == nil {
+				types = append(types, c.mediaType)
+			}
+			byType[c.mediaType] = append(byType[c.mediaType], c)
+		}
 	}
-	if _, err := io.Copy(io.Discard, content); err != nil {
-		return err
+	for _, mediaType := range types { // one, but where images contradict each other
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return v.tags[desc.Digest], err
+		}
+		content := Verified(contextReader{ctx, f}, desc)
+		var layerErr error
+		if claims := byType[mediaType]; claims != nil {
+			tag, layerErr = checkClaims(content, claims, v.decompress)
+		}
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			return v.tags[desc.Digest], err
+		}
+		if layerErr != nil {
+			return tag, layerErr
+		}
 	}
-	return layerErr
+	return "", nil
 }
 
-// checkDiffIDs reads a layer and holds its uncompressed content against the DiffIDs that configs say.
-func checkDiffIDs(
+// checkClaims reads a layer and holds its uncompressed content against the DiffIDs of claims with one media type. With an error comes the tag
+// of the claim that does not hold.
+func checkClaims(
 	r io.Reader,
-	c layerClaim,
+	claims []layerClaim,
 	decompress func(mediaType string, r io.Reader) (io.ReadCloser, error),
-) error {
-	tar, err := decompress(c.mediaType, r)
+) (tag string, err error) {
+	tar, err := decompress(claims[0].mediaType, r)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return fmt.Errorf("decompress layer: %w", err)
+		return claims[0].tag, fmt.Errorf("decompress layer: %w", err)
 	}
 	defer tar.Close()
 	hashes := map[digest.Algorithm]hash.Hash{}
 	var all []io.Writer
-	for _, d := range c.diffIDs {
-		if a := d.Algorithm(); hashes[a] == nil {
+	for _, c := range claims {
+		if a := c.diffID.Algorithm(); hashes[a] == nil {
 			hashes[a] = a.Hash()
 			all = append(all, hashes[a])
 		}
 	}
 	if _, err := io.Copy(io.MultiWriter(all...), tar); err != nil {
-		return fmt.Errorf("decompress layer: %w", err)
+		return claims[0].tag, fmt.Errorf("decompress layer: %w", err)
 	}
-	for _, want := range c.diffIDs {
-		if got := digest.NewDigest(want.Algorithm(), hashes[want.Algorithm()]); got != want {
-			return fmt.Errorf("layer: DiffID is %s, but %s in the config", got, want)
+	for _, c := range claims {
+		if got := digest.NewDigest(c.diffID.Algorithm(), hashes[c.diffID.Algorithm()]); got != c.diffID {
+			return c.tag, fmt.Errorf("layer: DiffID is %s, but %s in the config", got, c.diffID)
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // contextReader is a reader that ends with ctx.

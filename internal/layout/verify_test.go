@@ -107,7 +107,7 @@ func TestVerifyDiffIDs(t *testing.T) {
 			}
 			want := ""
 			if test.want != "" {
-				want = `tag "tag0": ` + test.want
+				want = fmt.Sprintf("tag %q: ", fmt.Sprint("tag", max(0, slices.Index(test.diffIDs, wrong)))) + test.want
 			}
 			if got := strings.Join(problems(t, l), "\n"); got != want {
 				t.Errorf("problems:\n%s\nwant:\n%s", got, want)
@@ -168,6 +168,37 @@ func TestVerifySizes(t *testing.T) {
 		}
 		if _, err := io.ReadAll(Verified(strings.NewReader("{}"), v1.Descriptor{Digest: config.Digest, Size: size})); err == nil {
 			t.Errorf("size %d: verified", size)
+		}
+	}
+}
+
+// Images that name one blob are each held against it: one that is right hides none that is wrong, whichever comes first.
+func TestVerifyMediaTypesThatContradict(t *testing.T) {
+	content := tarOf("file", "content")
+	for _, order := range [][]string{{v1.MediaTypeImageLayerGzip, v1.MediaTypeImageLayer}, {v1.MediaTypeImageLayer, v1.MediaTypeImageLayerGzip}} {
+		l := create(t, filepath.Join(t.TempDir(), "oci"))
+		want := ""
+		for i, mediaType := range order {
+			desc, err := writeBlob(l, mediaType, gzipped(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			img, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
+				Platform: linux, Layers: []image.Layer{{Descriptor: desc, DiffID: digest.FromBytes(content)}},
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			tag := fmt.Sprint("tag", i)
+			if mediaType == v1.MediaTypeImageLayer {
+				want = fmt.Sprintf("tag %q: layer: DiffID is ", tag)
+			}
+			if err := l.Update(t.Context(), func(x *Index) error { x.Set(tag, img.Descriptor); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := problems(t, l); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("problems %q, want one that begins with %q", got, want)
 		}
 	}
 }
