@@ -44,6 +44,7 @@ var policy = map[string]rule{
 	"internal/unxz":     {level: 0, imports: "golang.org/x/sys", tests: "github.com/ulikunitz/xz"},
 	"internal/beneath":  {level: 0, imports: "golang.org/x/sys"},
 	"internal/durable":  {level: 0, imports: "golang.org/x/sys"},
+	"internal/kept":     {level: 0, anyOS: true},
 	"internal/snapshot": {level: 0, anyOS: true},
 	"internal/cache":    {level: 1, imports: "internal/beneath internal/durable github.com/opencontainers/go-digest golang.org/x/sys"},
 	"internal/source":   {level: 1, imports: "internal/durable internal/shown golang.org/x/sync golang.org/x/sys"},
@@ -100,26 +101,26 @@ var policy = map[string]rule{
 
 	"internal/build": {
 		level: 3,
-		imports: "internal/beneath internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/snapshot internal/layer internal/deb" +
+		imports: "internal/beneath internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/kept internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
 
 	"internal/checkout": {
 		level: 3,
-		imports: "internal/image internal/imagefs internal/layer internal/layout internal/shown internal/snapshot internal/snapshot/mounts" +
+		imports: "internal/image internal/imagefs internal/kept internal/layer internal/layout internal/shown internal/snapshot internal/snapshot/mounts" +
 			" github.com/opencontainers/go-digest golang.org/x/sys",
 	},
 
 	"internal/space": { // checkout: whose images and trees are work of people
 		level: 3,
-		imports: "internal/beneath internal/cache internal/checkout internal/durable internal/image internal/layout internal/snapshot internal/snapshot/store" +
+		imports: "internal/beneath internal/cache internal/checkout internal/durable internal/image internal/kept internal/layout internal/snapshot internal/snapshot/store" +
 			" internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/layer internal/layout internal/plan internal/sandbox" +
+		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
 			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/store internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

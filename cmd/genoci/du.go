@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"genoci/internal/build"
+	"genoci/internal/kept"
 	"genoci/internal/space"
 )
 
@@ -236,7 +237,7 @@ func treeName(t space.Tree) string {
 	name := short(digest.Digest(t.Name))
 	switch t.Kind {
 	case space.Failed:
-		if target, ok := build.FailedTreeTarget(t.Name); ok {
+		if target, ok := kept.FailedTarget(t.Name); ok {
 			name = build.FailedRef(target)
 		}
 	case space.Checkouts:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"genoci/internal/build"
+	"genoci/internal/kept"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/store"
 )
@@ -67,7 +68,7 @@ func (s *storageFlags) failedRefs() ([]string, error) {
 	var refs []string
 	for _, p := range all {
 		for _, name := range p.trees {
-			if target, ok := build.FailedTreeTarget(name); ok {
+			if target, ok := kept.FailedTarget(name); ok {
 				refs = append(refs, build.FailedRef(target))
 			}
 		}

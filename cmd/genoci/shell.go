@@ -16,6 +16,7 @@ import (
 
 	"genoci/internal/build"
 	"genoci/internal/cache"
+	"genoci/internal/kept"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 )
@@ -172,7 +173,7 @@ func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.
 	ref := build.FailedRef(target)
 	places, err := s.keeping()
 	places = slices.DeleteFunc(places, func(p place) bool {
-		return s.driver != "auto" && s.driver != p.name || !slices.Contains(p.trees, build.FailedTree(target))
+		return s.driver != "auto" && s.driver != p.name || !slices.Contains(p.trees, kept.Failed(target))
 	})
 	if err == nil && len(places) == 0 {
 		err = s.noFailed(ref)
@@ -183,7 +184,7 @@ func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	drv, err := newest(ctx, places, build.FailedTree(target))
+	drv, err := newest(ctx, places, kept.Failed(target))
 	if err != nil {
 		return nil, nil, nil, err
 	}

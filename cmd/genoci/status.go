@@ -18,6 +18,7 @@ import (
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 	"genoci/internal/imagefs"
+	"genoci/internal/kept"
 	"genoci/internal/layout"
 )
 
@@ -187,12 +188,12 @@ func (s *storageFlags) failedStatuses(ctx context.Context, w io.Writer) ([]faile
 	}
 	all := []failedStatus{}
 	for _, drv := range drvs {
-		kept, err := drv.Kept(ctx)
+		trees, err := drv.Kept(ctx)
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range kept {
-			target, ok := build.FailedTreeTarget(k.Name)
+		for _, k := range trees {
+			target, ok := kept.FailedTarget(k.Name)
 			if !ok {
 				continue
 			}

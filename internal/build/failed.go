@@ -14,16 +14,13 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/kept"
 	"genoci/internal/layer"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 )
 
-// What a user calls TARGET@failed is, for storage drivers, the kept tree failed:TARGET.
-const (
-	failedPrefix = "failed:"
-	failedSuffix = "@failed"
-)
+const failedSuffix = "@failed"
 
 // FailedRef returns the name by which users call what the newest failed step of a target left.
 func FailedRef(target string) string { return target + failedSuffix }
@@ -32,14 +29,6 @@ func FailedRef(target string) string { return target + failedSuffix }
 func FailedTarget(ref string) (target string, ok bool) {
 	target, ok = strings.CutSuffix(ref, failedSuffix)
 	return target, ok && target != ""
-}
-
-// FailedTree returns the name of the kept tree that the newest failed step of a target left.
-func FailedTree(target string) string { return failedPrefix + target }
-
-// FailedTreeTarget returns the target whose failed step left the kept tree of the name.
-func FailedTreeTarget(tree string) (target string, ok bool) {
-	return strings.CutPrefix(tree, failedPrefix)
 }
 
 // FailedNote is what is noted of the tree that a failed step left: what happened, and how a command is to be run in it. The
@@ -82,7 +71,7 @@ func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 	}
 	note, keepErr := json.Marshal(s.failedNote(failure))
 	if keepErr == nil {
-		keepErr = snapshot.KeepUnsynced(context.WithoutCancel(ctx), tree, FailedTree(failure.Target), note)
+		keepErr = snapshot.KeepUnsynced(context.WithoutCancel(ctx), tree, kept.Failed(failure.Target), note)
 	}
 	if keepErr != nil {
 		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("what the step left is not kept: %v", keepErr)})
@@ -139,7 +128,7 @@ func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResu
 	}
 	all, err := b.opened.Kept(ctx)
 	for _, k := range all {
-		target, ok := FailedTreeTarget(k.Name)
+		target, ok := kept.FailedTarget(k.Name)
 		if !ok || !slices.ContainsFunc(built, func(i ImageResult) bool { return i.Target == target }) {
 			continue
 		}
@@ -157,7 +146,7 @@ func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResu
 // OpenFailed opens what the newest failed step of a target left. Close of the tree gives it back as it has become. The
 // error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld where somebody has it.
 func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapshot.Tree, *FailedNote, error) {
-	tree, err := drv.Resume(ctx, FailedTree(target))
+	tree, err := drv.Resume(ctx, kept.Failed(target))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,7 +162,7 @@ func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapsh
 
 // NoteOfFailed returns what is noted of what the newest failed step of a target left. The error wraps snapshot.ErrNotExist where there is none.
 func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*FailedNote, error) {
-	name := FailedTree(target)
+	name := kept.Failed(target)
 	all, err := drv.Kept(ctx)
 	if err != nil {
 		return nil, err

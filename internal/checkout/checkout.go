@@ -12,13 +12,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/image"
 	"genoci/internal/imagefs"
+	"genoci/internal/kept"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
@@ -54,9 +54,6 @@ type Note struct {
 	Tree   string        `json:"tree"`   // snapshot that the tree was made from
 	Begun  clock         `json:"begun"`  // when the tree was as the image is
 }
-
-// prefix is that of the names of checkouts among the kept trees.
-const prefix = "checkout:"
 
 // Open checks an image out: it makes a tree of it that can be changed, and the symlink dir to that. Where that is a checkout of the same image
 // already, it is shown again, as after a restart of the machine, and again is true. The error wraps ErrTaken where dir is something else, and
@@ -114,7 +111,7 @@ func (c *Checkout) make(ctx context.Context, images imagefs.Store, img image.Ima
 	if c.Begun, err = now(); err != nil {
 		return err
 	}
-	c.Kept = snapshot.Kept{Name: prefix + rand.Text()}
+	c.Kept = snapshot.Kept{Name: kept.Checkout(rand.Text())}
 	note, err := json.Marshal(c.Note)
 	if err != nil {
 		return err
@@ -151,13 +148,13 @@ func (c *Checkout) Linked() bool { return c.Kept.Shown && c.linked() }
 
 // List returns all checkouts of the desk's driver.
 func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
-	kept, err := d.Driver.Kept(ctx)
+	trees, err := d.Driver.Kept(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var all []*Checkout
-	for _, k := range kept {
-		if !strings.HasPrefix(k.Name, prefix) {
+	for _, k := range trees {
+		if !kept.IsCheckout(k.Name) {
 			continue
 		}
 		c := &Checkout{Desk: d, Kept: k}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -18,6 +17,7 @@ import (
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
 	"genoci/internal/image"
+	"genoci/internal/kept"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
 )
@@ -305,7 +305,7 @@ func (s *surveyor) store(of *Store) error {
 	if err != nil {
 		return err
 	}
-	kept, err := of.Driver.Kept(s.ctx)
+	trees, err := of.Driver.Kept(s.ctx)
 	if err != nil {
 		return err
 	}
@@ -333,11 +333,11 @@ func (s *surveyor) store(of *Store) error {
 		}
 		switch c := s.chains[digest.Digest(ts.Name)]; {
 		case ts.Kept:
-			i := slices.IndexFunc(kept, func(k snapshot.Kept) bool { return k.Name == ts.Name })
+			i := slices.IndexFunc(trees, func(k snapshot.Kept) bool { return k.Name == ts.Name })
 			if i < 0 {
 				continue // dropped meanwhile
 			}
-			t.Kind, t.Used, t.inUse = keptKind(ts.Name), kept[i].Since, kept[i].Held
+			t.Kind, t.Used, t.inUse = keptKind(ts.Name), trees[i].Since, trees[i].Held
 			if c := slices.IndexFunc(checkouts, func(c *checkout.Checkout) bool { return c.Kept.Name == ts.Name }); c >= 0 {
 				t.Work = checkouts[c]
 			}
@@ -352,12 +352,9 @@ func (s *surveyor) store(of *Store) error {
 	return nil
 }
 
-// failedPrefix begins the names of trees that steps left which failed.
-const failedPrefix = "failed:"
-
 // keptKind returns what a kept tree is. What is not known is treated as work of somebody.
 func keptKind(name string) Kind {
-	if strings.HasPrefix(name, failedPrefix) {
+	if _, ok := kept.FailedTarget(name); ok {
 		return Failed
 	}
 	return Checkouts
