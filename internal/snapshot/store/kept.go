@@ -86,7 +86,7 @@ func (p *Part) keepAs(link string) error {
 	}
 	defer unlock()
 	if old, err := os.Readlink(link); err == nil && filepath.Base(old) != p.id {
-		if err := p.store.note(filepath.Base(old)); err != nil { // it is about to lose its name
+		if err := p.store.noteOpen(filepath.Base(old)); err != nil { // it is about to lose its name
 			return err
 		}
 	}
@@ -126,7 +126,7 @@ func (p *Part) unkeep() error {
 	if !p.isKept() {
 		return nil
 	}
-	if err := p.store.note(p.id); err != nil {
+	if err := p.store.noteOpen(p.id); err != nil {
 		return err
 	}
 	if err := os.Remove(p.kept); err != nil {
@@ -186,7 +186,7 @@ func (p *Part) drop() error {
 		err = bury(dead)
 	}
 	if err == nil {
-		p.store.forget([]string{p.id})
+		p.store.forgetOpen([]string{p.id})
 	}
 	return err
 }

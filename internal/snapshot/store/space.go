@@ -132,37 +132,6 @@ func (s *Store) measureParts(ctx context.Context, space *snapshot.Space, measure
 	return failed
 }
 
-// Discard implements snapshot.Driver.
-func (s *Store) Discard() error {
-	unlock, err := s.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	for _, dir := range []string{s.parts(), s.snapshots(), s.kept()} {
-		if entries, err := os.ReadDir(dir); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	records := []string{"open", "snapshots", "kept", "kept.new", "parts", "probed", "boot", "boot.new", "settled", "format.new", "format", "lock"}
-	for _, name := range records {
-		if err := beneath.RemovePath(filepath.Join(s.dir, name)); err != nil {
-			return err
-		}
-	}
-	err = os.Remove(s.dir)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EBUSY) { // somebody else's files, or a mount point
-		return nil
-	}
-	return err
-}
-
-// touch notes that a snapshot is used. Its time is of use for what to remove first, and for nothing else.
-func touch(link string) {
-	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
-	_ = unix.UtimesNanoAt(unix.AT_FDCWD, link, now, unix.AT_SYMLINK_NOFOLLOW)
-}
-
 func diskUsage(ctx context.Context, path string) (int64, error) {
 	return beneath.DiskUsage(ctx, path, nil)
 }

@@ -117,7 +117,7 @@ func TestStoreLost(t *testing.T) {
 	if !s.Has("one") {
 		t.Error("the snapshot was not made again")
 	}
-	must(t, s.note("anything")) // what a store is not told of, it sees when it looks through all parts the next time
+	must(t, s.noteOpen("anything")) // what a store is not told of, it sees when it looks through all parts the next time
 	s = openStore(t, s.dir)
 	wantExist(t, two.Dir(), false)
 	wantExist(t, filepath.Join(s.snapshots(), "two"), false)
@@ -176,7 +176,7 @@ func TestStoreCrash(t *testing.T) {
 		os.MkdirAll(filepath.Join(s.parts(), "FULL", "d", "e"), 0o700),
 		os.WriteFile(filepath.Join(s.parts(), "FULL", "lowers"), []byte("EMPTY"), 0o600),
 		os.WriteFile(filepath.Join(s.dir, "format.new"), []byte("gen"), 0o600),
-		s.note("FULL"),
+		s.noteOpen("FULL"),
 	)
 	openStore(t, s.dir)
 	for _, id := range []string{"EMPTY", "FULL"} {
@@ -495,7 +495,7 @@ func TestOpenStoreFollowsNoLink(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	s := openStore(t, dir)
 	theirs := filepath.Join(outside, "theirs")
-	must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.note("part"))
+	must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.noteOpen("part"))
 	if _, err := Open(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
 		t.Errorf("a part: %v, want %v", err, beneath.ErrElsewhere)
 	}
