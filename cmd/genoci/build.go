@@ -86,6 +86,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
 			if f.shell && !onTerminal(true) {
 				return withHint(usagef("--shell-on-failure: stdin and stdout are not a terminal"), "without it, genoci shell TARGET@failed opens one later")
 			}
+			defer f.storage.flushed()
 			res, err := f.run(cmd.Context(), targets)
 			err = f.finish(cmd, res, f.hintThere(cmd, err))
 			if f.shell && cmd.Context().Err() == nil {

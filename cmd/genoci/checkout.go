@@ -70,6 +70,7 @@ func (s *storageFlags) defaultCheckout(driver string) string {
 }
 
 func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages io.Writer) error {
+	defer f.flushed()
 	state, err := f.enter()
 	if err != nil {
 		return err

@@ -81,7 +81,24 @@ func (s *storageFlags) openTelling(w io.Writer) (snapshot.Driver, error) {
 	return s.opener(func(e build.Event) { say(w, "warning: %s\n", warning(e)) })()
 }
 
-// openDriver opens the storage driver. For "auto", failed is why earlier ones do not work.
+// flush begins to write out what is old in the storage driver. If it fails, or the process is killed, a later one does it.
+func (s *storageFlags) flush(opened snapshot.Driver) {
+	done := make(chan struct{})
+	s.flushing = done
+	go func() {
+		defer close(done)
+		_ = snapshot.FlushOld(opened)
+	}()
+}
+
+// flushed waits for what flush has begun. It is for the end of a command that opens the storage driver, when its result was told.
+func (s *storageFlags) flushed() {
+	if s.flushing != nil {
+		<-s.flushing
+	}
+}
+
+// openDriver opens the storage driver, and has it write out what is old. For "auto", failed is why earlier ones do not work.
 func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err error) {
 	for _, d := range s.drivers() {
 		if s.driver != "auto" && s.driver != d.name {
@@ -93,6 +110,7 @@ func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err
 		}
 		opened, err := d.openIn(dir)
 		if err == nil {
+			s.flush(opened)
 			return opened, failed, nil
 		}
 		if b, st := d.detached(); b != nil {

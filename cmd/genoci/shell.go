@@ -212,6 +212,7 @@ func (s *storageFlags) noFailed(ref string) error {
 
 // inImage runs a command in a tree made from an image.
 func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, args []string) (err error) {
+	defer f.flushed()
 	c, err := f.enter()
 	if err != nil {
 		return err

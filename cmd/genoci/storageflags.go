@@ -23,6 +23,8 @@ type storageFlags struct {
 	lvsize     byteSize // of the file
 	thinsize   byteSize // of the thin pool in it
 	outlive    bool     // "auto" is to take a driver whose trees can be seen when the process has ended
+
+	flushing chan struct{} // see flushed; nil where the driver was not opened
 }
 
 // add adds the flags that choose a driver.

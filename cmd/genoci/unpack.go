@@ -110,6 +110,7 @@ func (f *unpackFlags) args(cmd *cobra.Command, args []string) error {
 
 // makeTrees makes the trees of tags, or of all images of the layout.
 func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
+	defer f.flushed()
 	ctx, messages := cmd.Context(), cmd.ErrOrStderr()
 	state, err := f.enter()
 	if err != nil {

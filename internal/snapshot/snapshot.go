@@ -139,6 +139,21 @@ func Touched(ctx context.Context, t Tree) (iter.Seq2[string, error], error) {
 	return nil, nil
 }
 
+// Flusher is an optional side of a Driver whose Commit does not wait for the disk.
+type Flusher interface {
+	// FlushOld writes out the snapshots that have been there for a while, so that they survive a power cut: the kernel has done most of that by
+	// then. It is for the time while something else is done, and takes as long as all that the file system has to write; nothing can end it early.
+	FlushOld() error
+}
+
+// FlushOld writes out the driver's snapshots that have been there for a while, if it is a Flusher.
+func FlushOld(d Driver) error {
+	if f, ok := d.(Flusher); ok {
+		return f.FlushOld()
+	}
+	return nil
+}
+
 // Copier is an optional side of a Driver.
 type Copier interface {
 	// Copies reports whether a tree is a complete copy of its parent, which takes time and space for all of it.

@@ -19,7 +19,7 @@ import (
 //	DIR/format            the driver and the id maps whose files these are
 //	DIR/boot              the start of the machine in which parts without the file "synced" were made
 //	DIR/lock              flock(2), held for moments while names and parts come and go
-//	DIR/settled           its time is that of the last look for parts to be marked as synced
+//	DIR/settled           its time is that of the last FlushOld
 //	DIR/open/ID           for each part that has no name yet, or is about to lose it: what a process that ended early may have left
 //	DIR/snapshots/NAME    symlink to the snapshot's part; NAME with a "%" before it where it starts with "." or "%"
 //	DIR/kept/NAME         the same for a kept tree
@@ -29,7 +29,7 @@ import (
 //	DIR/parts/ID/note     of a kept tree: what was said of it when it was kept
 //
 // Nothing is written out when a snapshot is made, since it could be made again: whatever ends a process leaves what it wrote
-// to the kernel. Only when the machine itself was started anew, snapshots of which a part is not known to be on disk go. A store that opens marks
+// to the kernel. Only when the machine itself was started anew, snapshots of which a part is not known to be on disk go. FlushOld marks
 // the parts that have been there for a while.
 //
 // A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is a lower of one that is alive.
@@ -86,9 +86,6 @@ func Open(dir, kind string, clear func(part string) error) (*Store, error) {
 	}
 	if bury(dead) == nil && !held {
 		s.forgetOpen(left)
-	}
-	if s.settleDue() {
-		go func() { _ = s.settle() }() // if it fails, or the process ends, a later one does it
 	}
 	return s, nil
 }

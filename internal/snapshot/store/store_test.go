@@ -184,22 +184,22 @@ func TestStoreCrash(t *testing.T) {
 	}
 }
 
-// TestStoreReboot: what was only in memory when the machine went down cannot be trusted; what settle has written out can.
+// TestStoreReboot: what was only in memory when the machine went down cannot be trusted; what flushOld has written out can.
 func TestStoreReboot(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
 	must(t, one.Commit(t.Context(), "one", nil), one.Close())
-	longAgo := time.Now().Add(-2 * settleAge)
-	must(t, os.Chtimes(filepath.Join(one.Dir(), "lowers"), longAgo, longAgo), s.settle())
+	longAgo := time.Now().Add(-2 * flushAge)
+	must(t, os.Chtimes(filepath.Join(one.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
 	two := part(t, s, "one", "f")
-	must(t, two.Commit(t.Context(), "two", nil), two.Close(), s.settle())
+	must(t, two.Commit(t.Context(), "two", nil), two.Close(), s.flushOld())
 	wantExist(t, s.synced(one.id), true)
 	wantExist(t, s.synced(two.id), false) // it is too new
 
 	synced, unsynced, settled := part(t, s, "one", "f"), part(t, s, "one", "f"), part(t, s, "one", "f")
 	must(t, synced.Keep(t.Context(), "synced", nil, nil))
 	must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), settled.KeepUnsynced(t.Context(), "settled", nil, nil))
-	must(t, os.Chtimes(filepath.Join(settled.Dir(), "lowers"), longAgo, longAgo), s.settle())
+	must(t, os.Chtimes(filepath.Join(settled.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
 
 	openStore(t, s.dir)
 	if !s.Has("one") || !s.Has("two") {
@@ -217,6 +217,30 @@ func TestStoreReboot(t *testing.T) {
 		wantExist(t, unsynced.Dir(), false)
 		wantExist(t, settled.Dir(), true)
 	}
+}
+
+// TestFlushOld: what has been there for a while is marked, once in a while.
+func TestFlushOld(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	longAgo := time.Now().Add(-2 * flushAge)
+	old := func(name string) *Part {
+		p := part(t, s, "", "f")
+		must(t, p.Commit(t.Context(), name, nil), p.Close(), os.Chtimes(filepath.Join(p.Dir(), "lowers"), longAgo, longAgo))
+		return p
+	}
+	one := old("one")
+	late := part(t, s, "", "f")
+	must(t, late.Commit(t.Context(), "late", nil), late.Close())
+	wantExist(t, s.synced(one.id), false) // opening the store has not begun anything
+	must(t, s.FlushOld())
+	wantExist(t, s.synced(one.id), true)
+	wantExist(t, s.synced(late.id), false)
+
+	two := old("two")
+	must(t, s.FlushOld())
+	wantExist(t, s.synced(two.id), false)
+	must(t, os.Chtimes(filepath.Join(s.dir, "settled"), longAgo, longAgo), s.FlushOld())
+	wantExist(t, s.synced(two.id), true)
 }
 
 func TestStoreFormat(t *testing.T) {

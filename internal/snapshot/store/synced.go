@@ -10,9 +10,9 @@ import (
 	"genoci/internal/durable"
 )
 
-// settleAge is how old a part is when its data is written out: the kernel has done so by itself by then (30 s, see
+// flushAge is how old a part is when its data is written out: the kernel has done so by itself by then (30 s, see
 // vm.dirty_expire_centisecs in Documentation/admin-guide/sysctl/vm.rst), so that it costs next to nothing.
-const settleAge = time.Minute
+const flushAge = time.Minute
 
 // synced is the file that marks a part all of which is on disk.
 func (s *Store) synced(id string) string { return filepath.Join(s.parts(), id, "synced") }
@@ -25,18 +25,26 @@ func (s *Store) setSynced(id string) error {
 	return f.Close()
 }
 
-// settleDue reports whether nobody has settled for a while, and notes that this is to be done now.
-func (s *Store) settleDue() bool {
+// FlushOld implements snapshot.Flusher. It does nothing where one of the store's processes has done so within the last minute.
+func (s *Store) FlushOld() error {
+	if !s.flushDue() {
+		return nil
+	}
+	return s.flushOld()
+}
+
+// flushDue reports whether nobody has flushed for a while, and notes that this is to be done now.
+func (s *Store) flushDue() bool {
 	stamp := filepath.Join(s.dir, "settled")
-	if st, err := os.Stat(stamp); err == nil && time.Since(st.ModTime()).Abs() < settleAge {
+	if st, err := os.Stat(stamp); err == nil && time.Since(st.ModTime()).Abs() < flushAge {
 		return false
 	}
 	return os.WriteFile(stamp, nil, 0o600) == nil
 }
 
-// settle writes the parts of snapshots and kept trees out that are older than settleAge, and marks them. It is no error that one
+// flushOld writes the parts of snapshots and kept trees out that are older than flushAge, and marks them. It is no error that one
 // has gone meanwhile.
-func (s *Store) settle() error {
+func (s *Store) flushOld() error {
 	due, err := s.unsynced()
 	if err != nil || len(due) == 0 {
 		return err
@@ -52,7 +60,7 @@ func (s *Store) settle() error {
 	return nil
 }
 
-// unsynced returns the IDs of the parts with a name that settle is to mark.
+// unsynced returns the IDs of the parts with a name that flushOld is to mark.
 func (s *Store) unsynced() ([]string, error) {
 	links, err := s.named()
 	if err != nil {
@@ -69,7 +77,7 @@ func (s *Store) unsynced() ([]string, error) {
 		}
 		id := filepath.Base(target)
 		part, err := os.Lstat(filepath.Join(s.parts(), id, "lowers"))
-		if err != nil || time.Since(part.ModTime()) < settleAge {
+		if err != nil || time.Since(part.ModTime()) < flushAge {
 			continue // the newer the part, the likelier there is much to write
 		}
 		if _, err := os.Lstat(s.synced(id)); err != nil {
