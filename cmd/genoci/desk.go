@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -68,7 +69,7 @@ func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
 	if err != nil {
 		return checkout.Desk{}, err
 	}
-	if f.driver == "auto" && sandbox.Rootless() {
+	if f.driver == "auto" && slices.ContainsFunc(f.drivers(), func(d driver) bool { return d.ends }) {
 		say(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", drv)
 	}
 	return deskOf(drv), nil

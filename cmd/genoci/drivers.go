@@ -24,39 +24,45 @@ type driver struct {
 	fix  string // what the user can do where it does not work
 	// backing is what storage setup makes for it. nil: nothing.
 	backing func() (backing, error)
+	// ends: its trees can only be seen by the process that made them, and those that it starts.
+	ends bool
 }
 
 // drivers lists all storage drivers, in the order in which "auto" tries them: the fastest first, and last the one that works everywhere.
 func (s *storageFlags) drivers() []driver {
 	return []driver{
 		{
-			"overlay", s.inCache("overlay"),
-			func(dir string) (snapshot.Driver, error) {
+			name: "overlay",
+			dir:  s.inCache("overlay"),
+			open: func(dir string) (snapshot.Driver, error) {
 				o := overlay.Options{Rootless: sandbox.Rootless()}
 				if !o.Rootless {
 					o.Outside = sandbox.Outside
 				}
 				return overlay.Open(dir, o)
 			},
-			"name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR",
-			nil,
+			fix:  "name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR",
+			ends: sandbox.Rootless(),
 		},
 		{
-			"btrfs", s.btrfsDir,
-			func(dir string) (snapshot.Driver, error) { return btrfs.Open(dir) },
-			"as root: genoci storage setup --driver btrfs; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR",
-			s.btrfsBacking,
+			name:    "btrfs",
+			dir:     s.btrfsDir,
+			open:    func(dir string) (snapshot.Driver, error) { return btrfs.Open(dir) },
+			fix:     "as root: genoci storage setup --driver btrfs; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR",
+			backing: s.btrfsBacking,
 		},
 		{
-			"lvm", s.lvmDir, s.openLvm,
-			"as root: genoci storage setup --driver lvm; or name a thin pool that is there: GENOCI_VG=NAME GENOCI_THINPOOL=NAME",
-			s.lvmBacking,
+			name:    "lvm",
+			dir:     s.lvmDir,
+			open:    s.openLvm,
+			fix:     "as root: genoci storage setup --driver lvm; or name a thin pool that is there: GENOCI_VG=NAME GENOCI_THINPOOL=NAME",
+			backing: s.lvmBacking,
 		},
 		{
-			"vfs", s.inCache("vfs"),
-			func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
-			"name a cache folder that can be written: --cache-dir DIR",
-			nil,
+			name: "vfs",
+			dir:  s.inCache("vfs"),
+			open: func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
+			fix:  "name a cache folder that can be written: --cache-dir DIR",
 		},
 	}
 }
@@ -105,7 +111,7 @@ func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err
 			continue
 		}
 		dir, expected := d.dir()
-		if s.driver == "auto" && (!expected || s.outlive && d.ends()) {
+		if s.driver == "auto" && (!expected || s.outlive && d.ends) {
 			continue
 		}
 		opened, err := d.openIn(dir)
@@ -120,9 +126,6 @@ func (s *storageFlags) openDriver() (opened snapshot.Driver, failed []error, err
 	}
 	return nil, nil, errors.Join(failed...)
 }
-
-// ends reports whether the driver's trees can only be seen by the process that made them, and those that it starts.
-func (d driver) ends() bool { return d.name == "overlay" && sandbox.Rootless() }
 
 // openIn opens the driver with its files in dir.
 func (d driver) openIn(dir string) (snapshot.Driver, error) {

@@ -29,6 +29,14 @@ type driverReport struct {
 
 	Backing *backingState `json:"backing,omitempty"` // what setup makes for it
 	Fix     string        `json:"fix,omitempty"`
+
+	copier bool // its trees are copies of their parents
+}
+
+// probed is what the hidden command prints of a driver: the report, with what that does not say in JSON.
+type probed struct {
+	Report driverReport `json:"report"`
+	Copier bool         `json:"copier"`
 }
 
 // probeCommand is the hidden command whose process looks at the storage drivers for others, since it has to be in a
@@ -46,7 +54,11 @@ func newProbe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printJSON(cmd.OutOrStdout(), reports)
+			var all []probed
+			for _, r := range reports {
+				all = append(all, probed{Report: r, Copier: r.copier})
+			}
+			return printJSON(cmd.OutOrStdout(), all)
 		},
 	}
 	s.addHidden(cmd.Flags())
@@ -62,13 +74,18 @@ func (s *storageFlags) probe(ctx context.Context) ([]driverReport, error) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	var reports []driverReport
+	var all []probed
 	if err == nil {
-		err = json.Unmarshal(out, &reports)
+		err = json.Unmarshal(out, &all)
 	}
 	if err != nil {
 		text := strings.TrimPrefix(strings.TrimSpace(stderr.String()), "error: ")
 		return nil, errors.New(cmp.Or(text, err.Error()))
+	}
+	var reports []driverReport
+	for _, p := range all {
+		p.Report.copier = p.Copier
+		reports = append(reports, p.Report)
 	}
 	return reports, nil
 }
@@ -96,8 +113,8 @@ func (s *storageFlags) reports(entered error) ([]driverReport, error) {
 		} else {
 			r.Works = true
 		}
-		if v, ok := opened.(interface{ Reflink() bool }); ok {
-			r.Reflink = v.Reflink()
+		if c, ok := opened.(snapshot.Copier); ok {
+			r.copier, r.Reflink = true, !c.Copies()
 		}
 		if err := d.lookAtBacking(&r); err != nil {
 			return nil, err

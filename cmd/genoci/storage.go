@@ -310,9 +310,9 @@ func (d driverReport) lines() []string {
 		if d.Fix != "" {
 			lines = append(lines, "hint: "+d.Fix)
 		}
-	case d.Name == "vfs" && d.Reflink:
+	case d.copier && d.Reflink:
 		lines = append(lines, "copies share their blocks (reflink)")
-	case d.Name == "vfs":
+	case d.copier:
 		lines = append(lines, "no reflink: copies take all bytes")
 	}
 	return lines

@@ -154,8 +154,8 @@ func FlushOld(d Driver) error {
 	return nil
 }
 
-// Copier is an optional side of a Driver.
+// Copier is an optional side of a Driver whose trees are copies of their parents.
 type Copier interface {
-	// Copies reports whether a tree is a complete copy of its parent, which takes time and space for all of it.
+	// Copies reports whether a copy takes time and space for all of its parent, and does not share the blocks of files with it.
 	Copies() bool
 }

@@ -71,9 +71,6 @@ func probe(dir string) (string, error) {
 // String implements snapshot.Driver.
 func (*Driver) String() string { return "vfs" }
 
-// Reflink reports whether copies share their blocks, and so cost time and space for the number of files only.
-func (d *Driver) Reflink() bool { return d.reflink }
-
 // Copies implements snapshot.Copier.
 func (d *Driver) Copies() bool { return !d.reflink }
 
