@@ -65,8 +65,8 @@ func (t *tree) makeWritable() error {
 	return wrapPath("make writable", t.Dir(), setReadOnly(int(dir.Fd()), false))
 }
 
-// settle leaves the tree without subvolumes in it, and on disk.
-func (t *tree) settle(ctx context.Context) error {
+// restOnDisk leaves the tree without subvolumes in it, and on disk.
+func (t *tree) restOnDisk(ctx context.Context) error {
 	if err := t.Rest(ctx); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 			}
 			return t.SetLowers(nil)
 		}
-		if err := t.settle(ctx); err != nil {
+		if err := t.restOnDisk(ctx); err != nil {
 			return err
 		}
 		if err := t.SetLowers(nil); err != nil {
@@ -119,7 +119,7 @@ func (t *tree) explain(err error) error { return t.driver.host.explain(t.Part.Di
 
 // Keep implements snapshot.Tree. The parent is kept along, to know later what was touched.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
-	if err := t.Part.Keep(ctx, name, note, func() error { return t.settle(ctx) }); err != nil {
+	if err := t.Part.Keep(ctx, name, note, func() error { return t.restOnDisk(ctx) }); err != nil {
 		return t.explain(err)
 	}
 	return t.Close()

@@ -130,8 +130,8 @@ func (t *tree) flush() error {
 	return nil
 }
 
-// settle writes the tree out and ends its mount. Whoever still holds a copy of the mount can write no more.
-func (t *tree) settle() error {
+// flushAndUnmount writes the tree out and ends its mount. Whoever still holds a copy of the mount can write no more.
+func (t *tree) flushAndUnmount() error {
 	if t.shown {
 		return &fs.PathError{Op: "unmount", Path: t.Dir(), Err: unix.EBUSY}
 	}
@@ -166,7 +166,7 @@ func (t *tree) unmount(by func(path string) error) error {
 // Commit implements snapshot.Tree.
 func (t *tree) Commit(ctx context.Context, name string) error {
 	err := t.part.Commit(ctx, name, func() error {
-		if err := t.settle(); err != nil {
+		if err := t.flushAndUnmount(); err != nil {
 			return err
 		}
 		return t.part.SetSynced()
@@ -179,7 +179,7 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 
 // Keep implements snapshot.Tree.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
-	if err := t.part.Keep(ctx, name, note, t.settle); err != nil {
+	if err := t.part.Keep(ctx, name, note, t.flushAndUnmount); err != nil {
 		return err
 	}
 	return t.Close()

@@ -16,14 +16,14 @@ import (
 	"genoci/internal/snapshot/treecopy"
 )
 
-// settleRedirects puts in place of each redirect in the upper folder all that it stands for, as an opaque folder. It costs as much as
+// expandRedirects puts in place of each redirect in the upper folder all that it stands for, as an opaque folder. It costs as much as
 // the layer that is made of such a tree, since that has all of a renamed folder too.
-func (t *mounted) settleRedirects(ctx context.Context) error {
-	return t.settleFolder(ctx, ".", ".")
+func (t *mounted) expandRedirects(ctx context.Context) error {
+	return t.expandIn(ctx, ".", ".")
 }
 
-// settleFolder settles the redirects in a folder of the upper folder, which is merged with the path lower of the lowers; "": with nothing.
-func (t *mounted) settleFolder(ctx context.Context, dir, lower string) error {
+// expandIn expands the redirects in a folder of the upper folder, which is merged with the path lower of the lowers; "": with nothing.
+func (t *mounted) expandIn(ctx context.Context, dir, lower string) error {
 	entries, err := os.ReadDir(filepath.Join(t.diff(), dir))
 	if err != nil {
 		return err
@@ -38,13 +38,13 @@ func (t *mounted) settleFolder(ctx context.Context, dir, lower string) error {
 			return fmt.Errorf("%s: %w", sub, err)
 		}
 		from := r.from(lower, e.Name())
-		if err := t.settleFolder(ctx, sub, from); err != nil { // first what is in it: that is merged with other paths
+		if err := t.expandIn(ctx, sub, from); err != nil { // first what is in it: that is merged with other paths
 			return err
 		}
 		if r.redirect == "" {
 			continue
 		}
-		if err := t.settleRedirect(ctx, sub, from); err != nil {
+		if err := t.expandRedirect(ctx, sub, from); err != nil {
 			return fmt.Errorf("%s, renamed from %s: %w", sub, from, err)
 		}
 	}
@@ -67,10 +67,10 @@ func (r record) from(parent, name string) string {
 	}
 }
 
-// settleRedirect replaces the folder dir of the upper folder by what it shows when it is merged with the path from of the lowers. Files
+// expandRedirect replaces the folder dir of the upper folder by what it shows when it is merged with the path from of the lowers. Files
 // of the upper folder keep all of their names.
-func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
-	at, settled := filepath.Join(t.diff(), dir), filepath.Join(t.part.Dir(), "settled")
+func (t *mounted) expandRedirect(ctx context.Context, dir, from string) error {
+	at, expanded := filepath.Join(t.diff(), dir), filepath.Join(t.part.Dir(), "settled")
 	stack := []string{at}
 	if from != "" {
 		below, err := t.lowersAt(from)
@@ -79,26 +79,26 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 		}
 		stack = append(stack, below...)
 	}
-	if err := makeEmpty(settled); err != nil {
+	if err := makeEmpty(expanded); err != nil {
 		return err
 	}
 	options := t.driver.attrs.copyOptions()
 	options.Link = true
-	if err := treecopy.Copy(ctx, settled, stack, options); err != nil {
+	if err := treecopy.Copy(ctx, expanded, stack, options); err != nil {
 		return err
 	}
-	if err := unix.Setxattr(settled, t.driver.attrs.opaque(), []byte("y"), 0); err != nil {
-		return &os.PathError{Op: "setxattr", Path: settled, Err: err}
+	if err := unix.Setxattr(expanded, t.driver.attrs.opaque(), []byte("y"), 0); err != nil {
+		return &os.PathError{Op: "setxattr", Path: expanded, Err: err}
 	}
 	var times [2]unix.Timespec // are not to change: that of the folder, which xfs changes when it gets another parent, and that of its parent
-	for i, dir := range []string{settled, filepath.Dir(at)} {
+	for i, dir := range []string{expanded, filepath.Dir(at)} {
 		var st unix.Stat_t
 		if err := unix.Stat(dir, &st); err != nil {
 			return &os.PathError{Op: "stat", Path: dir, Err: err}
 		}
 		times[i] = st.Mtim
 	}
-	if err := exchange(at, settled); err != nil {
+	if err := exchange(at, expanded); err != nil {
 		return err
 	}
 	for i, dir := range []string{at, filepath.Dir(at)} {
@@ -106,7 +106,7 @@ func (t *mounted) settleRedirect(ctx context.Context, dir, from string) error {
 			return &os.PathError{Op: "set time of", Path: dir, Err: err}
 		}
 	}
-	return beneath.RemovePath(settled)
+	return beneath.RemovePath(expanded)
 }
 
 // lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top first.

@@ -181,20 +181,20 @@ func (t *mounted) walk(ctx context.Context, yield func(string, error) bool) erro
 }
 
 func (t *mounted) Commit(ctx context.Context, name string) error {
-	if err := t.part.Commit(ctx, name, func() error { return t.settle(ctx) }); err != nil {
+	if err := t.part.Commit(ctx, name, func() error { return t.leaveSnapshot(ctx) }); err != nil {
 		return err
 	}
 	return t.Close()
 }
 
-// settle ends the mount, and leaves in the part what a snapshot consists of.
-func (t *mounted) settle(ctx context.Context) error {
+// leaveSnapshot ends the mount, and leaves in the part what a snapshot consists of.
+func (t *mounted) leaveSnapshot(ctx context.Context) error {
 	if err := t.rest(); err != nil {
 		return err
 	}
 	redirects, err := t.driver.attrs.checkUpper(ctx, t.diff())
 	if err == nil && redirects {
-		err = t.settleRedirects(ctx)
+		err = t.expandRedirects(ctx)
 	}
 	if err != nil {
 		return err
