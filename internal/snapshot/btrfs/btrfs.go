@@ -25,7 +25,7 @@ import (
 
 // Driver keeps snapshots as subvolumes.
 type Driver struct {
-	*store.Store
+	store *store.Store
 	dir   string
 	host  host
 	sends bool // the process may ask the kernel for the changes in a tree
@@ -33,7 +33,10 @@ type Driver struct {
 	sending sync.Mutex // one tree at a time is sent
 }
 
-var _ snapshot.Driver = (*Driver)(nil)
+var (
+	_ snapshot.Driver  = (*Driver)(nil)
+	_ snapshot.Flusher = (*Driver)(nil)
+)
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
 // error wraps snapshot.ErrUnsupported where the folder is not on a btrfs, or subvolumes, which are tried, cannot be made there.
@@ -45,7 +48,7 @@ func Open(dir string) (*Driver, error) {
 	if err != nil {
 		return nil, explainAt(dir, err)
 	}
-	d := &Driver{Store: s, dir: dir}
+	d := &Driver{store: s, dir: dir}
 	if d.host, err = findHost(dir); err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func (d *Driver) probe(dir string) (result string, err error) {
 func (*Driver) String() string { return "btrfs" }
 
 // Space implements snapshot.Driver.
-func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) { return d.SharedSpace(ctx) }
+func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) { return d.store.SharedSpace(ctx) }
 
 // New implements snapshot.Driver. As root, the tree of a snapshot is a snapshot.Toucher.
 func (d *Driver) New(ctx context.Context, parent string) (tree snapshot.Tree, err error) {
@@ -117,7 +120,7 @@ func (d *Driver) New(ctx context.Context, parent string) (tree snapshot.Tree, er
 }
 
 func (d *Driver) newTree(ctx context.Context, parent string) (snapshot.Tree, error) {
-	part, err := d.Store.New(ctx, parent)
+	part, err := d.store.New(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +129,7 @@ func (d *Driver) newTree(ctx context.Context, parent string) (snapshot.Tree, err
 
 // tree returns the tree in a part, when ready has made it so.
 func (d *Driver) tree(part *store.Part, ready func(*tree) error) (snapshot.Tree, error) {
-	t := &tree{Part: part, driver: d}
+	t := &tree{part: part, driver: d}
 	var err error
 	if t.witness, err = openDir(part.Dir()); err == nil {
 		err = ready(t)
@@ -144,7 +147,7 @@ func (d *Driver) tree(part *store.Part, ready func(*tree) error) (snapshot.Tree,
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (tree snapshot.Tree, err error) {
 	err = d.withSpace(ctx, func() error {
-		tree, err = d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+		tree, err = d.store.View(ctx, name, func(part *store.Part, dir string) error {
 			return mounts.BindReadOnly(root(part.Lowers()[0]), dir)
 		})
 		return err
@@ -154,12 +157,12 @@ func (d *Driver) View(ctx context.Context, name string) (tree snapshot.Tree, err
 
 // Kept implements snapshot.Driver. Trees are folders, and so always shown.
 func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
-	return d.Store.Kept(ctx, func(part string) (string, bool) { return root(part), true })
+	return d.store.Kept(ctx, func(part string) (string, bool) { return root(part), true })
 }
 
 // Resume implements snapshot.Driver.
 func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error) {
-	part, err := d.Store.Resume(ctx, name)
+	part, err := d.store.Resume(ctx, name)
 	if err != nil {
 		return nil, err
 	}

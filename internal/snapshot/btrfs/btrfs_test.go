@@ -416,7 +416,7 @@ func TestSiblingsTouched(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		base := root(newTree(t, d, "base").(*sentTree).Lowers()[0])
+		base := root(newTree(t, d, "base").(*sentTree).part.Lowers()[0])
 		must(t, os.WriteFile(filepath.Join(base, "g"), nil, 0o644))
 	})
 }
@@ -434,7 +434,7 @@ func TestCancelSend(t *testing.T) {
 			return
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		err := changes(ctx, tree.Dir(), root(toucher.Lowers()[0]), toucher.write, func(command) { cancel() })
+		err := changes(ctx, tree.Dir(), root(toucher.part.Lowers()[0]), toucher.write, func(command) { cancel() })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want %v", err, context.Canceled)
 		}

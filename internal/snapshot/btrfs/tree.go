@@ -17,7 +17,7 @@ import (
 
 // tree is a part whose root folder is a subvolume.
 type tree struct {
-	*store.Part
+	part    *store.Part
 	driver  *Driver
 	witness *os.File // open since before anything was written, so that it learns of all errors of writing (syncfs(2))
 	written bool     // Touched has written out what files contain
@@ -30,11 +30,11 @@ var (
 )
 
 // Dir implements snapshot.Tree.
-func (t *tree) Dir() string { return root(t.Part.Dir()) }
+func (t *tree) Dir() string { return root(t.part.Dir()) }
 
 // make makes the subvolume, a snapshot of the parent's if there is one.
 func (t *tree) make() error {
-	if lowers := t.Lowers(); len(lowers) > 0 {
+	if lowers := t.part.Lowers(); len(lowers) > 0 {
 		return makeSnapshot(t.Dir(), root(lowers[0]))
 	}
 	if err := inParent("make subvolume", t.Dir(), createSubvolume); err != nil {
@@ -94,20 +94,20 @@ func (t *tree) Rest(ctx context.Context) error {
 // Commit implements snapshot.Tree. The tree is written out, which the kernel would do as well for the first tree that is made of it.
 // From then on its parent is not needed.
 func (t *tree) Commit(ctx context.Context, name string) error {
-	err := t.Part.Commit(ctx, name, func() error {
+	err := t.part.Commit(ctx, name, func() error {
 		if t.written { // since then times were set, if anything: btrfs has such changes on disk no later than the name
 			if err := t.Rest(ctx); err != nil {
 				return err
 			}
-			return t.SetLowers(nil)
+			return t.part.SetLowers(nil)
 		}
 		if err := t.restOnDisk(ctx); err != nil {
 			return err
 		}
-		if err := t.SetLowers(nil); err != nil {
+		if err := t.part.SetLowers(nil); err != nil {
 			return err
 		}
-		return t.SetSynced()
+		return t.part.SetSynced()
 	})
 	if err != nil {
 		return t.explain(err)
@@ -115,11 +115,11 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 	return t.Close()
 }
 
-func (t *tree) explain(err error) error { return t.driver.host.explain(t.Part.Dir(), err) }
+func (t *tree) explain(err error) error { return t.driver.host.explain(t.part.Dir(), err) }
 
 // Keep implements snapshot.Tree. The parent is kept along, to know later what was touched.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
-	if err := t.Part.Keep(ctx, name, note, func() error { return t.restOnDisk(ctx) }); err != nil {
+	if err := t.part.Keep(ctx, name, note, func() error { return t.restOnDisk(ctx) }); err != nil {
 		return t.explain(err)
 	}
 	return t.Close()
@@ -127,7 +127,7 @@ func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
 
 // KeepUnsynced implements snapshot.UnsyncedKeeper.
 func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
-	if err := t.Part.KeepUnsynced(ctx, name, note, func() error { return t.Rest(ctx) }); err != nil {
+	if err := t.part.KeepUnsynced(ctx, name, note, func() error { return t.Rest(ctx) }); err != nil {
 		return t.explain(err)
 	}
 	return t.Close()
@@ -136,8 +136,8 @@ func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error
 // Close implements snapshot.Tree.
 func (t *tree) Close() error {
 	_ = t.witness.Close() // nothing was written; the second time it is closed already
-	err := t.Part.Close()
-	if err != nil && isWriteProtected(t.Part.Dir()) {
+	err := t.part.Close()
+	if err != nil && isWriteProtected(t.part.Dir()) {
 		return nil // why that is so was told by what wrote; the next Open of the btrfs removes it
 	}
 	return err
@@ -173,7 +173,7 @@ func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
 	var found touched
 	t.driver.sending.Lock()
 	for try := 0; ; try++ {
-		err = changes(ctx, t.Dir(), root(t.Lowers()[0]), t.write, found.do)
+		err = changes(ctx, t.Dir(), root(t.part.Lowers()[0]), t.write, found.do)
 		if !errors.Is(err, unix.EPERM) || try == maxTries {
 			break
 		}

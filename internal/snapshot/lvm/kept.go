@@ -11,7 +11,7 @@ import (
 
 // Kept implements snapshot.Driver.
 func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
-	return d.Store.Kept(ctx, func(part string) (string, bool) {
+	return d.store.Kept(ctx, func(part string) (string, bool) {
 		shown, err := d.shown(part)
 		return root(part), err == nil && shown
 	})
@@ -22,7 +22,7 @@ func (d *Driver) shown(part string) (bool, error) { return d.outside.IsMountpoin
 
 // take holds a kept tree.
 func (d *Driver) take(ctx context.Context, name string) (*tree, error) {
-	part, err := d.Store.Resume(ctx, name)
+	part, err := d.store.Resume(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -111,5 +111,5 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 
 // Drop implements snapshot.Driver.
 func (d *Driver) Drop(ctx context.Context, name string) error {
-	return d.DropHidden(ctx, name, d.shown)
+	return d.store.DropHidden(ctx, name, d.shown)
 }

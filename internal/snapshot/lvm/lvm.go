@@ -35,7 +35,7 @@ type Options struct {
 
 // Driver keeps snapshots as thin volumes.
 type Driver struct {
-	*store.Store
+	store   *store.Store
 	pool    pool
 	tag     string // of the volumes of this store
 	system  fileSystem
@@ -70,7 +70,7 @@ func Open(dir string, o Options) (*Driver, error) {
 			return nil, err
 		}
 	}
-	if d.Store, err = store.Open(dir, "lvm "+d.pool.uuid, clear); err != nil {
+	if d.store, err = store.Open(dir, "lvm "+d.pool.uuid, clear); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -81,7 +81,7 @@ func (*Driver) String() string { return "lvm" }
 
 // New implements snapshot.Driver.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
-	part, err := d.Store.New(ctx, parent)
+	part, err := d.store.New(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +94,13 @@ func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) 
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	v, err := d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+	v, err := d.store.View(ctx, name, func(part *store.Part, dir string) error {
 		return d.mount(part.Lowers()[0], dir, readOnly)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &view{v, d}, nil
+	return &view{Tree: v, driver: d}, nil
 }
 
 // view is a snapshot that is mounted read-only.

@@ -90,7 +90,7 @@ func (t *tree) noteTaken() error {
 func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
 	var mu sync.Mutex
 	known := map[string][]taken{}
-	space, err := d.SpaceBy(ctx, func(ctx context.Context, part string) (int64, error) {
+	space, err := d.store.SpaceBy(ctx, func(ctx context.Context, part string) (int64, error) {
 		all, err := readTaken(part)
 		if err != nil {
 			return 0, err

@@ -16,7 +16,7 @@ func mountpoint(part string) string { return filepath.Join(part, "root") }
 
 // Kept implements snapshot.Driver.
 func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
-	return d.Store.Kept(ctx, func(part string) (string, bool) {
+	return d.store.Kept(ctx, func(part string) (string, bool) {
 		if lowers, err := os.Stat(filepath.Join(part, "lowers")); err == nil && lowers.Size() == 0 {
 			return diff(part), true
 		}
@@ -43,7 +43,7 @@ func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error)
 
 // take holds a kept tree.
 func (d *Driver) take(ctx context.Context, name string) (working, error) {
-	part, err := d.Store.Resume(ctx, name)
+	part, err := d.store.Resume(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -114,5 +114,5 @@ func (t *mounted) hide() error { return t.driver.outside.Unmount(t.Dir()) }
 
 // Drop implements snapshot.Driver.
 func (d *Driver) Drop(ctx context.Context, name string) error {
-	return d.DropHidden(ctx, name, d.shown)
+	return d.store.DropHidden(ctx, name, d.shown)
 }

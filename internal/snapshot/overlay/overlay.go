@@ -38,12 +38,15 @@ type Options struct {
 
 // Driver keeps snapshots as stacks of overlay folders.
 type Driver struct {
-	*store.Store
+	store   *store.Store
 	attrs   attributes
 	outside mounts.Outside
 }
 
-var _ snapshot.Driver = (*Driver)(nil)
+var (
+	_ snapshot.Driver  = (*Driver)(nil)
+	_ snapshot.Flusher = (*Driver)(nil)
+)
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
 // error wraps snapshot.ErrUnsupported where a mount there, which is tried, does not work as it should.
@@ -53,7 +56,7 @@ func Open(dir string, o Options) (*Driver, error) {
 		d.attrs = rootlessAttributes
 	}
 	var err error
-	if d.Store, err = store.Open(dir, "overlay "+string(d.attrs), nil); err != nil {
+	if d.store, err = store.Open(dir, "overlay "+string(d.attrs), nil); err != nil {
 		return nil, err
 	}
 	if err := d.probe(dir); err != nil {
@@ -67,7 +70,7 @@ func (*Driver) String() string { return "overlay" }
 
 // New implements snapshot.Driver. The tree of a snapshot is a snapshot.Toucher.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
-	part, err := d.Store.New(ctx, parent)
+	part, err := d.store.New(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -91,14 +94,14 @@ type working interface {
 // tree returns the tree in a part.
 func (d *Driver) tree(part *store.Part) working {
 	if len(part.Lowers()) == 0 {
-		return &plain{d, part}
+		return &plain{driver: d, part: part}
 	}
 	return &mounted{driver: d, part: part}
 }
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	return d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+	return d.store.View(ctx, name, func(part *store.Part, dir string) error {
 		lowers := diffs(part.Lowers())
 		if len(lowers) == 1 { // which is no overlay
 			return mounts.BindReadOnly(lowers[0], dir)

@@ -18,13 +18,14 @@ import (
 
 // Driver keeps snapshots as plain folders.
 type Driver struct {
-	*store.Store
+	store   *store.Store
 	reflink bool
 }
 
 var (
-	_ snapshot.Driver = (*Driver)(nil)
-	_ snapshot.Copier = (*Driver)(nil)
+	_ snapshot.Driver  = (*Driver)(nil)
+	_ snapshot.Copier  = (*Driver)(nil)
+	_ snapshot.Flusher = (*Driver)(nil)
 )
 
 // Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
@@ -37,7 +38,7 @@ func Open(dir string) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{s, reflink == hasReflink}, nil
+	return &Driver{store: s, reflink: reflink == hasReflink}, nil
 }
 
 // What probe returns.
@@ -77,18 +78,18 @@ func (d *Driver) Copies() bool { return !d.reflink }
 // Space implements snapshot.Driver.
 func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
 	if d.reflink {
-		return d.SharedSpace(ctx)
+		return d.store.SharedSpace(ctx)
 	}
-	return d.Store.Space(ctx)
+	return d.store.Space(ctx)
 }
 
 // New implements snapshot.Driver.
 func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) {
-	part, err := d.Store.New(ctx, parent)
+	part, err := d.store.New(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
-	t := &tree{part}
+	t := &tree{part: part}
 	if err := t.fill(ctx); err != nil {
 		_ = t.Close()
 		return nil, err
@@ -98,23 +99,23 @@ func (d *Driver) New(ctx context.Context, parent string) (snapshot.Tree, error) 
 
 // View implements snapshot.Driver.
 func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
-	return d.Store.View(ctx, name, func(part *store.Part, dir string) error {
+	return d.store.View(ctx, name, func(part *store.Part, dir string) error {
 		return mounts.BindReadOnly(root(part.Lowers()[0]), dir)
 	})
 }
 
 // Kept implements snapshot.Driver. Trees are folders, and so always shown.
 func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
-	return d.Store.Kept(ctx, func(part string) (string, bool) { return root(part), true })
+	return d.store.Kept(ctx, func(part string) (string, bool) { return root(part), true })
 }
 
 // Resume implements snapshot.Driver.
 func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error) {
-	part, err := d.Store.Resume(ctx, name)
+	part, err := d.store.Resume(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return &tree{part}, nil
+	return &tree{part: part}, nil
 }
 
 // Show implements snapshot.Driver.
@@ -136,7 +137,7 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 func root(part string) string { return filepath.Join(part, "root") }
 
 // tree is a part whose root folder holds all of the tree.
-type tree struct{ *store.Part }
+type tree struct{ part *store.Part }
 
 var (
 	_ snapshot.Tree           = (*tree)(nil)
@@ -144,7 +145,7 @@ var (
 )
 
 // Dir implements snapshot.Tree.
-func (t *tree) Dir() string { return root(t.Part.Dir()) }
+func (t *tree) Dir() string { return root(t.part.Dir()) }
 
 // fill makes the root folder, a copy of the parent's if there is one. From then on the parent is not needed.
 func (t *tree) fill(ctx context.Context) error {
@@ -154,19 +155,19 @@ func (t *tree) fill(ctx context.Context) error {
 	if err := os.Chmod(t.Dir(), 0o755); err != nil {
 		return err
 	}
-	lowers := t.Lowers()
+	lowers := t.part.Lowers()
 	if len(lowers) == 0 {
 		return nil
 	}
 	if err := treecopy.Copy(ctx, t.Dir(), []string{root(lowers[0])}, treecopy.Options{}); err != nil {
 		return err
 	}
-	return t.SetLowers(nil)
+	return t.part.SetLowers(nil)
 }
 
 // Commit implements snapshot.Tree.
 func (t *tree) Commit(ctx context.Context, name string) error {
-	if err := t.Part.Commit(ctx, name, nil); err != nil {
+	if err := t.part.Commit(ctx, name, nil); err != nil {
 		return err
 	}
 	return t.Close()
@@ -174,10 +175,13 @@ func (t *tree) Commit(ctx context.Context, name string) error {
 
 // Keep implements snapshot.Tree.
 func (t *tree) Keep(ctx context.Context, name string, note []byte) error {
-	return t.Part.Keep(ctx, name, note, nil)
+	return t.part.Keep(ctx, name, note, nil)
 }
 
 // KeepUnsynced implements snapshot.UnsyncedKeeper.
 func (t *tree) KeepUnsynced(ctx context.Context, name string, note []byte) error {
-	return t.Part.KeepUnsynced(ctx, name, note, nil)
+	return t.part.KeepUnsynced(ctx, name, note, nil)
 }
+
+// Close implements snapshot.Tree.
+func (t *tree) Close() error { return t.part.Close() }
