@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"context"
 	"errors"
 	"time"
 )
@@ -17,18 +16,4 @@ type Kept struct {
 	Shown bool      // Dir can be seen by all processes
 	Held  bool      // a process has resumed it
 	Since time.Time // when it was kept last
-}
-
-// UnsyncedKeeper is an optional side of a Tree: it can be kept without a wait for the disk, where nobody's work is lost with it.
-type UnsyncedKeeper interface {
-	// KeepUnsynced is Keep, but the tree is gone when the machine is started anew before it was on disk, which the kernel writes in its own time.
-	KeepUnsynced(ctx context.Context, name string, note []byte) error
-}
-
-// KeepUnsynced keeps a tree without a wait for the disk, if it can be.
-func KeepUnsynced(ctx context.Context, t Tree, name string, note []byte) error {
-	if k, ok := t.(UnsyncedKeeper); ok {
-		return k.KeepUnsynced(ctx, name, note)
-	}
-	return t.Keep(ctx, name, note)
 }

@@ -20,7 +20,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"iter"
 )
 
 var (
@@ -31,6 +30,10 @@ var (
 )
 
 // Driver makes, keeps and removes trees. All methods may be called concurrently.
+//
+// The first six are what a build needs, the next five are for trees that outlive the process, and the last three for whoever looks after
+// the disk. What only some drivers can do are optional interfaces: [Flusher] and [Copier] of a Driver, [Toucher], [Rester], [Splitter] and
+// [UnsyncedKeeper] of a Tree.
 type Driver interface {
 	// String returns the driver's name as users write it: "overlay", "vfs".
 	String() string
@@ -51,9 +54,6 @@ type Driver interface {
 	// Names yields all snapshots in no particular order.
 	Names(ctx context.Context) ([]string, error)
 
-	// Busy reports whether a process has a tree: one that it works on, looks at, or has resumed.
-	Busy() (bool, error)
-
 	// Kept returns all kept trees in no particular order.
 	Kept(ctx context.Context) ([]Kept, error)
 
@@ -71,6 +71,9 @@ type Driver interface {
 
 	// Hide ends what Show began. The error is EBUSY where a file below is open, or a process stands there.
 	Hide(ctx context.Context, name string) error
+
+	// Busy reports whether a process has a tree: one that it works on, looks at, or has resumed.
+	Busy() (bool, error)
 
 	// Space says what each tree takes on disk.
 	Space(ctx context.Context) (Space, error)
@@ -95,67 +98,4 @@ type Tree interface {
 
 	// Close drops the tree if it was neither committed nor kept, and releases mounts and locks. Further calls do nothing.
 	Close() error
-}
-
-// Toucher is an optional side of a Tree: where to look for changes, never what changed.
-type Toucher interface {
-	// Touched yields paths (relative to Dir, slash-separated) that may differ from the parent, removed ones too; "." is the root folder.
-	// A path with a trailing slash stands for the folder and everything below it. Every path that differs is yielded, or
-	// lies below one that is yielded with a trailing slash or that is no folder any more.
-	//
-	// The tree must be at rest, with nothing open below Dir: the driver may mount it anew. Only from then on do hard links
-	// that were made in the tree have one inode number.
-	Touched(ctx context.Context) iter.Seq2[string, error]
-}
-
-// Rester is an optional side of a Tree that may hold what can neither be compared nor written to as it is.
-type Rester interface {
-	// Rest makes ordinary files and folders of that. The tree must be at rest as for Touched.
-	Rest(ctx context.Context) error
-}
-
-// Splitter is an optional side of a Tree.
-type Splitter interface {
-	// Splits reports whether a file of the parent that has several names becomes two when it is written to by one of them.
-	Splits() bool
-}
-
-// Splits reports whether the tree is a Splitter that does.
-func Splits(t Tree) bool {
-	s, ok := t.(Splitter)
-	return ok && s.Splits()
-}
-
-// Touched returns where to look for the changes in a tree, which is made fit for being looked at. nil: everywhere.
-func Touched(ctx context.Context, t Tree) (iter.Seq2[string, error], error) {
-	if r, ok := t.(Rester); ok {
-		if err := r.Rest(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if t, ok := t.(Toucher); ok {
-		return t.Touched(ctx), nil
-	}
-	return nil, nil
-}
-
-// Flusher is an optional side of a Driver whose Commit does not wait for the disk.
-type Flusher interface {
-	// FlushOld writes out the snapshots that have been there for a while, so that they survive a power cut: the kernel has done most of that by
-	// then. It is for the time while something else is done, and takes as long as all that the file system has to write; nothing can end it early.
-	FlushOld() error
-}
-
-// FlushOld writes out the driver's snapshots that have been there for a while, if it is a Flusher.
-func FlushOld(d Driver) error {
-	if f, ok := d.(Flusher); ok {
-		return f.FlushOld()
-	}
-	return nil
-}
-
-// Copier is an optional side of a Driver whose trees are copies of their parents.
-type Copier interface {
-	// Copies reports whether a copy takes time and space for all of its parent, and does not share the blocks of files with it.
-	Copies() bool
 }
