@@ -235,7 +235,7 @@ func (s *randomSpec) script(rng *rand.Rand) any {
 			fmt.Sprintf("rm -rf %s; mkdir -p %s; echo new > %s/f0", d, d, d),
 			fmt.Sprintf("rm -rf %s; mkdir -p %s", p, p),
 			fmt.Sprintf("ln -sfn %s %s", pick(rng, []string{"f0", "/d1", "../d2", "nowhere"}), p),
-			fmt.Sprintf("mkfifo %s", p),
+			fmt.Sprintf("mkfifo %s/pipe", d), // a name that nothing writes to: it would wait for a reader
 			fmt.Sprintf("mv %s %s", quoted(pick(rng, randomFolders)+"/"+pick(rng, randomNames[:4])), q),
 			fmt.Sprintf("cp -a %s %s", p, q),
 			plain(p, fmt.Sprintf("[ ! -f %s ] || cat %s > /copy; cat /copy > %s; rm /copy", p, p, p)),
