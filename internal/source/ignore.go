@@ -56,7 +56,7 @@ func parseIgnored(name, text string) (Globs, error) {
 			continue
 		}
 		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, fmt.Errorf("%s:%d: invalid pattern %q: a [ is never closed, or a \\ quotes nothing", name, n, pattern)
+			return nil, fmt.Errorf("%s:%d: invalid pattern %q: a [ is not closed, or the \\ at the end escapes nothing", name, n, pattern)
 		}
 		pattern = strings.TrimPrefix(path.Clean(pattern), "/")
 		if pattern == ".." || strings.HasPrefix(pattern, "../") {
