@@ -167,7 +167,7 @@ func deniedHint(e *source.StatusError) string {
 	case e.Sent:
 		return fmt.Sprintf("%s does not take the user and password that %s has for it", e.Host, e.Netrc)
 	case e.Netrc == "":
-		return "user and password are taken from ~/.netrc, or the file that NETRC names: there is no home folder, and NETRC is not set"
+		return "set NETRC to a file with user and password for the host: there is no home folder for a .netrc"
 	}
 	return fmt.Sprintf("user and password for %s are taken from %s, which has none (NETRC names another file): machine %[1]s login USER password PASSWORD", e.Host, e.Netrc)
 }

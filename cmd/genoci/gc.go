@@ -107,7 +107,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 		say(messages, "note: the images of the layout take %s, more than --max-size, which does not limit them; --keep and --keep-days remove old ones\n", size(tagged))
 	}
 	if plan.Over() {
-		return withHint(fmt.Errorf("gc: %s are left beside the images, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
+		return withHint(fmt.Errorf("gc: the cache and the trees still take %s, more than --max-size %s", size(plan.Left), size(f.maxSize.bytes)),
 			"checkouts stay, and trees that a process has; genoci du shows them")
 	}
 	return nil
@@ -202,7 +202,7 @@ func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
 			trees++
 		}
 	}
-	say(w, "%s %s, %s, %s and %s, %s; %s are left beside the images\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
+	say(w, "%s %s, %s, %s and %s, %s; the cache and the trees then take %s\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
 		plural(trees, "tree"), plural(len(p.Items)-trees+len(p.Temps), "other file"), size(p.Freed()), size(p.Left))
 }
 

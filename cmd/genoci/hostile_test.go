@@ -206,7 +206,7 @@ func TestHostileOutput(t *testing.T) {
 	}
 	for name := range rows {
 		if !slices.Contains(missing, name) {
-			t.Errorf("%q has a row here, and is no command", name)
+			t.Errorf("%q has a row here, but is not a command", name)
 		}
 	}
 
@@ -283,7 +283,7 @@ func checkLines(t *testing.T, name, text string, onRunner bool) {
 	}
 }
 
-// checkHas holds that text is values of JSON, one of which has the string.
+// checkHas reports an error unless text consists of JSON values, and one of them contains the string.
 func checkHas(t *testing.T, text, want string) {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(text))

@@ -36,7 +36,7 @@ func newLog() *cobra.Command {
 image, its size, how much of that is new, and the layers. It also counts the
 files and folders that were added (+), deleted (-) and modified (~) since the
 build before. "config" means that the config changed too. A star marks the
-builds that NAME stands for now.
+builds that NAME stands for.
 
 Log takes the changes from the indexes of the layers, as diff does. --stat
 counts them by folder.`,
