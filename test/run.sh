@@ -30,7 +30,7 @@ if [ -n "${GENOCI_TEST_VM:-}" ]; then
 	GENOCI_REQUIRE=root,lvm,busybox setsid go test -count=1 -short -p 1 -timeout 30m -run Lvm -exec "$PWD/test/vm/run.sh" \
 		./internal/snapshot/lvm ./test/e2e >"$machines" 2>&1 &
 	machines_pid=$!
-	cleanups+=('rm -f "$machines"' '[ -z "$machines_pid" ] || kill -- "-$machines_pid"')
+	cleanups+=('rm -f "$machines"' '[ -z "$machines_pid" ] || kill -- "-$machines_pid" 2>/dev/null')
 elif [ -n "${GENOCI_REQUIRE:-}" ]; then
 	echo "there is no virtual machine for the storage driver lvm (test/prepare.sh says why)" >&2
 	exit 1

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,7 @@ type linkedName struct {
 	change Change
 	file   inode
 	nlink  uint32
+	sought bool // no hint named it
 }
 
 // link notes a name that was compared.
@@ -28,21 +30,23 @@ func (w *walker) link(ch Change, st *unix.Statx_t) {
 	if w.linked == nil {
 		w.linked = map[string]*linkedName{}
 	}
-	w.linked[ch.Path] = &linkedName{ch, inodeOf(st), st.Nlink}
+	w.linked[ch.Path] = &linkedName{change: ch, file: inodeOf(st), nlink: st.Nlink}
 }
 
 // links lists the names that have to be listed along with others. It is for when all else was compared. It costs a look into the indexes
-// of those layers that have the files, and only where files with several names were compared.
+// of those layers that have the files, and only where files with several names were compared or removed.
 func (w *walker) links() error {
 	m, ok := w.base.(*Merged)
-	if !ok || len(w.linked) == 0 && !w.options.Splits {
+	// Hints name where a file was changed, and that name may be gone.
+	hinted := w.options.Touched != nil
+	if !ok || len(w.linked) == 0 && !w.options.Splits && !hinted {
 		return nil
 	}
 	l := &linker{walker: w, tree: comparedTree{Merged: m}, asked: map[string]bool{}, below: map[string]string{}}
 	if err := l.find(slices.Sorted(maps.Keys(w.linked))); err != nil {
 		return err
 	}
-	if l.incomplete() {
+	if hinted || l.incomplete() {
 		removed, err := l.removed()
 		if err == nil {
 			err = l.find(removed)
@@ -64,6 +68,7 @@ type linker struct {
 
 // find compares all names of the files that the base has at the paths, where that was not done.
 func (l *linker) find(paths []string) error {
+	listed := l.listed()
 	for _, path := range paths {
 		if l.asked[path] {
 			continue
@@ -74,7 +79,7 @@ func (l *linker) find(paths []string) error {
 		}
 		for _, name := range names {
 			l.asked[name], l.below[name] = true, names[0]
-			if l.linked[name] != nil {
+			if l.linked[name] != nil || listed[name] {
 				continue
 			}
 			if err := l.compareName(name); err != nil {
@@ -109,7 +114,12 @@ func (l *linker) compareName(path string) error {
 	if err != nil || !ok {
 		return err
 	}
-	return l.compare(fd, name, path, &st, base, true)
+	base.Group = l.below[path] // it had several names, and may have one now
+	if err := l.compare(fd, name, path, &st, base, true); err != nil {
+		return err
+	}
+	l.linked[path].sought = true
+	return nil
 }
 
 // incomplete reports whether a file has names that are not known.
@@ -135,12 +145,21 @@ func (l *linker) files() map[inode][]string {
 // removed returns the names of files with several of them that the base has, and that the new tree has no more, or has something else at.
 func (l *linker) removed() ([]string, error) {
 	var names []string
+	across := sync.OnceValues(l.tree.linkedAcross)
 	for _, ch := range l.delta.changes {
 		if ch.Parent {
 			continue
 		}
 		err := Walk(l.base, ch.Path, func(e Entry) (bool, error) {
-			if e.Group != "" {
+			several := e.Group != ""
+			if !several && e.Type != TypeDir {
+				linked, err := across()
+				if err != nil {
+					return false, err
+				}
+				several = linked[e.Path]
+			}
+			if several {
 				names = append(names, e.Path)
 			}
 			return ch.Type != TypeDir, l.ctx.Err()
@@ -202,7 +221,8 @@ func (l *linker) list() error {
 	}
 	for _, names := range files {
 		// Those that are not listed, too: to open a file for writing is enough for an overlay to copy it up. Where names split, that would split them.
-		if len(names) > 1 && (listed[names[0]] || !l.options.Splits) {
+		// A name may be the last one that is left.
+		if len(names) > 1 && (listed[names[0]] || !l.options.Splits) || listed[names[0]] && l.linked[names[0]].sought {
 			if err := l.settleNames(names); err != nil {
 				return err
 			}
@@ -342,6 +362,28 @@ func (t *comparedTree) namesAcross(path string) ([]string, error) {
 	}
 	slices.SortFunc(names, Compare)
 	return slices.Compact(names), nil
+}
+
+// linkedAcross returns the paths at which the chain has a file that a higher layer gives another name, or that has such a name.
+func (m *Merged) linkedAcross() (map[string]bool, error) {
+	var linked map[string]bool
+	for n, toc := range m.layers {
+		for _, i := range toc.lowerLinks() {
+			e := toc.entry(i)
+			_, at, ok, err := m.target(e.Link, n)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.Path, err)
+			}
+			if !ok {
+				continue
+			}
+			if linked == nil {
+				linked = map[string]bool{}
+			}
+			linked[e.Path], linked[m.origin(at).first] = true, true
+		}
+	}
+	return linked, nil
 }
 
 // linksTo returns the names that the layers above a file's own give it.
