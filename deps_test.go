@@ -53,6 +53,7 @@ var policy = map[string]rule{
 		imports: "internal/beneath github.com/moby/profiles/seccomp github.com/moby/sys/user github.com/opencontainers/runtime-spec golang.org/x/sys",
 	},
 	"internal/sandbox/internal/gensyscalls": {level: 1},
+	"internal/sandboxtest":                  {level: 2, imports: "internal/sandbox test/strict"},
 	"internal/layer": {
 		level: 1,
 		imports: "internal/beneath internal/durable internal/gunzip internal/unxz github.com/klauspost/compress" +
@@ -96,7 +97,7 @@ var policy = map[string]rule{
 	},
 	"internal/snapshot/snapshottest": {
 		level:   2,
-		imports: "internal/beneath internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest golang.org/x/sys",
+		imports: "internal/beneath internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest test/strict golang.org/x/sys",
 	},
 
 	"internal/build": {
@@ -128,7 +129,8 @@ var policy = map[string]rule{
 	},
 
 	// Tests of the program as its users run it. They import nothing that it is made of.
-	"test/program":   {level: 1},
+	"test/strict":    {level: 0},
+	"test/program":   {level: 1, imports: "test/strict"},
 	"test/copytable": {level: 1},
 	"test/e2e":       {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
 	"examples":       {level: 4, tests: "test/program"},
@@ -139,7 +141,7 @@ var policy = map[string]rule{
 }
 
 // anyTest is what every test may import: sandbox for the call of Init in TestMain.
-const anyTest = "internal/treetest internal/sandbox github.com/google/go-cmp"
+const anyTest = "internal/treetest internal/sandbox internal/sandboxtest test/strict github.com/google/go-cmp"
 
 // impure are packages of the standard library that a pure package has no use for.
 const impure = "net net/http os/exec os/signal os/user syscall"

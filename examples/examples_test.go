@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 var update = flag.Bool("update", false, "rewrite want.txt")
@@ -132,7 +133,7 @@ func prepare(t *testing.T, dir string) bool {
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 77 {
-		program.Lack(t, "examples", strings.TrimSpace(string(out)))
+		strict.Lack(t, "examples", strings.TrimSpace(string(out)))
 	}
 	if err != nil {
 		t.Fatalf("prepare.sh: %v\n%s", err, out)

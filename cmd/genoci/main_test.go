@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +22,7 @@ import (
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
 var update = flag.Bool("update", false, "rewrite what scripts expect")
@@ -129,7 +129,7 @@ func condition(t *testing.T, name string) (bool, error) {
 	default:
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	if !ok && slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), name) {
+	if !ok && strict.Required(name) {
 		t.Errorf("%s is required, and not there", name)
 	}
 	return ok, nil

@@ -20,12 +20,13 @@ import (
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot/snapshottest"
+	"genoci/test/strict"
 )
 
 // onSharing runs a test in a work whose folders are all on one file system that can share blocks, of each kind that there is.
 func onSharing(t *testing.T, test func(t *testing.T, w *work, tempDir func(*testing.T) string)) {
 	if !sandbox.Inside() {
-		missing(t, "mount", errors.New("no namespace"))
+		strict.Lack(t, "mount", "no namespace")
 	}
 	for _, kind := range []string{"btrfs", "xfs"} {
 		snapshottest.OnFileSystem(t, kind, func(t *testing.T, tempDir func(*testing.T) string) {

@@ -25,6 +25,7 @@ import (
 	"genoci/internal/snapshot/overlay"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/snapshot/vfs"
+	"genoci/test/strict"
 )
 
 func TestMain(m *testing.M) {
@@ -44,15 +45,6 @@ var drivers = map[string]func(dir string) (snapshot.Driver, error){
 	"vfs":   func(dir string) (snapshot.Driver, error) { return vfs.Open(dir) },
 }
 
-// missing skips a test for want of a feature of the machine, or fails it where that is required.
-func missing(t *testing.T, feature string, why error) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
-		t.Fatalf("%s is required: %v", feature, why)
-	}
-	t.Skipf("no %s: %v", feature, why)
-}
-
 // forDrivers runs a test with each driver, in a work with a busybox as root.tgz.
 func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w *work)) {
 	bb, err := exec.LookPath("busybox")
@@ -60,20 +52,20 @@ func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w
 		err = checkStatic(bb)
 	}
 	if err != nil {
-		missing(t, "busybox", err)
+		strict.Lack(t, "busybox", err)
 	}
 	content := string(check(os.ReadFile(bb))(t))
 	for name, open := range drivers {
 		t.Run(name, func(t *testing.T) {
 			if !sandbox.Inside() {
-				missing(t, name, errors.New("no namespace"))
+				strict.Lack(t, name, "no namespace")
 			}
 			dir := t.TempDir()
 			if name == "btrfs" {
 				dir = snapshottest.Mount(t, "btrfs")
 			}
 			if _, err := open(dir); errors.Is(err, snapshot.ErrUnsupported) {
-				missing(t, name, err)
+				strict.Lack(t, name, err)
 			}
 			w := newWork(t, files)
 			w.write("root.tgz", archive("bin/", "bin/busybox!="+content, "bin/sh -> busybox", "etc/", "etc/passwd=root:x:0:0::/root:/bin/sh\napp:x:5:6::/home/app:/bin/sh\n",
@@ -409,7 +401,7 @@ func TestLyingDiffID(t *testing.T) {
 // A full disk is told once, and is no reason to try the archive in another way.
 func TestFullDisk(t *testing.T) {
 	if !sandbox.Inside() {
-		missing(t, "tmpfs", errors.New("no namespace"))
+		strict.Lack(t, "tmpfs", "no namespace")
 	}
 	big := make([]byte, 3<<20)
 	for i := range big {
@@ -418,7 +410,7 @@ func TestFullDisk(t *testing.T) {
 	w := newWork(t, map[string]string{"big.tgz": archive("a=" + string(big))})
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
-		missing(t, "tmpfs", err)
+		strict.Lack(t, "tmpfs", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, 0) })
 	w.layout = check(layout.Create(filepath.Join(dir, "oci")))(t)

@@ -14,6 +14,7 @@ import (
 	"genoci/internal/cache"
 	"genoci/internal/image"
 	"genoci/internal/layer"
+	"genoci/test/strict"
 )
 
 // pretend lets the cache know all steps of a spec, as if each had been carried out and had changed nothing.
@@ -132,7 +133,7 @@ func TestExplainCopy(t *testing.T) {
 			w.build(text)
 			err := c.change(dir)
 			if errors.Is(err, unix.ENOTSUP) {
-				missing(t, "xattr", err)
+				strict.Lack(t, "xattr", err)
 			}
 			if err != nil {
 				t.Fatal(err)

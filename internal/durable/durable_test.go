@@ -12,22 +12,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
+	"genoci/test/strict"
+)
 
 // A lock keeps others out, of this process too, until Unlock; shared ones go together.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	one, err := LockPath(t.Context(), dir, Shared)
-	must(t, err)
+	strict.Must(t, err)
 	two, err := TryLockPath(dir, Shared)
-	must(t, err)
+	strict.Must(t, err)
 	if _, err := TryLockPath(dir, Exclusive); !errors.Is(err, ErrLocked) {
 		t.Errorf("exclusive beside shared: %v", err)
 	}
@@ -46,7 +41,7 @@ func TestLock(t *testing.T) {
 	case <-time.After(20 * time.Millisecond):
 	}
 	Unlock(two)
-	must(t, <-got)
+	strict.Must(t, <-got)
 	if _, err := LockPath(t.Context(), filepath.Join(dir, "none"), Shared); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing there: %v", err)
 	}
@@ -56,7 +51,7 @@ func TestLock(t *testing.T) {
 func TestLockEnds(t *testing.T) {
 	dir := t.TempDir()
 	held, err := TryLockPath(dir, Exclusive)
-	must(t, err)
+	strict.Must(t, err)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("enough")
 	cancel(cause)
@@ -68,7 +63,7 @@ func TestLockEnds(t *testing.T) {
 	}
 	Unlock(held)
 	f, err := LockPath(t.Context(), dir, Exclusive)
-	must(t, err)
+	strict.Must(t, err)
 	Unlock(f)
 }
 
@@ -76,7 +71,7 @@ func TestLockEnds(t *testing.T) {
 func TestLockWithin(t *testing.T) {
 	dir := t.TempDir()
 	held, err := TryLockPath(dir, Exclusive)
-	must(t, err)
+	strict.Must(t, err)
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		if _, err := LockWithin(t.Context(), dir, Shared, time.Minute); !errors.Is(err, ErrLocked) {
@@ -90,7 +85,7 @@ func TestLockWithin(t *testing.T) {
 			Unlock(held)
 		}()
 		f, err := LockWithin(t.Context(), dir, Shared, time.Minute)
-		must(t, err)
+		strict.Must(t, err)
 		Unlock(f)
 	})
 }
@@ -99,14 +94,14 @@ func TestLockWithin(t *testing.T) {
 func TestUnlockDespiteChild(t *testing.T) {
 	dir := t.TempDir()
 	f, err := TryLockPath(dir, Exclusive)
-	must(t, err)
+	strict.Must(t, err)
 	child := exec.Command("sleep", "60")
 	child.ExtraFiles = []*os.File{f}
-	must(t, child.Start())
+	strict.Must(t, child.Start())
 	defer func() { _, _ = child.Process.Kill(), child.Wait() }()
 	Unlock(f)
 	f, err = TryLockPath(dir, Exclusive)
-	must(t, err)
+	strict.Must(t, err)
 	Unlock(f)
 }
 
@@ -115,7 +110,7 @@ func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
 	a, b := strings.Repeat("a", 100_000), strings.Repeat("b", 100_000)
-	must(t, WriteFile(path, []byte(a), 0o644, SyncName))
+	strict.Must(t, WriteFile(path, []byte(a), 0o644, SyncName))
 	var wg sync.WaitGroup
 	for _, text := range []string{a, b, a, b} {
 		wg.Go(func() {
@@ -139,7 +134,7 @@ func TestWriteFile(t *testing.T) {
 	if err := WriteFile(filepath.Join(dir, "none", "f"), nil, 0o600, NoSync); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no folder: %v", err)
 	}
-	must(t, os.Mkdir(filepath.Join(dir, "d"), 0o755), os.WriteFile(filepath.Join(dir, "d/x"), nil, 0o644))
+	strict.Must(t, os.Mkdir(filepath.Join(dir, "d"), 0o755), os.WriteFile(filepath.Join(dir, "d/x"), nil, 0o644))
 	if err := WriteFile(filepath.Join(dir, "d"), []byte(a), 0o600, NoSync); err == nil {
 		t.Error("a file took the place of a folder")
 	}
@@ -171,11 +166,11 @@ func TestCreateTempMeetsCleaner(t *testing.T) {
 	})
 	for range 300 {
 		f, err := CreateTemp(dir, 0o644)
-		must(t, err)
+		strict.Must(t, err)
 		if !Linked(f.File) {
 			t.Error("it is gone")
 		}
-		must(t, f.Drop())
+		strict.Must(t, f.Drop())
 	}
 	close(stop)
 	wg.Wait()
@@ -186,7 +181,7 @@ func TestCreateTempMeetsCleaner(t *testing.T) {
 func TestReplace(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")
-	must(t, os.WriteFile(path+".new", []byte("much more than what is written now"), 0o600), Replace(path, []byte("new")))
+	strict.Must(t, os.WriteFile(path+".new", []byte("much more than what is written now"), 0o600), Replace(path, []byte("new")))
 	if got, err := os.ReadFile(path); err != nil || string(got) != "new" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -196,7 +191,7 @@ func TestReplace(t *testing.T) {
 func only(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	must(t, err)
+	strict.Must(t, err)
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.Name())

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
+	"genoci/test/strict"
 )
 
 // benchChanges are a first layer of n files, a hundred in a folder.
@@ -25,10 +26,10 @@ func benchChanges(b *testing.B, n int) []Change {
 	c := NewComposer(Merge(), 0)
 	text := strings.Repeat("0123456789abcdef", 256)
 	for i := range n {
-		must(b, c.Put(file(fmt.Sprintf("usr/share/%03d/%02d/file%02d", i/10000, i/100%100, i%100), text[:i%len(text)])))
+		strict.Must(b, c.Put(file(fmt.Sprintf("usr/share/%03d/%02d/file%02d", i/10000, i/100%100, i%100), text[:i%len(text)])))
 	}
 	changes, err := c.Changes()
-	must(b, err)
+	strict.Must(b, err)
 	return changes
 }
 
@@ -38,9 +39,9 @@ func BenchmarkComposeOne(b *testing.B) {
 	base := Merge(toc)
 	for b.Loop() {
 		c := NewComposer(base, 0)
-		must(b, c.Put(file("usr/share/005/50/file50", "new")))
+		strict.Must(b, c.Put(file("usr/share/005/50/file50", "new")))
 		changes, err := c.Changes()
-		must(b, err)
+		strict.Must(b, err)
 		if _, _, err := Pack(context.Background(), io.Discard, changes); err != nil {
 			b.Fatal(err)
 		}
@@ -66,7 +67,7 @@ func BenchmarkPackCompressed(b *testing.B) {
 		many = append(many, onDisk(b, dir, fmt.Sprintf("%05d", i), fmt.Appendf(nil, "%x", noise(uint64(i), 1+i%4096))))
 	}
 	program, err := os.ReadFile("/proc/self/exe")
-	must(b, err)
+	strict.Must(b, err)
 	layers := map[string][]Change{
 		"many":    many,
 		"random":  {onDisk(b, dir, "random", noise(1, 128<<20))},
@@ -87,9 +88,9 @@ func BenchmarkPackCompressed(b *testing.B) {
 					var tar counter
 					tar.w = io.Discard
 					w, err := c.NewWriter(&out, &tar)
-					must(b, err)
+					strict.Must(b, err)
 					_, _, err = Pack(context.Background(), w, changes)
-					must(b, errors.Join(err, w.Close()))
+					strict.Must(b, errors.Join(err, w.Close()))
 					packed = tar.n
 				}
 				b.SetBytes(packed)
@@ -102,7 +103,7 @@ func BenchmarkPackCompressed(b *testing.B) {
 // onDisk is a file with data in it, that is on disk.
 func onDisk(b *testing.B, dir, name string, data []byte) Change {
 	b.Helper()
-	must(b, os.WriteFile(dir+"/"+name, data, 0o600))
+	strict.Must(b, os.WriteFile(dir+"/"+name, data, 0o600))
 	return Change{
 		Entry: Entry{Path: name, Type: TypeFile, Mode: 0o644, Size: int64(len(data))},
 		Open:  func() (io.ReadCloser, error) { return os.Open(dir + "/" + name) },
@@ -112,7 +113,7 @@ func onDisk(b *testing.B, dir, name string, data []byte) Change {
 // The levels of deflate, on a program.
 func BenchmarkGzip(b *testing.B) {
 	data, err := os.ReadFile("/proc/self/exe")
-	must(b, err)
+	strict.Must(b, err)
 	for level := 1; level <= 9; level++ {
 		b.Run(fmt.Sprintf("level%d", level), func(b *testing.B) {
 			coding := blockCoding{size: gzipBlock, history: gzipHistory, newCoder: func() (blockCoder, error) { return &deflater{level: level}, nil }}
@@ -123,7 +124,7 @@ func BenchmarkGzip(b *testing.B) {
 				out = counter{w: io.Discard}
 				w := newBlockWriter(&out, coding)
 				_, err := w.Write(data)
-				must(b, errors.Join(err, w.Close()))
+				strict.Must(b, errors.Join(err, w.Close()))
 			}
 			reportSize(b, out.n, int64(len(data)), before)
 		})
@@ -141,7 +142,7 @@ func reportSize(b *testing.B, size, of int64, before time.Duration) {
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u unix.Rusage
-	must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	strict.Must(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
@@ -152,9 +153,9 @@ func BenchmarkUnpack(b *testing.B) {
 		b.StopTimer()
 		dir := newFolder(b)
 		b.StartTimer()
-		must(b, Unpack(context.Background(), dir, bytes.NewReader(packed), asUser()))
+		strict.Must(b, Unpack(context.Background(), dir, bytes.NewReader(packed), asUser()))
 		b.StopTimer()
-		must(b, beneath.RemovePath(dir))
+		strict.Must(b, beneath.RemovePath(dir))
 		b.StartTimer()
 	}
 }
@@ -167,7 +168,7 @@ func BenchmarkDiff(b *testing.B) {
 	mustApply(b, dir, changes, UnpackOptions{})
 	since := tick(b, dir)
 	changed := "usr/share/000/50/file50"
-	must(b, write(dir+"/"+changed, "new"))
+	strict.Must(b, write(dir+"/"+changed, "new"))
 	for name, o := range map[string]DiffOptions{
 		"walk":    {},
 		"since":   {Since: since},

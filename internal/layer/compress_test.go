@@ -21,6 +21,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"genoci/test/strict"
 )
 
 // sample returns bytes that can be compressed, but not to nothing.
@@ -391,8 +393,7 @@ func TestDecompressOthers(t *testing.T) {
 		{"xz", "--check=sha256"}, {"xz", "--check=none"}, {"zstd", "-19"}, {"zstd", "--long=27"},
 	} {
 		t.Run(strings.Join(argv, " "), func(t *testing.T) {
-			_, err := exec.LookPath(argv[0])
-			require(t, argv[0], err == nil, argv[0]+" is not installed")
+			strict.Need(t, argv[0])
 			cmd := exec.Command(argv[0], append(argv[1:], "-c")...)
 			cmd.Stdin = bytes.NewReader(data)
 			packed, err := cmd.Output()

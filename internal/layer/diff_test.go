@@ -15,19 +15,10 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 
 	"golang.org/x/sys/unix"
 )
-
-// must ends the test at the first error.
-func must(t testing.TB, errs ...error) {
-	t.Helper()
-	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // write writes a file, 0644 whatever the umask.
 func write(path, text string) error {
@@ -140,7 +131,7 @@ a/pipe fifo 0600 0:0 mtime=99
 		t.Run(test.name, func(t *testing.T) {
 			dir, view := makeBase(t, base)
 			since := tick(t, dir)
-			must(t, test.do(dir))
+			strict.Must(t, test.do(dir))
 			o := DiffOptions{Start: time.Unix(1, 0), Epoch: 99}
 			wantText(t, listing(t, mustDiff(t, dir, view, o)), test.want)
 			o.Since = since
@@ -158,7 +149,7 @@ func TestDiffOfNothing(t *testing.T) {
 	if got := mustDiff(t, dir, Merge(), DiffOptions{}); len(got) != 0 {
 		t.Errorf("an empty tree differs from an empty one:\n%s", listing(t, got))
 	}
-	must(t, write(dir+"/x", "x"))
+	strict.Must(t, write(dir+"/x", "x"))
 	wantText(t, listing(t, mustDiff(t, dir, Merge(), DiffOptions{Start: time.Unix(1, 0)})), `./ dir 0755 0:0
 x file 0644 0:0 "x"
 `)
@@ -173,7 +164,7 @@ z/v/deep/version file 0644 0:0 "1.0.2"
 `
 	dir, view := makeBase(t, base)
 	o := DiffOptions{Since: tick(t, dir), Start: time.Unix(1, 0)}
-	must(t, os.RemoveAll(dir+"/v2"), os.Rename(dir+"/v1", dir+"/v2"), os.RemoveAll(dir+"/z"), mkdir(dir+"/z", 0o755),
+	strict.Must(t, os.RemoveAll(dir+"/v2"), os.Rename(dir+"/v1", dir+"/v2"), os.RemoveAll(dir+"/z"), mkdir(dir+"/z", 0o755),
 		mkdir(dir+"/z/v", 0o755), os.Rename(dir+"/v2/deep", dir+"/z/v/deep"), mkdir(dir+"/v2/deep", 0o755))
 	wantText(t, listing(t, mustDiff(t, dir, view, o)), `./ parent
 .wh.v1
@@ -212,7 +203,7 @@ func TestDiffTimes(t *testing.T) {
 		return setTimeOf(filepath.Join(dir, path), unix.Timespec{Sec: seconds, Nsec: nanos})
 	}
 	const far = 4102444800
-	must(t,
+	strict.Must(t,
 		mkdir(dir+"/new", 0o755), os.Symlink("x", dir+"/link"), write(dir+"/before", ""), write(dir+"/start", ""), write(dir+"/later", ""),
 		write(dir+"/given", ""), write(dir+"/given too", ""), unix.Mkfifo(dir+"/fifo", 0o644),
 		at("link", far, 0), at("new", far, 0), at("old", far, 0), at("before", 100, 499), at("start", 100, 500), at("later", far, 501), at("fifo", far, 0),
@@ -229,7 +220,7 @@ link symlink 0777 0:0 -> x mtime=7
 new/ dir 0755 0:0 mtime=7
 start file 0644 0:0 "" mtime=7
 `)
-	must(t, at("old", -1, 999), at(".", 0, 1))
+	strict.Must(t, at("old", -1, 999), at(".", 0, 1))
 	found := mustDiff(t, dir, view, DiffOptions{})
 	i := slices.IndexFunc(found, func(ch Change) bool { return ch.Path == "old" })
 	if i < 0 || found[i].MTime != -1 {
@@ -248,7 +239,7 @@ b/c/d file 0644 0:0 "d"
 b/e file 0644 0:0 "e"
 `
 	dir, view := makeBase(t, base)
-	must(t, write(dir+"/a/x", "X"), write(dir+"/a/y", "Y"), os.RemoveAll(dir+"/b/c"), mkdir(dir+"/b/n", 0o755), write(dir+"/b/n/m", "m"),
+	strict.Must(t, write(dir+"/a/x", "X"), write(dir+"/a/y", "Y"), os.RemoveAll(dir+"/b/c"), mkdir(dir+"/b/n", 0o755), write(dir+"/b/n/m", "m"),
 		os.RemoveAll(dir+"/b/e"), os.Symlink("n", dir+"/b/e"))
 	tests := []struct {
 		touched string
@@ -292,9 +283,9 @@ b/e file 0644 0:0 "e"
 // What no layer can hold is told of, and what the base had in its place is removed.
 func TestDiffWarns(t *testing.T) {
 	dir, view := makeBase(t, "a/f file 0644 0:0 \"x\"\n")
-	must(t, os.Remove(dir+"/a/f"), os.MkdirAll(dir+"/.wh.b/c", 0o755), write(dir+"/a/.wh..wh..opq", ""))
+	strict.Must(t, os.Remove(dir+"/a/f"), os.MkdirAll(dir+"/.wh.b/c", 0o755), write(dir+"/a/.wh..wh..opq", ""))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/a/f", Net: "unix"})
-	must(t, err)
+	strict.Must(t, err)
 	defer l.Close()
 	var warned []string
 	o := DiffOptions{Start: time.Unix(1, 0), Warn: func(path, what string) { warned = append(warned, path+": "+what) }}
@@ -311,7 +302,7 @@ a/f: sockets cannot be in a layer`)
 	}
 	var names []string
 	for e, err := range Dir(dir).Children("a") {
-		must(t, err)
+		strict.Must(t, err)
 		names = append(names, e.Path)
 	}
 	if len(names) != 0 {
@@ -334,16 +325,16 @@ func TestDiffMount(t *testing.T) {
 func TestDiffDeep(t *testing.T) {
 	top := filepath.Join(t.TempDir(), "top")
 	makeDeep(t, top, 250)
-	defer func() { must(t, beneath.RemovePath(top)) }()
+	defer func() { strict.Must(t, beneath.RemovePath(top)) }()
 	if _, err := Diff(context.Background(), top, Merge(), DiffOptions{}); !errors.Is(err, unix.ENAMETOOLONG) {
 		t.Errorf("a tree that no path leads to the end of: %v", err)
 	}
 }
 
 func TestDiffDevices(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	dir, view := makeBase(t, "dev/null c 1:3 0666 0:0\n")
-	must(t, unix.Mknod(dir+"/dev/sda", unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))), os.Remove(dir+"/dev/null"),
+	strict.Must(t, unix.Mknod(dir+"/dev/sda", unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))), os.Remove(dir+"/dev/null"),
 		os.WriteFile(dir+"/dev/null", nil, 0o666), os.Chmod(dir+"/dev/null", 0o666), setTimeOf(dir+"/dev/null", unix.Timespec{}))
 	o := DiffOptions{Start: time.Unix(1, 0)}
 	wantText(t, listing(t, mustDiff(t, dir, view, o)), `./ parent
@@ -352,7 +343,7 @@ dev/null file 0666 0:0 ""
 dev/sda block 0600 0:0 8:0
 `)
 	// The same file is the device that it stands for.
-	must(t, unix.Setxattr(dir+"/dev/null", nodeXattr, []byte("c 1 3"), 0), os.Remove(dir+"/dev/sda"))
+	strict.Must(t, unix.Setxattr(dir+"/dev/null", nodeXattr, []byte("c 1 3"), 0), os.Remove(dir+"/dev/sda"))
 	wantText(t, listing(t, mustDiff(t, dir, view, o)), "")
 }
 
@@ -369,11 +360,11 @@ func TestDiffThenWrite(t *testing.T) {
 	dir := newFolder(t)
 	treetest.Make(t, dir, `a file 0644 0:0 "1234"`, treetest.NoOwners)
 	changes := mustDiff(t, dir, Merge(), DiffOptions{})
-	must(t, write(dir+"/a", "12345"))
+	strict.Must(t, write(dir+"/a", "12345"))
 	if _, _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, errChanged) {
 		t.Errorf("grown: %v", err)
 	}
-	must(t, os.Remove(dir+"/a"), os.Symlink("/etc/passwd", dir+"/a"))
+	strict.Must(t, os.Remove(dir+"/a"), os.Symlink("/etc/passwd", dir+"/a"))
 	if _, _, err := Pack(context.Background(), &strings.Builder{}, changes); !errors.Is(err, unix.ELOOP) {
 		t.Errorf("became a symlink: %v", err)
 	}

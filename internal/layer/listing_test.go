@@ -19,25 +19,8 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
-
-// require skips the test where the machine lacks what it needs, and fails it where GENOCI_REQUIRE promises that.
-func require(t testing.TB, feature string, ok bool, why string) {
-	t.Helper()
-	switch {
-	case ok:
-	case slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature):
-		t.Fatalf("%s is required: %s", feature, why)
-	default:
-		t.Skip(why)
-	}
-}
-
-// needRoot is for tests that give files away, make devices or mount.
-func needRoot(t testing.TB) {
-	t.Helper()
-	require(t, "root", os.Geteuid() == 0, "needs root")
-}
 
 // makeDeep makes folders n deep, with names of 20 bytes and a file beside each.
 func makeDeep(t testing.TB, top string, n int) {
@@ -65,7 +48,7 @@ func makeDeep(t testing.TB, top string, n int) {
 // the path of the folder leads into.
 func withMount(t *testing.T, do func(dir string)) {
 	t.Helper()
-	needRoot(t)
+	strict.NeedRoot(t)
 	dir := t.TempDir()
 	if err := os.MkdirAll(dir+"/tree/mnt", 0o755); err != nil {
 		t.Fatal(err)
@@ -96,7 +79,7 @@ func withMount(t *testing.T, do func(dir string)) {
 		}()
 	}()
 	if err := <-done; err != nil {
-		require(t, "mount", false, "cannot mount: "+err.Error())
+		strict.Lack(t, "mount", err)
 	}
 }
 
@@ -232,7 +215,7 @@ func makeBase(t testing.TB, text string) (dir string, view *Merged) {
 func newFolder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir() + "/root"
-	must(t, mkdir(dir, 0o755))
+	strict.Must(t, mkdir(dir, 0o755))
 	t.Cleanup(func() {
 		if err := beneath.RemovePath(dir); err != nil {
 			t.Error(err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,7 +110,7 @@ func TestUnpackMany(t *testing.T) {
 		}
 	}
 	dir := newFolder(t)
-	must(t, unpack(t, dir, members...))
+	strict.Must(t, unpack(t, dir, members...))
 	for name, text := range want {
 		if got, err := os.ReadFile(dir + "/" + name); err != nil || !bytes.Equal(got, text) {
 			t.Errorf("%s: %d bytes, %v, want %d", name, len(got), err, len(text))
@@ -130,7 +131,7 @@ func TestUnpackFirstError(t *testing.T) {
 	bad := []member{refused("d/first"), refused("d/second"), {tar.Header{Typeflag: 'Z', Name: "z"}, ""}}
 	descriptors := func() int {
 		names, err := os.ReadDir("/proc/self/fd")
-		must(t, err)
+		strict.Must(t, err)
 		return len(names)
 	}
 	had, ran := descriptors(), runtime.NumGoroutine()
@@ -145,7 +146,7 @@ func TestUnpackFirstError(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 	}
-	must(t, unpack(t, newFolder(t), slices.Concat(before, behind)...))
+	strict.Must(t, unpack(t, newFolder(t), slices.Concat(before, behind)...))
 	if n := descriptors(); n != had {
 		t.Errorf("%d descriptors, %d before", n, had)
 	}
@@ -164,12 +165,12 @@ func TestUnpackZeros(t *testing.T) {
 		"all": zeros, "begin": zeros + "x", "end": "x" + zeros, "middle": "x" + zeros + "x" + zeros[:5000] + "x",
 	} {
 		dir := newFolder(t)
-		must(t, unpack(t, dir, fileMember("f", text)))
+		strict.Must(t, unpack(t, dir, fileMember("f", text)))
 		if got, err := os.ReadFile(dir + "/f"); err != nil || string(got) != text {
 			t.Errorf("%s: %d bytes, %v, want %d", name, len(got), err, len(text))
 		}
 		var st unix.Stat_t
-		must(t, unix.Stat(dir+"/f", &st))
+		strict.Must(t, unix.Stat(dir+"/f", &st))
 		if st.Blocks*512 > 1<<20 {
 			t.Errorf("%s: takes %d bytes", name, st.Blocks*512)
 		}
@@ -178,13 +179,13 @@ func TestUnpackZeros(t *testing.T) {
 
 // Files belong to whom their entries say also where a folder hands down its group.
 func TestUnpackSetgid(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	owned := func(m member, mode int64, gid int) member {
 		return m.with(func(h *tar.Header) { h.Mode, h.Gid = mode, gid })
 	}
 	dir := newFolder(t)
-	must(t, unpack(t, dir, owned(dirMember("d"), 0o2755, 50)))
-	must(t, unpack(t, dir, owned(fileMember("d/root", ""), 0o644, 0), owned(fileMember("d/group", ""), 0o644, 50), owned(linkMember("d/link", "x"), 0o777, 0),
+	strict.Must(t, unpack(t, dir, owned(dirMember("d"), 0o2755, 50)))
+	strict.Must(t, unpack(t, dir, owned(fileMember("d/root", ""), 0o644, 0), owned(fileMember("d/group", ""), 0o644, 50), owned(linkMember("d/link", "x"), 0o777, 0),
 		owned(dirMember("d/new"), 0o755, 0), owned(fileMember("d/new/root", ""), 0o644, 0), owned(fileMember("d/new/group", ""), 0o640, 50),
 		fileMember("d/implied/root", ""), owned(dirMember("d/new/setgid"), 0o2755, 7), owned(fileMember("d/new/setgid/root", ""), 0o600, 0)))
 	wantText(t, treetest.Dump(t, dir), `d/ dir 2755 0:50

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+
+	"genoci/test/strict"
 )
 
 // packChanges has something of all that a layer can hold, in canonical order.
@@ -218,18 +220,18 @@ func TestPackMany(t *testing.T) {
 		for _, ch := range changes {
 			e := canonical(ch.Entry)
 			e.Group = ch.Group
-			must(t, tw.WriteHeader(headerOf(e)))
+			strict.Must(t, tw.WriteHeader(headerOf(e)))
 			if ch.Open != nil {
-				must(t, copyContent(context.Background(), tw, ch.Size, ch.Open, make([]byte, 1000)))
+				strict.Must(t, copyContent(context.Background(), tw, ch.Size, ch.Open, make([]byte, 1000)))
 			}
 		}
-		must(t, tw.Close())
+		strict.Must(t, tw.Close())
 		packed, toc := mustPack(t, changes)
 		if !bytes.Equal(packed, want.Bytes()) {
 			t.Fatalf("seed %d: %d bytes, archive/tar makes %d others", seed, len(packed), want.Len())
 		}
 		indexed, _, err := Index(context.Background(), bytes.NewReader(packed))
-		must(t, err)
+		strict.Must(t, err)
 		if !bytes.Equal(toc.data, indexed.data) {
 			t.Errorf("seed %d: the TOC is not that of the tar", seed)
 		}
@@ -239,9 +241,9 @@ func TestPackMany(t *testing.T) {
 			}
 			var out, tap bytes.Buffer
 			w, err := c.NewWriter(&out, &tap)
-			must(t, err)
+			strict.Must(t, err)
 			toc, _, err := Pack(context.Background(), w, changes)
-			must(t, errors.Join(err, w.Close()))
+			strict.Must(t, errors.Join(err, w.Close()))
 			if !bytes.Equal(tap.Bytes(), packed) || !bytes.Equal(toc.data, indexed.data) {
 				t.Errorf("seed %d, %s: packed into a compressor it is something else", seed, c.Name)
 			}

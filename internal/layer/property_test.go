@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +54,7 @@ func inUserNamespace(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		require(t, "userns", false, "no user namespace: "+err.Error())
+		strict.Lack(t, "userns", err)
 	}
 	if err != nil {
 		t.Errorf("in a user namespace: %v\n%s", err, out)

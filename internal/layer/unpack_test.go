@@ -19,6 +19,7 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 
 	"golang.org/x/sys/unix"
 )
@@ -95,7 +96,7 @@ proc/self/root/x file 0644 "x"
 		t.Run(test.name, func(t *testing.T) {
 			top := t.TempDir()
 			treetest.Make(t, top+"/outside", outside, treetest.NoOwners)
-			must(t, mkdir(top+"/root", 0o755))
+			strict.Must(t, mkdir(top+"/root", 0o755))
 			before := dump(t, top+"/outside", treetest.MTimes, treetest.Root)
 			abs := filepath.Join(top, "outside")
 			for i := range test.members {
@@ -115,7 +116,7 @@ proc/self/root/x file 0644 "x"
 				}
 				return
 			}
-			must(t, err)
+			strict.Must(t, err)
 			want := t.TempDir()
 			treetest.Make(t, want, strings.ReplaceAll(test.want, "OUTSIDE", abs), treetest.NoOwners)
 			// Absolute names are relative to the folder.
@@ -153,7 +154,7 @@ x-link symlink target
 			treetest.Make(t, dir, before, treetest.NoOwners)
 			m := n.m
 			m.Name = strings.ReplaceAll(m.Name, "NAME", kind)
-			must(t, unpack(t, dir, m))
+			strict.Must(t, unpack(t, dir, m))
 			var want strings.Builder
 			for line := range strings.Lines(strings.TrimSpace(before) + "\n") {
 				path, _, _ := strings.Cut(line, " ")
@@ -214,7 +215,7 @@ link symlink a
 		t.Run(test.name, func(t *testing.T) {
 			dir := newFolder(t)
 			treetest.Make(t, dir, before, treetest.NoOwners)
-			must(t, unpack(t, dir, test.members...))
+			strict.Must(t, unpack(t, dir, test.members...))
 			var got strings.Builder
 			for line := range strings.Lines(dump(t, dir)) {
 				path, _, _ := strings.Cut(line, " ")
@@ -261,9 +262,9 @@ func TestUnpackHidesOnce(t *testing.T) {
 
 func TestUnpackImpliedFolders(t *testing.T) {
 	dir := newFolder(t)
-	must(t, os.Chmod(dir, 0o700))
-	must(t, unpack(t, dir, dirMember("old").with(func(h *tar.Header) { h.Mode = 0o711 }), linkMember("dangling", "made/of/links")))
-	must(t, unpack(t, dir, fileMember("old/new/deep/x", ""), fileMember("dangling/y", ""), fileMember(".wh.gone", "")))
+	strict.Must(t, os.Chmod(dir, 0o700))
+	strict.Must(t, unpack(t, dir, dirMember("old").with(func(h *tar.Header) { h.Mode = 0o711 }), linkMember("dangling", "made/of/links")))
+	strict.Must(t, unpack(t, dir, fileMember("old/new/deep/x", ""), fileMember("dangling/y", ""), fileMember(".wh.gone", "")))
 	wantText(t, dump(t, dir, treetest.MTimes, treetest.Root), `./ dir 0755 mtime=0
 dangling symlink made/of/links mtime=100
 made/ dir 0755 mtime=0
@@ -275,7 +276,7 @@ old/new/ dir 0755 mtime=0
 old/new/deep/ dir 0755 mtime=0
 old/new/deep/x file 0644 "" mtime=100
 `)
-	must(t, unpack(t, dir, dirMember(".").with(func(h *tar.Header) { h.Mode, h.ModTime, h.Format = 0o750, time.Unix(5, 5e8), tar.FormatPAX })))
+	strict.Must(t, unpack(t, dir, dirMember(".").with(func(h *tar.Header) { h.Mode, h.ModTime, h.Format = 0o750, time.Unix(5, 5e8), tar.FormatPAX })))
 	if got := dump(t, dir, treetest.MTimes, treetest.Root); !strings.HasPrefix(got, "./ dir 0750 mtime=5\n") {
 		t.Errorf("the root's own entry:\n%s", got)
 	}
@@ -288,7 +289,7 @@ func TestUnpackUmask(t *testing.T) {
 	err := unpack(t, dir, dirMember("d"), fileMember("d/f", "x").with(func(h *tar.Header) { h.Mode, h.ModTime, h.Format = 0o666, time.Unix(-7, 5e8), tar.FormatPAX }),
 		nodeMember(tar.TypeFifo, "p", 0, 0).with(func(h *tar.Header) { h.Mode = 0o622 }), fileMember("implied/f", ""))
 	unix.Umask(old)
-	must(t, err)
+	strict.Must(t, err)
 	wantText(t, dump(t, dir, treetest.MTimes), `d/ dir 0755 mtime=100
 d/f file 0666 "x" mtime=-7
 implied/ dir 0755 mtime=0
@@ -299,14 +300,14 @@ p fifo 0622 mtime=100
 
 // Owner, mode and capabilities: none of them clears another.
 func TestUnpackOwners(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	dir := newFolder(t)
 	capability := "\x01\x00\x00\x02\x00\x04" + strings.Repeat("\x00", 14)
 	ping := fileMember("ping", "ELF").with(func(h *tar.Header) {
 		h.Mode, h.Uid, h.Gid = 0o6755, 33, 1000
 		h.PAXRecords = map[string]string{paxXattr + "security.capability": capability, paxXattr + "user.x": "y", paxXattr + "trusted.x": "no", paxXattr + "security.selinux": "no"}
 	})
-	must(t, unpack(t, dir, ping, hardMember("ping2", "ping"), dirMember("d").with(func(h *tar.Header) { h.Mode, h.Gid = 0o2775, 50 }), fileMember("d/f", ""),
+	strict.Must(t, unpack(t, dir, ping, hardMember("ping2", "ping"), dirMember("d").with(func(h *tar.Header) { h.Mode, h.Gid = 0o2775, 50 }), fileMember("d/f", ""),
 		linkMember("l", "x").with(func(h *tar.Header) { h.Uid = 7 }), nodeMember(tar.TypeChar, "null", 1, 3).with(func(h *tar.Header) { h.Uid = 8 }), nodeMember(tar.TypeBlock, "sda", 8, 1)))
 	wantText(t, treetest.Dump(t, dir), `d/ dir 2775 0:50
 d/f file 0644 0:0 ""
@@ -324,8 +325,10 @@ func TestUnpackPlaceholders(t *testing.T) {
 	o := asUser()
 	o.Placeholders = true
 	err := Unpack(context.Background(), dir, bytes.NewReader(data), o)
-	require(t, "xattr", !errors.Is(err, unix.ENOTSUP), "no user attributes in the temporary folder")
-	must(t, err)
+	if errors.Is(err, unix.ENOTSUP) {
+		strict.Lack(t, "xattr", "the temporary folder has no user attributes")
+	}
+	strict.Must(t, err)
 	if got := dump(t, dir); strings.Contains(got, " c ") || strings.Contains(got, " b ") || !strings.Contains(got, `user.genoci.node="b 8 1"`) {
 		t.Errorf("real devices:\n%s", got)
 	}
@@ -349,17 +352,17 @@ func TestUnpackOrdinary(t *testing.T) {
 		}), fileMember("was", ""), fileMember("attr", "").with(func(h *tar.Header) {
 			h.Mode, h.PAXRecords = 0o400, map[string]string{paxXattr + "user.x": "y"}
 		}))
-	must(t, Unpack(context.Background(), dir, bytes.NewReader(lower), o))
+	strict.Must(t, Unpack(context.Background(), dir, bytes.NewReader(lower), o))
 	upper := makeTar(t, fileMember("ro/none/new/g", "2"), fileMember("ro/none/.wh.f", ""), nodeMember(tar.TypeChar, "was", 1, 3))
-	must(t, Unpack(context.Background(), dir, bytes.NewReader(upper), o))
+	strict.Must(t, Unpack(context.Background(), dir, bytes.NewReader(upper), o))
 	for path, want := range map[string]os.FileMode{"ro": 0o555, "ro/none": 0} {
 		info, err := os.Lstat(dir + "/" + path)
-		must(t, err)
+		strict.Must(t, err)
 		if info.Mode().Perm() != want || info.ModTime().Unix() != 100 {
 			t.Errorf("%s: %v %v", path, info.Mode(), info.ModTime())
 		}
 	}
-	must(t, os.Chmod(dir+"/ro/none", 0o700))
+	strict.Must(t, os.Chmod(dir+"/ro/none", 0o700))
 	wantText(t, dump(t, dir), `attr file 0400 "" user.x="y"
 cap file 0644 "x"
 ro/ dir 0555
@@ -368,7 +371,7 @@ ro/none/new/ dir 0755
 ro/none/new/g file 0644 "2"
 `)
 	var st unix.Stat_t
-	must(t, unix.Lstat(dir+"/cap", &st))
+	strict.Must(t, unix.Lstat(dir+"/cap", &st))
 	if int(st.Uid) != os.Geteuid() {
 		t.Errorf("owned by %d", st.Uid)
 	}
@@ -380,11 +383,13 @@ func TestUnpackDefaultACL(t *testing.T) {
 	acl := aclOf(aclEntry{1, 7}, aclEntry{2, 7, 99}, aclEntry{4, 5}, aclEntry{16, 7}, aclEntry{32, 5})
 	withACL := dirMember("d").with(func(h *tar.Header) { h.PAXRecords = map[string]string{paxXattr + defaultACL: acl} })
 	err := unpack(t, dir, withACL, fileMember("d/same-layer", ""))
-	require(t, "acl", !errors.Is(err, unix.ENOTSUP), "no ACLs in the temporary folder")
-	must(t, err)
-	must(t, unpack(t, dir, fileMember("d/f", ""), dirMember("d/sub"), fileMember("d/sub/f", ""), linkMember("d/l", "x"), nodeMember(tar.TypeFifo, "d/p", 0, 0), fileMember("d/implied/f", "")))
+	if errors.Is(err, unix.ENOTSUP) {
+		strict.Lack(t, "acl", "the temporary folder has no ACLs")
+	}
+	strict.Must(t, err)
+	strict.Must(t, unpack(t, dir, fileMember("d/f", ""), dirMember("d/sub"), fileMember("d/sub/f", ""), linkMember("d/l", "x"), nodeMember(tar.TypeFifo, "d/p", 0, 0), fileMember("d/implied/f", "")))
 	for e, err := range Dir(dir).Children("d") {
-		must(t, err)
+		strict.Must(t, err)
 		if len(e.Xattrs) > 0 {
 			t.Errorf("%s inherited %q", e.Path, e.Xattrs)
 		}
@@ -393,7 +398,7 @@ func TestUnpackDefaultACL(t *testing.T) {
 		}
 	}
 	// An entry without the ACL takes it away.
-	must(t, unpack(t, dir, dirMember("d")))
+	strict.Must(t, unpack(t, dir, dirMember("d")))
 	if e, _, err := Dir(dir).Lookup("d"); err != nil || len(e.Xattrs) > 0 || e.Mode != 0o755 {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -460,7 +465,7 @@ func TestUnpackErrors(t *testing.T) {
 func TestUnpackDrains(t *testing.T) {
 	data := append(makeTar(t, fileMember("f", "x")), make([]byte, 10240)...)
 	r := bytes.NewReader(data)
-	must(t, Unpack(context.Background(), newFolder(t), struct{ io.Reader }{r}, asUser()))
+	strict.Must(t, Unpack(context.Background(), newFolder(t), struct{ io.Reader }{r}, asUser()))
 	if r.Len() != 0 {
 		t.Errorf("%d bytes were not read", r.Len())
 	}
@@ -495,9 +500,9 @@ func FuzzUnpack(f *testing.F) {
 		}
 		top := t.TempDir()
 		root := top + "/root"
-		must(t, mkdir(root, 0o755), mkdir(top+"/outside", 0o755), write(top+"/outside/secret", "secret"))
+		strict.Must(t, mkdir(root, 0o755), mkdir(top+"/outside", 0o755), write(top+"/outside/secret", "secret"))
 		before := dump(t, top+"/outside", treetest.MTimes, treetest.Root)
-		defer func() { must(t, beneath.RemovePath(root)) }()
+		defer func() { strict.Must(t, beneath.RemovePath(root)) }()
 		for range 2 { // the second time on what the first has left
 			_ = Unpack(context.Background(), root, bytes.NewReader(data), UnpackOptions{})
 		}
@@ -549,7 +554,7 @@ func scriptedTar(t testing.TB, script []byte, names []string) []byte {
 func TestMergeEqualsUnpack(t *testing.T) {
 	names := []string{"a", "b", "a/b", "b/a", ".", "a/b/c", "a/b-", "b/a/c", "b/a/d", "c/d/e"}
 	links := []string{"s", "a/s", "a/b/s"}
-	needRoot(t)
+	strict.NeedRoot(t)
 	compared := 0
 	for seed := range uint64(300) {
 		r := rand.New(rand.NewPCG(seed, 2))
@@ -603,7 +608,7 @@ func tarNames(t *testing.T, data []byte) string {
 		if err == io.EOF {
 			return b.String()
 		}
-		must(t, err)
+		strict.Must(t, err)
 		fmt.Fprintf(&b, "%c %s %s %o %d; ", h.Typeflag, h.Name, h.Linkname, h.Mode, h.ModTime.Unix())
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // helpers are what the test binary does when a test starts it again.
@@ -142,9 +144,9 @@ func TestFullDisk(t *testing.T) {
 	out, err := cmd.Output()
 	switch {
 	case errors.Is(err, unix.EPERM):
-		lack(t, feature, err)
+		strict.Lack(t, feature, err)
 	case strings.HasPrefix(string(out), "no mount:"):
-		lack(t, feature, string(out))
+		strict.Lack(t, feature, string(out))
 	case err != nil || len(out) > 0:
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -241,10 +243,10 @@ func TestKill(t *testing.T) {
 func TestKillAtEachSystemCall(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		lack(t, "strace", err)
+		strict.Lack(t, "strace", err)
 	}
 	if out, err := exec.Command(strace, "-o", "/dev/null", "true").CombinedOutput(); err != nil {
-		lack(t, "strace", string(out)) // ptrace(2) may be forbidden
+		strict.Lack(t, "strace", string(out)) // ptrace(2) may be forbidden
 	}
 	for _, call := range []string{"mkdirat", "fchmod", "flock", "write", "fsync", "renameat", "unlinkat"} {
 		t.Run(call, func(t *testing.T) {

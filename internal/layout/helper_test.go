@@ -18,6 +18,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/image"
+	"genoci/test/strict"
 )
 
 // The test binary is its own helper where a test needs further processes: see helpers.
@@ -45,20 +46,11 @@ func helper(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// lack skips the test; where GENOCI_REQUIRE names the feature that is lacking, the test fails.
-func lack(t testing.TB, feature string, why any) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
-		t.Fatalf("%s is required: %v", feature, why)
-	}
-	t.Skipf("%s: %v", feature, why)
-}
-
 // installed reports whether there is a program of the name; where GENOCI_REQUIRE names it, it must be.
 func installed(t testing.TB, program string) bool {
 	t.Helper()
 	_, err := exec.LookPath(program)
-	if err != nil && slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), program) {
+	if err != nil && strict.Required(program) {
 		t.Fatalf("%s is required: %v", program, err)
 	}
 	return err == nil

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // carryOut runs a list in a process, to which it sends a message, and returns what that writes to
@@ -17,16 +19,16 @@ import (
 func carryOut(t *testing.T, c *calls, message string) (output string, report []byte) {
 	t.Helper()
 	program, err := c.program()
-	must(t, err)
+	strict.Must(t, err)
 	defer program.Close()
 	own, other, err := socketPair(unix.SOCK_SEQPACKET)
-	must(t, err)
+	strict.Must(t, err)
 	defer own.Close()
 	if message != "" {
 		_, err = own.WriteString(message)
-		must(t, err)
+		strict.Must(t, err)
 	}
-	must(t, unix.Shutdown(int(own.Fd()), unix.SHUT_WR))
+	strict.Must(t, unix.Shutdown(int(own.Fd()), unix.SHUT_WR))
 	cmd := exec.Command(procFD(program))
 	cmd.ExtraFiles = []*os.File{other}
 	out, err := cmd.Output()
@@ -36,7 +38,7 @@ func carryOut(t *testing.T, c *calls, message string) (output string, report []b
 		t.Fatal(err)
 	}
 	report, err = io.ReadAll(own)
-	must(t, err)
+	strict.Must(t, err)
 	return string(out), report
 }
 
@@ -104,20 +106,20 @@ func TestSocketFor(t *testing.T) {
 	c := &calls{}
 	c.add("exit_group", unix.SYS_EXIT_GROUP, 0)
 	low, err := c.program()
-	must(t, err)
+	strict.Must(t, err)
 	defer low.Close()
 	high, err := unix.FcntlInt(low.Fd(), unix.F_DUPFD_CLOEXEC, 40)
-	must(t, err)
+	strict.Must(t, err)
 	program := os.NewFile(uintptr(high), "program")
 	defer program.Close()
 	own, other, err := socketFor(program)
-	must(t, err)
+	strict.Must(t, err)
 	defer own.Close()
 	defer other.Close()
 	if other.Fd() < program.Fd() {
 		t.Errorf("the socket is %d, the program %d", other.Fd(), program.Fd())
 	}
 	pid, err := syscall.ForkExec(procFD(program), []string{"test"}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2, other.Fd()}})
-	must(t, err)
+	strict.Must(t, err)
 	reap(pid)
 }

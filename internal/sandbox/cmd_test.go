@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // TestSurroundings looks at what a command sees and may do.
@@ -24,7 +26,7 @@ func TestSurroundings(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	stray, err := unix.Open("/", unix.O_RDONLY, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer unix.Close(stray)
 	t.Setenv("STRAY", "yes")
 
@@ -108,9 +110,9 @@ func TestForbidden(t *testing.T) {
 // would forbid that).
 func TestSetUserID(t *testing.T) {
 	root := newRoot(t)
-	must(t, os.Remove(filepath.Join(root, "bin/su")))
+	strict.Must(t, os.Remove(filepath.Join(root, "bin/su")))
 	program, err := os.ReadFile(filepath.Join(root, "bin/busybox"))
-	must(t, err)
+	strict.Must(t, err)
 	put(t, root, "bin/su", string(program), 0o755|os.ModeSetuid)
 	out := run(t, Cmd{Root: root, User: "ann", Args: []string{"sh", "-c", "id -u; grep CapEff /proc/$$/status; /bin/su -c 'id -u; grep CapEff /proc/$$/status'"}})
 	want := "1000\nCapEff:\t0000000000000000\n0\nCapEff:\t00000000a80425fb\n"
@@ -247,7 +249,7 @@ func TestNoProgram(t *testing.T) {
 func TestBusyProgram(t *testing.T) {
 	root := newRoot(t)
 	busy, err := os.OpenFile(filepath.Join(root, "bin/busybox"), os.O_WRONLY, 0)
-	must(t, err)
+	strict.Must(t, err)
 	if out := run(t, Cmd{Root: root, Args: []string{"true"}}); fmt.Sprint(out.err) != "exec /bin/true: text file busy" {
 		t.Errorf("got %v", out.err)
 	}
@@ -284,7 +286,7 @@ func TestStandardFiles(t *testing.T) {
 	input := strings.Repeat("0123456789abcdef", 1<<16)
 	var stdout, stderr bytes.Buffer
 	c := Cmd{Root: root, Args: []string{"sh", "-c", "cat; echo oops >&2"}, Stdin: strings.NewReader(input), Stdout: &stdout, Stderr: &stderr}
-	must(t, c.Run(t.Context()))
+	strict.Must(t, c.Run(t.Context()))
 	if stdout.String() != input || stderr.String() != "oops\n" {
 		t.Errorf("got %d bytes of output, and %q", stdout.Len(), stderr.String())
 	}
@@ -294,26 +296,26 @@ func TestStandardFiles(t *testing.T) {
 	}
 	// A file is passed as it is.
 	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	must(t, err)
+	strict.Must(t, err)
 	defer f.Close()
 	c = Cmd{Root: root, User: "ann", Args: []string{"echo", "hello"}, Stdout: f}
-	must(t, c.Run(t.Context()))
+	strict.Must(t, c.Run(t.Context()))
 	var st unix.Stat_t
-	must(t, unix.Fstat(int(f.Fd()), &st))
+	strict.Must(t, unix.Fstat(int(f.Fd()), &st))
 	if st.Size != 6 || st.Uid != 0 {
 		t.Errorf("got %d bytes, owner %d", st.Size, st.Uid)
 	}
 	// Without Stdout and Stderr, output is dropped.
 	c = Cmd{Root: root, Args: []string{"sh", "-ec", "echo hello; echo oops >&2"}}
-	must(t, c.Run(t.Context()))
+	strict.Must(t, c.Run(t.Context()))
 }
 
 func TestBinds(t *testing.T) {
 	root, host := newRoot(t), t.TempDir()
 	put(t, host, "file", "text\n", 0o644)
-	must(t, os.Mkdir(filepath.Join(host, "sub"), 0o755))
-	must(t, os.Mkdir(filepath.Join(host, "sub/dir"), 0o755))
-	must(t, os.Symlink("/tmp", filepath.Join(root, "link")))
+	strict.Must(t, os.Mkdir(filepath.Join(host, "sub"), 0o755))
+	strict.Must(t, os.Mkdir(filepath.Join(host, "sub/dir"), 0o755))
+	strict.Must(t, os.Symlink("/tmp", filepath.Join(root, "link")))
 	before := tree(t, root)
 	c := Cmd{Root: root, Binds: []Bind{
 		{Source: host, Dest: "/a/b,c:d/e f"},
@@ -346,12 +348,12 @@ func TestBinds(t *testing.T) {
 // TestLeavesRoot: whatever comes of a command, the root filesystem is as it was, with all times.
 func TestLeavesRoot(t *testing.T) {
 	missing := func(t *testing.T, root string) {
-		must(t, os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(root, "etc/resolv.conf")))
+		strict.Must(t, os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(root, "etc/resolv.conf")))
 	}
-	bare := func(t *testing.T, root string) { must(t, os.RemoveAll(filepath.Join(root, "etc"))) }
+	bare := func(t *testing.T, root string) { strict.Must(t, os.RemoveAll(filepath.Join(root, "etc"))) }
 	complete := func(t *testing.T, root string) {
 		for _, dir := range []string{"proc", "sys", "dev"} {
-			must(t, os.Mkdir(filepath.Join(root, dir), 0o555))
+			strict.Must(t, os.Mkdir(filepath.Join(root, dir), 0o555))
 		}
 		for _, file := range []string{resolvConf, hostsFile, nameFile} {
 			put(t, root, file, "image's\n", 0o600)
@@ -397,7 +399,7 @@ func (f onWrite) Write(p []byte) (int, error) { f(); return len(p), nil }
 // made it in the way.
 func TestKeepsChanges(t *testing.T) {
 	root := newRoot(t)
-	must(t, os.RemoveAll(filepath.Join(root, "etc")))
+	strict.Must(t, os.RemoveAll(filepath.Join(root, "etc")))
 	c := Cmd{Root: root, Binds: []Bind{{Source: "/dev/null", Dest: "/opt/a/b"}}}
 	script(t, c, "echo x > /etc/new; mv /etc /etc2; mkdir /etc; echo y > /etc/hosts; touch -d @1 /opt; touch /opt/a/c; mkdir /opt/d; touch -d @77 /opt")
 	for name, want := range map[string]bool{
@@ -408,7 +410,7 @@ func TestKeepsChanges(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(filepath.Join(root, "opt"))
-	must(t, err)
+	strict.Must(t, err)
 	if info.ModTime().Unix() != 77 {
 		t.Errorf("time of a parent: got %v, want that of the command", info.ModTime())
 	}
@@ -433,7 +435,7 @@ func TestHostileRoots(t *testing.T) {
 		{"hostname outside, missing", link("OUTSIDE/new", "etc/hostname"), ""},
 		{"hosts to sysrq", link("/proc/sysrq-trigger", "etc/hosts"), ""},
 		{"hosts to null", link("/dev/null", "etc/hosts"), ""},
-		{"hosts is a folder", func(t *testing.T, root, _ string) { must(t, os.Mkdir(filepath.Join(root, "etc/hosts"), 0o755)) },
+		{"hosts is a folder", func(t *testing.T, root, _ string) { strict.Must(t, os.Mkdir(filepath.Join(root, "etc/hosts"), 0o755)) },
 			"mount /etc/hosts: is a directory"},
 		{"hosts is a fifo", fifo("etc/hosts"), ""},
 		{"resolv.conf in a ring", link("resolv.conf", "etc/resolv.conf"), "make mount point /etc/resolv.conf: too many levels of symbolic links"},
@@ -447,10 +449,10 @@ func TestHostileRoots(t *testing.T) {
 			put(t, outside, "canary", "alive\n", 0o644)
 			before := tree(t, outside)
 			for _, name := range []string{"etc/passwd", "etc/group"} {
-				must(t, os.Remove(filepath.Join(root, name)))
+				strict.Must(t, os.Remove(filepath.Join(root, name)))
 			}
 			if strings.HasPrefix(test.name, "etc ") {
-				must(t, os.Remove(filepath.Join(root, "etc")))
+				strict.Must(t, os.Remove(filepath.Join(root, "etc")))
 			}
 			test.make(t, root, outside)
 			c := Cmd{Root: root, Dir: "/work", Args: []string{"sh", "-c", "for f in hosts hostname resolv.conf; do echo x > /etc/$f; done; echo y > /work/file; echo z > /bound"},
@@ -473,19 +475,19 @@ func isExit(err error) bool {
 // link makes a symbolic link in a root; OUTSIDE stands for the path of the folder outside.
 func link(to, name string) func(t *testing.T, root, outside string) {
 	return func(t *testing.T, root, outside string) {
-		must(t, os.Symlink(strings.Replace(to, "OUTSIDE", outside, 1), filepath.Join(root, name)))
+		strict.Must(t, os.Symlink(strings.Replace(to, "OUTSIDE", outside, 1), filepath.Join(root, name)))
 	}
 }
 
 func fifo(name string) func(t *testing.T, root, outside string) {
-	return func(t *testing.T, root, _ string) { must(t, unix.Mkfifo(filepath.Join(root, name), 0o644)) }
+	return func(t *testing.T, root, _ string) { strict.Must(t, unix.Mkfifo(filepath.Join(root, name), 0o644)) }
 }
 
 // TestOwnProgram: a "program" of an image that leads to /proc/self/exe executes what the process was
 // before, which does nothing once more, and which nobody can write.
 func TestOwnProgram(t *testing.T) {
 	root := newRoot(t)
-	must(t, os.Symlink("/proc/self/exe", filepath.Join(root, "evil")))
+	strict.Must(t, os.Symlink("/proc/self/exe", filepath.Join(root, "evil")))
 	put(t, root, "script", "#!/proc/self/exe\n", 0o755) // the same by way of an interpreter
 	for _, program := range []string{"/evil", "/script"} {
 		var exit *ExitError
@@ -494,10 +496,10 @@ func TestOwnProgram(t *testing.T) {
 		}
 	}
 	program, err := initCalls().program()
-	must(t, err)
+	strict.Must(t, err)
 	defer program.Close()
 	again, err := os.OpenFile(procFD(program), os.O_RDWR, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer again.Close()
 	if _, err := again.WriteAt([]byte("x"), 0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("write: got %v, want EPERM", err)
@@ -544,12 +546,12 @@ func TestCancel(t *testing.T) {
 func TestKilledCaller(t *testing.T) {
 	cmd := helper(t, "run", newRoot(t), "setsid sleep 1000 & (sleep 1000 &); echo ready; exec sleep 1000")
 	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	strict.Must(t, err)
+	strict.Must(t, cmd.Start())
 	ready := make([]byte, len("ready\n"))
 	_, err = io.ReadFull(stdout, ready)
-	must(t, err)
-	must(t, cmd.Process.Kill())
+	strict.Must(t, err)
+	strict.Must(t, cmd.Process.Kill())
 	// The end of the pipe comes when no process holds its other end.
 	if rest, err := io.ReadAll(stdout); err != nil || len(rest) > 0 {
 		t.Errorf("got %q, %v", rest, err)
@@ -570,22 +572,22 @@ func TestRemoveLeft(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := newRoot(t)
-			must(t, os.Symlink("../run/resolve/conf", filepath.Join(root, "etc/resolv.conf")))
+			strict.Must(t, os.Symlink("../run/resolve/conf", filepath.Join(root, "etc/resolv.conf")))
 			put(t, root, "etc/hostname", "", 0o644) // the image's
 			before := tree(t, root)
 			r, err := openRoot(root)
-			must(t, err)
+			strict.Must(t, err)
 			defer r.close()
 			c := Cmd{Root: root, Args: []string{"true"}, Binds: []Bind{{Source: "/", Dest: "/opt/lent"}}}
 			points, _, err := c.makeMountPoints(r) // and then the process is killed
-			must(t, err)
+			strict.Must(t, err)
 			for _, p := range points {
 				unix.Close(p.parent)
 			}
 			if len(points) != 9 {
 				t.Fatalf("%d mount points were made", len(points))
 			}
-			must(t, remove(root))
+			strict.Must(t, remove(root))
 			same(t, before, tree(t, root))
 		})
 	}
@@ -598,7 +600,7 @@ func TestMountPointStays(t *testing.T) {
 	script(t, Cmd{Root: root, Binds: []Bind{{Source: "/", Dest: "/opt/a/b/lent"}}}, "touch /opt/a/b/file")
 	for _, name := range []string{"opt", "opt/a", "opt/a/b"} {
 		fi, err := os.Stat(filepath.Join(root, name))
-		must(t, err)
+		strict.Must(t, err)
 		if fi.ModTime().Before(start) {
 			t.Errorf("%s has the time %v", name, fi.ModTime())
 		}
@@ -635,7 +637,7 @@ func TestParallel(t *testing.T) {
 func TestOddPath(t *testing.T) {
 	old := newRoot(t)
 	root := filepath.Join(filepath.Dir(old), "a:b,c=d e\nf\\\"'$x")
-	must(t, os.Rename(old, root))
+	strict.Must(t, os.Rename(old, root))
 	t.Setenv("TMPDIR", "/nowhere")
 	if got := script(t, Cmd{Root: root}, "echo *"); got != "bin dev etc proc root sys tmp\n" {
 		t.Errorf("got %q", got)
@@ -645,7 +647,7 @@ func TestOddPath(t *testing.T) {
 func TestNetwork(t *testing.T) {
 	root := newRoot(t)
 	own, err := os.Readlink("/proc/self/ns/net")
-	must(t, err)
+	strict.Must(t, err)
 	if got := script(t, Cmd{Root: root}, "readlink /proc/self/ns/net"); got != own+"\n" {
 		t.Errorf("host: got %s, want %s", got, own)
 	}
@@ -658,12 +660,12 @@ func TestNetwork(t *testing.T) {
 
 func TestLookPath(t *testing.T) {
 	root := newRoot(t)
-	must(t, os.MkdirAll(filepath.Join(root, "usr/bin/dir"), 0o755))
+	strict.Must(t, os.MkdirAll(filepath.Join(root, "usr/bin/dir"), 0o755))
 	put(t, root, "usr/bin/tool", "", 0o755)
 	put(t, root, "usr/bin/data", "", 0o644)
-	must(t, os.Symlink("/usr/bin/tool", filepath.Join(root, "bin/absolute")))
-	must(t, os.Symlink("../../../../../../usr/bin/tool", filepath.Join(root, "bin/above")))
-	must(t, os.Symlink("/usr/bin/missing", filepath.Join(root, "bin/dangling")))
+	strict.Must(t, os.Symlink("/usr/bin/tool", filepath.Join(root, "bin/absolute")))
+	strict.Must(t, os.Symlink("../../../../../../usr/bin/tool", filepath.Join(root, "bin/above")))
+	strict.Must(t, os.Symlink("/usr/bin/missing", filepath.Join(root, "bin/dangling")))
 	for _, test := range []struct {
 		name string
 		env  []string
@@ -696,7 +698,7 @@ func TestTerminal(t *testing.T) {
 	root := newRoot(t)
 	var out bytes.Buffer
 	c := Cmd{Root: root, User: "ann", TTY: true, Stdout: &out, Args: []string{"sh", "-ec", "tty; test -t 2; echo direct > /dev/tty; stat -c %U $(tty)"}}
-	must(t, c.Run(t.Context()))
+	strict.Must(t, c.Run(t.Context()))
 	if want := "/dev/pts/0\r\ndirect\r\nann\r\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

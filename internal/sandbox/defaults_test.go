@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // seen prints what a command sees of how it was started.
@@ -35,7 +37,7 @@ func TestForgets(t *testing.T) {
 		}
 	}
 	var own unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
+	strict.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &own))
 	if want := fmt.Sprintf("Max open files            %-20d ", min(65536, own.Max)); !strings.Contains(usual, want) {
 		t.Errorf("got\n%s\nwant it to have %q", usual, want)
 	}
@@ -96,7 +98,7 @@ func TestHostNodes(t *testing.T) {
 		var all []string
 		for _, name := range names {
 			var st unix.Stat_t
-			must(t, unix.Stat(name, &st))
+			strict.Must(t, unix.Stat(name, &st))
 			all = append(all, fmt.Sprintf("%s %o %d:%d", name, st.Mode, st.Uid, st.Gid))
 			if strings.HasPrefix(name, "/dev/") {
 				all = append(all, fmt.Sprint(st.Mtim))
@@ -113,7 +115,7 @@ func TestHostNodes(t *testing.T) {
 		echo x > /dev/null; head -c 2 /dev/zero | od -An -tx1
 		(echo x > /dev/full) 2>/dev/null || echo full`
 	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer full.Close()
 	want := " 00 00\nfull\n"
 	if got := script(t, Cmd{Root: root, Stdin: full}, change); got != want {

@@ -20,6 +20,8 @@ import (
 
 	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // helpEnter enters, says where it is, and ends as its argument says.
@@ -93,22 +95,22 @@ func testUser(t *testing.T) *syscall.Credential {
 	t.Helper()
 	name := os.Getenv("GENOCI_TEST_USER")
 	if name == "" {
-		lacking(t, "userns", "GENOCI_TEST_USER names no user")
+		strict.Lack(t, "userns", "GENOCI_TEST_USER names no user")
 	}
 	if os.Geteuid() != 0 || Rootless() {
 		t.Skip("only root of the machine can become another user")
 	}
 	u, err := user.LookupUser(name)
-	must(t, err)
+	strict.Must(t, err)
 	return &syscall.Credential{Uid: uint32(u.Uid), Gid: uint32(u.Gid)}
 }
 
 func TestEnterAsRoot(t *testing.T) {
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	own, err := os.Readlink("/proc/self/ns/mnt")
-	must(t, err)
+	strict.Must(t, err)
 	for _, arg := range []string{"exit", "twice"} {
 		out, state := enter(t, nil, arg, "a b", "")
 		if strings.Contains(out, own) {
@@ -142,7 +144,7 @@ func TestEnterAsUser(t *testing.T) {
 // stays.
 func TestEnterThreads(t *testing.T) {
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	for range 20 {
 		cmd := helper(t, "enter", "threads")
@@ -204,7 +206,7 @@ func helpThreads(dir string) int {
 // TestEnterChroot: a process with another root than its namespace keeps it.
 func TestEnterChroot(t *testing.T) {
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	cmd := helper(t, "chroot", t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
@@ -243,7 +245,7 @@ func TestEnterPassesSignals(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: testUser(t)}
 	lines, wait := start(t, cmd)
 	lines.Scan()
-	must(t, cmd.Process.Signal(unix.SIGUSR1))
+	strict.Must(t, cmd.Process.Signal(unix.SIGUSR1))
 	if lines.Scan(); lines.Text() != "user defined signal 1" {
 		t.Errorf("got %q", lines.Text())
 	}
@@ -258,11 +260,11 @@ func TestEnterKilled(t *testing.T) {
 	cmd := helper(t, "enter", "wait")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: testUser(t)}
 	stdin, err := cmd.StdinPipe() // it has no end, so that the inner process would wait
-	must(t, err)
+	strict.Must(t, err)
 	defer stdin.Close()
 	lines, wait := start(t, cmd)
 	lines.Scan()
-	must(t, cmd.Process.Kill())
+	strict.Must(t, cmd.Process.Kill())
 	if lines.Scan() {
 		t.Errorf("got %s", lines.Text())
 	}
@@ -273,8 +275,8 @@ func TestEnterKilled(t *testing.T) {
 func start(t *testing.T, cmd *exec.Cmd) (lines *bufio.Scanner, wait func()) {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	strict.Must(t, err)
+	strict.Must(t, cmd.Start())
 	return bufio.NewScanner(stdout), func() { cmd.Wait() }
 }
 
@@ -284,7 +286,7 @@ func TestEnterLacks(t *testing.T) {
 		t.Skip("only root of the machine can become another user")
 	}
 	if _, err := exec.LookPath("newuidmap"); err != nil {
-		lacking(t, "userns", err)
+		strict.Lack(t, "userns", err)
 	}
 	for _, test := range []struct{ path, want string }{
 		{"/nowhere", "newuidmap is not installed; apt-get install uidmap\n"},
@@ -350,7 +352,7 @@ func TestAsUser(t *testing.T) {
 // TestInitIgnores: the variable without the descriptor is nothing.
 func TestInitIgnores(t *testing.T) {
 	file, err := os.Open(os.DevNull)
-	must(t, err)
+	strict.Must(t, err)
 	defer file.Close()
 	for _, value := range []string{"", "init", "init 3", "init 0", "root 0", "user 1", "probe -1", "init x",
 		fmt.Sprint("init ", file.Fd()), fmt.Sprint("root ", file.Fd())} {
@@ -405,7 +407,7 @@ func TestMaskedProc(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	out, err := cmd.Output()
 	comm, readErr := os.ReadFile("/proc/1/comm")
-	must(t, readErr)
+	strict.Must(t, readErr)
 	want := "rootless=true, proc is shared: true\n" +
 		"warning: " + sharedProcText + "\n" +
 		"uid 0, process 1 is " + string(comm) + "0\n5:6\n" +
@@ -507,25 +509,25 @@ func TestFromTerminal(t *testing.T) {
 	without := helper(t, "terminal")
 	without.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := without.Output()
-	must(t, err)
+	strict.Must(t, err)
 	if string(out) != "false false false\n" {
 		t.Errorf("without a terminal: got %s", out)
 	}
 
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer master.Close()
-	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	strict.Must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	must(t, err)
+	strict.Must(t, err)
 	tty, err := os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(number)), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer tty.Close()
 	with := helper(t, "terminal")
 	with.Stdin = tty
 	with.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	out, err = with.Output()
-	must(t, err)
+	strict.Must(t, err)
 	if string(out) != "true true false\n" {
 		t.Errorf("in the foreground: got %s", out)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // onHost runs shell text on the host.
@@ -34,7 +36,7 @@ func holder(lock string) string {
 func nobodyHolds(t *testing.T, lock string) {
 	t.Helper()
 	f, err := os.Open(lock)
-	must(t, err)
+	strict.Must(t, err)
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		t.Errorf("what the command left running lives: %v", err)
@@ -43,11 +45,11 @@ func nobodyHolds(t *testing.T, lock string) {
 
 func TestHostCmd(t *testing.T) {
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	t.Run("surroundings", func(t *testing.T) {
 		got, err := onHost(t.Context(), t, "echo $A $$; cat; readlink /proc/self; readlink /proc/self/fd/0; test -d /proc/1/task")
-		must(t, err)
+		strict.Must(t, err)
 		if f := strings.Fields(got); len(f) != 4 || f[0] != "a" || f[1] != "2" || f[3] != "/dev/null" {
 			t.Errorf("got %q", got)
 		}
@@ -62,20 +64,20 @@ func TestHostCmd(t *testing.T) {
 	t.Run("daemon", func(t *testing.T) {
 		lock := filepath.Join(t.TempDir(), "lock")
 		got, err := onHost(t.Context(), t, holder(lock)+"sleep 3600 & echo done")
-		if must(t, err); got != "done\n" {
+		if strict.Must(t, err); got != "done\n" {
 			t.Errorf("got %q", got)
 		}
 		nobodyHolds(t, lock)
 	})
 	t.Run("others live", func(t *testing.T) {
 		other := exec.Command("sleep", "3600")
-		must(t, other.Start())
+		strict.Must(t, other.Start())
 		_, err := onHost(t.Context(), t, "! kill -9 "+strconv.Itoa(other.Process.Pid))
-		must(t, err)
+		strict.Must(t, err)
 		if err := other.Process.Signal(unix.Signal(0)); err != nil {
 			t.Errorf("a process that the command did not start: %v", err)
 		}
-		must(t, other.Process.Kill())
+		strict.Must(t, other.Process.Kill())
 		_ = other.Wait()
 	})
 	t.Run("interrupted", func(t *testing.T) {
@@ -99,15 +101,15 @@ func TestHostCmd(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		lock := filepath.Join(t.TempDir(), "lock")
 		cmd := helper(t, "host", holder(lock)+"sleep 3600")
-		must(t, cmd.Start())
+		strict.Must(t, cmd.Start())
 		for _, err := os.Stat(lock + ".is"); err != nil; _, err = os.Stat(lock + ".is") {
 			time.Sleep(time.Millisecond)
 		}
-		must(t, cmd.Process.Kill())
+		strict.Must(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		for range 100 { // the kernel takes a moment
 			f, err := os.Open(lock)
-			must(t, err)
+			strict.Must(t, err)
 			err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 			f.Close()
 			if err == nil {

@@ -9,12 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"genoci/test/strict"
 )
 
 // helperEnv names the helper that a copy of the test program is to be, instead of running tests.
@@ -61,16 +62,6 @@ func helper(t *testing.T, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// lacking skips the test because the machine lacks a feature, or fails it where GENOCI_REQUIRE
-// names the feature.
-func lacking(t testing.TB, feature string, reason any) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
-		t.Fatalf("%s: %v", feature, reason)
-	}
-	t.Skipf("%s: %v", feature, reason)
-}
-
 // applets are the programs of a root filesystem made by newRoot.
 var applets = []string{
 	"cat", "chmod", "chown", "cut", "dd", "echo", "env", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "od",
@@ -82,43 +73,36 @@ var applets = []string{
 func newRoot(t testing.TB) string {
 	t.Helper()
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	const busybox = "/bin/busybox"
 	program, err := os.ReadFile(busybox)
 	if err != nil {
-		lacking(t, "busybox", err)
+		strict.Lack(t, "busybox", err)
 	}
 	if out, err := exec.Command(busybox, "ldd", busybox).CombinedOutput(); err == nil && bytes.Contains(out, []byte("=>")) {
-		lacking(t, "busybox", "not a static program")
+		strict.Lack(t, "busybox", "not a static program")
 	}
 	root := filepath.Join(t.TempDir(), "root")
 	for _, dir := range []string{"", "bin", "etc", "root", "tmp"} {
-		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
-		must(t, os.Chmod(filepath.Join(root, dir), 0o755))
+		strict.Must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
+		strict.Must(t, os.Chmod(filepath.Join(root, dir), 0o755))
 	}
-	must(t, os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky))
+	strict.Must(t, os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky))
 	put(t, root, "bin/busybox", string(program), 0o755)
 	for _, name := range applets {
-		must(t, os.Symlink("busybox", filepath.Join(root, "bin", name)))
+		strict.Must(t, os.Symlink("busybox", filepath.Join(root, "bin", name)))
 	}
 	put(t, root, "etc/passwd", "root::0:0:root:/root:/bin/sh\nann:x:1000:1000:Ann:/home/ann:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n", 0o644)
 	put(t, root, "etc/group", "root:x:0:\nann:x:1000:\naudio:x:29:ann\nvideo:x:44:bob,ann\n", 0o644)
 	return root
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func put(t testing.TB, root, name, text string, mode os.FileMode) {
 	t.Helper()
 	file := filepath.Join(root, name)
-	must(t, os.WriteFile(file, []byte(text), mode))
-	must(t, os.Chmod(file, mode))
+	strict.Must(t, os.WriteFile(file, []byte(text), mode))
+	strict.Must(t, os.Chmod(file, mode))
 }
 
 // outcome is what came of a command.
@@ -157,7 +141,7 @@ func script(t *testing.T, c Cmd, text string) string {
 func tree(t *testing.T, root string) []string {
 	t.Helper()
 	var lines []string
-	must(t, filepath.Walk(root, func(name string, info os.FileInfo, err error) error {
+	strict.Must(t, filepath.Walk(root, func(name string, info os.FileInfo, err error) error {
 		if err != nil {
 			return err
 		}

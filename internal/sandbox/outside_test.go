@@ -10,12 +10,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // TestOutside: what is mounted outside is not seen by the process, but by others.
 func TestOutside(t *testing.T) {
 	if errEnter != nil {
-		lacking(t, "userns", errEnter)
+		strict.Lack(t, "userns", errEnter)
 	}
 	cmd := helper(t, "outside", t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"genoci/test/strict"
 )
 
 // walkDir lists a folder by means of the standard library, a line a node.
@@ -166,8 +168,8 @@ func TestWalkTakesKnownDigests(t *testing.T) {
 func setXattr(t *testing.T, path, name, value string) {
 	t.Helper()
 	err := unix.Lsetxattr(path, name, []byte(value), 0)
-	if errors.Is(err, unix.ENOTSUP) && !strings.Contains(os.Getenv("GENOCI_REQUIRE"), "xattr") {
-		t.Skip("no user attributes in the temporary folder")
+	if errors.Is(err, unix.ENOTSUP) {
+		strict.Lack(t, "xattr", "the temporary folder has no user attributes")
 	}
 	if err != nil {
 		t.Fatal(err)

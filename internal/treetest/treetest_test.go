@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"genoci/test/strict"
 )
 
 // ordinary is a tree that every user can make; its lines are as Dump writes them, without owners.
@@ -34,9 +36,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestOwnersAndDevices(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: gives files away and makes devices")
-	}
+	strict.NeedRoot(t) // it gives files away and makes devices
 	const text = `bin/ dir 0755 3:4
 bin/ping file 4755 0:5 "x"
 char c 1:3 0666 0:0

@@ -20,6 +20,8 @@ import (
 
 	"github.com/ulikunitz/xz"
 	other "github.com/ulikunitz/xz/lzma"
+
+	"genoci/test/strict"
 )
 
 const testWindow = 64 << 20
@@ -125,13 +127,7 @@ func TestReadStreams(t *testing.T) {
 
 // What xz(1) makes is read, whatever its options.
 func TestReadXz(t *testing.T) {
-	_, err := exec.LookPath("xz")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), "xz") {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	strict.Need(t, "xz")
 	data := text(700_000)
 	for _, options := range []string{
 		"-0", "-6e", "-T2 --block-size=200KiB", "-T2 -C sha256 --block-size=50KiB", "-T1 --block-size=200KiB", "-C none", "-C crc32",

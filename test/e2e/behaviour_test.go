@@ -11,12 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // busyboxRoot makes sys.tgz in the workspace: a root filesystem of a static busybox.
 func busyboxRoot(w *workspace) {
 	w.t.Helper()
-	program.Need(w.t, "busybox")
+	strict.Need(w.t, "busybox")
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		w.t.Fatal(err)
@@ -200,7 +201,7 @@ func TestNothingNeeded(t *testing.T) {
 	if lines := w.layout.Layer(t, img, 0); len(lines) != 2 || !strings.Contains(lines[1], " 1980-01-01T00:00:00 a ") {
 		t.Errorf("layer: %q", lines)
 	}
-	program.Need(t, "strace")
+	strict.Need(t, "strace")
 	w.Tool(t, "strace", "-f", "-o", "trace", "-e", "trace=mount,umount2,unshare,setns,clone,clone3,fork,vfork,execve,fsopen",
 		program.Path(t), "build", "--no-cache")
 	data, err := os.ReadFile(filepath.Join(w.Dir, "trace"))

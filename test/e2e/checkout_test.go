@@ -47,9 +47,7 @@ func (w *workspace) killed(after time.Duration, args ...string) (ended bool) {
 	time.Sleep(after)
 	_ = cmd.Process.Kill() // it may have ended
 	_ = cmd.Wait()
-	eventually(w.t, func() bool { // for an ordinary user there is a second process
-		return len(processes(w.t, filepath.Join(w.Dir, ".cache"))) == 0
-	})
+	noProcesses(w.t, filepath.Join(w.Dir, ".cache")) // an ordinary user has a second process
 	return cmd.ProcessState.ExitCode() == 0
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // workspace is a folder with a spec and its inputs, in which genoci runs.
@@ -152,6 +153,12 @@ func processes(t *testing.T, dir string) []string {
 	return found
 }
 
+// noProcesses waits until no process uses the folder dir.
+func noProcesses(t *testing.T, dir string) {
+	t.Helper()
+	strict.Eventually(t, func() string { return strings.Join(processes(t, dir), "\n") })
+}
+
 // nothingLeft checks that genoci left no mount, no process and no unfinished blob behind.
 func (w *workspace) nothingLeft() {
 	w.t.Helper()
@@ -180,14 +187,6 @@ func builds(tags []string) map[string]int {
 		}
 	}
 	return count
-}
-
-// root skips the test for ordinary users.
-func root(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		program.Lack(t, "root", "the user is not root")
-	}
 }
 
 // output runs cmd and returns what it prints.

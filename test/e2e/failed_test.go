@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // forDrivers runs a test with each storage driver that works here.
@@ -42,7 +43,7 @@ web:
 	w.write("genoci.yaml", spec)
 	if res := w.Try(t, "build", "--progress", "plain", "updated"); res.Code != 0 {
 		if strings.Contains(res.Stderr, "Temporary failure resolving") || strings.Contains(res.Stderr, "Could not connect") {
-			program.Lack(t, "network", "the mirror cannot be reached from a sandbox: "+res.Stderr)
+			strict.Lack(t, "network", "the mirror cannot be reached from a sandbox: "+res.Stderr)
 		}
 		t.Fatal(res.Stderr)
 	}
@@ -179,7 +180,7 @@ func TestShellKilled(t *testing.T) {
 			if c.signal != unix.SIGKILL {
 				term.wantFresh()
 			}
-			eventually(t, func() bool { return len(processes(t, w.Dir)) == 0 })
+			noProcesses(t, w.Dir)
 			w.nothingLeft()
 			equal(t, fmt.Sprint("after ", c.signal), w.Run(t, "shell", "bad@failed", "--", "cat", "/which"), "left\n")
 			w.nothingLeft()

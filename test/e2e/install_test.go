@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // deb makes NAME.deb of the package with those further fields and files, by path; "postinst" is its script.
 func (w *workspace) deb(file, fields string, files map[string]string) {
 	w.t.Helper()
-	program.Need(w.t, "dpkg-deb")
+	strict.Need(w.t, "dpkg-deb")
 	dir := file + ".d"
 	control := "Architecture: all\nMaintainer: nobody <nobody@example.com>\nDescription: a test\n" + fields
 	w.write(dir+"/DEBIAN/control", strings.TrimSpace(control)+"\n")

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"genoci/test/program"
 )
@@ -81,7 +80,7 @@ after: {base: slow, run: "true"}
 	if got := w.layout.TagNames(t); strings.Join(got, " ") != strings.Join(tags, " ") {
 		t.Errorf("tags: %q, were %q", got, tags)
 	}
-	eventually(t, func() bool { return len(processes(t, w.Dir)) == 0 })
+	noProcesses(t, w.Dir)
 	clean()
 
 	w.Run(t, "verify")
@@ -93,15 +92,6 @@ after: {base: slow, run: "true"}
 	w.Run(t, "gc")
 	w.Run(t, "verify")
 	clean()
-}
-
-// eventually waits for what the kernel does in its own time, at most ten seconds.
-func eventually(t *testing.T, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !done() && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 // Two builds on one layout at the same time lose nothing.

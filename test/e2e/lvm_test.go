@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // lvmStorage is a workspace whose settings name a file with a thin pool. Its tests run in a virtual machine, where all that is
@@ -21,11 +22,11 @@ type lvmStorage struct {
 
 func newLvm(t *testing.T) *lvmStorage {
 	t.Helper()
-	root(t)
+	strict.NeedRoot(t)
 	if _, err := os.Stat("/sys/class/misc/device-mapper"); err != nil {
-		program.Lack(t, "lvm", err.Error())
+		strict.Lack(t, "lvm", err.Error())
 	}
-	program.Need(t, "lvm")
+	strict.Need(t, "lvm")
 	w := newWorkspace(t)
 	s := &lvmStorage{w, filepath.Join(w.Dir, "lvm.img")}
 	w.write("atom_config.yaml", "driver: lvm\nlofile: ./lvm.img\nlvbasedir: ./lvm\nvg: stacker\nlvsize: 512M\nthinsize: 600M\nlvdev: /dev/nbd0\n")
@@ -196,7 +197,7 @@ func TestLvmKilled(t *testing.T) {
 				time.Sleep(time.Duration(r.Int64N(int64(took[verb]))))
 				_ = cmd.Process.Kill() // it may have ended
 				_ = cmd.Wait()
-				eventually(t, func() bool { return strings.TrimSpace(s.lvmRunning()) == "" })
+				strict.Eventually(t, s.lvmRunning)
 				s.checkTruth()
 			}
 			begin := time.Now()
@@ -215,7 +216,7 @@ func TestLvmCheckoutKilled(t *testing.T) {
 	s := newLvm(t)
 	s.Run(t, "storage", "setup")
 	idle := func() {
-		eventually(t, func() bool { return strings.TrimSpace(s.lvmRunning()) == "" })
+		strict.Eventually(t, s.lvmRunning)
 	}
 	moments := 8
 	if testing.Short() {
@@ -240,7 +241,7 @@ func TestLvmCollectKilled(t *testing.T) {
 		rounds = 3
 	}
 	testCollectKilled(s.workspace, rounds)
-	eventually(t, func() bool { return strings.TrimSpace(s.lvmRunning()) == "" })
+	strict.Eventually(t, s.lvmRunning)
 	s.checkTruth()
 	s.Run(t, "storage", "unsetup", "--force")
 	s.gone()
@@ -248,5 +249,5 @@ func TestLvmCollectKilled(t *testing.T) {
 
 // lvmRunning returns the lvm commands that run: they outlive who has started them.
 func (s *lvmStorage) lvmRunning() string {
-	return s.Tool(s.t, "sh", "-c", "pidof lvm || true")
+	return strings.TrimSpace(s.Tool(s.t, "sh", "-c", "pidof lvm || true"))
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // apt-get from the distribution's mirror, in a run. As an ordinary user this takes subordinate ids: apt drops to a user of its own.
@@ -23,7 +24,7 @@ packages:
 `)
 	if res := w.Try(t, "build", "--progress", "plain", "run"); res.Code != 0 {
 		if strings.Contains(res.Stderr, "Temporary failure resolving") || strings.Contains(res.Stderr, "Could not connect") {
-			program.Lack(t, "network", "the mirror cannot be reached from a sandbox: "+res.Stderr)
+			strict.Lack(t, "network", "the mirror cannot be reached from a sandbox: "+res.Stderr)
 		}
 		t.Fatal(res.Stderr)
 	}

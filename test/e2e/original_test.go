@@ -14,6 +14,7 @@ import (
 
 	"genoci/internal/treetest"
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // The first example of the original's README, on a real root filesystem in the place of cirros.
@@ -63,7 +64,7 @@ func TestOriginal(t *testing.T) {
 	}
 
 	t.Run("umoci ls", func(t *testing.T) {
-		program.Need(t, "umoci")
+		strict.Need(t, "umoci")
 		got := strings.Fields(w.Tool(t, "umoci", "ls", "--layout", "oci"))
 		slices.Sort(got)
 		if diff := cmp.Diff(w.layout.TagNames(t), got); diff != "" {
@@ -79,7 +80,7 @@ func TestOriginal(t *testing.T) {
 		}
 	})
 	t.Run("skopeo inspect", func(t *testing.T) {
-		program.Need(t, "skopeo")
+		strict.Need(t, "skopeo")
 		var got struct {
 			Digest string
 			Layers []string
@@ -96,8 +97,8 @@ func TestOriginal(t *testing.T) {
 		}
 	})
 	t.Run("umoci unpack", func(t *testing.T) {
-		root(t)
-		program.Need(t, "umoci")
+		strict.NeedRoot(t)
+		strict.Need(t, "umoci")
 		for _, tag := range []string{"cirros", "modified"} {
 			w.Tool(t, "umoci", "unpack", "--image", "oci:"+tag, "bundle-"+tag)
 			theirs := treetest.Dump(t, filepath.Join(w.Dir, "bundle-"+tag, "rootfs"), treetest.MTimes)
@@ -141,7 +142,7 @@ func TestPackages(t *testing.T) {
 	w.link("debian.tar.gz", program.Input(t, "debian", "GENOCI_TEST_RPM_ROOTFS"))
 	w.link("hello.deb", program.Input(t, "deb", "GENOCI_TEST_DEB"))
 	w.link("tiny.rpm", program.Input(t, "rpm", "GENOCI_TEST_RPM"))
-	program.Need(t, "dpkg-deb")
+	strict.Need(t, "dpkg-deb")
 	// Two packages of which one needs the other, given in the wrong order: one transaction.
 	w.write("lib/DEBIAN/control", "Package: genoci-lib\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\nDescription: a library\n")
 	w.write("lib/usr/share/genoci-lib", "lib\n")
@@ -183,8 +184,8 @@ chain: {base: debian, install: app.deb lib.deb, run: "cat /usr/share/genoci-app 
 
 // An OCI runtime starts the bundle.
 func TestBundle(t *testing.T) {
-	root(t)
-	program.Need(t, "runc")
+	strict.NeedRoot(t)
+	strict.Need(t, "runc")
 	program.NeedDriver(t, "auto")
 	w := newWorkspace(t)
 	w.link("cirros.tar.gz", program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS"))

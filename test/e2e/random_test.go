@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // A build is a function of its spec and of what the files that it names hold. Each round makes a spec by a seed and builds it ten times, each time in other
@@ -72,7 +73,7 @@ type randomMachine struct {
 }
 
 func newRandomMachine(t *testing.T) *randomMachine {
-	program.Need(t, "busybox")
+	strict.Need(t, "busybox")
 	m := &randomMachine{bin: filepath.Join(program.Temp(t), "genoci"), users: []string{""}}
 	data, err := os.ReadFile(program.Path(t))
 	if err != nil {
@@ -83,7 +84,7 @@ func newRandomMachine(t *testing.T) *randomMachine {
 	}
 	m.drivers = program.Drivers(t, "overlay", "vfs", "btrfs")
 	if len(m.drivers) == 0 {
-		program.Lack(t, "userns", "no storage driver works")
+		strict.Lack(t, "userns", "no storage driver works")
 	}
 	name := os.Getenv("GENOCI_TEST_USER")
 	if _, err := user.Lookup(name); os.Getuid() == 0 && name != "" && err == nil {
@@ -263,7 +264,7 @@ func (r *randomRound) build(rng *rand.Rand, i int) {
 		kill := time.AfterFunc(wait, func() { cmd.Process.Kill() })
 		cmd.Wait()
 		kill.Stop()
-		eventually(t, func() bool { return len(processes(t, home)) == 0 })
+		noProcesses(t, home)
 	case 5:
 		first, second := r.spec.split(rng)
 		say("in two files, %s with %q", "the second", second.tagged())

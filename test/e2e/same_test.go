@@ -9,17 +9,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // The same spec gives the same digests as root on each driver, and as an ordinary user on those that work anywhere.
 func TestSameDigests(t *testing.T) {
-	root(t)
+	strict.NeedRoot(t)
 	name := os.Getenv("GENOCI_TEST_USER")
 	if name == "" {
-		program.Lack(t, "userns", "GENOCI_TEST_USER names no ordinary user")
+		strict.Lack(t, "userns", "GENOCI_TEST_USER names no ordinary user")
 	}
 	if _, err := user.Lookup(name); err != nil {
-		program.Lack(t, "userns", err.Error())
+		strict.Lack(t, "userns", err.Error())
 	}
 	program.NeedDriver(t, "overlay")
 	onBtrfs := program.NeedDriver(t, "btrfs")

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // Four independent chains of seven images on one base, of which each waits and writes a little: 30 targets.
@@ -86,7 +87,7 @@ func TestUnchanged(t *testing.T) {
 	}
 	t.Logf("50 unchanged targets: %.0f ms", took.Seconds()*1000)
 
-	program.Need(t, "strace")
+	strict.Need(t, "strace")
 	w.Tool(t, "strace", "-f", "-c", "-o", "trace", program.Path(t), "build", "--progress", "none")
 	data, err := os.ReadFile(filepath.Join(w.Dir, "trace"))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // usage is what genoci du --json prints, as far as the tests read it.
@@ -177,11 +178,11 @@ func TestCollectLeavesCheckouts(t *testing.T) {
 
 // Nobody knows what is checked out on storage that is not attached: gc waits until it is.
 func TestCollectDetached(t *testing.T) {
-	root(t)
+	strict.NeedRoot(t)
 	w := spaced(t)
 	w.Runner = w.With("GENOCI_DRIVER=btrfs", "GENOCI_LOFILE="+filepath.Join(w.Dir, "img"), "GENOCI_BTRFSMOUNT="+filepath.Join(w.Dir, "btrfs"))
 	if res := w.Try(t, "storage", "setup", "--size", "1GB"); res.Code == program.Lacking {
-		program.Lack(t, "btrfs", res.Stderr)
+		strict.Lack(t, "btrfs", res.Stderr)
 	}
 	defer w.Run(t, "storage", "unsetup", "--force")
 	w.version(1)

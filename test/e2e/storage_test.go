@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // storage is a workspace whose settings name a file with a btrfs.
@@ -22,9 +24,9 @@ type storage struct {
 
 func newStorage(t *testing.T) *storage {
 	t.Helper()
-	root(t)
+	strict.NeedRoot(t)
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		program.Lack(t, "btrfs", err.Error())
+		strict.Lack(t, "btrfs", err.Error())
 	}
 	w := newWorkspace(t)
 	s := &storage{w, filepath.Join(w.Dir, "lofile"), filepath.Join(w.Dir, "btrfs.mount")}
@@ -98,25 +100,23 @@ func mountedAnywhere(t *testing.T, device string) bool {
 // checkTruth compares what status says with what the kernel does.
 func (s *storage) checkTruth() {
 	s.t.Helper()
-	stray := true
-	eventually(s.t, func() bool { // a device of a process that was killed takes a moment to go
-		stray = slices.ContainsFunc(s.devices(), func(device string) bool { return !mountedAnywhere(s.t, device) })
-		return !stray
+	strict.Eventually(s.t, func() string { // the device of a process that was killed takes a moment to go
+		stray := slices.DeleteFunc(s.devices(), func(device string) bool { return mountedAnywhere(s.t, device) })
+		if len(stray) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%q are attached, and not mounted", stray)
 	})
-	if stray {
-		s.t.Errorf("%q are attached, and not mounted", s.devices())
-	}
-	var got, want backing
-	eventually(s.t, func() bool { // devices that others had copies of come to their end in between
-		got = s.status()
+	strict.Eventually(s.t, func() string { // devices that others had copies of come to their end in between
+		got := s.status()
 		devices, mounts := s.devices(), mounts(s.t, s.mount)
 		_, err := os.Stat(s.file)
-		want = backing{Made: err == nil, Mounted: len(mounts) > 0, Device: strings.Join(devices, " "), Works: len(mounts) > 0}
-		return got == want && len(mounts) < 2
+		want := backing{Made: err == nil, Mounted: len(mounts) > 0, Device: strings.Join(devices, " "), Works: len(mounts) > 0}
+		if got == want && len(mounts) < 2 {
+			return ""
+		}
+		return fmt.Sprintf("status says %+v, and it is %+v, with the mounts %q", got, want, mounts)
 	})
-	if got != want {
-		s.t.Errorf("status says %+v, and it is %+v", got, want)
-	}
 }
 
 // The words of the original, with its settings: setup makes a btrfs and mounts it, and again after it was detached; unsetup removes it.
@@ -278,7 +278,7 @@ func TestStorageInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	eventually(t, func() bool { return len(processes(t, s.Dir)) == 0 })
+	noProcesses(t, s.Dir)
 	s.Run(t, "storage", "unsetup", "--force")
 	s.checkTruth()
 }
@@ -366,7 +366,7 @@ func TestStorageHostFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Run(t, "storage", "detach")
-	eventually(t, func() bool { return len(s.devices()) == 0 })
+	strict.Eventually(t, func() string { return strings.Join(s.devices(), " ") })
 	s.Run(t, "storage", "setup")
 	s.checkTruth()
 	if res := s.Try(t, "storage", "unsetup"); !strings.Contains(res.Stderr, "2 snapshots may be removed") {

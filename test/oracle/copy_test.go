@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"genoci/test/copytable"
-	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 const copyDoc = "../../docs/copy.md"
@@ -79,7 +79,7 @@ func onDisk(dir string) copytable.Look {
 // buildah, as Debian has it, copies into one container: each cell has a folder of its own.
 func TestCopyTableBuildah(t *testing.T) {
 	buildKit(t)
-	program.Need(t, "buildah")
+	strict.Need(t, "buildah")
 	if os.Getenv("GENOCI_ORACLE_INSIDE") == "" {
 		again := exec.Command(os.Args[0], "-test.run=^TestCopyTableBuildah$", "-test.v", "-test.timeout=0")
 		again.Env = append(os.Environ(), "GENOCI_ORACLE_INSIDE=1")
@@ -218,7 +218,7 @@ func buildKit(t *testing.T) string {
 	if bin == "" {
 		t.Skip("GENOCI_BUILDKIT is not set; make judge-copy builds BuildKit and sets it")
 	}
-	needRoot(t)
+	strict.NeedRoot(t)
 	return bin
 }
 

@@ -22,6 +22,7 @@ import (
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 func TestMain(m *testing.M) {
@@ -56,7 +57,7 @@ func layouts(t *testing.T) []judged {
 		}
 	}
 	if len(all) == 0 {
-		program.Lack(t, "genoci", "there is no bin/genoci to build images, and only root can make other layouts")
+		strict.Lack(t, "genoci", "there is no bin/genoci to build images, and only root can make other layouts")
 	}
 	return all
 }

@@ -16,6 +16,7 @@ import (
 	"genoci/internal/layout"
 	"genoci/internal/treetest"
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // run runs a program, which has to succeed, and returns its stdout.
@@ -53,20 +54,12 @@ func sameTree(t *testing.T, want, dir string) {
 	}
 }
 
-// needRoot skips a test that gives files away.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		program.Lack(t, "root", "files have to be given away")
-	}
-}
-
 // The program itself unpacks what its own code makes of the layers, and finds nothing wrong.
 func TestGenoci(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	bin, err := binary()
 	if err != nil {
-		program.Lack(t, "genoci", err.Error())
+		strict.Lack(t, "genoci", err.Error())
 	}
 	eachImage(t, func(t *testing.T, j judged, tag string, img image.Image) {
 		genoci := &program.Runner{Dir: t.TempDir(), Bin: bin}
@@ -77,8 +70,8 @@ func TestGenoci(t *testing.T) {
 }
 
 func TestUmoci(t *testing.T) {
-	needRoot(t)
-	program.Need(t, "umoci")
+	strict.NeedRoot(t)
+	strict.Need(t, "umoci")
 	eachImage(t, func(t *testing.T, j judged, tag string, img image.Image) {
 		if !allGzip(img) {
 			t.Skip("umoci 0.4 knows gzip only")
@@ -90,7 +83,7 @@ func TestUmoci(t *testing.T) {
 }
 
 func TestSkopeo(t *testing.T) {
-	program.Need(t, "skopeo")
+	strict.Need(t, "skopeo")
 	eachImage(t, func(t *testing.T, j judged, tag string, img image.Image) {
 		run(t, "skopeo", "inspect", "oci:"+j.dir+":"+tag)
 		run(t, "skopeo", "inspect", "--config", "oci:"+j.dir+":"+tag)
@@ -110,8 +103,8 @@ func TestSkopeo(t *testing.T) {
 // buildah keeps images in podman's overlay store, the strictest of all: it refuses paths that stand in a layer twice. It runs
 // in a mount namespace that ends with it, and with it all that it has mounted.
 func TestBuildah(t *testing.T) {
-	needRoot(t)
-	program.Need(t, "buildah")
+	strict.NeedRoot(t)
+	strict.Need(t, "buildah")
 	if os.Getenv("GENOCI_ORACLE_INSIDE") == "" {
 		again := exec.Command(os.Args[0], "-test.run=^TestBuildah$", "-test.v")
 		again.Env = append(os.Environ(), "GENOCI_ORACLE_INSIDE=1")

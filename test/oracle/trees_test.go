@@ -12,6 +12,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
 // applier unpacks a layer's uncompressed tar on top of what is in dir.
@@ -43,7 +44,7 @@ func appliers() []applier {
 
 // Every tool unpacks the same tree, down to the modification times.
 func TestTrees(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	eachImage(t, func(t *testing.T, j judged, tag string, img image.Image) {
 		want, known := j.want[tag]
 		for _, a := range appliers() {

@@ -12,6 +12,7 @@ import (
 
 	"genoci/internal/treetest"
 	"genoci/test/program"
+	"genoci/test/strict"
 )
 
 // ways are specs that all make an image of one tree, which tree.tgz holds.
@@ -144,10 +145,10 @@ func checkIn(t *testing.T, genoci *program.Runner, tag, driver, tree string, see
 
 // However the layer of a tree comes about, it is the same: byte for byte where genoci writes it. The trees are judged with all others.
 func TestWays(t *testing.T) {
-	needRoot(t)
+	strict.NeedRoot(t)
 	bin, err := binary()
 	if err != nil {
-		program.Lack(t, "genoci", err.Error())
+		strict.Lack(t, "genoci", err.Error())
 	}
 	for seed := range uint64(8) {
 		j := sameWays(t, bin, seed)

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"genoci/test/strict"
 )
 
 // Lacking is genoci's exit code where the machine lacks something.
@@ -157,33 +159,12 @@ func finish(t testing.TB, cmd *exec.Cmd) Result {
 	return Result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// Lack skips the test, because the machine lacks feature; where GENOCI_REQUIRE names the feature, the test fails.
-func Lack(t testing.TB, feature, why string) {
-	t.Helper()
-	if required(feature) {
-		t.Fatalf("%s is required, but %s", feature, why)
-	}
-	t.Skipf("%s: %s", feature, why)
-}
-
-func required(feature string) bool {
-	return slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature)
-}
-
-// Need skips the test (see Lack) where the program name cannot be run.
-func Need(t testing.TB, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		Lack(t, name, err.Error())
-	}
-}
-
 // Input returns the path that the environment variable holds (see test/prepare.sh), and skips the test where there is none.
 func Input(t testing.TB, feature, variable string) string {
 	t.Helper()
 	path := os.Getenv(variable)
 	if path == "" {
-		Lack(t, feature, variable+" is not set; test/prepare.sh makes it")
+		strict.Lack(t, feature, variable+" is not set; test/prepare.sh makes it")
 	}
 	return path
 }
@@ -194,7 +175,7 @@ func NeedDriver(t testing.TB, driver string) (env []string) {
 	t.Helper()
 	env, lacking := tryDriver(t, driver)
 	if lacking != "" {
-		Lack(t, driver, lacking)
+		strict.Lack(t, driver, lacking)
 	}
 	return env
 }
@@ -208,7 +189,7 @@ func Drivers(t testing.TB, names ...string) map[string][]string {
 		env, lacking := tryDriver(t, name)
 		if lacking == "" {
 			work[name] = env
-		} else if required(name) {
+		} else if strict.Required(name) {
 			t.Fatalf("%s is required, but %s", name, lacking)
 		}
 	}

@@ -20,23 +20,18 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
-// enterErr is why there is no mount namespace of our own, which views need.
-var enterErr error
-
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	enterErr = sandbox.Enter()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { sandboxtest.Main(m.Run) }
 
 func open(dir string) (snapshot.Driver, error) {
-	if enterErr != nil {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
+	if err := sandboxtest.Entered(); err != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, err)
 	}
 	return Open(dir)
 }
@@ -47,18 +42,11 @@ func TestPowerCut(t *testing.T) { snapshottest.PowerCut(t, open, "btrfs") }
 
 func BenchmarkBtrfs(b *testing.B) { snapshottest.Bench(b, "btrfs", open, "btrfs") }
 
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // onBtrfs runs test with a driver on a new btrfs.
 func onBtrfs(t *testing.T, test func(t *testing.T, d *Driver)) {
 	snapshottest.OnFileSystem(t, "btrfs", func(t *testing.T, tempDir func(*testing.T) string) {
 		d, err := open(tempDir(t))
-		must(t, err)
+		strict.Must(t, err)
 		test(t, d.(*Driver))
 	})
 }
@@ -66,7 +54,7 @@ func onBtrfs(t *testing.T, test func(t *testing.T, d *Driver)) {
 func newTree(t *testing.T, d *Driver, parent string) snapshot.Tree {
 	t.Helper()
 	tree, err := d.New(t.Context(), parent)
-	must(t, err)
+	strict.Must(t, err)
 	t.Cleanup(func() {
 		if err := tree.Close(); err != nil {
 			t.Error(err)
@@ -80,7 +68,7 @@ func commit(t *testing.T, d *Driver, parent, name string, change func(dir string
 	t.Helper()
 	tree := newTree(t, d, parent)
 	change(tree.Dir())
-	must(t, tree.Commit(t.Context(), name))
+	strict.Must(t, tree.Commit(t.Context(), name))
 }
 
 // touching returns the tree as one that says what was touched, which the kernel lets root find out. For others it is to be looked for
@@ -164,14 +152,14 @@ func TestTouched(t *testing.T) {
 				run(t, tree.Dir(), test.script)
 				var got []string
 				for path, err := range toucher.Touched(t.Context()) {
-					must(t, err)
+					strict.Must(t, err)
 					got = append(got, path)
 				}
 				slices.Sort(got)
 				if got := strings.Join(got, " "); got != test.want {
 					t.Errorf("%s: touched\n%q, want\n%q", test.script, got, test.want)
 				}
-				must(t, os.WriteFile(filepath.Join(tree.Dir(), "later"), nil, 0o644)) // it is writable again
+				strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), "later"), nil, 0o644)) // it is writable again
 			})
 		}
 	})
@@ -222,13 +210,13 @@ func TestTouchedRandom(t *testing.T) {
 			after := dump(tree.Dir())
 			var touched []string
 			for path, err := range toucher.Touched(t.Context()) {
-				must(t, err)
+				strict.Must(t, err)
 				touched = append(touched, path)
 			}
 			if snapshottest.CheckTouched(t, before, after, touched); t.Failed() {
 				t.Fatalf("round %d: %s", round, strings.Join(done, "\n"))
 			}
-			must(t, tree.Commit(t.Context(), fmt.Sprint("round ", round+1)))
+			strict.Must(t, tree.Commit(t.Context(), fmt.Sprint("round ", round+1)))
 		}
 	})
 }
@@ -237,19 +225,19 @@ func TestTouchedRandom(t *testing.T) {
 func TestManyLinks(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		commit(t, d, "", "base", func(dir string) {
-			must(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o644))
+			strict.Must(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o644))
 			for i := range 500 {
-				must(t, os.Link(filepath.Join(dir, "f"), filepath.Join(dir, fmt.Sprintf("a long name, of which there are many: %d", i))))
+				strict.Must(t, os.Link(filepath.Join(dir, "f"), filepath.Join(dir, fmt.Sprintf("a long name, of which there are many: %d", i))))
 			}
 		})
 		tree := newTree(t, d, "base")
-		must(t, os.WriteFile(filepath.Join(tree.Dir(), "f"), []byte("x"), 0o644))
+		strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), "f"), []byte("x"), 0o644))
 		toucher := touching(t, tree)
 		if toucher == nil {
 			return
 		}
 		for path, err := range toucher.Touched(t.Context()) {
-			must(t, err)
+			strict.Must(t, err)
 			if path != "./" {
 				t.Errorf("%s is touched, want ./", path)
 			}
@@ -262,7 +250,7 @@ func makeReadOnly(t *testing.T, dir string, paths ...string) {
 	t.Helper()
 	for _, path := range paths {
 		f, err := openDir(filepath.Join(dir, path))
-		must(t, err, setReadOnly(int(f.Fd()), true), f.Close())
+		strict.Must(t, err, setReadOnly(int(f.Fd()), true), f.Close())
 	}
 }
 
@@ -274,9 +262,9 @@ func TestSubvolumes(t *testing.T) {
 			tree := newTree(t, d, "base")
 			dir := tree.Dir()
 			for _, path := range []string{"top", "d/sub", "d/sub/in", "e/ro", "e/ro/in"} {
-				must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+				strict.Must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
 			}
-			must(t, makeSnapshot(filepath.Join(dir, "copy"), filepath.Join(dir, "d/sub")))
+			strict.Must(t, makeSnapshot(filepath.Join(dir, "copy"), filepath.Join(dir, "d/sub")))
 			treetest.Make(t, dir, `
 				d/sub/ dir 0750 user.x="1" mtime=7
 				d/sub/f file 4755 "x" mtime=1
@@ -296,14 +284,14 @@ func TestSubvolumes(t *testing.T) {
 			want := dump(dir)
 			if touch {
 				touched, err := snapshot.Touched(t.Context(), tree)
-				must(t, err, os.Chtimes(filepath.Join(dir, "e/ro/in/f"), time.Unix(1, 0), time.Unix(1, 0)))
+				strict.Must(t, err, os.Chtimes(filepath.Join(dir, "e/ro/in/f"), time.Unix(1, 0), time.Unix(1, 0)))
 				want = dump(dir)
 				if touched == nil {
 					touched = func(func(string, error) bool) {}
 				}
 				paths := map[string]bool{}
 				for path, err := range touched {
-					must(t, err)
+					strict.Must(t, err)
 					paths[path] = true
 				}
 				for _, path := range []string{"top/", "d/sub/", "e/ro/", "copy/"} {
@@ -313,13 +301,13 @@ func TestSubvolumes(t *testing.T) {
 				}
 			}
 			name := fmt.Sprint("child ", touch)
-			must(t, tree.Commit(t.Context(), name))
+			strict.Must(t, tree.Commit(t.Context(), name))
 			view, err := d.View(t.Context(), name)
-			must(t, err)
+			strict.Must(t, err)
 			if diff := treetest.Diff(want, dump(view.Dir())); diff != "" {
 				t.Errorf("the snapshot (- wanted, + got):\n%s", diff)
 			}
-			must(t, view.Close())
+			strict.Must(t, view.Close())
 			if diff := treetest.Diff(want, dump(newTree(t, d, name).Dir())); diff != "" {
 				t.Errorf("a tree of it (- wanted, + got):\n%s", diff)
 			}
@@ -331,7 +319,7 @@ func TestSubvolumes(t *testing.T) {
 func TestKeptReadOnly(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		tree := newTree(t, d, "")
-		must(t, tree.Keep(t.Context(), "kept", nil))
+		strict.Must(t, tree.Keep(t.Context(), "kept", nil))
 		for i, begin := range []func() error{
 			func() error { _, err := d.Show(t.Context(), "kept"); return err },
 			func() error {
@@ -340,9 +328,9 @@ func TestKeptReadOnly(t *testing.T) {
 			},
 		} {
 			makeReadOnly(t, tree.Dir(), ".")
-			must(t, begin(), os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
+			strict.Must(t, begin(), os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
 		}
-		must(t, d.Drop(t.Context(), "kept"))
+		strict.Must(t, d.Drop(t.Context(), "kept"))
 	})
 }
 
@@ -352,11 +340,11 @@ func TestDropSubvolumes(t *testing.T) {
 		tree := newTree(t, d, "")
 		dir := tree.Dir()
 		for _, path := range []string{"sub", "sub/in", "sub/in/in"} {
-			must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
-			must(t, os.WriteFile(filepath.Join(dir, path, "f"), nil, 0o644))
+			strict.Must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+			strict.Must(t, os.WriteFile(filepath.Join(dir, path, "f"), nil, 0o644))
 		}
 		makeReadOnly(t, dir, "sub/in/in", "sub/in", "sub", ".")
-		must(t, tree.Close())
+		strict.Must(t, tree.Close())
 		if _, err := os.Lstat(filepath.Dir(dir)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the tree is still there: %v", err)
 		}
@@ -367,19 +355,19 @@ func TestDropSubvolumes(t *testing.T) {
 func TestRemoveAll(t *testing.T) {
 	snapshottest.OnFileSystem(t, "btrfs", func(t *testing.T, tempDir func(*testing.T) string) {
 		dir := filepath.Join(tempDir(t), "dir")
-		must(t, os.Mkdir(dir, 0o755))
+		strict.Must(t, os.Mkdir(dir, 0o755))
 		for _, path := range []string{"sub", "sub/in"} {
-			must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
-			must(t, os.MkdirAll(filepath.Join(dir, path, "d/e"), 0o755))
+			strict.Must(t, inParent("make subvolume", filepath.Join(dir, path), createSubvolume))
+			strict.Must(t, os.MkdirAll(filepath.Join(dir, path, "d/e"), 0o755))
 		}
 		makeReadOnly(t, dir, "sub/in", "sub")
-		must(t, beneath.RemovePath(dir))
+		strict.Must(t, beneath.RemovePath(dir))
 		if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("it is still there: %v", err)
 		}
-		must(t, inParent("make subvolume", dir, createSubvolume))
+		strict.Must(t, inParent("make subvolume", dir, createSubvolume))
 		makeReadOnly(t, dir, ".")
-		must(t, beneath.RemovePath(dir))
+		strict.Must(t, beneath.RemovePath(dir))
 	})
 }
 
@@ -390,7 +378,7 @@ func TestSiblingsTouched(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 8 {
 			other, err := open(d.dir) // which knows nothing of the others, like another process
-			must(t, err)
+			strict.Must(t, err)
 			tree := newTree(t, other.(*Driver), "base")
 			toucher := touching(t, tree)
 			if toucher == nil {
@@ -417,7 +405,7 @@ func TestSiblingsTouched(t *testing.T) {
 		}
 		wg.Wait()
 		base := root(newTree(t, d, "base").(*sentTree).part.Lowers()[0])
-		must(t, os.WriteFile(filepath.Join(base, "g"), nil, 0o644))
+		strict.Must(t, os.WriteFile(filepath.Join(base, "g"), nil, 0o644))
 	})
 }
 
@@ -427,7 +415,7 @@ func TestCancelSend(t *testing.T) {
 		commit(t, d, "", "base", func(string) {})
 		tree := newTree(t, d, "base")
 		for i := range 5000 {
-			must(t, os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
+			strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), fmt.Sprint(i)), nil, 0o644))
 		}
 		toucher := touching(t, tree)
 		if toucher == nil {
@@ -450,15 +438,15 @@ func TestSpaceOfPart(t *testing.T) {
 				block := make([]byte, length)
 				rand.Read(block)
 				f, err := os.OpenFile(filepath.Join(dir, "big"), os.O_WRONLY|os.O_CREATE, 0o644)
-				must(t, err)
+				strict.Must(t, err)
 				_, err = f.WriteAt(block, offset)
-				must(t, err, f.Close())
+				strict.Must(t, err, f.Close())
 			}
 		}
 		commit(t, d, "", "base", write(0, size))
 		commit(t, d, "base", "child", write(size/2, 4096))
 		space, err := d.Space(t.Context())
-		must(t, err)
+		strict.Must(t, err)
 		var all int64
 		for _, n := range space.Parts {
 			all += n
@@ -487,7 +475,7 @@ func TestFull(t *testing.T) {
 		commit(t, d, "", "base", makes(t, `f file "x"`))
 		tree := newTree(t, d, "base")
 		f, err := os.Create(filepath.Join(tree.Dir(), "big"))
-		must(t, err)
+		strict.Must(t, err)
 		block := make([]byte, 1<<20)
 		for err == nil {
 			rand.Read(block)
@@ -500,9 +488,9 @@ func TestFull(t *testing.T) {
 		if err := tree.Commit(t.Context(), "full"); err != nil && !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("commit: %v, want success, or an error that is %q", err, unix.ENOSPC)
 		}
-		must(t, tree.Close(), d.Remove(t.Context(), "full"))
+		strict.Must(t, tree.Close(), d.Remove(t.Context(), "full"))
 		view, err := d.View(t.Context(), "base")
-		must(t, err)
+		strict.Must(t, err)
 		defer view.Close()
 		if got := treetest.Dump(t, view.Dir(), treetest.NoOwners); got != "f file 0644 \"x\"\n" {
 			t.Errorf("the base is now %q", got)

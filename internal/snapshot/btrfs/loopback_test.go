@@ -14,20 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot/loop"
 	"genoci/internal/snapshot/mounts"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
 // needRoot skips what only root can do, where loop devices are.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if enterErr != nil || sandbox.Rootless() {
-		snapshottest.Lack(t, "root", "a file is mounted by root only")
+	if sandboxtest.Entered() != nil || sandbox.Rootless() {
+		strict.Lack(t, "root", "a file is mounted by root only")
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		snapshottest.Lack(t, "loop", err.Error())
+		strict.Lack(t, "loop", err.Error())
 	}
 }
 
@@ -35,24 +37,24 @@ func needRoot(t *testing.T) {
 func loopback(t *testing.T, dir string, size int64) *Loopback {
 	t.Helper()
 	l := &Loopback{File: filepath.Join(dir, "file"), Mount: filepath.Join(dir, "mount"), Size: size}
-	t.Cleanup(func() { must(t, l.Destroy()) })
+	t.Cleanup(func() { strict.Must(t, l.Destroy()) })
 	return l
 }
 
 func setUp(t *testing.T, l *Loopback) []string {
 	t.Helper()
 	done, err := l.Setup(t.Context())
-	must(t, err)
+	strict.Must(t, err)
 	return done
 }
 
 // detach detaches l, and waits for the end of its device: other tests may have processes with copies of all mounts.
 func detach(t *testing.T, l *Loopback) {
 	t.Helper()
-	must(t, l.Detach())
+	strict.Must(t, l.Detach())
 	for range 6000 {
 		devices, err := loop.Devices(l.File)
-		must(t, err)
+		strict.Must(t, err)
 		if len(devices) == 0 {
 			return
 		}
@@ -64,7 +66,7 @@ func detach(t *testing.T, l *Loopback) {
 func stateOf(t *testing.T, l *Loopback) State {
 	t.Helper()
 	s, err := l.State()
-	must(t, err)
+	strict.Must(t, err)
 	return s
 }
 
@@ -95,7 +97,7 @@ func TestLoopback(t *testing.T) {
 	if done := setUp(t, l); len(done) != 0 {
 		t.Errorf("done again: %q", done)
 	}
-	must(t, os.WriteFile(filepath.Join(l.Mount, "mine"), []byte("x"), 0o600))
+	strict.Must(t, os.WriteFile(filepath.Join(l.Mount, "mine"), []byte("x"), 0o600))
 
 	l.Size = 2 << 30
 	setUp(t, l)
@@ -109,13 +111,13 @@ func TestLoopback(t *testing.T) {
 	l.Size = 0
 
 	held, err := os.Open(l.Dir())
-	must(t, err)
+	strict.Must(t, err)
 	if err := l.Destroy(); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "btrfs.test (process ") {
 		t.Errorf("removed while in use: %v", err)
 	}
-	must(t, held.Close())
+	strict.Must(t, held.Close())
 	detach(t, l)
-	must(t, l.Detach())
+	strict.Must(t, l.Detach())
 	if s := stateOf(t, l); !s.Made || s.Mounted || s.Device != "" {
 		t.Errorf("detached: %+v", s)
 	}
@@ -124,7 +126,7 @@ func TestLoopback(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(l.Mount, "mine")); err != nil {
 		t.Errorf("after it was attached again: %v", err)
 	}
-	must(t, l.Destroy(), l.Destroy())
+	strict.Must(t, l.Destroy(), l.Destroy())
 	if _, err := os.Stat(l.File); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)
 	}
@@ -135,7 +137,7 @@ func TestForeign(t *testing.T) {
 	needRoot(t)
 	l := loopback(t, t.TempDir(), 1<<30)
 	for _, content := range []string{"", "short", strings.Repeat("long", 1<<20)} {
-		must(t, os.WriteFile(l.File, []byte(content), 0o600))
+		strict.Must(t, os.WriteFile(l.File, []byte(content), 0o600))
 		if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) {
 			t.Errorf("set up on a file of %d bytes: %v", len(content), err)
 		}
@@ -146,30 +148,30 @@ func TestForeign(t *testing.T) {
 			t.Errorf("the file was changed: %v", err)
 		}
 	}
-	must(t, os.Remove(l.File), unix.Mkfifo(l.File, 0o600))
+	strict.Must(t, os.Remove(l.File), unix.Mkfifo(l.File, 0o600))
 	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) {
 		t.Errorf("set up on a fifo: %v", err)
 	}
-	must(t, os.Remove(l.File), os.WriteFile(l.File, nil, 0o600), os.Truncate(l.File, 1<<30))
+	strict.Must(t, os.Remove(l.File), os.WriteFile(l.File, nil, 0o600), os.Truncate(l.File, 1<<30))
 	if out, err := snapshottest.Command(t, "mkfs.btrfs", "-q", "-L", "other", l.File); err != nil {
 		t.Fatal(err, out)
 	}
 	if err := l.Destroy(); !errors.Is(err, ErrForeign) {
 		t.Errorf("removed another btrfs: %v", err)
 	}
-	must(t, os.Mkdir(l.Mount, 0o755))
+	strict.Must(t, os.Mkdir(l.Mount, 0o755))
 	if out, err := snapshottest.Command(t, "mount", "-o", "loop", l.File, l.Mount); err != nil {
 		t.Fatal(err, out)
 	}
-	must(t, l.Detach())
+	strict.Must(t, l.Detach())
 	if m, err := mountAt(l.Mount); m == nil || err != nil {
 		t.Errorf("unmounted another btrfs: %v", err)
 	}
-	must(t, mounts.Unmount(l.Mount), os.Remove(l.File), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
+	strict.Must(t, mounts.Unmount(l.Mount), os.Remove(l.File), unix.Mount("other", l.Mount, "tmpfs", 0, ""))
 	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "other is mounted there") {
 		t.Errorf("set up over another mount: %v", err)
 	}
-	must(t, l.Destroy(), mounts.Unmount(l.Mount))
+	strict.Must(t, l.Destroy(), mounts.Unmount(l.Mount))
 }
 
 // TestHostileFolder: in a folder where anybody may make files, as /tmp, nothing is written through a link, nor a file mounted that is somebody else's.
@@ -178,17 +180,17 @@ func TestHostileFolder(t *testing.T) {
 	dir := t.TempDir()
 	l := loopback(t, dir, 1<<30)
 	victim := filepath.Join(dir, "victim")
-	must(t, os.WriteFile(victim, []byte("x"), 0o600), os.Symlink(victim, filepath.Join(dir, ".file.genoci-new")))
+	strict.Must(t, os.WriteFile(victim, []byte("x"), 0o600), os.Symlink(victim, filepath.Join(dir, ".file.genoci-new")))
 	setUp(t, l)
 	if data, err := os.ReadFile(victim); err != nil || string(data) != "x" {
 		t.Errorf("the target of a link was written to: %v", err)
 	}
 	detach(t, l)
-	must(t, os.Chown(l.File, 1, 1))
+	strict.Must(t, os.Chown(l.File, 1, 1))
 	if _, err := l.Setup(t.Context()); !errors.Is(err, ErrForeign) {
 		t.Errorf("set up what a user may write to: %v", err)
 	}
-	must(t, os.Chown(l.File, 0, 0))
+	strict.Must(t, os.Chown(l.File, 0, 0))
 }
 
 // TestOnExisting: on a btrfs that is there, no file is made.
@@ -200,9 +202,9 @@ func TestOnExisting(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		d, err := open(l.Dir())
-		must(t, err)
+		strict.Must(t, err)
 		commit(t, d.(*Driver), "", "base", makes(t, "f file"))
-		must(t, os.WriteFile(filepath.Join(l.Mount, "mine"), nil, 0o600), l.Detach(), l.Destroy())
+		strict.Must(t, os.WriteFile(filepath.Join(l.Mount, "mine"), nil, 0o600), l.Detach(), l.Destroy())
 		if _, err := os.Stat(filepath.Join(l.Mount, "mine")); err != nil {
 			t.Error(err)
 		}
@@ -237,16 +239,16 @@ func TestSideBySide(t *testing.T) {
 		rand.Read(block)
 		for _, l := range both {
 			f, err := os.OpenFile(filepath.Join(l.Mount, "big"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-			must(t, err)
+			strict.Must(t, err)
 			_, err = f.Write(block[:len(block)-i])
-			must(t, err, f.Close())
+			strict.Must(t, err, f.Close())
 		}
 	}
 	for _, l := range both {
 		detach(t, l)
 		check(t, l.File)
 		setUp(t, l)
-		must(t, os.Remove(filepath.Join(l.Mount, "big")))
+		strict.Must(t, os.Remove(filepath.Join(l.Mount, "big")))
 	}
 }
 
@@ -258,14 +260,14 @@ func TestHostFull(t *testing.T) {
 	l := loopback(t, below, 2<<30)
 	setUp(t, l)
 	d, err := Open(l.Dir())
-	must(t, err)
+	strict.Must(t, err)
 	commit(t, d, "", "base", makes(t, `f file size=5000000`))
 	commit(t, d, "base", "child", makes(t, `g file size=5000000`))
 	want := dumpOf(t, d, "child")
 
 	tree := newTree(t, d, "child")
 	f, err := os.Create(filepath.Join(tree.Dir(), "big"))
-	must(t, err)
+	strict.Must(t, err)
 	block := make([]byte, 1<<20)
 	for range 400 { // it fits into the btrfs
 		rand.Read(block)
@@ -285,11 +287,11 @@ func TestHostFull(t *testing.T) {
 	}
 	t.Logf("new: %v", err)
 
-	must(t, os.Remove(filepath.Join(below, "ballast")))
+	strict.Must(t, os.Remove(filepath.Join(below, "ballast")))
 	detach(t, l)
 	setUp(t, l)
 	d, err = Open(l.Dir())
-	must(t, err)
+	strict.Must(t, err)
 	if diff := treetest.Diff(want, dumpOf(t, d, "child")); diff != "" {
 		t.Errorf("what was committed (- before, + after):\n%s", diff)
 	}
@@ -305,21 +307,21 @@ func TestHostFull(t *testing.T) {
 func small(t *testing.T, size int64) string {
 	dir := t.TempDir()
 	image, mount := filepath.Join(dir, "image"), filepath.Join(dir, "mount")
-	must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, size), os.Mkdir(mount, 0o755))
+	strict.Must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, size), os.Mkdir(mount, 0o755))
 	if out, err := snapshottest.Command(t, "mkfs.ext4", "-q", "-m", "0", "-b", "4096", image); err != nil {
 		t.Fatal(err, out)
 	}
 	device, err := loop.Attach(image, true)
-	must(t, err, unix.Mount(device.Name(), mount, "ext4", 0, ""), device.Close())
-	t.Cleanup(func() { must(t, mounts.Unmount(mount)) })
-	must(t, os.WriteFile(filepath.Join(mount, "ballast"), make([]byte, 100<<20), 0o600))
+	strict.Must(t, err, unix.Mount(device.Name(), mount, "ext4", 0, ""), device.Close())
+	t.Cleanup(func() { strict.Must(t, mounts.Unmount(mount)) })
+	strict.Must(t, os.WriteFile(filepath.Join(mount, "ballast"), make([]byte, 100<<20), 0o600))
 	return mount
 }
 
 func dumpOf(t *testing.T, d *Driver, name string) string {
 	t.Helper()
 	view, err := d.View(t.Context(), name)
-	must(t, err)
+	strict.Must(t, err)
 	defer view.Close()
 	return treetest.Dump(t, view.Dir(), treetest.MTimes)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"genoci/internal/snapshot/snapshottest"
+	"genoci/test/strict"
 )
 
 // TestTemplate: what is written without mkfs.btrfs is a btrfs without any fault, and two of them are not the same one.
@@ -15,15 +16,15 @@ func TestTemplate(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		path := filepath.Join(dir, name)
 		f, err := os.Create(path)
-		must(t, err, writeTemplate(f))
+		strict.Must(t, err, writeTemplate(f))
 		ours, err := isOurs(f)
-		must(t, err, f.Close())
+		strict.Must(t, err, f.Close())
 		if !ours {
 			t.Error("its label does not say who made it")
 		}
 		check(t, path)
 		data, err := os.ReadFile(path)
-		must(t, err)
+		strict.Must(t, err)
 		ids[string(data[superOffset+32:superOffset+48])] = true
 	}
 	if len(ids) != 2 {

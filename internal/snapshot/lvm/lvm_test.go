@@ -13,25 +13,22 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
+	"genoci/test/strict"
 )
 
 // poolVariable names the thin pool of the tests to the processes that they start.
 const poolVariable = "GENOCI_TEST_LVM_POOL"
 
-// enterErr is why there is no mount namespace of our own.
-var enterErr error
-
 func TestMain(m *testing.M) {
-	sandbox.Init()
-	enterErr = sandbox.Enter()
-	os.Exit(withPool(m.Run))
+	sandboxtest.Main(func() int { return withPool(m.Run) })
 }
 
 // withPool calls run while there is a thin pool in a file, where the machine can have one.
 func withPool(run func() int) int {
-	if os.Getenv(poolVariable) != "" || enterErr != nil || check(fileSystems()[0]) != nil {
+	if os.Getenv(poolVariable) != "" || sandboxtest.Entered() != nil || check(fileSystems()[0]) != nil {
 		return run()
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "genoci-lvm-")
@@ -64,8 +61,8 @@ func open(dir string) (snapshot.Driver, error) {
 }
 
 func openAs(dir, fileSystem string) (*Driver, error) {
-	if enterErr != nil {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
+	if err := sandboxtest.Entered(); err != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, err)
 	}
 	v, err := parseVolume(os.Getenv(poolVariable))
 	if err != nil { // the machine cannot have one, and Open says why
@@ -82,23 +79,16 @@ func openDriver(t *testing.T, dir, fileSystem string) *Driver {
 	t.Helper()
 	d, err := openAs(dir, fileSystem)
 	if errors.Is(err, snapshot.ErrUnsupported) {
-		snapshottest.Lack(t, "lvm", err.Error())
+		strict.Lack(t, "lvm", err.Error())
 	}
-	must(t, err)
+	strict.Must(t, err)
 	return d
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func newTree(t *testing.T, d *Driver, parent string) snapshot.Tree {
 	t.Helper()
 	tree, err := d.New(t.Context(), parent)
-	must(t, err)
+	strict.Must(t, err)
 	t.Cleanup(func() {
 		if err := tree.Close(); err != nil {
 			t.Error(err)
@@ -111,14 +101,14 @@ func newTree(t *testing.T, d *Driver, parent string) snapshot.Tree {
 func commit(t *testing.T, d *Driver, parent, name string) {
 	t.Helper()
 	tree := newTree(t, d, parent)
-	must(t, os.WriteFile(filepath.Join(tree.Dir(), name), []byte(name), 0o644), tree.Commit(t.Context(), name))
+	strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), name), []byte(name), 0o644), tree.Commit(t.Context(), name))
 }
 
 // volumesOf returns the volumes of a store.
 func volumesOf(t *testing.T, d *Driver) []string {
 	t.Helper()
 	lines, err := report("lvs", "lv_name", "--select", "tags="+quote(d.tag), d.pool.group)
-	must(t, err)
+	strict.Must(t, err)
 	var names []string
 	for _, line := range lines {
 		names = append(names, line[0])
@@ -145,16 +135,16 @@ func TestLvmSpace(t *testing.T) {
 	d := openDriver(t, t.TempDir(), "")
 	const size = 4 << 20
 	tree := newTree(t, d, "")
-	must(t, os.WriteFile(filepath.Join(tree.Dir(), "big"), bytes.Repeat([]byte("genoci"), size/6), 0o644), tree.Commit(t.Context(), "base"))
+	strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), "big"), bytes.Repeat([]byte("genoci"), size/6), 0o644), tree.Commit(t.Context(), "base"))
 	commit(t, d, "base", "one")
 	commit(t, d, "base", "two")
 	commit(t, d, "one", "three")
 	for _, gone := range []string{"", "base", "one"} {
 		if gone != "" {
-			must(t, d.Remove(t.Context(), gone))
+			strict.Must(t, d.Remove(t.Context(), gone))
 		}
 		space, err := d.Space(t.Context())
-		must(t, err)
+		strict.Must(t, err)
 		var all int64
 		for _, n := range space.Parts {
 			all += n
@@ -180,16 +170,16 @@ func TestLvmVolumes(t *testing.T) {
 	d := openDriver(t, dir, "")
 	commit(t, d, "", "base")
 	commit(t, d, "base", "child")
-	must(t, newTree(t, d, "child").Close())
+	strict.Must(t, newTree(t, d, "child").Close())
 	wantVolumes(t, d, dir, 2)
 	v, err := d.View(t.Context(), "child")
-	must(t, err)
-	must(t, v.Close())
+	strict.Must(t, err)
+	strict.Must(t, v.Close())
 	wantVolumes(t, d, dir, 2)
-	must(t, d.Remove(t.Context(), "base"))
+	strict.Must(t, d.Remove(t.Context(), "base"))
 	wantVolumes(t, d, dir, 1)
 
-	must(t, beneath.RemovePath(dir))
+	strict.Must(t, beneath.RemovePath(dir))
 	if got := volumesOf(t, d); len(got) != 1 {
 		t.Fatalf("the volume of a folder that was deleted: %q", got)
 	}
@@ -217,31 +207,31 @@ func TestLvmRest(t *testing.T) {
 	}
 	for _, name := range []string{"0", "3"} {
 		v, err := d.View(t.Context(), name)
-		must(t, err)
+		strict.Must(t, err)
 		_, err = os.Stat(filepath.Join(v.Dir(), name))
-		must(t, err, v.Close())
-		must(t, newTree(t, d, name).Close())
+		strict.Must(t, err, v.Close())
+		strict.Must(t, newTree(t, d, name).Close())
 	}
 }
 
 // TestLvmXFS: xfs refuses to mount two file systems of one name, as snapshots are.
 func TestLvmXFS(t *testing.T) {
 	if _, err := findCommand("mkfs.xfs"); err != nil {
-		snapshottest.Lack(t, "lvm", err.Error())
+		strict.Lack(t, "lvm", err.Error())
 	}
 	d := openDriver(t, t.TempDir(), "xfs")
 	commit(t, d, "", "base")
 	one, two := newTree(t, d, "base"), newTree(t, d, "base")
 	v, err := d.View(t.Context(), "base")
-	must(t, err)
-	must(t, v.Close(), one.Commit(t.Context(), "one"))
-	must(t, two.Keep(t.Context(), "two", nil))
+	strict.Must(t, err)
+	strict.Must(t, v.Close(), one.Commit(t.Context(), "one"))
+	strict.Must(t, two.Keep(t.Context(), "two", nil))
 	_, err = d.Show(t.Context(), "two")
-	must(t, err)
+	strict.Must(t, err)
 	again, err := d.Resume(t.Context(), "two")
-	must(t, err)
+	strict.Must(t, err)
 	_, err = os.Stat(filepath.Join(again.Dir(), "base"))
-	must(t, err, again.Close(), d.Hide(t.Context(), "two"), d.Drop(t.Context(), "two"))
+	strict.Must(t, err, again.Close(), d.Hide(t.Context(), "two"), d.Drop(t.Context(), "two"))
 }
 
 // TestLvmFull: what does not fit into the pool is not committed, and what was committed stays.
@@ -250,10 +240,10 @@ func TestLvmFull(t *testing.T) {
 	dir := t.TempDir()
 	l := loopbackIn(dir, fmt.Sprintf("genoci-full-%d", os.Getpid()), 256<<20)
 	_, err := l.Setup()
-	must(t, err)
-	defer func() { must(t, l.Destroy()) }()
+	strict.Must(t, err)
+	defer func() { strict.Must(t, l.Destroy()) }()
 	d, err := Open(l.Dir, Options{Group: l.Group, Pool: l.Pool})
-	must(t, err)
+	strict.Must(t, err)
 	commit(t, d, "", "base")
 
 	// Each file fits into the file system of a tree; two do not fit into the pool.
@@ -262,27 +252,27 @@ func TestLvmFull(t *testing.T) {
 		large[i] = byte(i)
 	}
 	first, tree := newTree(t, d, "base"), newTree(t, d, "base")
-	must(t, os.WriteFile(filepath.Join(first.Dir(), "large"), large, 0o644), first.Commit(t.Context(), "first"))
-	must(t, os.WriteFile(filepath.Join(tree.Dir(), "large"), large, 0o644))
+	strict.Must(t, os.WriteFile(filepath.Join(first.Dir(), "large"), large, 0o644), first.Commit(t.Context(), "first"))
+	strict.Must(t, os.WriteFile(filepath.Join(tree.Dir(), "large"), large, 0o644))
 	err = tree.Commit(t.Context(), "large")
 	if err == nil || !strings.Contains(err.Error(), "is full (data 100%") || !strings.Contains(err.Error(), "genoci gc") {
 		t.Errorf("commit of more than fits: %v", err)
 	}
-	must(t, tree.Close())
+	strict.Must(t, tree.Close())
 	if d.Has("large") {
 		t.Error("it is a snapshot")
 	}
 	commit(t, d, "base", "small")
 	v, err := d.View(t.Context(), "small")
-	must(t, err)
+	strict.Must(t, err)
 	for _, name := range []string{"base", "small"} {
 		data, err := os.ReadFile(filepath.Join(v.Dir(), name))
-		must(t, err)
+		strict.Must(t, err)
 		if string(data) != name {
 			t.Errorf("%s holds %q", name, data)
 		}
 	}
-	must(t, v.Close())
+	strict.Must(t, v.Close())
 }
 
 // TestLvmOpenFiles: a tree in which a file is open for writing is not committed.
@@ -290,11 +280,11 @@ func TestLvmOpenFiles(t *testing.T) {
 	d := openDriver(t, t.TempDir(), "")
 	tree := newTree(t, d, "")
 	f, err := os.Create(filepath.Join(tree.Dir(), "f"))
-	must(t, err)
+	strict.Must(t, err)
 	if err := tree.Commit(t.Context(), "open"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("commit with a file that is open: %v", err)
 	}
-	must(t, f.Close(), tree.Commit(t.Context(), "closed"))
+	strict.Must(t, f.Close(), tree.Commit(t.Context(), "closed"))
 }
 
 // TestLvmMissing: what is lacking is named, with what helps.

@@ -13,24 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/mounts"
 	"genoci/internal/snapshot/snapshottest"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
-// enterErr is why there is no mount namespace of our own.
-var enterErr error
-
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	enterErr = sandbox.Enter()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { sandboxtest.Main(m.Run) }
 
 func open(dir string) (snapshot.Driver, error) {
-	if enterErr != nil {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
+	if err := sandboxtest.Entered(); err != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, err)
 	}
 	// The suite's file systems are mounted in this process's namespace only, which therefore is the outside too.
 	outside := func(f func() error) error { return f() }
@@ -47,7 +42,7 @@ func openDriver(t *testing.T, dir string) *Driver {
 	t.Helper()
 	d, err := open(dir)
 	if errors.Is(err, snapshot.ErrUnsupported) {
-		snapshottest.Lack(t, "overlay", err.Error())
+		strict.Lack(t, "overlay", err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -83,13 +78,6 @@ func makes(t *testing.T, text string) func(dir string) {
 	return func(dir string) { treetest.Make(t, dir, text, treetest.NoOwners) }
 }
 
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestTouched(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "base", makes(t, `
@@ -105,7 +93,7 @@ func TestTouched(t *testing.T) {
 	`))
 	tree := newTree(t, d, "base")
 	at := func(name string) string { return filepath.Join(tree.Dir(), name) }
-	must(t,
+	strict.Must(t,
 		os.Chmod(at("dir"), 0o700),
 		os.Remove(at("emptied/f")),
 		os.RemoveAll(at("file")), os.WriteFile(at("file"), nil, 0o644),
@@ -118,7 +106,7 @@ func TestTouched(t *testing.T) {
 	for range 2 { // it can be asked twice
 		var got []string
 		for path, err := range tree.(snapshot.Toucher).Touched(t.Context()) {
-			must(t, err)
+			strict.Must(t, err)
 			got = append(got, path)
 		}
 		// Whether a folder is marked opaque that hides nothing is the kernel's affair.
@@ -159,14 +147,14 @@ func TestMayHaveLinks(t *testing.T) {
 			t.Errorf("got %v, %v, want %v", links, err, want)
 		}
 	}
-	must(t, os.Remove(at("a")), os.Remove(at("b")), os.WriteFile(at("c/d"), nil, 0o644))
+	strict.Must(t, os.Remove(at("a")), os.Remove(at("b")), os.WriteFile(at("c/d"), nil, 0o644))
 	expect(false)
-	must(t, os.Link(at("c/d"), at("e")))
+	strict.Must(t, os.Link(at("c/d"), at("e")))
 	expect(true)
-	must(t, os.Remove(at("e")))
+	strict.Must(t, os.Remove(at("e")))
 	expect(false)
 	for i := range 1000 {
-		must(t, os.WriteFile(at(fmt.Sprint("c/", i)), nil, 0o644))
+		strict.Must(t, os.WriteFile(at(fmt.Sprint("c/", i)), nil, 0o644))
 	}
 	expect(true)
 }
@@ -186,14 +174,14 @@ func TestOptions(t *testing.T) {
 		t.Errorf("rename of the parent's folder: %v, want %v", err, want)
 	}
 	// With metacopy=on this would leave a file of the right size full of zeros.
-	must(t, os.Chmod(at("big"), 0o600))
+	strict.Must(t, os.Chmod(at("big"), 0o600))
 	data, err := os.ReadFile(filepath.Join(tree.(*mounted).diff(), "big"))
-	must(t, err)
+	strict.Must(t, err)
 	if len(data) != 100000 || data[0] == 0 {
 		t.Error("a file of which only the mode was changed is not copied up")
 	}
 	info, err := os.ReadFile("/proc/self/mountinfo")
-	must(t, err)
+	strict.Must(t, err)
 	for line := range strings.Lines(string(info)) {
 		if strings.Contains(line, tree.Dir()+" ") && !strings.Contains(line, "volatile") {
 			t.Errorf("the mount is not volatile: %s", line)
@@ -210,7 +198,7 @@ func TestRefused(t *testing.T) {
 	}{{"redirect", "x/y"}, {"redirect", "/x/../y"}, {"redirect", ".."}, {"redirect", ""}, {"metacopy", ""}, {"whiteout", "y"}, {"opaque", "x"}} {
 		tree := newTree(t, d, "base").(*mounted)
 		planted := filepath.Join(tree.diff(), "planted")
-		must(t, os.Mkdir(planted, 0o755), unix.Setxattr(planted, string(d.attrs)+test.attr, []byte(test.value), 0))
+		strict.Must(t, os.Mkdir(planted, 0o755), unix.Setxattr(planted, string(d.attrs)+test.attr, []byte(test.value), 0))
 		want := "planted: overlay attribute " + string(d.attrs) + test.attr
 		var err error
 		for _, e := range tree.Touched(t.Context()) {
@@ -225,12 +213,12 @@ func TestRefused(t *testing.T) {
 	}
 	tree := newTree(t, d, "")
 	planted := filepath.Join(tree.Dir(), "planted")
-	must(t, os.Mkdir(planted, 0o755), unix.Setxattr(planted, d.attrs.opaque(), []byte("y"), 0))
+	strict.Must(t, os.Mkdir(planted, 0o755), unix.Setxattr(planted, d.attrs.opaque(), []byte("y"), 0))
 	if err := tree.Commit(t.Context(), "bad"); err == nil {
 		t.Error("an opaque folder was committed in a tree without parent")
 	}
 	tree = newTree(t, d, "")
-	must(t, unix.Mknod(filepath.Join(tree.Dir(), "planted"), unix.S_IFCHR, 0))
+	strict.Must(t, unix.Mknod(filepath.Join(tree.Dir(), "planted"), unix.S_IFCHR, 0))
 	if err := tree.Commit(t.Context(), "bad"); err == nil {
 		t.Error("a whiteout was committed in a tree without parent")
 	}
@@ -246,7 +234,7 @@ func TestRedirects(t *testing.T) {
 	commit(t, d, "", "0", makes(t, "d/old file\n d/sub/f file\n"))
 	commit(t, d, "0", "1", makes(t, "d/f file \"f\"\n d/g file <1> \"g\"\n d/h file <1> \"g\"\n d/sub/g file\n other/f file"))
 	commit(t, d, "1", "2", func(dir string) {
-		must(t, os.Remove(filepath.Join(dir, "d/old")), os.RemoveAll(filepath.Join(dir, "d/sub")))
+		strict.Must(t, os.Remove(filepath.Join(dir, "d/old")), os.RemoveAll(filepath.Join(dir, "d/sub")))
 	})
 	commit(t, d, "2", "base", makes(t, "d/sub/h file"))
 	if sandbox.Rootless() { // in user namespaces the kernel makes no redirects: nothing is renamed
@@ -264,7 +252,7 @@ func TestRedirects(t *testing.T) {
 	}
 	change := func(dir string) {
 		at := func(name string) string { return filepath.Join(dir, name) }
-		must(t, os.Link(at("d/f"), at("link")), os.Rename(at("d"), at("e")), os.Rename(at("e/sub"), at("e/sub2")), os.Rename(at("other"), at("e/other")))
+		strict.Must(t, os.Link(at("d/f"), at("link")), os.Rename(at("d"), at("e")), os.Rename(at("e/sub"), at("e/sub2")), os.Rename(at("other"), at("e/other")))
 	}
 	const want = `e/ dir 0755
 e/f file 0644 <1> "f"
@@ -283,7 +271,7 @@ link file 0644 <1> "f"
 	}
 	var got []string
 	for path, err := range tree.Touched(t.Context()) {
-		must(t, err)
+		strict.Must(t, err)
 		got = append(got, path)
 	}
 	if want := []string{".", "d", "e/", "link", "other"}; !slices.Equal(got, want) {
@@ -295,22 +283,22 @@ link file 0644 <1> "f"
 	before := treetest.Dump(t, tree.Dir(), treetest.Root, treetest.MTimes)
 
 	// It can be kept with its redirects.
-	must(t, tree.Keep(t.Context(), "kept", nil))
+	strict.Must(t, tree.Keep(t.Context(), "kept", nil))
 	resumed, err := d.Resume(t.Context(), "kept")
-	must(t, err)
+	strict.Must(t, err)
 	if diff := treetest.Diff(before, treetest.Dump(t, resumed.Dir(), treetest.Root, treetest.MTimes)); diff != "" {
 		t.Errorf("resumed:\n%s", diff)
 	}
 	// A commit that was killed has left half of a folder.
 	treetest.Make(t, filepath.Join(tree.part.Dir(), "settled"), "half file", treetest.NoOwners)
-	must(t, resumed.Commit(t.Context(), "moved"))
+	strict.Must(t, resumed.Commit(t.Context(), "moved"))
 
 	v, err := d.View(t.Context(), "moved")
-	must(t, err)
+	strict.Must(t, err)
 	if diff := treetest.Diff(before, treetest.Dump(t, v.Dir(), treetest.Root, treetest.MTimes)); diff != "" {
 		t.Errorf("committed:\n%s", diff)
 	}
-	must(t, v.Close())
+	strict.Must(t, v.Close())
 	for _, part := range newTree(t, d, "moved").(*mounted).part.Lowers() {
 		if redirects, err := d.attrs.checkUpper(t.Context(), diff(part)); redirects || err != nil {
 			t.Errorf("redirects in a snapshot: %v, %v", redirects, err)
@@ -327,12 +315,12 @@ func TestBusy(t *testing.T) {
 	commit(t, d, "", "base", makes(t, "f file"))
 	tree := newTree(t, d, "base")
 	f, err := os.OpenFile(filepath.Join(tree.Dir(), "f"), os.O_WRONLY, 0)
-	must(t, err)
+	strict.Must(t, err)
 	defer f.Close()
 	if err := tree.Commit(t.Context(), "busy"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("Commit: %v, want %v", err, unix.EBUSY)
 	}
-	must(t, tree.Close())
+	strict.Must(t, tree.Close())
 	if entries, err := os.ReadDir(filepath.Dir(tree.Dir())); err == nil {
 		t.Errorf("Close left %v", entries)
 	}
@@ -377,7 +365,7 @@ func TestFlattenMarks(t *testing.T) {
 	remove := func(names ...string) func(string) {
 		return func(dir string) {
 			for _, name := range names {
-				must(t, os.RemoveAll(filepath.Join(dir, name)))
+				strict.Must(t, os.RemoveAll(filepath.Join(dir, name)))
 			}
 		}
 	}
@@ -420,11 +408,11 @@ func TestPaths(t *testing.T) {
 	commit(t, d, "", "one", makes(t, "f file"))
 	commit(t, d, "one", "two", makes(t, "g file"))
 	v, err := d.View(t.Context(), "two")
-	must(t, err)
+	strict.Must(t, err)
 	if want, got := "f file 0644 \"\"\ng file 0644 \"\"\n", treetest.Dump(t, v.Dir(), treetest.NoOwners); got != want {
 		t.Errorf("got:\n%s", got)
 	}
-	must(t, v.Close())
+	strict.Must(t, v.Close())
 }
 
 // TestMountOld: what is mounted by fsopen(2) can be mounted by mount(2), for kernels before 6.7.
@@ -432,7 +420,7 @@ func TestMountOld(t *testing.T) {
 	openDriver(t, t.TempDir())
 	dir := t.TempDir()
 	for _, name := range []string{"work", "upper", "root"} {
-		must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+		strict.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
 	o := overlay{upper: filepath.Join(dir, "upper"), work: filepath.Join(dir, "work")}
 	want := ""
@@ -443,15 +431,15 @@ func TestMountOld(t *testing.T) {
 		want += fmt.Sprintf("f%02d file 0644 \"\"\n", i)
 	}
 	opened, err := o.open()
-	must(t, err)
+	strict.Must(t, err)
 	defer opened.close()
 	root := filepath.Join(dir, "root")
 	attrs := rootAttributes
 	if sandbox.Rootless() {
 		attrs = rootlessAttributes
 	}
-	must(t, mountOld(opened.lowers, opened.options(attrs), root))
-	defer func() { must(t, mounts.Unmount(root)) }()
+	strict.Must(t, mountOld(opened.lowers, opened.options(attrs), root))
+	defer func() { strict.Must(t, mounts.Unmount(root)) }()
 	if diff := treetest.Diff(want, treetest.Dump(t, root, treetest.NoOwners)); diff != "" {
 		t.Error(diff)
 	}
@@ -489,11 +477,11 @@ func TestEscapedAttributes(t *testing.T) {
 	commit(t, d, "", "0", makes(t, "f file"))
 	tree := newTree(t, d, "0")
 	attr := string(d.attrs) + "mine"
-	must(t, os.Mkdir(filepath.Join(tree.Dir(), "d"), 0o755))
+	strict.Must(t, os.Mkdir(filepath.Join(tree.Dir(), "d"), 0o755))
 	if err := unix.Setxattr(filepath.Join(tree.Dir(), "d"), attr, []byte("x"), 0); err != nil {
 		t.Skipf("no escapes (Linux 6.7): %v", err)
 	}
-	must(t, tree.Commit(t.Context(), "1"))
+	strict.Must(t, tree.Commit(t.Context(), "1"))
 	for i := 1; i <= maxLowers; i++ {
 		commit(t, d, fmt.Sprint(i), fmt.Sprint(i+1), makes(t, fmt.Sprintf("f%d file", i)))
 	}
@@ -509,49 +497,49 @@ func TestStrayFiles(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "base", makes(t, "f file"))
 	tree := newTree(t, d, "base")
-	must(t, tree.Keep(t.Context(), "work", nil))
+	strict.Must(t, tree.Keep(t.Context(), "work", nil))
 	makes(t, "stray file")(tree.Dir()) // as after a restart of the machine
 	if _, err := d.Resume(t.Context(), "work"); !errors.Is(err, unix.ENOTEMPTY) {
 		t.Errorf("Resume: %v, want %v", err, unix.ENOTEMPTY)
 	}
-	must(t, os.Remove(filepath.Join(tree.Dir(), "stray")))
+	strict.Must(t, os.Remove(filepath.Join(tree.Dir(), "stray")))
 	resumed, err := d.Resume(t.Context(), "work")
-	must(t, err, resumed.Commit(t.Context(), "child"))
+	strict.Must(t, err, resumed.Commit(t.Context(), "child"))
 }
 
 // TestShowOutside: a tree that is shown is seen where the process came from, and stays when nobody of this process knows of it.
 func TestShowOutside(t *testing.T) {
-	if err := sandbox.Outside(func() error { return nil }); err != nil || enterErr != nil {
-		snapshottest.Lack(t, "root", fmt.Sprint(err, enterErr))
+	if err := sandbox.Outside(func() error { return nil }); err != nil || sandboxtest.Entered() != nil {
+		strict.Lack(t, "root", fmt.Sprint(err, sandboxtest.Entered()))
 	}
 	dir := t.TempDir()
 	outside := Options{Outside: sandbox.Outside}
 	d, err := Open(dir, outside)
-	must(t, err)
+	strict.Must(t, err)
 	commit(t, d, "", "base", makes(t, "f file"))
 	tree := newTree(t, d, "base")
 	makes(t, "g file")(tree.Dir())
-	must(t, tree.Keep(t.Context(), "work", nil))
+	strict.Must(t, tree.Keep(t.Context(), "work", nil))
 	shown, err := d.Show(t.Context(), "work")
-	must(t, err)
+	strict.Must(t, err)
 	t.Cleanup(func() {
 		_ = sandbox.Outside(func() error { return mounts.Detach(shown) }) // where the test failed
 	})
 
 	var busy *os.File
-	must(t, sandbox.Outside(func() (err error) {
+	strict.Must(t, sandbox.Outside(func() (err error) {
 		busy, err = os.Create(filepath.Join(shown, "h"))
 		return err
 	}))
 	if err := d.Hide(t.Context(), "work"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("Hide while a file is open: %v", err)
 	}
-	must(t, busy.Close())
+	strict.Must(t, busy.Close())
 
 	d, err = Open(dir, outside)
-	must(t, err)
+	strict.Must(t, err)
 	resumed, err := d.Resume(t.Context(), "work")
-	must(t, err)
+	strict.Must(t, err)
 	for _, name := range []string{"f", "g", "h"} {
 		if _, err := os.Stat(filepath.Join(resumed.Dir(), name)); err != nil {
 			t.Errorf("not seen here: %v", err)
@@ -560,12 +548,12 @@ func TestShowOutside(t *testing.T) {
 	if err := resumed.Commit(t.Context(), "child"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("Commit while it is shown: %v", err)
 	}
-	must(t, resumed.Close())
+	strict.Must(t, resumed.Close())
 	if err := d.Drop(t.Context(), "work"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("Drop while it is shown: %v", err)
 	}
-	must(t, d.Hide(t.Context(), "work"))
-	must(t, sandbox.Outside(func() error {
+	strict.Must(t, d.Hide(t.Context(), "work"))
+	strict.Must(t, sandbox.Outside(func() error {
 		here, err := mounts.IsMountpoint(shown)
 		if here {
 			return errors.New("still mounted")
@@ -573,15 +561,15 @@ func TestShowOutside(t *testing.T) {
 		return err
 	}))
 	resumed, err = d.Resume(t.Context(), "work")
-	must(t, err)
+	strict.Must(t, err)
 	defer resumed.Close()
 	touched := map[string]bool{}
 	for p, err := range resumed.(snapshot.Toucher).Touched(t.Context()) {
-		must(t, err)
+		strict.Must(t, err)
 		touched[p] = true
 	}
 	if !touched["g"] || !touched["h"] {
 		t.Errorf("touched are %v", touched)
 	}
-	must(t, resumed.Commit(t.Context(), "child"))
+	strict.Must(t, resumed.Commit(t.Context(), "child"))
 }

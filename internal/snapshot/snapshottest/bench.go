@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"genoci/internal/snapshot"
+	"genoci/test/strict"
 )
 
 // Bench measures New, one new file, and Commit, on snapshots of 100 to 100,000 files.
@@ -21,7 +22,7 @@ func Bench(b *testing.B, name string, open Opener, only ...string) {
 			}
 			d, err := open(dir)
 			if errors.Is(err, snapshot.ErrUnsupported) {
-				Lack(b, name, err.Error())
+				strict.Lack(b, name, err.Error())
 			}
 			if err == nil {
 				err = commitBase(b, d, files)

@@ -12,6 +12,7 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/snapshot/mounts"
+	"genoci/test/strict"
 )
 
 // OnFileSystem runs test with a function that makes folders on a file system of the kind, see Mount. Tests on several kinds run at once.
@@ -54,7 +55,7 @@ func Mount(t testing.TB, kind string) string {
 	}
 	if kind == "tmpfs" {
 		if err := unix.Mount("tmpfs", mount, "tmpfs", 0, "size=1g"); err != nil {
-			Lack(t, kind, "mount: "+err.Error())
+			strict.Lack(t, kind, "mount: "+err.Error())
 		}
 	} else {
 		mountLoop(t, kind, mount)
@@ -99,7 +100,7 @@ func mountLoop(t testing.TB, kind, mount string) {
 	image := filepath.Join(t.TempDir(), "image")
 	makeLoop(t, kind, image)
 	if out, err := exec.Command("mount", "-o", "loop", image, mount).CombinedOutput(); err != nil {
-		Lack(t, kind, "mount: "+err.Error()+": "+string(out))
+		strict.Lack(t, kind, "mount: "+err.Error()+": "+string(out))
 	}
 }
 
@@ -112,7 +113,7 @@ func makeLoop(t testing.TB, kind, image string) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mkfs."+kind, "-q", image).CombinedOutput(); err != nil {
-		Lack(t, kind, "mkfs: "+err.Error()+": "+string(out))
+		strict.Lack(t, kind, "mkfs: "+err.Error()+": "+string(out))
 	}
 }
 
@@ -120,7 +121,7 @@ func makeLoop(t testing.TB, kind, image string) {
 func Command(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		Lack(t, name, err.Error())
+		strict.Lack(t, name, err.Error())
 	}
 	out, err := exec.Command(name, args...).CombinedOutput()
 	return string(out), err

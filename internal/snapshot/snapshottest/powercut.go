@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/snapshot/mounts"
+	"genoci/test/strict"
 )
 
 // PowerCut tests what is there when the machine has lost what the driver, which keeps all of its data in its folder, had not waited for: on each
@@ -16,7 +17,7 @@ import (
 func PowerCut(t *testing.T, open Opener, kinds ...string) {
 	f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		Lack(t, "loop", err.Error())
+		strict.Lack(t, "loop", err.Error())
 	}
 	_ = f.Close()
 	for _, kind := range kinds {

@@ -19,6 +19,7 @@ import (
 
 	"genoci/internal/snapshot"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
 // Opener opens the driver's folder dir, as a program that uses the driver does.
@@ -74,7 +75,7 @@ func refuse(t *testing.T, open Opener, tempDir func(*testing.T) string) {
 // run runs the suite in folders that tempDir makes, one for each call.
 func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string) {
 	if _, err := open(filepath.Join(tempDir(t), "try")); errors.Is(err, snapshot.ErrUnsupported) {
-		Lack(t, name, err.Error())
+		strict.Lack(t, name, err.Error())
 	} else if err != nil {
 		t.Fatal(err)
 	}
@@ -120,15 +121,6 @@ func run(t *testing.T, name string, open Opener, tempDir func(*testing.T) string
 			test.run(s)
 		})
 	}
-}
-
-// Lack skips the test, since the machine lacks a feature. Where GENOCI_REQUIRE, a list with commas, names the feature, the test fails.
-func Lack(t testing.TB, feature, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature) {
-		t.Fatalf("%s is required: %s", feature, why)
-	}
-	t.Skipf("no %s: %s", feature, why)
 }
 
 // suite is one test with a driver on a folder of its own.

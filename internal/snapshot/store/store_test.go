@@ -12,43 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/beneath"
-	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/mounts"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
-// enterErr is why there is no mount namespace of our own.
-var enterErr error
-
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	enterErr = sandbox.Enter()
-	os.Exit(m.Run())
-}
-
-func needMounts(t *testing.T) {
-	t.Helper()
-	if enterErr == nil {
-		return
-	}
-	if strings.Contains(","+os.Getenv("GENOCI_REQUIRE")+",", ",userns,") {
-		t.Fatal(enterErr)
-	}
-	t.Skipf("cannot mount: %v", enterErr)
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { sandboxtest.Main(m.Run) }
 
 func openStore(t *testing.T, dir string) *Store {
 	t.Helper()
 	s, err := Open(dir, "test", nil)
-	must(t, err)
+	strict.Must(t, err)
 	return s
 }
 
@@ -56,8 +32,8 @@ func openStore(t *testing.T, dir string) *Store {
 func part(t *testing.T, s *Store, parent, file string) *Part {
 	t.Helper()
 	p, err := s.New(t.Context(), parent)
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(p.Dir(), file), nil, 0o644))
+	strict.Must(t, err)
+	strict.Must(t, os.WriteFile(filepath.Join(p.Dir(), file), nil, 0o644))
 	return p
 }
 
@@ -71,25 +47,25 @@ func wantExist(t *testing.T, path string, want bool) {
 func TestStoreKeepsLowers(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
-	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	strict.Must(t, one.Commit(t.Context(), "one", nil), one.Close())
 	two := part(t, s, "one", "f")
 	if lowers := two.Lowers(); len(lowers) != 1 || lowers[0] != one.Dir() {
 		t.Errorf("lowers are %q, want %q", lowers, one.Dir())
 	}
-	must(t, two.Commit(t.Context(), "two", nil), two.Close())
-	must(t, s.Remove(t.Context(), "one"))
+	strict.Must(t, two.Commit(t.Context(), "two", nil), two.Close())
+	strict.Must(t, s.Remove(t.Context(), "one"))
 	wantExist(t, one.Dir(), true)
 	three := part(t, s, "two", "f")
 	if lowers := three.Lowers(); len(lowers) != 2 || lowers[0] != two.Dir() || lowers[1] != one.Dir() {
 		t.Errorf("lowers are %q, want %q and %q", lowers, two.Dir(), one.Dir())
 	}
-	must(t, s.Remove(t.Context(), "two"))
+	strict.Must(t, s.Remove(t.Context(), "two"))
 	wantExist(t, one.Dir(), true) // since three holds it
-	must(t, three.SetLowers([]string{one.Dir()}), s.Remove(t.Context(), "nobody"))
+	strict.Must(t, three.SetLowers([]string{one.Dir()}), s.Remove(t.Context(), "nobody"))
 	openStore(t, s.dir)
 	wantExist(t, two.Dir(), false)
 	wantExist(t, one.Dir(), true)
-	must(t, three.Close())
+	strict.Must(t, three.Close())
 	openStore(t, s.dir)
 	wantExist(t, one.Dir(), false)
 	wantExist(t, three.Dir(), false)
@@ -100,10 +76,10 @@ func TestStoreKeepsLowers(t *testing.T) {
 func TestStoreLost(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
-	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	strict.Must(t, one.Commit(t.Context(), "one", nil), one.Close())
 	two := part(t, s, "one", "f")
-	must(t, two.Commit(t.Context(), "two", nil), two.Close())
-	must(t, os.RemoveAll(one.Dir()))
+	strict.Must(t, two.Commit(t.Context(), "two", nil), two.Close())
+	strict.Must(t, os.RemoveAll(one.Dir()))
 	for _, name := range []string{"one", "two"} {
 		if s.Has(name) {
 			t.Errorf("snapshot %s is there without its data", name)
@@ -113,11 +89,11 @@ func TestStoreLost(t *testing.T) {
 		}
 	}
 	again := part(t, s, "", "f")
-	must(t, again.Commit(t.Context(), "one", nil), again.Close())
+	strict.Must(t, again.Commit(t.Context(), "one", nil), again.Close())
 	if !s.Has("one") {
 		t.Error("the snapshot was not made again")
 	}
-	must(t, s.noteOpen("anything")) // what a store is not told of, it sees when it looks through all parts the next time
+	strict.Must(t, s.noteOpen("anything")) // what a store is not told of, it sees when it looks through all parts the next time
 	s = openStore(t, s.dir)
 	wantExist(t, two.Dir(), false)
 	wantExist(t, filepath.Join(s.snapshots(), "two"), false)
@@ -128,31 +104,31 @@ func TestStoreLost(t *testing.T) {
 func TestKeptLost(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	lost, other := part(t, s, "", "f"), part(t, s, "", "f")
-	must(t, lost.Keep(t.Context(), "lost", nil, nil), other.Keep(t.Context(), "other", nil, nil), os.RemoveAll(lost.Dir()))
+	strict.Must(t, lost.Keep(t.Context(), "lost", nil, nil), other.Keep(t.Context(), "other", nil, nil), os.RemoveAll(lost.Dir()))
 	all, err := s.Kept(t.Context(), func(part string) (string, bool) { return part, true })
-	must(t, err)
+	strict.Must(t, err)
 	if len(all) != 1 || all[0].Name != "other" {
 		t.Errorf("kept are %+v", all)
 	}
 	busy, err := s.Busy()
-	must(t, err)
+	strict.Must(t, err)
 	if busy {
 		t.Error("somebody has it")
 	}
-	must(t, s.Drop(t.Context(), "lost"))
+	strict.Must(t, s.Drop(t.Context(), "lost"))
 }
 
 // TestKeptCommitted: what a tree that was kept stood on goes with the next look, when it no longer needs that.
 func TestKeptCommitted(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	below := part(t, s, "", "f")
-	must(t, below.Commit(t.Context(), "below", nil), below.Close())
+	strict.Must(t, below.Commit(t.Context(), "below", nil), below.Close())
 	kept := part(t, s, "below", "f")
-	must(t, kept.Keep(t.Context(), "kept", nil, nil), s.Remove(t.Context(), "below"))
+	strict.Must(t, kept.Keep(t.Context(), "kept", nil, nil), s.Remove(t.Context(), "below"))
 	openStore(t, s.dir)
 	wantExist(t, below.Dir(), true)
 	p, err := s.Resume(t.Context(), "kept")
-	must(t, err, p.SetLowers(nil), p.Commit(t.Context(), "name", nil), p.Close())
+	strict.Must(t, err, p.SetLowers(nil), p.Commit(t.Context(), "name", nil), p.Close())
 	openStore(t, s.dir)
 	wantExist(t, below.Dir(), false)
 	wantExist(t, p.Dir(), true)
@@ -164,14 +140,14 @@ func TestKeptCommitted(t *testing.T) {
 // TestDiscardHalfway: what a process left that was killed while it kept a tree is no reason to leave the folder.
 func TestDiscardHalfway(t *testing.T) {
 	s := openStore(t, filepath.Join(t.TempDir(), "store"))
-	must(t, os.Symlink("../parts/GONE", filepath.Join(s.dir, "kept.new")), s.Discard())
+	strict.Must(t, os.Symlink("../parts/GONE", filepath.Join(s.dir, "kept.new")), s.Discard())
 	wantExist(t, s.dir, false)
 }
 
 // TestStoreCrash: what a process leaves behind that dies while it makes or removes a part is removed.
 func TestStoreCrash(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	must(t,
+	strict.Must(t,
 		os.MkdirAll(filepath.Join(s.parts(), "EMPTY"), 0o700),
 		os.MkdirAll(filepath.Join(s.parts(), "FULL", "d", "e"), 0o700),
 		os.WriteFile(filepath.Join(s.parts(), "FULL", "lowers"), []byte("EMPTY"), 0o600),
@@ -188,18 +164,18 @@ func TestStoreCrash(t *testing.T) {
 func TestStoreReboot(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
-	must(t, one.Commit(t.Context(), "one", nil), one.Close())
+	strict.Must(t, one.Commit(t.Context(), "one", nil), one.Close())
 	longAgo := time.Now().Add(-2 * flushAge)
-	must(t, os.Chtimes(filepath.Join(one.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
+	strict.Must(t, os.Chtimes(filepath.Join(one.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
 	two := part(t, s, "one", "f")
-	must(t, two.Commit(t.Context(), "two", nil), two.Close(), s.flushOld())
+	strict.Must(t, two.Commit(t.Context(), "two", nil), two.Close(), s.flushOld())
 	wantExist(t, s.synced(one.id), true)
 	wantExist(t, s.synced(two.id), false) // it is too new
 
 	synced, unsynced, settled := part(t, s, "one", "f"), part(t, s, "one", "f"), part(t, s, "one", "f")
-	must(t, synced.Keep(t.Context(), "synced", nil, nil))
-	must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), settled.KeepUnsynced(t.Context(), "settled", nil, nil))
-	must(t, os.Chtimes(filepath.Join(settled.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
+	strict.Must(t, synced.Keep(t.Context(), "synced", nil, nil))
+	strict.Must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), settled.KeepUnsynced(t.Context(), "settled", nil, nil))
+	strict.Must(t, os.Chtimes(filepath.Join(settled.Dir(), "lowers"), longAgo, longAgo), s.flushOld())
 
 	openStore(t, s.dir)
 	if !s.Has("one") || !s.Has("two") {
@@ -207,7 +183,7 @@ func TestStoreReboot(t *testing.T) {
 	}
 	wantExist(t, unsynced.Dir(), true)
 	for _, boot := range []string{"another", ""} {
-		must(t, os.WriteFile(filepath.Join(s.dir, "boot"), []byte(boot), 0o600))
+		strict.Must(t, os.WriteFile(filepath.Join(s.dir, "boot"), []byte(boot), 0o600))
 		openStore(t, s.dir)
 		if !s.Has("one") || s.Has("two") {
 			t.Errorf("boot %q: one is there: %v, want true; two: %v, want false", boot, s.Has("one"), s.Has("two"))
@@ -225,21 +201,21 @@ func TestFlushOld(t *testing.T) {
 	longAgo := time.Now().Add(-2 * flushAge)
 	old := func(name string) *Part {
 		p := part(t, s, "", "f")
-		must(t, p.Commit(t.Context(), name, nil), p.Close(), os.Chtimes(filepath.Join(p.Dir(), "lowers"), longAgo, longAgo))
+		strict.Must(t, p.Commit(t.Context(), name, nil), p.Close(), os.Chtimes(filepath.Join(p.Dir(), "lowers"), longAgo, longAgo))
 		return p
 	}
 	one := old("one")
 	late := part(t, s, "", "f")
-	must(t, late.Commit(t.Context(), "late", nil), late.Close())
+	strict.Must(t, late.Commit(t.Context(), "late", nil), late.Close())
 	wantExist(t, s.synced(one.id), false) // opening the store has not begun anything
-	must(t, s.FlushOld())
+	strict.Must(t, s.FlushOld())
 	wantExist(t, s.synced(one.id), true)
 	wantExist(t, s.synced(late.id), false)
 
 	two := old("two")
-	must(t, s.FlushOld())
+	strict.Must(t, s.FlushOld())
 	wantExist(t, s.synced(two.id), false)
-	must(t, os.Chtimes(filepath.Join(s.dir, "settled"), longAgo, longAgo), s.FlushOld())
+	strict.Must(t, os.Chtimes(filepath.Join(s.dir, "settled"), longAgo, longAgo), s.FlushOld())
 	wantExist(t, s.synced(two.id), true)
 }
 
@@ -252,8 +228,8 @@ func TestStoreFormat(t *testing.T) {
 		t.Errorf("another driver: %v, want an error that is %q", err, snapshot.ErrUnsupported)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "format"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(strings.Replace(string(data), "uid_map", "uid_map 7 7 7\nuid_map", 1)), 0o600))
+	strict.Must(t, err)
+	strict.Must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(strings.Replace(string(data), "uid_map", "uid_map 7 7 7\nuid_map", 1)), 0o600))
 	if _, err := Open(dir, "test", nil); !errors.Is(err, snapshot.ErrUnsupported) {
 		t.Errorf("other ids: %v, want an error that is %q", err, snapshot.ErrUnsupported)
 	}
@@ -265,8 +241,8 @@ func TestStoreFormatLost(t *testing.T) {
 		dir := t.TempDir()
 		s := openStore(t, dir)
 		unsynced, synced := part(t, s, "", "f"), part(t, s, "", "f")
-		must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), synced.Keep(t.Context(), "synced", nil, nil))
-		must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(left), 0o600))
+		strict.Must(t, unsynced.KeepUnsynced(t.Context(), "unsynced", nil, nil), synced.Keep(t.Context(), "synced", nil, nil))
+		strict.Must(t, os.WriteFile(filepath.Join(dir, "format"), []byte(left), 0o600))
 		openStore(t, dir)
 		wantExist(t, unsynced.Dir(), false)
 		wantExist(t, synced.Dir(), true)
@@ -284,7 +260,7 @@ func TestCommitFails(t *testing.T) {
 	if s.Has("name") {
 		t.Error("there is a snapshot of it")
 	}
-	must(t, p.Close())
+	strict.Must(t, p.Close())
 	wantExist(t, p.Dir(), false)
 }
 
@@ -292,8 +268,8 @@ func TestCommitFails(t *testing.T) {
 func TestCommitLate(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	first, late := part(t, s, "", "first"), part(t, s, "", "late")
-	must(t, late.Commit(t.Context(), "name", func() error { return first.Commit(t.Context(), "name", nil) }))
-	must(t, first.Close(), late.Close())
+	strict.Must(t, late.Commit(t.Context(), "name", func() error { return first.Commit(t.Context(), "name", nil) }))
+	strict.Must(t, first.Close(), late.Close())
 	wantExist(t, filepath.Join(s.snapshots(), "name", "first"), true)
 	wantExist(t, late.Dir(), false)
 }
@@ -301,9 +277,9 @@ func TestCommitLate(t *testing.T) {
 func TestRemoveAll(t *testing.T) {
 	dir := t.TempDir()
 	outside := filepath.Join(dir, "outside")
-	must(t, os.Mkdir(outside, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644))
+	strict.Must(t, os.Mkdir(outside, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644))
 	tree := filepath.Join(dir, "tree")
-	must(t, os.Mkdir(tree, 0o755), os.Symlink(outside, filepath.Join(tree, "link")))
+	strict.Must(t, os.Mkdir(tree, 0o755), os.Symlink(outside, filepath.Join(tree, "link")))
 	treetest.Make(t, tree, `
 		d/e/f file
 		locked/ dir 0000
@@ -312,13 +288,13 @@ func TestRemoveAll(t *testing.T) {
 		readonly/ dir 0500
 		fifo fifo
 	`)
-	must(t, beneath.RemovePath(tree))
+	strict.Must(t, beneath.RemovePath(tree))
 	wantExist(t, tree, false)
 	wantExist(t, filepath.Join(outside, "kept"), true)
-	must(t, beneath.RemovePath(tree), beneath.RemovePath(filepath.Join(tree, "below", "nothing")))
+	strict.Must(t, beneath.RemovePath(tree), beneath.RemovePath(filepath.Join(tree, "below", "nothing")))
 
 	link := filepath.Join(dir, "link")
-	must(t, os.Symlink(outside, link), beneath.RemovePath(link))
+	strict.Must(t, os.Symlink(outside, link), beneath.RemovePath(link))
 	wantExist(t, link, false)
 	wantExist(t, filepath.Join(outside, "kept"), true)
 }
@@ -326,46 +302,46 @@ func TestRemoveAll(t *testing.T) {
 // TestRemoveAllDeep: no depth is too deep, neither for the length of paths nor for the number of open files.
 func TestRemoveAllDeep(t *testing.T) {
 	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	strict.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	lower := limit
 	lower.Cur = min(limit.Cur, 512)
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lower))
-	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+	strict.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &lower))
+	defer func() { strict.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
 
 	tree := filepath.Join(t.TempDir(), "tree")
-	must(t, os.Mkdir(tree, 0o755))
+	strict.Must(t, os.Mkdir(tree, 0o755))
 	fd, err := unix.Open(tree, unix.O_PATH, 0)
-	must(t, err)
+	strict.Must(t, err)
 	for range 1500 {
-		must(t, unix.Mkdirat(fd, "deep", 0o755), unix.Mknodat(fd, "file", unix.S_IFREG|0o644, 0))
+		strict.Must(t, unix.Mkdirat(fd, "deep", 0o755), unix.Mknodat(fd, "file", unix.S_IFREG|0o644, 0))
 		next, err := unix.Openat(fd, "deep", unix.O_PATH, 0)
-		must(t, err, unix.Close(fd))
+		strict.Must(t, err, unix.Close(fd))
 		fd = next
 	}
-	must(t, unix.Close(fd))
-	must(t, beneath.RemovePath(tree))
+	strict.Must(t, unix.Close(fd))
+	strict.Must(t, beneath.RemovePath(tree))
 	wantExist(t, tree, false)
 }
 
 // TestRemoveAllMounts: a mount is never crossed, not even one of the same file system.
 func TestRemoveAllMounts(t *testing.T) {
-	needMounts(t)
+	sandboxtest.NeedMounts(t)
 	dir := t.TempDir()
 	outside, tree := filepath.Join(dir, "outside"), filepath.Join(dir, "tree")
 	for _, name := range []string{"dir", "file"} {
 		treetest.Make(t, outside, "kept file", treetest.NoOwners)
-		must(t, os.MkdirAll(filepath.Join(tree, "dir"), 0o755), os.WriteFile(filepath.Join(tree, "file"), nil, 0o644))
+		strict.Must(t, os.MkdirAll(filepath.Join(tree, "dir"), 0o755), os.WriteFile(filepath.Join(tree, "file"), nil, 0o644))
 		source, target := outside, filepath.Join(tree, name)
 		if name == "file" {
 			source = filepath.Join(outside, "kept")
 		}
-		must(t, unix.Mount(source, target, "", unix.MS_BIND, ""))
+		strict.Must(t, unix.Mount(source, target, "", unix.MS_BIND, ""))
 		if err := beneath.RemovePath(tree); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
 			t.Errorf("RemoveAll: %v, want %v or %v", err, unix.EXDEV, unix.EBUSY)
 		}
-		must(t, mounts.Unmount(target))
+		strict.Must(t, mounts.Unmount(target))
 		wantExist(t, filepath.Join(outside, "kept"), true)
-		must(t, beneath.RemovePath(tree), beneath.RemovePath(outside))
+		strict.Must(t, beneath.RemovePath(tree), beneath.RemovePath(outside))
 	}
 }
 
@@ -380,7 +356,7 @@ func TestProbe(t *testing.T) {
 			tries++
 			return "it works", os.WriteFile(filepath.Join(part, "tried"), nil, 0o600)
 		})
-		must(t, err)
+		strict.Must(t, err)
 		if result != "it works" || tries != wantTries {
 			t.Errorf("%q after %d tries, want %d", result, tries, wantTries)
 		}
@@ -389,17 +365,17 @@ func TestProbe(t *testing.T) {
 	probe(1)
 	note := filepath.Join(dir, "probed")
 	data, err := os.ReadFile(note)
-	must(t, err)
+	strict.Must(t, err)
 	_, device, _ := strings.Cut(string(data), "\n")
 	for i, other := range []string{"", string(data[:len(data)-1]), "boot another\n" + device, strings.Replace(string(data), "device ", "device 1", 1)} {
-		must(t, os.WriteFile(note, []byte(other), 0o600))
+		strict.Must(t, os.WriteFile(note, []byte(other), 0o600))
 		probe(i + 2)
 	}
 	probe(5)
 	if _, err := s.Probe(func(string) (string, error) { return "", nil }); err != nil {
 		t.Errorf("a try that would fail was made: %v", err)
 	}
-	must(t, os.Remove(note))
+	strict.Must(t, os.Remove(note))
 	broken := errors.New("broken")
 	for range 2 {
 		if _, err := s.Probe(func(string) (string, error) { return "", broken }); !errors.Is(err, broken) {
@@ -413,13 +389,13 @@ func TestProbe(t *testing.T) {
 
 // TestFull: a store in a full file system can be opened, and what is in it removed, also after a restart of the machine.
 func TestFull(t *testing.T) {
-	needMounts(t)
+	sandboxtest.NeedMounts(t)
 	dir := t.TempDir()
-	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
-	defer func() { must(t, mounts.Unmount(dir)) }()
+	strict.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
+	defer func() { strict.Must(t, mounts.Unmount(dir)) }()
 	s := openStore(t, dir)
 	p := part(t, s, "", "f")
-	must(t, p.Commit(t.Context(), "name", nil), p.Close(), s.setSynced(p.id), os.WriteFile(filepath.Join(dir, "boot"), []byte("another"), 0o600))
+	strict.Must(t, p.Commit(t.Context(), "name", nil), p.Close(), s.setSynced(p.id), os.WriteFile(filepath.Join(dir, "boot"), []byte("another"), 0o600))
 	if err := os.WriteFile(filepath.Join(p.Dir(), "f"), make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
 		t.Fatal(err)
 	}
@@ -433,7 +409,7 @@ func TestFull(t *testing.T) {
 	if !s.Has("name") {
 		t.Error("the snapshot is gone")
 	}
-	must(t, s.Remove(t.Context(), "name"))
+	strict.Must(t, s.Remove(t.Context(), "name"))
 	wantExist(t, p.Dir(), false)
 }
 
@@ -447,18 +423,18 @@ func TestClear(t *testing.T) {
 			_, err := os.Lstat(part)
 			return err
 		})
-		must(t, err)
+		strict.Must(t, err)
 		return s
 	}
 	s := open()
 	dropped := part(t, s, "", "f")
-	must(t, dropped.Close())
+	strict.Must(t, dropped.Close())
 	removed := part(t, s, "", "f")
-	must(t, removed.Commit(t.Context(), "name", nil), removed.Close(), s.Remove(t.Context(), "name"))
+	strict.Must(t, removed.Commit(t.Context(), "name", nil), removed.Close(), s.Remove(t.Context(), "name"))
 	left := part(t, s, "", "f")
 	left.release()
 	half := filepath.Join(s.parts(), "HALF")
-	must(t, os.Mkdir(half, 0o700))
+	strict.Must(t, os.Mkdir(half, 0o700))
 	open()
 	for _, id := range []string{dropped.id, removed.id, left.id, "HALF"} {
 		if cleared[id] != 1 {
@@ -480,10 +456,10 @@ func TestStoreOfManyParts(t *testing.T) {
 	for i := range 200 {
 		p := part(t, s, "", "f")
 		names = append(names, fmt.Sprint(i))
-		must(t, p.Commit(t.Context(), names[i], nil), p.Close())
+		strict.Must(t, p.Commit(t.Context(), names[i], nil), p.Close())
 	}
 	space, err := s.Space(t.Context())
-	must(t, err)
+	strict.Must(t, err)
 	if len(space.Trees) != len(names) || len(space.Parts) != len(names) {
 		t.Errorf("%d trees of %d parts, want %d", len(space.Trees), len(space.Parts), len(names))
 	}
@@ -492,9 +468,9 @@ func TestStoreOfManyParts(t *testing.T) {
 			t.Errorf("part %s is empty", id)
 		}
 	}
-	must(t, s.Remove(t.Context(), append(names[1:], "none")...))
+	strict.Must(t, s.Remove(t.Context(), append(names[1:], "none")...))
 	left, err := s.Names(t.Context())
-	must(t, err)
+	strict.Must(t, err)
 	if len(left) != 1 || left[0] != names[0] {
 		t.Errorf("left are %q", left)
 	}
@@ -509,7 +485,7 @@ func TestOpenStoreFollowsNoLink(t *testing.T) {
 		dir, outside := t.TempDir(), t.TempDir()
 		openStore(t, dir)
 		theirs := filepath.Join(outside, "theirs")
-		must(t, os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(dir, name)))
+		strict.Must(t, os.RemoveAll(filepath.Join(dir, name)), os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(dir, name)))
 		if _, err := Open(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
 			t.Errorf("%s: %v, want %v", name, err, beneath.ErrElsewhere)
 		}
@@ -519,7 +495,7 @@ func TestOpenStoreFollowsNoLink(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	s := openStore(t, dir)
 	theirs := filepath.Join(outside, "theirs")
-	must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.noteOpen("part"))
+	strict.Must(t, os.MkdirAll(theirs, 0o755), os.Symlink(outside, filepath.Join(s.parts(), "part")), s.noteOpen("part"))
 	if _, err := Open(dir, "test", nil); !errors.Is(err, beneath.ErrElsewhere) {
 		t.Errorf("a part: %v, want %v", err, beneath.ErrElsewhere)
 	}

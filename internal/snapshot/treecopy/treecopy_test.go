@@ -1,7 +1,6 @@
 package treecopy
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,28 +8,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	_ = sandbox.Enter() // some files take a namespace, or root
-	os.Exit(m.Run())
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { sandboxtest.Main(m.Run) }
 
 // TestCopyStack: merging folders as an overlay does; user.opaque stands for the overlay's mark.
 func TestCopyStack(t *testing.T) {
 	whiteout := func(t *testing.T, dir string, names ...string) {
 		for _, name := range names {
-			must(t, unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR, 0))
+			strict.Must(t, unix.Mknod(filepath.Join(dir, name), unix.S_IFCHR, 0))
 		}
 	}
 	dir := t.TempDir()
@@ -63,13 +52,13 @@ func TestCopyStack(t *testing.T) {
 	}
 	whiteout(t, at(1), "gone", "merged/gone")
 	whiteout(t, at(2), "merged/1", "only/gone", "only/sub/gone", "opaque/gone")
-	must(t, os.Mkdir(at(4), 0o755))
+	strict.Must(t, os.Mkdir(at(4), 0o755))
 	err := Copy(t.Context(), at(4), []string{at(0), at(1), at(2)}, Options{
 		Opaque: "user.opaque",
 		Below:  []string{at(3)},
 		Keep:   func(name string) bool { return name != "user.x" },
 	})
-	must(t, err)
+	strict.Must(t, err)
 	const want = `a file 0644 "0"
 gone c 0:0 0000
 merged/ dir 0755

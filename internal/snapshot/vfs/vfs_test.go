@@ -11,23 +11,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/sandbox"
+	"genoci/internal/sandboxtest"
 	"genoci/internal/snapshot"
 	"genoci/internal/snapshot/snapshottest"
 )
 
-// enterErr is why there is no mount namespace of our own, which views need.
-var enterErr error
-
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	enterErr = sandbox.Enter()
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { sandboxtest.Main(m.Run) }
 
 func open(dir string) (snapshot.Driver, error) {
-	if enterErr != nil {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, enterErr)
+	if err := sandboxtest.Entered(); err != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, err)
 	}
 	return Open(dir)
 }
