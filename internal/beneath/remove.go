@@ -63,6 +63,9 @@ func RemoveAt(dir int, name string) error {
 	default:
 		return err
 	}
+	if emptied(dir, name) {
+		return nil
+	}
 	r := &remover{}
 	defer r.close()
 	return r.remove(dir, name)
@@ -155,7 +158,9 @@ func (r *remover) enter(dir int, name string) (dirs []string, err error) {
 		switch err := unix.Unlinkat(int(f.Fd()), name, 0); err {
 		case nil, unix.ENOENT:
 		case unix.EISDIR:
-			dirs = append(dirs, name)
+			if !emptied(int(f.Fd()), name) {
+				dirs = append(dirs, name)
+			}
 		default:
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -180,6 +185,10 @@ func (r *remover) leave(up leaving) error {
 	}
 	return rmdir(fd, up.name)
 }
+
+// emptied removes the folder called name in parent if nothing is in it, which saves opening it. It reports whether the folder is gone.
+// What does not let itself be removed is for remove to look at.
+func emptied(parent int, name string) bool { return rmdir(parent, name) == nil }
 
 func rmdir(parent int, name string) error {
 	err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)

@@ -379,7 +379,7 @@ var errMount = errors.New("something is mounted here")
 
 // compare compares what st was taken of, called name in the folder fd, with the base.
 func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry, inBase bool) error {
-	e, err := entryAt(fd, name, path, st)
+	e, others, err := entryAt(fd, name, path, st)
 	if err != nil {
 		return err
 	}
@@ -394,7 +394,7 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 		e.MTime = *c
 	}
 	if w.options.Settle {
-		if err := settle(fd, name, e, st); err != nil {
+		if err := settle(fd, name, e, others, st); err != nil {
 			return &fs.PathError{Op: "settle", Path: path, Err: err}
 		}
 	}
@@ -425,9 +425,10 @@ func (w *walker) inStep(st *unix.Statx_t, e, base Entry, inBase bool) bool {
 	return !(ok && given == e.MTime) && !(inBase && base.Type == e.Type && base.MTime == e.MTime)
 }
 
-// settle makes what is called name in the folder fd, and st was taken of, as Unpack makes it of the entry e. It follows no symlink.
-func settle(fd int, name string, e Entry, st *unix.Statx_t) error {
-	if err := removeOtherXattrs(fd, name); err != nil {
+// settle makes what is called name in the folder fd, and st was taken of, as Unpack makes it of the entry e: without the extended
+// attributes others. It follows no symlink.
+func settle(fd int, name string, e Entry, others []string, st *unix.Statx_t) error {
+	if err := removeXattrs(fd, name, others); err != nil {
 		return err
 	}
 	if st.Mtime.Sec == e.MTime && st.Mtime.Nsec == 0 {

@@ -180,12 +180,13 @@ func lookupAt(fd int, name, path string) (Entry, error) {
 	if err != nil {
 		return Entry{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return entryAt(fd, name, path, &st)
+	e, _, err := entryAt(fd, name, path, &st)
+	return e, err
 }
 
-// entryAt is lookupAt for what statAt has looked at already.
-func entryAt(fd int, name, path string, st *unix.Statx_t) (Entry, error) {
-	e := Entry{
+// entryAt is lookupAt for what statAt has looked at already. others are the names of extended attributes that no layer keeps.
+func entryAt(fd int, name, path string, st *unix.Statx_t) (e Entry, others []string, err error) {
+	e = Entry{
 		Path:  path,
 		Mode:  uint32(st.Mode) & 0o7777,
 		UID:   int(st.Uid),
@@ -206,26 +207,25 @@ func entryAt(fd int, name, path string, st *unix.Statx_t) (Entry, error) {
 	case unix.S_IFIFO:
 		e.Type = TypeFIFO
 	case unix.S_IFSOCK:
-		return Entry{Path: path, Type: typeSocket}, nil
+		return Entry{Path: path, Type: typeSocket}, nil, nil
 	default:
-		return Entry{}, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("file of unknown type %#o", st.Mode)}
+		return Entry{}, nil, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("file of unknown type %#o", st.Mode)}
 	}
-	var err error
 	if e.Type == TypeSymlink {
 		if e.Link, err = readlinkAt(fd, name); err != nil {
-			return Entry{}, &fs.PathError{Op: "readlink", Path: path, Err: err}
+			return Entry{}, nil, &fs.PathError{Op: "readlink", Path: path, Err: err}
 		}
 	}
 	var device string
-	if e.Xattrs, device, err = xattrsAt(fd, name); err != nil {
-		return Entry{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	if e.Xattrs, device, others, err = xattrsAt(fd, name); err != nil {
+		return Entry{}, nil, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	if e.Type == TypeFile && e.Size == 0 && device != "" {
 		if t, major, minor, ok := parseNode(device); ok {
 			e.Type, e.Major, e.Minor = t, major, minor
 		}
 	}
-	return e, nil
+	return e, others, nil
 }
 
 // readlinkAt returns the text of the symlink called name in the folder fd.

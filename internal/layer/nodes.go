@@ -116,7 +116,7 @@ func (n *nodeMaker) setXattrs(fd int, name string, e *Entry, clean bool) error {
 	}
 	path := procPath(fd, name)
 	if !clean {
-		have, _, err := xattrsAt(fd, name)
+		have, _, _, err := xattrsAt(fd, name)
 		if err != nil {
 			return err
 		}

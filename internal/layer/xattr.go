@@ -72,24 +72,28 @@ func procPath(fd int, name string) string {
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // xattrsAt reads the extended attributes of name in the folder fd, without following it if it is a symlink: those that layers
-// keep (nil when there are none), and the text of nodeXattr.
+// keep (nil when there are none), the text of nodeXattr, and the names of those that are neither.
 // Capabilities must be read in the user namespace in which the tree is used: the kernel then
 // gives them without the root user of that namespace (capabilities(7), "Namespaced file capabilities").
-func xattrsAt(fd int, name string) (kept map[string]string, node string, err error) {
+func xattrsAt(fd int, name string) (kept map[string]string, node string, others []string, err error) {
 	path := procPath(fd, name)
 	names, err := growing(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	if err != nil {
-		return nil, "", fmt.Errorf("llistxattr: %w", err)
+		return nil, "", nil, fmt.Errorf("llistxattr: %w", err)
 	}
 	for n := range strings.SplitSeq(string(names), "\x00") {
+		if n == "" {
+			continue
+		}
 		if n != nodeXattr && !KeepXattr(n) {
+			others = append(others, n)
 			continue
 		}
 		value, err := growing(func(buf []byte) (int, error) { return unix.Lgetxattr(path, n, buf) })
 		switch {
 		case errors.Is(err, unix.ENODATA): // removed since it was listed
 		case err != nil:
-			return nil, "", fmt.Errorf("lgetxattr %s: %w", n, err)
+			return nil, "", nil, fmt.Errorf("lgetxattr %s: %w", n, err)
 		case n == nodeXattr:
 			node = string(value)
 		default:
@@ -99,19 +103,15 @@ func xattrsAt(fd int, name string) (kept map[string]string, node string, err err
 			kept[n] = string(value)
 		}
 	}
-	return kept, node, nil
+	return kept, node, others, nil
 }
 
-// removeOtherXattrs removes the extended attributes of name in the folder fd that layers do not keep, but for those that the host's own
-// security modules give to every file.
-func removeOtherXattrs(fd int, name string) error {
+// removeXattrs removes those of the extended attributes of name in the folder fd that the host's own security modules do not give to
+// every file.
+func removeXattrs(fd int, name string, attrs []string) error {
 	path := procPath(fd, name)
-	names, err := growing(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
-	if err != nil {
-		return fmt.Errorf("llistxattr: %w", err)
-	}
-	for n := range strings.SplitSeq(string(names), "\x00") {
-		if KeepXattr(n) || n == nodeXattr || !strings.HasPrefix(n, "user.") && !strings.HasPrefix(n, "trusted.") {
+	for _, n := range attrs {
+		if !strings.HasPrefix(n, "user.") && !strings.HasPrefix(n, "trusted.") {
 			continue
 		}
 		if err := unix.Lremovexattr(path, n); err != nil && !errors.Is(err, unix.ENODATA) {

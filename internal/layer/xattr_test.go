@@ -97,7 +97,7 @@ func TestXattrsAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	got, node, err := xattrsAt(fd, "file")
+	got, node, _, err := xattrsAt(fd, "file")
 	if err != nil || !maps.Equal(got, want) || node != "c 1 3" {
 		t.Errorf("%q, %q, %v", got, node, err)
 	}
@@ -111,7 +111,7 @@ func TestXattrsAt(t *testing.T) {
 	if e, err = lookupAt(fd, "file", "file"); err != nil || e.Type != TypeFile {
 		t.Errorf("a file with content is %+v, %v", e, err)
 	}
-	if got, _, err := xattrsAt(fd, "."); got != nil || err != nil {
+	if got, _, _, err := xattrsAt(fd, "."); got != nil || err != nil {
 		t.Errorf("of the folder: %q, %v", got, err)
 	}
 }
