@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -47,34 +48,36 @@ func TestReadAhead(t *testing.T) {
 
 // All readers of a fork get all bytes and the error behind them, however fast each of them is, and in whichever way it reads.
 func TestFork(t *testing.T) {
-	data := random(2*aheadCount*aheadSize + 12345)
-	failure := errors.New("failure")
-	for _, want := range []error{nil, failure} {
-		var r io.Reader = bytes.NewReader(data)
-		if want != nil {
-			r = io.MultiReader(r, iotest.ErrReader(want))
+	synctest.Test(t, func(t *testing.T) {
+		data := random(2*aheadCount*aheadSize + 12345)
+		failure := errors.New("failure")
+		for _, want := range []error{nil, failure} {
+			var r io.Reader = bytes.NewReader(data)
+			if want != nil {
+				r = io.MultiReader(r, iotest.ErrReader(want))
+			}
+			var wg sync.WaitGroup
+			for i, side := range Fork(r, 3) {
+				wg.Go(func() {
+					defer side.Close()
+					var got bytes.Buffer
+					var err error
+					switch i {
+					case 0:
+						_, err = io.Copy(&got, side) // WriteTo
+					case 1:
+						_, err = got.ReadFrom(struct{ io.Reader }{side})
+					case 2:
+						_, err = got.ReadFrom(slowReader{side})
+					}
+					if !errors.Is(err, want) || !bytes.Equal(got.Bytes(), data) {
+						t.Errorf("reader %d: %d bytes, %v, want %v behind all", i, got.Len(), err, want)
+					}
+				})
+			}
+			wg.Wait()
 		}
-		var wg sync.WaitGroup
-		for i, side := range Fork(r, 3) {
-			wg.Go(func() {
-				defer side.Close()
-				var got bytes.Buffer
-				var err error
-				switch i {
-				case 0:
-					_, err = io.Copy(&got, side) // WriteTo
-				case 1:
-					_, err = got.ReadFrom(struct{ io.Reader }{side})
-				case 2:
-					_, err = got.ReadFrom(slowReader{side})
-				}
-				if !errors.Is(err, want) || !bytes.Equal(got.Bytes(), data) {
-					t.Errorf("reader %d: %d bytes, %v, want %v behind all", i, got.Len(), err, want)
-				}
-			})
-		}
-		wg.Wait()
-	}
+	})
 }
 
 func random(n int) []byte {

@@ -11,7 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 )
 
 // mixed returns bytes of all kinds that blocks can have, in runs of up to half a block and some of more than one.
@@ -132,80 +132,70 @@ func TestIncompressible(t *testing.T) {
 
 // Whatever fails first is what Write or Close tell, and no goroutine stays.
 func TestBlockWriterErrors(t *testing.T) {
-	full := errors.New("disk full")
-	data := mixed(12 * gzipBlock)
-	for _, c := range Compressions {
-		if c.NewWriter == nil {
-			continue
-		}
-		// Blocks of zstd are four times as long: what fails is the first write, or one in the middle, or the last.
-		for _, after := range []int64{0, 1, 5 << 20, 6 << 20} {
-			before := runtime.NumGoroutine()
-			var n int64
-			failing := writerFunc(func(p []byte) (int, error) {
-				if n += int64(len(p)); n > after {
-					return 0, full
-				}
-				return len(p), nil
-			})
-			for name, open := range map[string]func() (io.WriteCloser, error){
-				"output": func() (io.WriteCloser, error) { return c.NewWriter(failing) },
-				"tap":    func() (io.WriteCloser, error) { return c.NewWriter(io.Discard, io.Discard, failing) },
-			} {
-				n = 0
-				w, err := open()
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, werr := io.Copy(w, struct{ io.Reader }{bytes.NewReader(data)})
-				err = w.Close()
-				if werr != nil && !errors.Is(werr, full) || !errors.Is(err, full) {
-					t.Errorf("%s, %s, after %d bytes: write: %v; close: %v", c.Name, name, after, werr, err)
-				}
-				if again := w.Close(); !errors.Is(again, full) {
-					t.Errorf("%s: the second close: %v", c.Name, again)
+	synctest.Test(t, func(t *testing.T) {
+		full := errors.New("disk full")
+		data := mixed(12 * gzipBlock)
+		for _, c := range Compressions {
+			if c.NewWriter == nil {
+				continue
+			}
+			// Blocks of zstd are four times as long: what fails is the first write, or one in the middle, or the last.
+			for _, after := range []int64{0, 1, 5 << 20, 6 << 20} {
+				var n int64
+				failing := writerFunc(func(p []byte) (int, error) {
+					if n += int64(len(p)); n > after {
+						return 0, full
+					}
+					return len(p), nil
+				})
+				for name, open := range map[string]func() (io.WriteCloser, error){
+					"output": func() (io.WriteCloser, error) { return c.NewWriter(failing) },
+					"tap":    func() (io.WriteCloser, error) { return c.NewWriter(io.Discard, io.Discard, failing) },
+				} {
+					n = 0
+					w, err := open()
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, werr := io.Copy(w, struct{ io.Reader }{bytes.NewReader(data)})
+					err = w.Close()
+					if werr != nil && !errors.Is(werr, full) || !errors.Is(err, full) {
+						t.Errorf("%s, %s, after %d bytes: write: %v; close: %v", c.Name, name, after, werr, err)
+					}
+					if again := w.Close(); !errors.Is(again, full) {
+						t.Errorf("%s: the second close: %v", c.Name, again)
+					}
 				}
 			}
-			noGoroutines(t, before)
 		}
-	}
-}
-
-// noGoroutines makes sure that there are no more than before.
-func noGoroutines(t *testing.T, before int) {
-	t.Helper()
-	for range 100 {
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	})
 }
 
 // Memory is bounded: as many blocks as stated, however slow the output is.
 func TestBlockWriterMemory(t *testing.T) {
-	release := make(chan struct{})
-	slow := writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil })
-	w := newBlockWriter(slow, blockCoding{size: 1000}, io.Discard)
-	written := make(chan int, 1000)
-	go func() {
-		for i := range 1000 {
-			if _, err := w.Write(make([]byte, 1000)); err != nil {
-				t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		slow := writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil })
+		w := newBlockWriter(slow, blockCoding{size: 1000}, io.Discard)
+		written := make(chan int, 1000)
+		go func() {
+			for i := range 1000 {
+				if _, err := w.Write(make([]byte, 1000)); err != nil {
+					t.Error(err)
+				}
+				written <- i
 			}
-			written <- i
+			close(written)
+		}()
+		synctest.Wait() // until nothing goes on without the output
+		if n := len(written); n == 0 || n > runtime.GOMAXPROCS(0)+3 {
+			t.Errorf("%d blocks were taken", n)
 		}
-		close(written)
-	}()
-	time.Sleep(10 * time.Millisecond)
-	if n := len(written); n > runtime.GOMAXPROCS(0)+3 {
-		t.Errorf("%d blocks were taken", n)
-	}
-	close(release)
-	for range written {
-	}
-	if err := w.Close(); err != nil {
-		t.Error(err)
-	}
+		close(release)
+		for range written {
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

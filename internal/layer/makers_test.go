@@ -9,11 +9,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"genoci/internal/treetest"
 	"genoci/test/strict"
@@ -120,42 +119,38 @@ func TestUnpackMany(t *testing.T) {
 
 // The error is that of the first entry that could not be put, and nothing stays open or runs on behind it.
 func TestUnpackFirstError(t *testing.T) {
-	refused := func(name string) member {
-		return fileMember(name, "x").with(func(h *tar.Header) { h.PAXRecords = map[string]string{paxXattr + accessACL: "no ACL"} })
-	}
-	var before, behind []member
-	for i := range 3 * batchFiles {
-		before = append(before, fileMember(fmt.Sprintf("d/%d", i), "x"))
-		behind = append(behind, fileMember(fmt.Sprintf("%d/x", i), "x"))
-	}
-	bad := []member{refused("d/first"), refused("d/second"), {tar.Header{Typeflag: 'Z', Name: "z"}, ""}}
-	descriptors := func() int {
-		names, err := os.ReadDir("/proc/self/fd")
-		strict.Must(t, err)
-		return len(names)
-	}
-	had, ran := descriptors(), runtime.NumGoroutine()
-	for name, members := range map[string][]member{
-		"together": slices.Concat(before, bad, behind),
-		"apart":    slices.Concat(before, bad[:1], behind, bad[1:]),
-		"alone":    bad,
-		"at last":  slices.Concat(before, behind, bad[:1]),
-	} {
-		err := unpack(t, newFolder(t), members...)
-		if want := "unpack d/first: setxattr " + accessACL; err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", name, err, want)
+	synctest.Test(t, func(t *testing.T) {
+		refused := func(name string) member {
+			return fileMember(name, "x").with(func(h *tar.Header) { h.PAXRecords = map[string]string{paxXattr + accessACL: "no ACL"} })
 		}
-	}
-	strict.Must(t, unpack(t, newFolder(t), slices.Concat(before, behind)...))
-	if n := descriptors(); n != had {
-		t.Errorf("%d descriptors, %d before", n, had)
-	}
-	// A goroutine that has said that it is done may take a moment to end.
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > ran; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), ran)
+		var before, behind []member
+		for i := range 3 * batchFiles {
+			before = append(before, fileMember(fmt.Sprintf("d/%d", i), "x"))
+			behind = append(behind, fileMember(fmt.Sprintf("%d/x", i), "x"))
 		}
-	}
+		bad := []member{refused("d/first"), refused("d/second"), {tar.Header{Typeflag: 'Z', Name: "z"}, ""}}
+		descriptors := func() int {
+			names, err := os.ReadDir("/proc/self/fd")
+			strict.Must(t, err)
+			return len(names)
+		}
+		had := descriptors()
+		for name, members := range map[string][]member{
+			"together": slices.Concat(before, bad, behind),
+			"apart":    slices.Concat(before, bad[:1], behind, bad[1:]),
+			"alone":    bad,
+			"at last":  slices.Concat(before, behind, bad[:1]),
+		} {
+			err := unpack(t, newFolder(t), members...)
+			if want := "unpack d/first: setxattr " + accessACL; err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", name, err, want)
+			}
+		}
+		strict.Must(t, unpack(t, newFolder(t), slices.Concat(before, behind)...))
+		if n := descriptors(); n != had {
+			t.Errorf("%d descriptors, %d before", n, had)
+		}
+	})
 }
 
 // Zeros in large files take neither time nor room, and are read as they were.

@@ -12,12 +12,12 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"genoci/test/strict"
 )
@@ -212,115 +212,115 @@ func manyChanges(seed uint64) []Change {
 
 // The bytes and the TOC are those that archive/tar and Index make, through whatever writer, and goroutines end.
 func TestPackMany(t *testing.T) {
-	goroutines := runtime.NumGoroutine()
-	for seed := range uint64(5) {
-		changes := manyChanges(seed)
-		var want bytes.Buffer
-		tw := tar.NewWriter(&want)
-		for _, ch := range changes {
-			e := canonical(ch.Entry)
-			e.Group = ch.Group
-			strict.Must(t, tw.WriteHeader(headerOf(e)))
-			if ch.Open != nil {
-				strict.Must(t, copyContent(context.Background(), tw, ch.Size, ch.Open, make([]byte, 1000)))
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(5) {
+			changes := manyChanges(seed)
+			var want bytes.Buffer
+			tw := tar.NewWriter(&want)
+			for _, ch := range changes {
+				e := canonical(ch.Entry)
+				e.Group = ch.Group
+				strict.Must(t, tw.WriteHeader(headerOf(e)))
+				if ch.Open != nil {
+					strict.Must(t, copyContent(context.Background(), tw, ch.Size, ch.Open, make([]byte, 1000)))
+				}
 			}
-		}
-		strict.Must(t, tw.Close())
-		packed, toc := mustPack(t, changes)
-		if !bytes.Equal(packed, want.Bytes()) {
-			t.Fatalf("seed %d: %d bytes, archive/tar makes %d others", seed, len(packed), want.Len())
-		}
-		indexed, _, err := Index(context.Background(), bytes.NewReader(packed))
-		strict.Must(t, err)
-		if !bytes.Equal(toc.data, indexed.data) {
-			t.Errorf("seed %d: the TOC is not that of the tar", seed)
-		}
-		for _, c := range Compressions {
-			if c.NewWriter == nil {
-				continue
+			strict.Must(t, tw.Close())
+			packed, toc := mustPack(t, changes)
+			if !bytes.Equal(packed, want.Bytes()) {
+				t.Fatalf("seed %d: %d bytes, archive/tar makes %d others", seed, len(packed), want.Len())
 			}
-			var out, tap bytes.Buffer
-			w, err := c.NewWriter(&out, &tap)
+			indexed, _, err := Index(context.Background(), bytes.NewReader(packed))
 			strict.Must(t, err)
-			toc, _, err := Pack(context.Background(), w, changes)
-			strict.Must(t, errors.Join(err, w.Close()))
-			if !bytes.Equal(tap.Bytes(), packed) || !bytes.Equal(toc.data, indexed.data) {
-				t.Errorf("seed %d, %s: packed into a compressor it is something else", seed, c.Name)
+			if !bytes.Equal(toc.data, indexed.data) {
+				t.Errorf("seed %d: the TOC is not that of the tar", seed)
 			}
-			checkDecompress(t, &out, c.Name, packed)
+			for _, c := range Compressions {
+				if c.NewWriter == nil {
+					continue
+				}
+				var out, tap bytes.Buffer
+				w, err := c.NewWriter(&out, &tap)
+				strict.Must(t, err)
+				toc, _, err := Pack(context.Background(), w, changes)
+				strict.Must(t, errors.Join(err, w.Close()))
+				if !bytes.Equal(tap.Bytes(), packed) || !bytes.Equal(toc.data, indexed.data) {
+					t.Errorf("seed %d, %s: packed into a compressor it is something else", seed, c.Name)
+				}
+				checkDecompress(t, &out, c.Name, packed)
+			}
 		}
-	}
-	noGoroutines(t, goroutines)
+	})
 }
 
 // The error that is told is that of the first change that has one, and what was read ahead is closed.
 func TestPackManyErrors(t *testing.T) {
-	var open atomic.Int64
-	counted := func(ch *Change) {
-		content := ch.Open
-		ch.Open = func() (io.ReadCloser, error) {
-			r, err := content()
-			open.Add(1)
-			return closing{r, func() { open.Add(-1) }}, err
-		}
-	}
-	for seed := range uint64(6) {
-		goroutines := runtime.NumGoroutine()
-		changes := manyChanges(seed % 3)
-		r := rand.New(rand.NewPCG(seed, 1))
-		first := len(changes)
-		for range 1 + r.IntN(4) {
-			at := r.IntN(len(changes))
-			if ch := &changes[at]; ch.Open != nil {
-				ch.Size++
-				first = min(first, at)
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Int64
+		counted := func(ch *Change) {
+			content := ch.Open
+			ch.Open = func() (io.ReadCloser, error) {
+				r, err := content()
+				open.Add(1)
+				return closing{r, func() { open.Add(-1) }}, err
 			}
 		}
-		if first == len(changes) {
-			continue
-		}
-		for i := range changes {
-			if changes[i].Open != nil {
-				counted(&changes[i])
+		for seed := range uint64(6) {
+			changes := manyChanges(seed % 3)
+			r := rand.New(rand.NewPCG(seed, 1))
+			first := len(changes)
+			for range 1 + r.IntN(4) {
+				at := r.IntN(len(changes))
+				if ch := &changes[at]; ch.Open != nil {
+					ch.Size++
+					first = min(first, at)
+				}
+			}
+			if first == len(changes) {
+				continue
+			}
+			for i := range changes {
+				if changes[i].Open != nil {
+					counted(&changes[i])
+				}
+			}
+			_, _, err := Pack(context.Background(), io.Discard, changes)
+			if want := "pack " + changes[first].Path + ": changed while it was read"; err == nil || err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+			if n := open.Load(); n != 0 {
+				t.Errorf("%d files are open", n)
 			}
 		}
-		_, _, err := Pack(context.Background(), io.Discard, changes)
-		if want := "pack " + changes[first].Path + ": changed while it was read"; err == nil || err.Error() != want {
-			t.Errorf("%v, want %s", err, want)
-		}
-		if n := open.Load(); n != 0 {
-			t.Errorf("%d files are open", n)
-		}
-		noGoroutines(t, goroutines)
-	}
+	})
 }
 
 // Where the writer fails or the context ends, Pack does, and leaves nothing behind.
 func TestPackStops(t *testing.T) {
-	changes := manyChanges(1)
-	goroutines := runtime.NumGoroutine()
-	full := errors.New("disk full")
-	for _, after := range []int{0, 700_000, 3_000_000} {
-		ctx, cancel := context.WithCancel(context.Background())
-		n := 0
-		stopping := func(err func() error) io.Writer {
-			n = 0
-			return writerFunc(func(p []byte) (int, error) {
-				if n += len(p); n > after {
-					return len(p), err()
-				}
-				return len(p), nil
-			})
+	synctest.Test(t, func(t *testing.T) {
+		changes := manyChanges(1)
+		full := errors.New("disk full")
+		for _, after := range []int{0, 700_000, 3_000_000} {
+			ctx, cancel := context.WithCancel(context.Background())
+			n := 0
+			stopping := func(err func() error) io.Writer {
+				n = 0
+				return writerFunc(func(p []byte) (int, error) {
+					if n += len(p); n > after {
+						return len(p), err()
+					}
+					return len(p), nil
+				})
+			}
+			if _, _, err := Pack(ctx, stopping(func() error { return full }), changes); !errors.Is(err, full) {
+				t.Errorf("full after %d bytes: %v", after, err)
+			}
+			if _, _, err := Pack(ctx, stopping(func() error { cancel(); return nil }), changes); !errors.Is(err, context.Canceled) {
+				t.Errorf("canceled after %d bytes: %v", after, err)
+			}
+			cancel()
 		}
-		if _, _, err := Pack(ctx, stopping(func() error { return full }), changes); !errors.Is(err, full) {
-			t.Errorf("full after %d bytes: %v", after, err)
-		}
-		if _, _, err := Pack(ctx, stopping(func() error { cancel(); return nil }), changes); !errors.Is(err, context.Canceled) {
-			t.Errorf("canceled after %d bytes: %v", after, err)
-		}
-		cancel()
-	}
-	noGoroutines(t, goroutines)
+	})
 }
 
 // closing calls a function when it is closed.
