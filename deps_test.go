@@ -100,9 +100,14 @@ var policy = map[string]rule{
 		imports: "internal/beneath internal/snapshot internal/snapshot/mounts internal/snapshot/store internal/snapshot/treecopy internal/treetest test/strict golang.org/x/sys",
 	},
 
+	"internal/command": {
+		level:   2,
+		imports: "internal/cache internal/image internal/sandbox internal/source golang.org/x/sys",
+	},
+
 	"internal/build": {
 		level: 3,
-		imports: "internal/beneath internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/kept internal/snapshot internal/layer internal/deb" +
+		imports: "internal/beneath internal/command internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/kept internal/snapshot internal/layer internal/deb" +
 			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
@@ -121,7 +126,7 @@ var policy = map[string]rule{
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/beneath internal/build internal/cache internal/checkout internal/durable internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
+		imports: "internal/beneath internal/build internal/cache internal/checkout internal/command internal/durable internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
 			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/store internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"genoci/internal/build"
+	"genoci/internal/command"
 	"genoci/internal/image"
 )
 
@@ -82,5 +82,5 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	if len(args) == 0 {
 		say(stderr, "note: in the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
 	}
-	return f.run(ctx, state, tree.Dir(), build.Setting{Env: img.Config.Config.Env}, args)
+	return f.run(ctx, state, tree.Dir(), command.Setting{Env: img.Config.Config.Env}, args)
 }

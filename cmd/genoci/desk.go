@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
+	"genoci/internal/command"
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -77,7 +77,7 @@ func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
 
 func deskOf(drv snapshot.Driver) checkout.Desk {
 	return checkout.Desk{
-		Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}, Tidy: build.RemoveLent,
+		Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}, Tidy: command.RemoveLent,
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"genoci/internal/build"
+	"genoci/internal/command"
 	"genoci/internal/sandbox"
 )
 
@@ -190,7 +190,7 @@ func reflinks(dir string) bool {
 // checkBusybox looks for the busybox that images without a shell are lent.
 func checkBusybox() check {
 	c := check{Name: "busybox", Status: slower, Fix: "install the package busybox-static, or name one: --busybox FILE"}
-	path, err := build.StaticBusybox()
+	path, err := command.StaticBusybox()
 	if err != nil {
 		c.Detail = err.Error() + ": images without a shell cannot run anything"
 		return c

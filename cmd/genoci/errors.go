@@ -12,6 +12,7 @@ import (
 
 	"genoci/internal/beneath"
 	"genoci/internal/build"
+	"genoci/internal/command"
 	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
@@ -143,7 +144,7 @@ func hintFor(err error) string {
 		return idHint(missesID(err))
 	case errors.As(err, &denied) && denied.Denied():
 		return deniedHint(denied)
-	case errors.Is(err, build.ErrQuestion):
+	case errors.Is(err, command.ErrQuestion):
 		return "in `steps`, answer before the install: `run: echo \"PACKAGE NAME TYPE ANSWER\" | debconf-set-selections`, or copy the file that the package looks for; build_env sets variables" + lookHint(err, "; ")
 	case heldFile(stepError(err)) != "":
 		name := heldFile(stepError(err))

@@ -16,6 +16,7 @@ import (
 
 	"genoci/internal/build"
 	"genoci/internal/cache"
+	"genoci/internal/command"
 	"genoci/internal/kept"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -39,7 +40,7 @@ func (s *sessionFlags) add(fs *pflag.FlagSet) {
 }
 
 // apply changes what a command is run with as the flags say.
-func (s *sessionFlags) apply(to *build.Setting) error {
+func (s *sessionFlags) apply(to *command.Setting) error {
 	if s.user != "" {
 		to.User = s.user
 	}
@@ -66,11 +67,11 @@ func (s *sessionFlags) apply(to *build.Setting) error {
 
 // run runs a command, or a shell where args are empty, in the tree with the root folder dir, on the terminal if there is one. How
 // it ends is how the program is to end.
-func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, setting build.Setting, args []string) error {
+func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, setting command.Setting, args []string) error {
 	if err := s.apply(&setting); err != nil {
 		return err
 	}
-	session := build.Session{
+	session := command.Session{
 		Root: dir, Args: args, Setting: setting, TTY: onTerminal(len(args) == 0), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Cache: c, Busybox: s.busybox, Warn: func(text string) { say(os.Stderr, "warning: %s\n", text) },
 	}
@@ -229,8 +230,8 @@ func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, 
 }
 
 // treeOf makes a tree of an image, and says what its config has a command run with. From then on gc may remove what it was made of.
-func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, build.Setting, error) {
-	var setting build.Setting
+func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, command.Setting, error) {
+	var setting command.Setting
 	l, img, err := openImage(ctx, f.layout, ref)
 	if err != nil {
 		return nil, setting, err
@@ -250,7 +251,7 @@ func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cach
 		return nil, setting, err
 	}
 	config := img.Config.Config
-	setting = build.Setting{Env: config.Env, Dir: config.WorkingDir, User: config.User}
+	setting = command.Setting{Env: config.Env, Dir: config.WorkingDir, User: config.User}
 	tree, err := drv.New(ctx, name)
 	return tree, setting, err
 }

@@ -22,6 +22,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
+	"genoci/internal/command"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -78,7 +79,7 @@ type Builder struct {
 
 	warnOnce sync.Once // of what the sandbox cannot do here
 	lendOnce sync.Once
-	lend     func() (*busybox, error)
+	lend     func() (*command.Busybox, error)
 }
 
 // Outcome says how a step will be, or was, carried out.
@@ -93,18 +94,6 @@ const (
 
 // semantics is part of every key. It grows when the same inputs would give another layer.
 const semantics = 3
-
-// Platform is what images are built for: this machine.
-func Platform() v1.Platform {
-	p := v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
-	switch p.Architecture {
-	case "arm64":
-		p.Variant = "v8"
-	case "arm":
-		p.Variant = "v7"
-	}
-	return p
-}
 
 // init sets up what Forecast and Build share.
 func (b *Builder) init(p *plan.Plan) error {
@@ -154,12 +143,13 @@ func newSource(c *cache.Cache, dir string) (*source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	stats, err := source.OpenStats(filepath.Join(state, "stats"))
+	src, err := source.Open(dir, state)
 	if err != nil {
 		return nil, err
 	}
-	secret := func() ([]byte, error) { return c.Secret("downloads") }
-	return &source.Source{Dir: dir, Stats: stats, Downloads: state, Keeps: keepXattr, Secret: secret}, nil
+	src.Keeps = keepXattr
+	src.Secret = func() ([]byte, error) { return c.Secret("downloads") }
+	return src, nil
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build
@@ -376,4 +366,21 @@ func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
 	}
 	m.mu.Unlock()
 	return f()
+}
+
+// busybox returns the busybox to lend, looked for once.
+func (b *Builder) busybox() (*command.Busybox, error) {
+	b.lendOnce.Do(func() {
+		b.lend = sync.OnceValues(func() (*command.Busybox, error) { return command.FindBusybox(b.src, b.Busybox) })
+	})
+	return b.lend()
+}
+
+// busyboxDigest is that of the busybox that would be lent now; "" for none.
+func (b *Builder) busyboxDigest() string {
+	bb, err := b.busybox()
+	if err != nil {
+		return ""
+	}
+	return bb.Digest()
 }

@@ -141,7 +141,7 @@ func (w *work) fails(text string) string {
 
 func (w *work) image(tag string) image.Image {
 	w.t.Helper()
-	return check(w.layout.Image(tag, Platform()))(w.t)
+	return check(w.layout.Image(tag, image.BuiltHere()))(w.t)
 }
 
 // list shows the layer with the index i of a tag, a line an entry.
@@ -774,7 +774,7 @@ func TestCopyFromForeignLayer(t *testing.T) {
 			}
 			desc := check(blob.Commit("application/vnd.oci.image.layer.v1.tar"))(t)
 			img := image.Extend(image.Image{}, image.Extension{
-				Layers: []image.Layer{{Descriptor: desc, DiffID: desc.Digest}}, Platform: Platform(),
+				Layers: []image.Layer{{Descriptor: desc, DiffID: desc.Digest}}, Platform: image.BuiltHere(),
 			})
 			img = check(w.layout.WriteImage(img))(t)
 			err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("foreign", img.Descriptor); return nil })

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/source"
@@ -51,7 +52,7 @@ func (c *checker) base(img *plan.Image) {
 	switch img.Base.Kind {
 	case plan.OCI:
 		err = c.once(name, func() error {
-			l, _, err := layout.Find(img.Base.Ref, c.src.Abs, Platform())
+			l, _, err := layout.Find(img.Base.Ref, c.src.Abs, image.BuiltHere())
 			if err == nil {
 				err = l.Close()
 			}
@@ -72,7 +73,7 @@ func (c *checker) tag(name string) error {
 		return nil
 	}
 	return c.once(name, func() error {
-		_, err := c.layout.Image(name, Platform())
+		_, err := c.layout.Image(name, image.BuiltHere())
 		return err
 	})
 }

@@ -55,16 +55,14 @@ func (b *Builder) commitTime(ctx context.Context) (int64, error) {
 
 // imageEnv is the environment in the config of the image that n makes.
 func imageEnv(n *node) []string {
-	return setEnv(append([]string(nil), n.base.Config.Config.Env...), environment(n)...)
+	return image.SetFirstEnv(n.base.Config.Config.Env, environment(n))
 }
 
 // environment is what the target adds to it; $NAME stands for the base's own value.
 func environment(n *node) []string {
 	base := func(name string) string {
-		if i := indexEnv(n.base.Config.Config.Env, name); i >= 0 {
-			return n.base.Config.Config.Env[i][len(name)+1:]
-		}
-		return ""
+		value, _ := image.LookupEnv(n.base.Config.Config.Env, name)
+		return value
 	}
 	var env []string
 	for _, kv := range n.Target.Config.Environment {
@@ -77,7 +75,7 @@ func environment(n *node) []string {
 func (b *Builder) extension(n *node) image.Extension {
 	c := n.Target.Config
 	e := image.Extension{
-		Layers: n.added(), Created: time.Unix(n.epoch, 0).UTC(), Platform: Platform(),
+		Layers: n.added(), Created: time.Unix(n.epoch, 0).UTC(), Platform: image.BuiltHere(),
 		Author: c.Author, Annotations: toMap(c.Annotations),
 		Edit: image.ConfigEdit{
 			Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: environment(n), User: c.User, WorkingDir: c.WorkingDir,

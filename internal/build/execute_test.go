@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/command"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
@@ -47,10 +48,7 @@ var drivers = map[string]func(dir string) (snapshot.Driver, error){
 
 // forDrivers runs a test with each driver, in a work with a busybox as root.tgz.
 func forDrivers(t *testing.T, files map[string]string, test func(t *testing.T, w *work)) {
-	bb, err := exec.LookPath("busybox")
-	if err == nil {
-		err = checkStatic(bb)
-	}
+	bb, err := command.StaticBusybox()
 	if err != nil {
 		strict.Lack(t, "busybox", err)
 	}

@@ -14,6 +14,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/command"
+	"genoci/internal/image"
 	"genoci/internal/kept"
 	"genoci/internal/layer"
 	"genoci/internal/sandbox"
@@ -47,7 +49,7 @@ type FailedNote struct {
 	Base     string          `json:"base"`             // of the target, as the spec has it
 	Layers   []digest.Digest `json:"layers,omitempty"` // DiffIDs of what the step stands on, the lowest first
 	Platform v1.Platform     `json:"platform"`
-	Setting  Setting         `json:"setting"`
+	Setting  command.Setting `json:"setting"`
 }
 
 // ParseFailedNote returns what is noted of a kept tree that a failed step left.
@@ -102,7 +104,7 @@ func (s *step) failedNote(failure *StepError) *FailedNote {
 	n := &FailedNote{
 		Target: failure.Target, Step: failure.Step, Spec: s.specPath(failure.File), Line: failure.Pos.Line, Column: failure.Pos.Col,
 		Op: failure.Op, Error: failure.Err.Error(), Time: s.Now().UTC(),
-		Base: s.n.Base.String(), Platform: Platform(), Setting: Setting{Env: s.stepEnv(s.n, nil)},
+		Base: s.n.Base.String(), Platform: image.BuiltHere(), Setting: command.Setting{Env: stepEnv(s.n)},
 	}
 	var exit *sandbox.ExitError
 	if errors.As(failure.Err, &exit) {
@@ -111,8 +113,8 @@ func (s *step) failedNote(failure *StepError) *FailedNote {
 	for _, l := range s.n.stack() {
 		n.Layers = append(n.Layers, l.DiffID)
 	}
-	if s.ran != nil {
-		n.Setting = *s.ran
+	if ran := s.runner.Last(); ran != nil {
+		n.Setting = *ran
 	}
 	return n
 }
@@ -152,7 +154,7 @@ func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapsh
 	}
 	note, err := NoteOfFailed(ctx, drv, target)
 	if err == nil {
-		err = RemoveLent(tree.Dir())
+		err = command.RemoveLent(tree.Dir())
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, tree.Close())

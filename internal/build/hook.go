@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
+	"genoci/internal/command"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/spec"
@@ -31,13 +32,13 @@ func (s *step) hooks(ctx context.Context, tree snapshot.Tree, hooks []*spec.Hook
 		out := s.newOutput()
 		err := s.hook(ctx, s.room, h, out)
 		if err == nil {
-			out.tail()
+			out.Tail()
 			continue
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		errs = append(errs, s.opError(s.n, s.Step, a, err, out.tail()))
+		errs = append(errs, s.opError(s.n, s.Step, a, err, out.Tail()))
 		if !h.Post {
 			break
 		}
@@ -55,6 +56,7 @@ func (b *Builder) cleanUp(ctx context.Context, nodes nodes, n *node, err error) 
 	n.hooksOn = false
 	ctx = context.WithoutCancel(ctx)
 	st := &step{Builder: b, nodes: nodes, n: n, Step: last}
+	st.setRunner()
 	tree, treeErr := st.newTree(ctx)
 	if treeErr != nil {
 		tree, treeErr = b.opened.New(ctx, "")
@@ -66,7 +68,7 @@ func (b *Builder) cleanUp(ctx context.Context, nodes nodes, n *node, err error) 
 }
 
 // hook runs one.
-func (s *step) hook(ctx context.Context, room *hookRoom, h *spec.Hook, out *output) error {
+func (s *step) hook(ctx context.Context, room *hookRoom, h *spec.Hook, out *command.Output) error {
 	args, err := s.hookArgs(h, room)
 	if err != nil {
 		return err
@@ -82,7 +84,7 @@ func (s *step) hookArgs(h *spec.Hook, room *hookRoom) ([]string, error) {
 	if fi, err := os.Stat(file); !h.IsWord() || err != nil || !fi.Mode().IsRegular() {
 		return []string{"/bin/sh", "-e", "-c", strings.ReplaceAll(h.Script, "%ROOT%", room.Root())}, nil
 	}
-	program, arg, err := interpreterOf(file)
+	program, arg, err := command.Interpreter(file)
 	switch {
 	case err != nil:
 		return nil, err
@@ -134,7 +136,7 @@ func (s *step) leaveHooks() error {
 
 // hookFolder makes an empty folder whose path is the same word in every shell, quoted or not.
 func hookFolder(c *cache.Cache) (dir string, remove func() error, err error) {
-	if dir, remove, err = lentFolder(c); err != nil || isPlain(dir) {
+	if dir, remove, err = command.Folder(c); err != nil || isPlain(dir) {
 		return dir, remove, err
 	}
 	if err := remove(); err != nil {

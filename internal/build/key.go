@@ -251,9 +251,9 @@ func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*s
 		Semantics: semantics, Parent: n.stack().chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
 	}
 	if s.Executes() {
-		p := Platform()
+		p := image.BuiltHere()
 		node.Platform = &p
-		node.Env = envNode(b.stepEnv(n, nil))
+		node.Env = envNode(stepEnv(n))
 	}
 	for i, a := range s.Ops {
 		op, err := b.opNode(nodes, n, s, a.Op, ins[i])
@@ -307,7 +307,7 @@ func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *inp
 	case *spec.Run:
 		node := runNode{
 			Run: op.Script, Shell: op.Shell, Args: op.Args, Workdir: op.Workdir,
-			User: op.User, Env: envNode(pairs(op.Env)), Network: op.Network,
+			User: op.User, Env: envNode(spec.Environ(op.Env)), Network: op.Network,
 		}
 		if in.script != nil {
 			node.Script = in.script.String()
@@ -338,7 +338,7 @@ func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, err
 			return nodes[img].img, nil
 		}
 	}
-	return b.Layout.Image(name, Platform())
+	return b.Layout.Image(name, image.BuiltHere())
 }
 
 // lookup returns the layer that a step of the key made before, if it is still in the layout or n is spare; nil where it changed nothing.
@@ -431,7 +431,7 @@ func (s *step) remember(l *builtLayer) error {
 	if s.Hooked() {
 		return nil
 	}
-	e := cache.Entry{Lent: s.lent, Seconds: s.seconds()}
+	e := cache.Entry{Lent: s.runner.Lent(), Seconds: s.seconds()}
 	if op, ok := passable(s.Step); ok {
 		e.Archive = s.Archive(s.Step, op)
 	}

@@ -248,7 +248,7 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 	case plan.Target:
 		n.base, n.below = n.onto.early, n.onto.stack()
 	case plan.Tag:
-		n.base, err = b.Layout.Image(n.Base.Tag, Platform())
+		n.base, err = b.Layout.Image(n.Base.Tag, image.BuiltHere())
 	case plan.OCI:
 		n.base, err = b.ociImage(n.Base)
 	}
@@ -279,7 +279,7 @@ func (b *Builder) checkSources(ctx context.Context, n *node) error {
 			if !ok || op.From == "" || slices.ContainsFunc(n.From, func(img *plan.Image) bool { return img.String() == op.From }) {
 				continue
 			}
-			img, err := b.Layout.Image(op.From, Platform())
+			img, err := b.Layout.Image(op.From, image.BuiltHere())
 			if err == nil {
 				err = b.checkImage(ctx, img)
 			}
@@ -308,7 +308,7 @@ func (b *Builder) checkImage(ctx context.Context, img image.Image) error {
 
 // ociImage reads an image of another layout.
 func (b *Builder) ociImage(base plan.Base) (image.Image, error) {
-	l, img, err := layout.Find(base.Ref, b.src.Abs, Platform())
+	l, img, err := layout.Find(base.Ref, b.src.Abs, image.BuiltHere())
 	if err == nil {
 		err = l.Close()
 	}
@@ -317,7 +317,7 @@ func (b *Builder) ociImage(base plan.Base) (image.Image, error) {
 
 // importBase copies the layers of a base in another layout into ours.
 func (b *Builder) importBase(ctx context.Context, n *node) error {
-	from, _, err := layout.Find(n.Base.Ref, b.src.Abs, Platform())
+	from, _, err := layout.Find(n.Base.Ref, b.src.Abs, image.BuiltHere())
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 
+	"genoci/internal/command"
 	"genoci/internal/deb"
+	"genoci/internal/image"
 	"genoci/internal/layer"
 	"genoci/internal/sandbox"
 	"genoci/internal/source"
@@ -39,8 +41,12 @@ var packageManagers = []packageManager{
 // dpkgKeeps has dpkg keep config files that are there and are not what the package expects, where it would ask.
 var dpkgKeeps = []string{"--force-confdef", "--force-confold"}
 
-// unattended are the variables that keep packages from asking.
-func unattended() []spec.KV { return []spec.KV{{Key: "DEBIAN_FRONTEND", Value: "noninteractive"}} }
+// unattended returns a command that packages are told not to ask.
+func (s *step) unattended(root string, out *command.Output) *command.Command {
+	c := s.runner.Command(root, out)
+	c.Cmd.Env = image.SetFirstEnv(c.Cmd.Env, []string{"DEBIAN_FRONTEND=noninteractive"})
+	return c
+}
 
 // packageLogs removes what package managers write with the time of day, or other things that differ from
 // build to build, in it. SQLite's shared memory of rpm's database is such; with an empty write-ahead log next to it, it
@@ -59,7 +65,13 @@ var (
 )
 
 // install installs package files and packages with the programs of the image.
-func (s *step) install(ctx context.Context, root string, op *spec.Install, in *input, out *output) error {
+func (s *step) install(ctx context.Context, root string, op *spec.Install, in *input, out *command.Output) error {
+	var moved []string // config files that rpm says it has moved away, by the names that they have now
+	out.Each(func(line string) {
+		if name := movedConfig(line); name != "" {
+			moved = append(moved, name)
+		}
+	})
 	debs, rpms, err := sortPackages(in.files)
 	if err != nil {
 		return err
@@ -70,7 +82,7 @@ func (s *step) install(ctx context.Context, root string, op *spec.Install, in *i
 		}
 	}
 	if len(rpms) > 0 {
-		if err := s.installRpms(ctx, root, out, rpms); err != nil {
+		if err := s.installRpms(ctx, root, out, rpms, &moved); err != nil {
 			return err
 		}
 	}
@@ -83,7 +95,7 @@ func (s *step) install(ctx context.Context, root string, op *spec.Install, in *i
 		if err := s.shell(ctx, root, out, pm.install, op.Packages...); err != nil {
 			return err
 		}
-		if err := s.keepConfig(ctx, root, out); err != nil {
+		if err := s.keepConfig(ctx, root, out, &moved); err != nil {
 			return err
 		}
 		if op.Clean {
@@ -121,7 +133,7 @@ func readHead(f source.File, n int) ([]byte, error) {
 }
 
 // installDebs installs .deb packages with the image's dpkg, in an order that their own fields allow.
-func (s *step) installDebs(ctx context.Context, root string, out *output, files []source.File) error {
+func (s *step) installDebs(ctx context.Context, root string, out *command.Output, files []source.File) error {
 	files, given, err := readDebs(files)
 	if err != nil {
 		return err
@@ -174,7 +186,7 @@ func readDebs(files []source.File) (kept []source.File, packages []deb.Package, 
 }
 
 func readDeb(f source.File) (deb.Package, error) {
-	r, err := os.Open(f.Path) // dpkg gets what has the digest; see lending.input
+	r, err := os.Open(f.Path) // dpkg gets what has the digest; see command.Command.Input
 	if err != nil {
 		return deb.Package{}, err
 	}
@@ -201,7 +213,7 @@ func installedDebs(root string) ([]deb.Package, error) {
 }
 
 // installRpms installs .rpm packages with the image's rpm, which orders them itself.
-func (s *step) installRpms(ctx context.Context, root string, out *output, files []source.File) error {
+func (s *step) installRpms(ctx context.Context, root string, out *command.Output, files []source.File, moved *[]string) error {
 	var batch []packageFile
 	for i, f := range files {
 		if !slices.ContainsFunc(batch, func(b packageFile) bool { return b.Digest == f.Digest }) {
@@ -210,9 +222,9 @@ func (s *step) installRpms(ctx context.Context, root string, out *output, files 
 	}
 	if len(batch) > 1 {
 		var names bytes.Buffer
-		query := &output{emit: func(line string) { names.WriteString(line + "\n") }}
+		query := command.NewOutput(func(line string) { names.WriteString(line + "\n") })
 		if err := s.packageTool(ctx, root, query, "rpm", []string{"--query", "--package", "--nosignature", "--queryformat", `%{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\n`}, batch); err != nil {
-			return fmt.Errorf("%w: %s", err, strings.Join(query.tail(), "; "))
+			return fmt.Errorf("%w: %s", err, strings.Join(query.Tail(), "; "))
 		}
 		if err := twice(names.String()); err != nil {
 			return err
@@ -221,7 +233,7 @@ func (s *step) installRpms(ctx context.Context, root string, out *output, files 
 	if err := s.packageTool(ctx, root, out, "rpm", rpmArgs(root), batch); err != nil {
 		return err
 	}
-	return s.keepConfig(ctx, root, out)
+	return s.keepConfig(ctx, root, out, moved)
 }
 
 // twice returns an error where two of the lines "NAME VERSION" are of one package.
@@ -248,13 +260,13 @@ const keepBoth = `for moved; do
 done`
 
 // keepConfig puts config files back that rpm has just moved away, as its output says; that of the package becomes FILE.rpmnew.
-func (s *step) keepConfig(ctx context.Context, root string, out *output) error {
-	if len(out.moved) == 0 {
+func (s *step) keepConfig(ctx context.Context, root string, out *command.Output, moved *[]string) error {
+	if len(*moved) == 0 {
 		return nil
 	}
-	moved := out.moved
-	out.moved = nil
-	return s.shell(ctx, root, out, keepBoth, moved...)
+	files := *moved
+	*moved = nil
+	return s.shell(ctx, root, out, keepBoth, files...)
 }
 
 // packageFile is a package file, and its place in the list that it is from.
@@ -264,22 +276,22 @@ type packageFile struct {
 }
 
 // packageTool runs a program of the image with arguments, and after them package files.
-func (s *step) packageTool(ctx context.Context, root string, out *output, program string, args []string, files []packageFile) error {
-	cmd := s.command(root, unattended(), out)
+func (s *step) packageTool(ctx context.Context, root string, out *command.Output, program string, args []string, files []packageFile) error {
+	c := s.unattended(root, out)
+	cmd := c.Cmd
 	if _, err := sandbox.LookPath(root, program, cmd.Env); err != nil {
 		return fmt.Errorf("the image has no %s to install %s with", program, files[0].Name)
 	}
-	lend := s.lend(cmd)
 	cmd.Args = append([]string{program}, args...)
 	for _, f := range files {
 		// The number keeps files of one name apart, and the order that the spec has.
-		inside, err := lend.input(fmt.Sprintf("packages/%d/%s", f.at, f.Name), f.File, 0o644)
+		inside, err := c.Input(fmt.Sprintf("packages/%d/%s", f.at, f.Name), f.File, 0o644)
 		if err != nil {
 			return err
 		}
 		cmd.Args = append(cmd.Args, inside)
 	}
-	return s.startUnattended(ctx, lend, out)
+	return c.RunUnattended(ctx)
 }
 
 // rpmArgs are the arguments of an rpm installation. Where the distribution is Debian's, rpm's own
@@ -294,10 +306,9 @@ func rpmArgs(root string) []string {
 }
 
 func (s *step) packageManager(root string) (*packageManager, error) {
-	env := s.stepEnv(s.n, nil)
 	var names []string
 	for i, pm := range packageManagers {
-		if _, err := sandbox.LookPath(root, pm.name, env); err == nil {
+		if _, err := sandbox.LookPath(root, pm.name, s.runner.Env); err == nil {
 			return &packageManagers[i], nil
 		}
 		names = append(names, pm.name)
@@ -306,10 +317,10 @@ func (s *step) packageManager(root string) (*packageManager, error) {
 }
 
 // shell runs shell text of ours with arguments.
-func (s *step) shell(ctx context.Context, root string, out *output, text string, args ...string) error {
-	cmd := s.command(root, unattended(), out)
-	cmd.Args = append([]string{"/bin/sh", "-e", "-c", text, "install"}, args...)
-	return s.startUnattended(ctx, s.lend(cmd), out)
+func (s *step) shell(ctx context.Context, root string, out *command.Output, text string, args ...string) error {
+	c := s.unattended(root, out)
+	c.Cmd.Args = append([]string{"/bin/sh", "-e", "-c", text, "install"}, args...)
+	return c.RunUnattended(ctx)
 }
 
 // installs reports whether an action installs packages.
@@ -335,4 +346,19 @@ func (s *step) warnKept(changes []layer.Change) {
 		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(),
 			Text: "config files that were there are kept, although packages have others: " + strings.Join(kept, ", ")})
 	}
+}
+
+// movedConfig returns the last path of a line of rpm's: "warning: FILE saved as FILE.rpmsave", in the language of the image; "" where it
+// tells of something else.
+func movedConfig(line string) string {
+	for _, suffix := range []string{".rpmsave", ".rpmorig"} {
+		file, ok := strings.CutSuffix(strings.TrimSpace(line), suffix)
+		// The file is named before: whatever blanks its name has, it is what comes twice.
+		for i := strings.LastIndex(file, " /"); ok && i >= 0; i = strings.LastIndex(file[:i], " /") {
+			if name := file[i+1:]; strings.Contains(file[:i]+" ", " "+name+" ") {
+				return name + suffix
+			}
+		}
+	}
+	return ""
 }

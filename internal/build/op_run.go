@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"genoci/internal/command"
+	"genoci/internal/image"
 	"genoci/internal/sandbox"
 	"genoci/internal/spec"
 )
@@ -25,7 +27,7 @@ func (s *step) run(ctx context.Context, root string, a spec.Action, in *input) e
 	default:
 		err = fmt.Errorf("%T runs nothing", op)
 	}
-	tail := out.tail()
+	tail := out.Tail()
 	if err == nil {
 		return nil
 	}
@@ -36,18 +38,19 @@ func (s *step) run(ctx context.Context, root string, a spec.Action, in *input) e
 }
 
 // runScript runs shell text, or a script of the host.
-func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *input, out *output) error {
-	cmd := s.command(root, op.Env, out)
+func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *input, out *command.Output) error {
+	c := s.runner.Command(root, out)
+	cmd := c.Cmd
+	cmd.Env = image.SetFirstEnv(cmd.Env, spec.Environ(op.Env))
 	cmd.Dir, cmd.User = op.Workdir, op.User
 	cmd.Network = sandbox.Network(op.Network)
-	lend := s.lend(cmd)
 	shell := op.Shell
 	if shell == nil {
 		shell = []string{"/bin/sh", "-e"}
 	}
 	switch {
 	case in.script != nil:
-		path, interpreter, err := lend.script(*in.script)
+		path, interpreter, err := c.Script(*in.script)
 		if err != nil {
 			return err
 		}
@@ -63,7 +66,7 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 			}
 		}
 	case len(op.Script) > maxScript:
-		path, err := lend.text("script", op.Script, 0o755)
+		path, err := c.Text("script", op.Script, 0o755)
 		if err != nil {
 			return err
 		}
@@ -74,22 +77,5 @@ func (s *step) runScript(ctx context.Context, root string, op *spec.Run, in *inp
 			cmd.Args = append(append(cmd.Args, shell[0]), op.Args...)
 		}
 	}
-	return s.start(ctx, lend)
-}
-
-// command is a command in the tree with the environment of the step.
-func (s *step) command(root string, env []spec.KV, out *output) *sandbox.Cmd {
-	return &sandbox.Cmd{Root: root, Env: s.stepEnv(s.n, env), Stdout: out, Stderr: out, Warn: func(text string) {
-		s.warnOnce.Do(func() { s.report(Event{Kind: Warning, Text: text}) })
-	}}
-}
-
-// start runs a command in the tree, to its end. With what it ran is known afterwards, for the case that it failed.
-func (s *step) start(ctx context.Context, l *lending) error {
-	s.ran = settingOf(l)
-	if err := l.shell(); err != nil {
-		return err
-	}
-	l.cmd.Env = proxyEnv(l.cmd.Env)
-	return l.cmd.Run(ctx)
+	return c.Run(ctx)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
+	"genoci/internal/command"
 	"genoci/internal/layer"
 	"genoci/internal/plan"
 	"genoci/internal/snapshot"
@@ -24,6 +25,7 @@ import (
 // buildStep adds the layer of a step to the node: the known one, or one that it makes.
 func (b *Builder) buildStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) error {
 	st := &step{Builder: b, nodes: nodes, n: n, Step: s, started: time.Now(), parent: n.stack().chainID()}
+	st.setRunner()
 	if len(s.Pre) == 0 { // else they may make the inputs
 		if err := st.findInputs(ctx); err != nil {
 			return err
@@ -149,11 +151,10 @@ type step struct {
 	begun   spec.Op   // the op that was begun last
 	begin   time.Time // of its execution, by the clock of file systems
 
-	given map[string]int64 // by path: mtimes out of archives that are not older than begin
-	lent  string           // SHA-256 of the busybox that was lent
-	ran   *Setting         // of the command that was run last, for the op that was begun last
-	files []io.Closer      // what the openers of changes read from
-	room  *hookRoom        // while hooks run, and between them; else nil
+	given  map[string]int64 // by path: mtimes out of archives that are not older than begin
+	runner command.Runner   // of its commands
+	files  []io.Closer      // what the openers of changes read from
+	room   *hookRoom        // while hooks run, and between them; else nil
 }
 
 // carryOut makes the layer of the step; nil where it changes nothing.
@@ -250,7 +251,8 @@ func (s *step) opStarted(a spec.Action) {
 	if s.begun == a.Op {
 		return
 	}
-	s.begun, s.ran = a.Op, nil
+	s.begun = a.Op
+	s.runner.Begin()
 	s.report(Event{Kind: OpStarted, Target: s.n.String(), Step: s.Name(), Text: a.Op.String(), Pos: a.Pos})
 }
 
@@ -476,7 +478,7 @@ func (b *Builder) opError(n *node, s *plan.Step, a spec.Action, err error, tail 
 
 // tempDir makes a folder that is removed when the step ends, or by a later build where it is killed.
 func (s *step) tempDir() (string, error) {
-	dir, remove, err := lentFolder(s.Cache)
+	dir, remove, err := command.Folder(s.Cache)
 	s.files = append(s.files, closer(remove))
 	return dir, err
 }
@@ -494,3 +496,20 @@ func (s *step) tempFile() (*os.File, error) {
 type closer func() error
 
 func (c closer) Close() error { return c() }
+
+// setRunner sets what commands of the step are run with.
+func (s *step) setRunner() {
+	s.runner = command.Runner{TempDir: s.tempDir, Busybox: s.busybox, Warn: func(text string) {
+		s.warnOnce.Do(func() { s.report(Event{Kind: Warning, Text: text}) })
+	}}
+	if s.Executes() {
+		s.runner.Env = stepEnv(s.n)
+	}
+}
+
+// newOutput returns where a command of the step writes.
+func (s *step) newOutput() *command.Output {
+	return command.NewOutput(func(line string) {
+		s.report(Event{Kind: Output, Target: s.n.String(), Step: s.Name(), Text: line})
+	})
+}

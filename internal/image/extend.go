@@ -153,7 +153,7 @@ func (edit ConfigEdit) apply(c *Config) {
 	if edit.Cmd != nil {
 		x.Cmd = edit.Cmd
 	}
-	x.Env = setEnv(x.Env, edit.Env)
+	x.Env = SetEnv(x.Env, edit.Env)
 	replace(&x.User, edit.User)
 	replace(&x.WorkingDir, edit.WorkingDir)
 	replace(&x.StopSignal, edit.StopSignal)
@@ -169,24 +169,6 @@ func replace(old *string, text string) {
 	if text != "" {
 		*old = text
 	}
-}
-
-// setEnv returns env with each of vars ("K=V") in the place of the first variable of its name, or at the end. Further variables
-// of the name, which no runtime agrees about, are dropped.
-func setEnv(env, vars []string) []string {
-	for _, kv := range vars {
-		name, _, _ := strings.Cut(kv, "=")
-		same := func(old string) bool {
-			oldName, _, _ := strings.Cut(old, "=")
-			return oldName == name
-		}
-		at := slices.IndexFunc(env, same)
-		if at < 0 {
-			at = len(env)
-		}
-		env = slices.Insert(slices.DeleteFunc(slices.Clone(env), same), at, kv)
-	}
-	return env
 }
 
 // merge returns a with b's entries in it, and a itself where b has none.

@@ -338,21 +338,23 @@ func TestMediaType(t *testing.T) {
 	}
 }
 
+// The two ways to set variables differ where a name comes twice, or stands without a value.
 func TestSetEnv(t *testing.T) {
-	for _, test := range []struct{ env, vars, want string }{
-		{"", "A=1", "A=1"},
-		{"A=1 B=2", "", "A=1 B=2"},
-		{"A=1 B=2 C=3", "B=x", "A=1 B=x C=3"},
-		{"A=1 B=2 A=3", "A=x", "A=x B=2"},
-		{"A=1", "B=x C=y B=z", "A=1 B=z C=y"},
-		{"AB=1", "A=2", "AB=1 A=2"},
-		{"A", "A=", "A="},
+	for _, test := range []struct{ env, vars, want, first string }{
+		{"", "A=1", "A=1", "A=1"},
+		{"A=1 B=2", "", "A=1 B=2", "A=1 B=2"},
+		{"A=1 B=2 C=3", "B=x", "A=1 B=x C=3", "A=1 B=x C=3"},
+		{"A=1 B=2 A=3", "A=x", "A=x B=2", "A=x B=2 A=3"},
+		{"A=1", "B=x C=y B=z", "A=1 B=z C=y", "A=1 B=z C=y"},
+		{"AB=1", "A=2", "AB=1 A=2", "AB=1 A=2"},
+		{"A", "A=", "A=", "A A="},
 	} {
 		env := strings.Fields(test.env)
 		kept := strings.Join(env, " ")
-		got := strings.Join(setEnv(env, strings.Fields(test.vars)), " ")
-		if got != test.want || strings.Join(env, " ") != kept {
-			t.Errorf("%q with %q: %q, want %q; the base's is now %q", test.env, test.vars, got, test.want, env)
+		got := strings.Join(SetEnv(env, strings.Fields(test.vars)), " ")
+		first := strings.Join(SetFirstEnv(env, strings.Fields(test.vars)), " ")
+		if got != test.want || first != test.first || strings.Join(env, " ") != kept {
+			t.Errorf("%q with %q: %q, want %q; keeping %q, want %q; the base's is now %q", test.env, test.vars, got, test.want, first, test.first, env)
 		}
 	}
 }

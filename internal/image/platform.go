@@ -8,8 +8,22 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Host returns the platform of images that run on this machine.
+// Host returns the platform of images that run on this machine, without a variant: Match takes the best
+// one for it.
 func Host() v1.Platform { return v1.Platform{OS: "linux", Architecture: runtime.GOARCH} }
+
+// BuiltHere returns the platform of images that are built on this machine: Host, with the variant that
+// stands in the configs of such images and in the keys of steps.
+func BuiltHere() v1.Platform {
+	p := Host()
+	switch p.Architecture {
+	case "arm64":
+		p.Variant = "v8"
+	case "arm":
+		p.Variant = "v7"
+	}
+	return p
+}
 
 // FormatPlatform returns p as users write it: linux/arm/v7.
 func FormatPlatform(p v1.Platform) string {

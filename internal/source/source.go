@@ -63,6 +63,16 @@ type Source struct {
 	ignoreErr  error
 }
 
+// Open returns the source of what is read in the folder dir. state is the folder of the cache for what
+// is known of inputs, and for downloads.
+func Open(dir, state string) (*Source, error) {
+	stats, err := OpenStats(filepath.Join(state, "stats"))
+	if err != nil {
+		return nil, err
+	}
+	return &Source{Dir: dir, Stats: stats, Downloads: state}, nil
+}
+
 // File is a regular file with known content.
 type File struct {
 	Name   string // last element of the path or URL

@@ -69,6 +69,15 @@ type Action struct {
 // KV is a name with a value, in the order of the file.
 type KV struct{ Key, Value string }
 
+// Environ returns variables as environments have them, K=V.
+func Environ(kvs []KV) []string {
+	var env []string
+	for _, kv := range kvs {
+		env = append(env, kv.Key+"="+kv.Value)
+	}
+	return env
+}
+
 // Config is what a target sets in the image's config and manifest. Nil and "" mean not set.
 type Config struct {
 	Entrypoint, Cmd []string // non-nil but empty: cleared

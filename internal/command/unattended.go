@@ -1,4 +1,4 @@
-package build
+package command
 
 import (
 	"context"
@@ -18,15 +18,16 @@ var ErrQuestion = errors.New("a package asked a question, and nobody is there to
 // maxAsking is how long a command may go on asking, in a row of seconds in each of which it does.
 const maxAsking = 5
 
-// startUnattended is start for a command that may ask questions: of packages, or of those who install them. The end of its standard input
-// is all the answer that it gets. An error wraps ErrQuestion where the command failed after it had asked, or asks over and over.
-func (s *step) startUnattended(ctx context.Context, l *lending, out *output) error {
+// RunUnattended is Run for a command that may ask questions: of packages, or of those who install them.
+// The end of its standard input is all the answer that it gets. An error wraps ErrQuestion where the
+// command failed after it had asked, or asks over and over.
+func (c *Command) RunUnattended(ctx context.Context) error {
 	in, err := openEmptyInput()
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	l.cmd.Stdin = in.File
+	defer in.file.Close()
+	c.Cmd.Stdin = in.file
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -35,7 +36,7 @@ func (s *step) startUnattended(ctx context.Context, l *lending, out *output) err
 			cancel(ErrQuestion)
 		}
 	}()
-	err = s.start(ctx, l)
+	err = c.Run(ctx)
 	cancel(nil)
 	<-done
 	switch {
@@ -43,7 +44,7 @@ func (s *step) startUnattended(ctx context.Context, l *lending, out *output) err
 		return nil
 	case errors.Is(context.Cause(ctx), ErrQuestion):
 		return fmt.Errorf("%w, over and over", ErrQuestion)
-	case in.wasRead() || slices.ContainsFunc(out.tail(), func(line string) bool { return strings.Contains(line, "/dev/tty") }):
+	case in.wasRead() || slices.ContainsFunc(c.out.Tail(), func(line string) bool { return strings.Contains(line, "/dev/tty") }):
 		return fmt.Errorf("%w: %w", ErrQuestion, err)
 	}
 	return err
@@ -51,7 +52,7 @@ func (s *step) startUnattended(ctx context.Context, l *lending, out *output) err
 
 // emptyInput is a file without content that tells when it was read last: as /dev/null, but for that.
 type emptyInput struct {
-	*os.File
+	file *os.File
 	made unix.Timespec
 }
 
@@ -60,14 +61,14 @@ func openEmptyInput() (*emptyInput, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
-	in := &emptyInput{File: os.NewFile(uintptr(fd), "stdin")}
+	in := &emptyInput{file: os.NewFile(uintptr(fd), "stdin")}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL); err != nil {
-		in.Close()
+		in.file.Close()
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	// Whatever the clock says, a time of reading is another one.
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd), make([]unix.Timespec, 2), 0); err != nil {
-		in.Close()
+		in.file.Close()
 		return nil, os.NewSyscallError("utimensat", err)
 	}
 	in.made = in.lastRead()
@@ -77,7 +78,7 @@ func openEmptyInput() (*emptyInput, error) {
 // lastRead returns the time at which the file was read last.
 func (in *emptyInput) lastRead() unix.Timespec {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(in.Fd()), &st); err != nil {
+	if err := unix.Fstat(int(in.file.Fd()), &st); err != nil {
 		return in.made
 	}
 	return st.Atim

@@ -1,4 +1,4 @@
-package build
+package command
 
 import "slices"
 
@@ -13,9 +13,9 @@ type Setting struct {
 }
 
 // settingOf returns the setting of a command of a step before it is run.
-func settingOf(l *lending) *Setting {
-	c := l.cmd
+func settingOf(of *Command) *Setting {
+	c := of.Cmd
 	return &Setting{
-		Args: slices.Clone(c.Args), Env: slices.Clone(c.Env), Dir: c.Dir, User: c.User, Network: string(c.Network), Lent: slices.Clone(l.files),
+		Args: slices.Clone(c.Args), Env: slices.Clone(c.Env), Dir: c.Dir, User: c.User, Network: string(c.Network), Lent: slices.Clone(of.files),
 	}
 }

@@ -1,4 +1,4 @@
-package build
+package command
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"genoci/internal/cache"
 	"genoci/internal/sandbox"
+	"genoci/internal/source"
 )
 
 // Session is a command, or a shell, that a person runs in a tree, in the sandbox that steps run in. It finds in /.genoci what Setting
@@ -38,11 +39,11 @@ func (s *Session) Run(ctx context.Context) (err error) {
 		Root: s.Root, Args: s.Args, Env: s.env(), Dir: s.Setting.Dir, User: s.Setting.User,
 		Network: sandbox.Network(s.Setting.Network), TTY: s.TTY, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, Warn: s.Warn,
 	}
-	lend := &lending{cmd: cmd, busybox: s.findBusybox, tempDir: func() (dir string, err error) {
-		dir, release, err = lentFolder(s.Cache)
+	c := &Command{Cmd: cmd, busybox: s.findBusybox, tempDir: func() (dir string, err error) {
+		dir, release, err = Folder(s.Cache)
 		return dir, err
 	}}
-	sh, err := lend.sh()
+	sh, err := c.sh()
 	if len(s.Args) == 0 {
 		if err != nil {
 			return err
@@ -52,7 +53,7 @@ func (s *Session) Run(ctx context.Context) (err error) {
 			cmd.Args = []string{bash}
 		}
 	}
-	if err := lend.again(s.Setting, sh); err != nil {
+	if err := c.again(s.Setting, sh); err != nil {
 		return fmt.Errorf("lend what the step had: %w", err)
 	}
 	return cmd.Run(ctx)
@@ -74,10 +75,14 @@ func (s *Session) env() []string {
 	return env
 }
 
-func (s *Session) findBusybox() (*busybox, error) {
-	src, err := newSource(s.Cache, "/")
+func (s *Session) findBusybox() (*Busybox, error) {
+	state, err := s.Cache.Dir(cache.InputsDir)
 	if err != nil {
 		return nil, err
 	}
-	return findBusybox(src, s.Busybox)
+	src, err := source.Open("/", state)
+	if err != nil {
+		return nil, err
+	}
+	return FindBusybox(src, s.Busybox)
 }

@@ -1,4 +1,4 @@
-package build
+package command
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"genoci/internal/source"
 )
 
-// busybox is a static busybox of the host, which is lent to images without a shell.
-type busybox struct {
+// Busybox is a static busybox of the host, which is lent to images without a shell.
+type Busybox struct {
 	file    source.File
 	applets func() ([]string, error) // what it can do; asked once
 }
@@ -29,8 +29,8 @@ func StaticBusybox() (string, error) {
 	return path, checkStatic(path)
 }
 
-// findBusybox finds the busybox that the user named, or a static one on the PATH.
-func findBusybox(src *source.Source, path string) (*busybox, error) {
+// FindBusybox finds the busybox that the user named, or a static one on the PATH.
+func FindBusybox(src *source.Source, path string) (*Busybox, error) {
 	var err error
 	if path == "" {
 		path, err = StaticBusybox()
@@ -45,7 +45,7 @@ func findBusybox(src *source.Source, path string) (*busybox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &busybox{file: f, applets: sync.OnceValues(func() ([]string, error) {
+	return &Busybox{file: f, applets: sync.OnceValues(func() ([]string, error) {
 		list, err := exec.CommandContext(ctx, f.Path, "--list").Output()
 		if err != nil {
 			return nil, fmt.Errorf("%s --list: %w", f.Path, err)
@@ -54,22 +54,8 @@ func findBusybox(src *source.Source, path string) (*busybox, error) {
 	})}, nil
 }
 
-// busybox returns the busybox to lend, looked for once.
-func (b *Builder) busybox() (*busybox, error) {
-	b.lendOnce.Do(func() {
-		b.lend = sync.OnceValues(func() (*busybox, error) { return findBusybox(b.src, b.Busybox) })
-	})
-	return b.lend()
-}
-
-// busyboxDigest is that of the busybox that would be lent now; "" for none.
-func (b *Builder) busyboxDigest() string {
-	bb, err := b.busybox()
-	if err != nil {
-		return ""
-	}
-	return bb.file.String()
-}
+// Digest returns the digest of the program, sha256:HEX.
+func (b *Busybox) Digest() string { return b.file.String() }
 
 // checkStatic returns an error unless path is a program that needs no dynamic linker.
 func checkStatic(path string) error {
