@@ -124,10 +124,16 @@ var policy = map[string]rule{
 			" internal/source github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
 	},
 
+	"internal/storage": { // checkout: unsetup names the checkouts that would be lost
+		level: 3,
+		imports: "internal/cache internal/checkout internal/sandbox internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm" +
+			" internal/snapshot/overlay internal/snapshot/store internal/snapshot/vfs golang.org/x/sys",
+	},
+
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/beneath internal/build internal/cache internal/checkout internal/command internal/durable internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/store internal/snapshot/vfs internal/shown internal/source internal/space internal/spec github.com/moby/sys/user" +
+			" internal/snapshot internal/shown internal/source internal/space internal/spec internal/storage github.com/moby/sys/user" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",
@@ -423,7 +429,6 @@ var printers = map[string]string{
 	"cmd/genoci/progress_actions.go": "lines of the plain view, a group at a time",
 	"cmd/genoci/get.go":              "the content of a file, where somebody asked for it",
 	"cmd/genoci/schema.go":           "the schema",
-	"cmd/genoci/doctor.go":           "a file that it tries out",
 	"cmd/genoci/unpack.go":           "files of a bundle",
 }
 

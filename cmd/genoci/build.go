@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,6 +17,7 @@ import (
 	"genoci/internal/layout"
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
+	"genoci/internal/snapshot"
 )
 
 // stepFlags are the flags that decide how steps are carried out: build has them, and plan, which foretells build.
@@ -98,7 +100,8 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	f.specFlags.add(fs)
-	f.storage.add(fs)
+	f.storage.addDriver(fs)
+	f.storage.addHidden(fs)
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
 	f.stepFlags.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
@@ -145,11 +148,11 @@ func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, er
 			v.Report(e)
 		}
 	}
-	f.storage.cacheDir = f.cacheDir
+	f.storage.config.CacheDir = f.cacheDir
 	if err := f.storage.resolve(); err != nil {
 		return nil, err
 	}
-	b.Report, b.Driver = report, f.storage.opener(report)
+	b.Report, b.Driver = report, f.opener(report)
 	b.Jobs, b.KeepGoing, b.Why = int(f.jobs), f.keepGoing, f.why
 	release, err := b.Cache.Use(ctx)
 	if err != nil {
@@ -181,6 +184,20 @@ func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, er
 	defer v.Close()
 	defer context.AfterFunc(ctx, v.interrupted)()
 	return b.Build(ctx, p)
+}
+
+// opener returns the func that opens the storage driver, which reports why earlier ones do not work.
+func (f *buildFlags) opener(report func(build.Event)) func() (snapshot.Driver, error) {
+	return func() (snapshot.Driver, error) {
+		opened, err := f.storage.drivers.Open()
+		if err != nil {
+			return nil, err
+		}
+		for _, text := range passedOver(opened) {
+			report(build.Event{Time: time.Now(), Kind: build.Warning, Text: text})
+		}
+		return opened.Driver, nil
+	}
 }
 
 // builder returns a Builder that does as the flags say. Its layout is nil where there is none in dir yet; what only
@@ -300,7 +317,7 @@ func (f *buildFlags) shellAfter(cmd *cobra.Command, err error) error {
 	}
 	printError(cmd.ErrOrStderr(), err)
 	told := &cliError{err: err, code: exitCode(err), told: true}
-	in := shellFlags{sessionFlags: sessionFlags{network: "auto", busybox: f.busybox}, deskFlags: deskFlags{storageFlags: f.storage}}
+	in := shellFlags{session: sessionFlags{network: "auto", busybox: f.busybox}, storage: f.storage}
 	err = in.inFailed(cmd.Context(), cmd.ErrOrStderr(), stepError(failures[i]).Target, nil)
 	printError(cmd.ErrOrStderr(), err) // not how the shell ended, but why it could not begin
 	return told

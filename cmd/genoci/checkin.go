@@ -18,7 +18,7 @@ import (
 
 // checkinFlags are the flags of checkin.
 type checkinFlags struct {
-	deskFlags
+	storage     storageFlags
 	dir         string
 	compression string
 	keep        bool
@@ -58,7 +58,7 @@ The tag goes to stdout.`,
 	fs.BoolVar(&f.asSpec, "as-spec", false, "only print a spec that makes the changes")
 	fs.StringVar(&f.files, "files", "", "with --as-spec: `DIR` for what files contain (default: NAME.files)")
 	choiceVar(fs, &f.compression, "compression", "of the new layer; auto is gzip", "auto", "gzip", "zstd", "none")
-	f.addAny(fs)
+	f.storage.addState(fs)
 	return cmd
 }
 
@@ -71,15 +71,15 @@ func (f *checkinFlags) run(ctx context.Context, tag string, out, messages io.Wri
 			return err
 		}
 	}
-	state, err := f.enter()
+	state, err := f.storage.enter()
 	if err != nil {
 		return err
 	}
-	all, err := f.checkouts(ctx, messages)
+	all, err := f.storage.checkouts(ctx, messages)
 	if err != nil {
 		return err
 	}
-	c, err := f.pick(all, f.dir)
+	c, err := f.storage.pick(all, f.dir)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func newCheckout() *cobra.Command {
-	var f deskFlags
+	var f storageFlags
 	cmd := &cobra.Command{
 		Use:   "checkout TAG [DIR]",
 		Short: "Make a tree of an image, to change by hand",
@@ -50,26 +50,19 @@ The path of the link goes to stdout.`,
 			return f.checkout(cmd.Context(), args[0], dir, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f.add(cmd.Flags())
+	f.addLayout(cmd.Flags())
+	f.addDriver(cmd.Flags())
+	f.addState(cmd.Flags())
 	return cmd
 }
 
 // defaultCheckout is where checkout puts its link: as in the original, below the folder that was set up for the driver, and where there is
 // none, in the working folder.
-func (s *storageFlags) defaultCheckout(driver string) string {
-	const name = "mounted"
-	for _, d := range s.drivers() {
-		if d.name != driver {
-			continue
-		}
-		if dir, _ := d.dir(); filepath.Base(dir) == storeName {
-			return filepath.Join(filepath.Dir(dir), name)
-		}
-	}
-	return name
+func (f *storageFlags) defaultCheckout(driver string) string {
+	return filepath.Join(f.drivers.SetUpFolder(driver), "mounted")
 }
 
-func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages io.Writer) error {
+func (f *storageFlags) checkout(ctx context.Context, tag, dir string, out, messages io.Writer) error {
 	defer f.flushed()
 	state, err := f.enter()
 	if err != nil {
@@ -125,7 +118,7 @@ func (f *deskFlags) checkout(ctx context.Context, tag, dir string, out, messages
 }
 
 func newAbort() *cobra.Command {
-	var f deskFlags
+	var f storageFlags
 	cmd := &cobra.Command{
 		Use:   "abort [DIR]",
 		Short: "Drop a checkout and its changes",
@@ -154,7 +147,7 @@ if you are in it.`,
 			return nil
 		},
 	}
-	f.addAny(cmd.Flags())
+	f.addState(cmd.Flags())
 	return cmd
 }
 

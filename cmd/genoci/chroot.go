@@ -13,8 +13,8 @@ import (
 
 // chrootFlags are the flags of chroot.
 type chrootFlags struct {
-	sessionFlags
-	deskFlags
+	session sessionFlags
+	storage storageFlags
 }
 
 func newChroot() *cobra.Command {
@@ -41,17 +41,17 @@ if you are in it. Flags stand before DIR.`,
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.SetInterspersed(false) // what follows is the command's
-	f.sessionFlags.add(fs)
-	f.addAny(fs)
+	f.session.add(fs)
+	f.storage.addState(fs)
 	return cmd
 }
 
 func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Writer) (err error) {
-	state, err := f.enter()
+	state, err := f.storage.enter()
 	if err != nil {
 		return err
 	}
-	all, err := f.checkouts(ctx, stderr)
+	all, err := f.storage.checkouts(ctx, stderr)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	if len(args) > 0 && args[0] == "--" { // as for shell
 		args = args[1:]
 	}
-	c, err := f.pick(all, dir)
+	c, err := f.storage.pick(all, dir)
 	if err != nil {
 		return err
 	}
@@ -82,5 +82,5 @@ func (f *chrootFlags) chroot(ctx context.Context, args []string, stderr io.Write
 	if len(args) == 0 {
 		say(stderr, "note: in the checkout of %s in %s\n", c.Tag, quoted(c.Dir))
 	}
-	return f.run(ctx, state, tree.Dir(), command.Setting{Env: img.Config.Config.Env}, args)
+	return f.session.run(ctx, state, tree.Dir(), command.Setting{Env: img.Config.Config.Env}, args)
 }

@@ -45,7 +45,7 @@ Clean refuses to run while a build uses the cache.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.addTrees(fs)
+	f.storage.addState(fs)
 	fs.BoolVar(&f.checkouts, "checkouts", false, "drop checkouts too, with all that was changed in them")
 	fs.BoolVarP(&f.force, "force", "f", false, "do not ask before checkouts are dropped")
 	f.addOutput(fs)
@@ -53,7 +53,7 @@ Clean refuses to run while a build uses the cache.`,
 }
 
 func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Writer) error {
-	p, err := f.trees()
+	p, err := f.storage.stateLocations()
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 
 // left says what stays, and returns an error where that should have gone.
 func (f *cleanFlags) left(messages io.Writer, p space.Places, inv *space.Inventory) error {
-	f.tellDetached(messages)
+	f.storage.tellDetached(messages)
 	if len(inv.Foreign) > 0 {
 		say(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))
 	}

@@ -71,7 +71,7 @@ func completeTags(dir *string, n int) completion {
 }
 
 // completePaths completes TAG:/PATH from images and what failed steps left, and files after it.
-func completePaths(f *lookFlags) completion {
+func completePaths(f *storageFlags) completion {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
@@ -79,7 +79,7 @@ func completePaths(f *lookFlags) completion {
 		const more = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 		ref, at, ok := strings.Cut(prefix, ":/")
 		if !ok {
-			names := rootNames(cmd, &f.storageFlags, f.layout)
+			names := rootNames(cmd, f)
 			for i := range names {
 				names[i] += ":/"
 			}
@@ -88,7 +88,7 @@ func completePaths(f *lookFlags) completion {
 		if err := applySettings(cmd); err != nil {
 			return nil, more
 		}
-		root, release, err := f.open(cmd.Context(), io.Discard, ref)
+		root, release, err := f.openRoot(cmd.Context(), io.Discard, ref)
 		if err != nil {
 			return nil, more
 		}
@@ -150,26 +150,26 @@ func completeShell(f *shellFlags) completion {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return rootNames(cmd, &f.storageFlags, f.layout), cobra.ShellCompDirectiveNoFileComp
+		return rootNames(cmd, &f.storage), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
 // completeRoots completes what can be compared: tags, what failed steps left, and folders where these do not fit.
-func completeRoots(f *lookFlags, n int) completion {
+func completeRoots(f *storageFlags, n int) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= n {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return rootNames(cmd, &f.storageFlags, f.layout), cobra.ShellCompDirectiveDefault
+		return rootNames(cmd, f), cobra.ShellCompDirectiveDefault
 	}
 }
 
 // rootNames returns the tags of a layout, and what users call what failed steps left. What cannot be read is not offered.
-func rootNames(cmd *cobra.Command, s *storageFlags, layoutDir string) []cobra.Completion {
-	if applySettings(cmd) != nil || s.resolve() != nil {
+func rootNames(cmd *cobra.Command, f *storageFlags) []cobra.Completion {
+	if applySettings(cmd) != nil || f.resolve() != nil {
 		return nil
 	}
-	refs, _ := s.failedRefs()
-	tags, _ := tagsOf(layoutDir)
+	refs, _ := f.failedRefs()
+	tags, _ := tagsOf(f.layout)
 	return append(refs, tags...)
 }

@@ -21,7 +21,7 @@ import (
 
 // diffFlags are the flags of diff.
 type diffFlags struct {
-	lookFlags
+	storage           storageFlags
 	stat, json, times bool
 }
 
@@ -49,16 +49,17 @@ compare. Times count only with --times.`,
   genoci diff --stat debian:12 web
   genoci diff web --json | jq -r '.files[] | select(.change == "added") | .path'`,
 		Args:              upTo(1, "A", "B"),
-		ValidArgsFunction: completeRoots(&f.lookFlags, 2),
+		ValidArgsFunction: completeRoots(&f.storage, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
-	f.add(cmd.Flags())
+	f.storage.addLayout(cmd.Flags())
+	f.storage.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&f.stat, "stat", false, "count files and bytes by folder")
 	cmd.Flags().BoolVar(&f.times, "times", false, "let modification times count")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	return withSpareCache(cmd, &f.cacheDir)
+	return withSpareCache(cmd, &f.storage.config.CacheDir)
 }
 
 // layered is what can be compared.
@@ -75,11 +76,11 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	var old stack
 	if len(args) == 2 {
 		var err error
-		if old, err = f.stackOf(ctx, stderr, args[0]); err != nil {
+		if old, err = f.storage.stackOf(ctx, stderr, args[0]); err != nil {
 			return err
 		}
 	}
-	root, release, err := f.open(ctx, stderr, out.To)
+	root, release, err := f.storage.openRoot(ctx, stderr, out.To)
 	if err != nil {
 		return err
 	}
@@ -113,8 +114,8 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 }
 
 // stackOf returns the layers of what ref names. These can be looked into when nothing is open any more.
-func (f *lookFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (stack, error) {
-	root, release, err := f.open(ctx, stderr, ref)
+func (f *storageFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (stack, error) {
+	root, release, err := f.openRoot(ctx, stderr, ref)
 	if err != nil {
 		return stack{}, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,6 +14,7 @@ import (
 
 	"genoci/internal/command"
 	"genoci/internal/sandbox"
+	"genoci/internal/storage"
 )
 
 // status says how a check of doctor ended.
@@ -42,8 +42,7 @@ type diagnosis struct {
 }
 
 func newDoctor() *cobra.Command {
-	var layoutDir string
-	var storage storageFlags
+	var f storageFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -58,11 +57,11 @@ Steps that only unpack, copy or remove need none of this.`,
   genoci doctor --cache-dir /srv/cache --json`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := storage.resolve()
+			err := f.resolve()
 			if err != nil {
 				return err
 			}
-			d := examine(cmd.Context(), &storage, layoutDir)
+			d := f.examine(cmd.Context())
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), d)
 			} else {
@@ -74,30 +73,29 @@ Steps that only unpack, copy or remove need none of this.`,
 			return err
 		},
 	}
-	layoutVar(cmd.Flags(), &layoutDir)
-	storage.addHidden(cmd.Flags())
-	cacheDirVar(cmd.Flags(), &storage.cacheDir)
+	f.addLayout(cmd.Flags())
+	f.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 // examine makes all checks.
-func examine(ctx context.Context, storage *storageFlags, layoutDir string) diagnosis {
+func (f *storageFlags) examine(ctx context.Context) diagnosis {
 	var checks []check
-	for _, f := range sandbox.Check() {
-		c := check{Name: f.Name, Status: fine, Detail: f.Detail, Fix: f.Fix}
+	for _, feature := range sandbox.Check() {
+		c := check{Name: feature.Name, Status: fine, Detail: feature.Detail, Fix: feature.Fix}
 		switch {
-		case !f.OK:
+		case !feature.OK:
 			c.Status = lacking
-		case f.Fix != "":
+		case feature.Fix != "":
 			c.Status = slower
 		}
 		checks = append(checks, c)
 	}
 	if !isLacking(checks) {
-		checks = append(checks, checkDrivers(storage.probe(ctx))...)
+		checks = append(checks, checkDrivers(f.drivers.Probe(ctx))...)
 	}
-	checks = append(checks, checkFolder("cache", storage.cacheDir), checkFolder("layout", layoutDir), checkBusybox())
+	checks = append(checks, checkFolder("cache", f.config.CacheDir, true), checkFolder("layout", f.layout, false), checkBusybox())
 	return diagnosis{OK: !isLacking(checks), Checks: checks}
 }
 
@@ -106,7 +104,7 @@ func isLacking(checks []check) bool {
 }
 
 // checkDrivers says which storage drivers work. A driver that nobody asked for may lack what it needs.
-func checkDrivers(reports []driverReport, err error) []check {
+func checkDrivers(reports []storage.Report, err error) []check {
 	if err != nil {
 		return []check{{Name: "drivers", Status: lacking, Detail: err.Error(), Fix: "name a folder that can be written: --cache-dir DIR"}}
 	}
@@ -122,7 +120,7 @@ func checkDrivers(reports []driverReport, err error) []check {
 		case r.Works:
 			works = true
 		case r.Expected:
-			one.Status, one.Detail, one.Fix = slower, r.Why, r.Fix
+			one.Status, one.Detail, one.Fix = slower, r.Why, remedyText(r.Remedy, r.Name)
 		default:
 			one.Status, one.Detail = unused, r.Why
 		}
@@ -136,22 +134,22 @@ func checkDrivers(reports []driverReport, err error) []check {
 	return checks
 }
 
-// checkFolder says which file system the folder is on, or will be on, and what it can do.
-func checkFolder(name, dir string) check {
+// checkFolder says which file system the folder is on, or will be on, and what it can do. copies says whether it is to say
+// what copies of files take there.
+func checkFolder(name, dir string, copies bool) check {
 	c := check{Name: name + " folder", Status: fine}
-	there := existingFolder(dir)
-	var fs unix.Statfs_t
-	if err := unix.Statfs(there, &fs); err != nil {
-		return check{Name: c.Name, Status: slower, Detail: (&os.PathError{Op: "statfs", Path: there, Err: err}).Error()}
+	disk, err := storage.DiskOf(dir, copies)
+	if err != nil {
+		return check{Name: c.Name, Status: slower, Detail: err.Error()}
 	}
-	c.Detail = fmt.Sprintf("%s on %s, %s free", dir, fsName(fs.Type), size(int64(fs.Bavail)*fs.Bsize))
-	switch err := unix.Access(there, unix.W_OK); {
-	case err != nil:
+	c.Detail = fmt.Sprintf("%s on %s, %s free", dir, fsName(disk.Type), size(disk.Free))
+	switch {
+	case !disk.Writable:
 		c.Status, c.Fix = slower, "make it writable, or name another folder"
 		c.Detail += ", not writable"
-	case name == "cache" && reflinks(there):
+	case copies && disk.Reflink:
 		c.Detail += ", copies share their blocks (reflink)"
-	case name == "cache":
+	case copies:
 		c.Detail += ", no reflink: the vfs driver copies all bytes"
 	}
 	return c
@@ -165,26 +163,6 @@ func fsName(magic int64) string {
 		0x2fc12fc1: "zfs", unix.V9FS_MAGIC: "9p",
 	}
 	return cmp.Or(names[magic], fmt.Sprintf("a file system of type 0x%x", magic))
-}
-
-// reflinks reports whether files in dir can share blocks (FICLONE, ioctl_ficlone(2)).
-func reflinks(dir string) bool {
-	from, err := os.CreateTemp(dir, ".genoci-doctor-")
-	if err != nil {
-		return false
-	}
-	defer os.Remove(from.Name())
-	defer from.Close()
-	to, err := os.CreateTemp(dir, ".genoci-doctor-")
-	if err != nil {
-		return false
-	}
-	defer os.Remove(to.Name())
-	defer to.Close()
-	if _, err := from.Write(make([]byte, 4096)); err != nil {
-		return false
-	}
-	return unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) == nil
 }
 
 // checkBusybox looks for the busybox that images without a shell are lent.

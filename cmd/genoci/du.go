@@ -19,7 +19,7 @@ import (
 )
 
 func newDu() *cobra.Command {
-	var f spaceFlags
+	var f storageFlags
 	var asJSON, blobs bool
 	cmd := &cobra.Command{
 		Use:   "du [TAG...]",
@@ -54,15 +54,16 @@ With tags, du shows those tags, their trees and their blobs.`,
 			return nil
 		},
 	}
-	f.add(cmd.Flags())
+	f.addLayout(cmd.Flags())
+	f.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&blobs, "blobs", false, "show blobs too")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// survey looks at all places, sorted by size.
-func (f *spaceFlags) survey(ctx context.Context, needLayout bool, messages io.Writer) (*space.Inventory, error) {
-	p, err := f.places(needLayout)
+// survey looks at all that genoci keeps, sorted by size.
+func (f *storageFlags) survey(ctx context.Context, needLayout bool, messages io.Writer) (*space.Inventory, error) {
+	p, err := f.locations(needLayout)
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,9 @@ import (
 	"genoci/internal/plan"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
-	"genoci/internal/snapshot/btrfs"
 	"genoci/internal/source"
 	"genoci/internal/spec"
+	"genoci/internal/storage"
 )
 
 // The exit codes. A command that a signal ended exits with 128 and the signal's number: 130 after Ctrl-C.
@@ -117,6 +117,8 @@ func hintFor(err error) string {
 	switch {
 	case errors.As(err, &own) && own.hint != "":
 		return own.hint
+	case storage.RemedyOf(err) != nil:
+		return remedyHint(storage.RemedyOf(err))
 	case errors.As(err, &unknown) && isSpecName(unknown.Name):
 		return "a spec is named with -f: genoci build -f " + shellQuote(unknown.Name)
 	case errors.As(err, &unknown) && unknown.Nearest == "":
@@ -125,8 +127,6 @@ func hintFor(err error) string {
 		return "genoci inspect shows what it is"
 	case errors.Is(err, layer.ErrReserved):
 		return "rename it, or leave it out" + lookHint(err, "; ")
-	case errors.Is(err, btrfs.ErrStopped):
-		return "make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again"
 	case errors.Is(err, snapshot.ErrUnsupported):
 		return "genoci doctor says what this machine lacks; --driver vfs works everywhere"
 	case errors.Is(err, sandbox.ErrUnsupported):

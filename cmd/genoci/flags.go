@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
+	"genoci/internal/storage"
 )
 
 // choice is a flag that takes one of a few words.
@@ -40,11 +41,7 @@ func choiceVar(fs *pflag.FlagSet, value *string, name, usage string, allowed ...
 
 // driverVar adds the flag --driver to fs.
 func driverVar(fs *pflag.FlagSet, value *string) {
-	names := []string{"auto"}
-	for _, d := range new(storageFlags).drivers() {
-		names = append(names, d.name)
-	}
-	choiceVar(fs, value, "driver", "storage of root filesystems", names...)
+	choiceVar(fs, value, "driver", "storage of root filesystems", append([]string{storage.Auto}, storage.Names()...)...)
 }
 
 // count is a flag that takes a number from 1.

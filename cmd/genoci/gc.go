@@ -64,7 +64,8 @@ left stay valid, even if gc is killed.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.add(fs)
+	f.storage.addLayout(fs)
+	f.storage.addState(fs)
 	fs.Var(&f.keep, "keep", "remove dated tags, but those of the newest N images of each name")
 	fs.Var(&f.keepDays, "keep-days", "remove dated tags, but those of the last N days")
 	fs.BoolVar(&f.failed, "failed", false, "remove all trees of steps that failed, however new")
@@ -74,14 +75,14 @@ left stay valid, even if gc is killed.`,
 }
 
 func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
-	p, err := f.places(true)
+	p, err := f.storage.locations(true)
 	if err != nil {
 		return err
 	}
 	defer p.Layout.Close()
-	if b, st := f.detached(); b != nil {
+	if b, st := f.storage.drivers.Detached(); b != nil {
 		return withHint(fmt.Errorf("gc: the storage in %s is not attached: images may be checked out there, which then have to stay", st.File),
-			"%s attaches it", b.command("setup"))
+			"%s attaches it", storageCommand("setup", b))
 	}
 	now := time.Now()
 	c, err := space.Collect(ctx, p, space.Keep{Count: int(f.keep), Days: int(f.keepDays)}, now)
@@ -98,7 +99,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f.tellUnusable(messages, p, inv)
+	f.storage.tellUnusable(messages, p, inv)
 	plan := inv.Plan(space.Policy{Limit: f.maxSize.limit(), Failed: f.failed}, now)
 	if err := f.carry(ctx, plan, out, printRemoval); err != nil {
 		return err
@@ -115,7 +116,7 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 
 // removalFlags are the flags of the commands that remove what a plan says.
 type removalFlags struct {
-	spaceFlags
+	storage      storageFlags
 	dryRun, json bool
 }
 

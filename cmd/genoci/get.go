@@ -21,7 +21,7 @@ import (
 )
 
 func newGet() *cobra.Command {
-	var f lookFlags
+	var f storageFlags
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "get TAG:/PATH [DEST]",
@@ -64,7 +64,7 @@ to you, and lose their setuid and setgid bits. Devices are left out.`,
 					return err
 				}
 			}
-			root, release, err := f.open(cmd.Context(), cmd.ErrOrStderr(), ref)
+			root, release, err := f.openRoot(cmd.Context(), cmd.ErrOrStderr(), ref)
 			if err != nil {
 				return err
 			}
@@ -75,9 +75,10 @@ to you, and lose their setuid and setgid bits. Devices are left out.`,
 			return nil
 		},
 	}
-	f.add(cmd.Flags())
+	f.addLayout(cmd.Flags())
+	f.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
-	return withSpareCache(cmd, &f.cacheDir)
+	return withSpareCache(cmd, &f.config.CacheDir)
 }
 
 // givesFiles reports whether files that the process makes can belong to anybody: it is root, and not only since it looks into a tree.

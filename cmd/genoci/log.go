@@ -23,7 +23,7 @@ import (
 
 // logFlags are the flags of log.
 type logFlags struct {
-	lookFlags
+	storage    storageFlags
 	stat, json bool
 }
 
@@ -45,19 +45,20 @@ counts them by folder.`,
   genoci log web --json | jq -r '.[] | select(.current) | .tag'
   genoci diff web-2026-11-25_1 web     what it was`,
 		Args:              exactly("NAME"),
-		ValidArgsFunction: completeBuilds(&f.layout),
+		ValidArgsFunction: completeBuilds(&f.storage.layout),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0])
 		},
 	}
-	f.add(cmd.Flags())
+	f.storage.addLayout(cmd.Flags())
+	f.storage.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&f.stat, "stat", false, "count files and bytes by folder")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
-	return withSpareCache(cmd, &f.cacheDir)
+	return withSpareCache(cmd, &f.storage.config.CacheDir)
 }
 
 func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name string) error {
-	l, err := openLayout(ctx, f.layout)
+	l, err := openLayout(ctx, f.storage.layout)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name strin
 	if err != nil {
 		return err
 	}
-	state, err := openCache(f.cacheDir)
+	state, err := openCache(f.storage.config.CacheDir)
 	if err != nil {
 		return err
 	}

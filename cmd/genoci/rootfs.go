@@ -10,7 +10,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/spf13/pflag"
 
 	"genoci/internal/build"
 	"genoci/internal/cache"
@@ -34,26 +33,13 @@ type stack struct {
 	image   *image.Image    // whose config it has; nil where none is known
 }
 
-// lookFlags are the flags of commands that look into root filesystems.
-type lookFlags struct {
-	storageFlags
-	layout string
-}
-
-func (f *lookFlags) add(fs *pflag.FlagSet) {
-	layoutVar(fs, &f.layout)
-	cacheDirVar(fs, &f.cacheDir)
-	f.addHidden(fs)
-	f.driver = "auto" // trees are looked for where any driver keeps them
-}
-
-// open finds the root filesystem that ref names: what a failed step of TARGET left for TARGET@failed, else the image of a tag or digest, else
+// openRoot finds the root filesystem that ref names: what a failed step of TARGET left for TARGET@failed, else the image of a tag or digest, else
 // the tree of a checkout in that folder. release is due when it is not needed any more. The program may begin anew, where trees can be looked at.
-func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (root rootfs, release func(), err error) {
+func (f *storageFlags) openRoot(ctx context.Context, stderr io.Writer, ref string) (root rootfs, release func(), err error) {
 	if err := f.resolve(); err != nil {
 		return nil, nil, err
 	}
-	state, err := openCache(f.cacheDir)
+	state, err := openCache(f.config.CacheDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,7 +47,7 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	if err != nil {
 		return nil, nil, err
 	}
-	root, done, err := f.openIn(ctx, state, stderr, ref)
+	root, done, err := f.openRootIn(ctx, state, stderr, ref)
 	if err != nil {
 		unuse()
 		return nil, nil, err
@@ -69,8 +55,8 @@ func (f *lookFlags) open(ctx context.Context, stderr io.Writer, ref string) (roo
 	return root, func() { done(); unuse() }, nil
 }
 
-// openIn is open with the cache, which is in use.
-func (f *lookFlags) openIn(ctx context.Context, state *cache.Cache, stderr io.Writer, ref string) (rootfs, func(), error) {
+// openRootIn is openRoot with the cache, which is in use.
+func (f *storageFlags) openRootIn(ctx context.Context, state *cache.Cache, stderr io.Writer, ref string) (rootfs, func(), error) {
 	if target, ok := build.FailedTarget(ref); ok {
 		return f.openFailedStep(ctx, state, stderr, target)
 	}
@@ -92,7 +78,7 @@ func (f *lookFlags) openIn(ctx context.Context, state *cache.Cache, stderr io.Wr
 }
 
 // openCheckout opens the tree of the checkout in the folder dir.
-func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr io.Writer, dir string) (rootfs, func(), error) {
+func (f *storageFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr io.Writer, dir string) (rootfs, func(), error) {
 	if err := sandbox.Enter(); err != nil {
 		return nil, nil, err
 	}
@@ -131,7 +117,7 @@ func (f *lookFlags) openCheckout(ctx context.Context, state *cache.Cache, stderr
 }
 
 // openFailedStep opens what a failed step of the target left.
-func (f *lookFlags) openFailedStep(ctx context.Context, state *cache.Cache, stderr io.Writer, target string) (rootfs, func(), error) {
+func (f *storageFlags) openFailedStep(ctx context.Context, state *cache.Cache, stderr io.Writer, target string) (rootfs, func(), error) {
 	tree, note, _, err := f.openFailed(ctx, target)
 	if err != nil {
 		return nil, nil, err

@@ -206,3 +206,12 @@ func unknownSetting(at, key string, keys map[string]string) error {
 	}
 	return err
 }
+
+// expandHome puts the home folder in the place of a leading "~", as the original did in its settings.
+func expandHome(path string) (string, error) {
+	if path != "~" && (len(path) < 2 || path[:2] != "~/") {
+		return path, nil
+	}
+	home, err := os.UserHomeDir()
+	return filepath.Join(home, path[1:]), err
+}

@@ -20,6 +20,7 @@ import (
 	"genoci/internal/kept"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/storage"
 )
 
 // sessionFlags are what a person can say about a command that runs in a tree.
@@ -98,8 +99,8 @@ func onTerminal(shell bool) bool {
 
 // shellFlags are the flags of shell.
 type shellFlags struct {
-	sessionFlags
-	deskFlags
+	session sessionFlags
+	storage storageFlags
 }
 
 func newShell() *cobra.Command {
@@ -128,7 +129,7 @@ and folder of its config. Your changes are dropped when the shell ends.`,
 		Args:              atLeastOne("TARGET@failed or TAG"),
 		ValidArgsFunction: completeShell(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.resolve(); err != nil {
+			if err := f.storage.resolve(); err != nil {
 				return err
 			}
 			if target, ok := build.FailedTarget(args[0]); ok {
@@ -139,18 +140,20 @@ and folder of its config. Your changes are dropped when the shell ends.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.sessionFlags.add(fs)
-	f.deskFlags.add(fs)
+	f.session.add(fs)
+	f.storage.addLayout(fs)
+	f.storage.addDriver(fs)
+	f.storage.addState(fs)
 	return cmd
 }
 
 // inFailed runs a command in what a failed step of the target left.
 func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target string, args []string) error {
-	tree, note, drv, err := f.openFailed(ctx, target)
+	tree, note, drv, err := f.storage.openFailed(ctx, target)
 	if err != nil {
 		return err
 	}
-	c, err := openCache(f.cacheDir)
+	c, err := openCache(f.storage.config.CacheDir)
 	if err != nil {
 		return errors.Join(err, tree.Close())
 	}
@@ -162,7 +165,7 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 		}
 		say(stderr, "note: %s\n", told)
 	}
-	err = errors.Join(f.run(ctx, c, tree.Dir(), note.Setting, args), tree.Close())
+	err = errors.Join(f.session.run(ctx, c, tree.Dir(), note.Setting, args), tree.Close())
 	if newer, noteErr := build.NoteOfFailed(ctx, drv, target); noteErr == nil && !newer.Time.Equal(note.Time) {
 		say(stderr, "note: %s is what a newer failure left by now; what you had open is gone\n", build.FailedRef(target))
 	}
@@ -170,14 +173,11 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 }
 
 // openFailed opens what a failed step of the target left, and the driver that keeps it, where trees can be looked at: the program may begin anew.
-func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.Tree, *build.FailedNote, snapshot.Driver, error) {
+func (f *storageFlags) openFailed(ctx context.Context, target string) (snapshot.Tree, *build.FailedNote, snapshot.Driver, error) {
 	ref := build.FailedRef(target)
-	places, err := s.keeping()
-	places = slices.DeleteFunc(places, func(p place) bool {
-		return s.driver != "auto" && s.driver != p.name || !slices.Contains(p.trees, kept.Failed(target))
-	})
-	if err == nil && len(places) == 0 {
-		err = s.noFailed(ref)
+	folders, err := f.drivers.Holding(kept.Failed(target))
+	if err == nil && len(folders) == 0 {
+		err = f.noFailed(ref)
 	}
 	if err == nil {
 		err = sandbox.Enter()
@@ -185,36 +185,51 @@ func (s *storageFlags) openFailed(ctx context.Context, target string) (snapshot.
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	drv, err := newest(ctx, places, kept.Failed(target))
+	drv, err := storage.Newest(ctx, folders, kept.Failed(target))
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	if drv == nil {
-		return nil, nil, nil, s.noFailed(ref)
+		return nil, nil, nil, f.noFailed(ref)
 	}
 	tree, note, err := build.OpenFailed(ctx, drv, target)
 	switch {
 	case errors.Is(err, snapshot.ErrHeld):
 		err = withHint(fmt.Errorf("%s: %w", ref, snapshot.ErrHeld), "try again when the shell that is open in it has ended")
 	case errors.Is(err, snapshot.ErrNotExist):
-		err = s.noFailed(ref)
+		err = f.noFailed(ref)
 	}
 	return tree, note, drv, err
 }
 
 // noFailed is the error for a tree that there is not, with those that there are.
-func (s *storageFlags) noFailed(ref string) error {
+func (f *storageFlags) noFailed(ref string) error {
 	err := fmt.Errorf("%s: no failed step left anything", ref)
-	if others, otherErr := s.failedRefs(); otherErr == nil && len(others) > 0 {
+	if others, otherErr := f.failedRefs(); otherErr == nil && len(others) > 0 {
 		return withHint(err, "there is %s", strings.Join(others, ", "))
 	}
 	return withHint(err, "there is something after a build in which a step failed that runs something")
 }
 
+// failedRefs returns what users call the trees that failed steps left, sorted.
+func (f *storageFlags) failedRefs() ([]string, error) {
+	all, err := f.drivers.Keeping()
+	var refs []string
+	for _, folder := range all {
+		for _, name := range folder.Trees {
+			if target, ok := kept.FailedTarget(name); ok {
+				refs = append(refs, build.FailedRef(target))
+			}
+		}
+	}
+	slices.Sort(refs)
+	return slices.Compact(refs), err
+}
+
 // inImage runs a command in a tree made from an image.
 func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, args []string) (err error) {
-	defer f.flushed()
-	c, err := f.enter()
+	defer f.storage.flushed()
+	c, err := f.storage.enter()
 	if err != nil {
 		return err
 	}
@@ -226,13 +241,13 @@ func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, 
 	if len(args) == 0 {
 		say(stderr, "note: what is changed here is dropped when the shell ends\n")
 	}
-	return f.run(ctx, c, tree.Dir(), setting, args)
+	return f.session.run(ctx, c, tree.Dir(), setting, args)
 }
 
 // treeOf makes a tree of an image, and says what its config has a command run with. From then on gc may remove what it was made of.
 func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, command.Setting, error) {
 	var setting command.Setting
-	l, img, err := openImage(ctx, f.layout, ref)
+	l, img, err := openImage(ctx, f.storage.layout, ref)
 	if err != nil {
 		return nil, setting, err
 	}
@@ -242,7 +257,7 @@ func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cach
 		return nil, setting, err
 	}
 	defer release()
-	drv, err := f.openTelling(stderr)
+	drv, err := f.storage.open(stderr)
 	if err != nil {
 		return nil, setting, err
 	}

@@ -60,7 +60,7 @@ type statusReport struct {
 }
 
 func newStatus() *cobra.Command {
-	var f deskFlags
+	var f storageFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -96,7 +96,7 @@ for genoci shell.`,
 			return r.print(cmd.OutOrStdout())
 		},
 	}
-	f.addAny(cmd.Flags())
+	f.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
 	return cmd
 }
@@ -181,8 +181,8 @@ func (s checkoutStatus) changed() string {
 }
 
 // failedStatuses returns what failed steps left.
-func (s *storageFlags) failedStatuses(ctx context.Context, w io.Writer) ([]failedStatus, error) {
-	drvs, err := s.keepers(w)
+func (f *storageFlags) failedStatuses(ctx context.Context, w io.Writer) ([]failedStatus, error) {
+	drvs, err := f.openKeeping(w)
 	if err != nil {
 		return nil, err
 	}

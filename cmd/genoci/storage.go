@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
+	"genoci/internal/storage"
 )
 
 func newStorage() *cobra.Command {
@@ -55,15 +55,15 @@ unsetup.`,
 }
 
 // addStorageFlags adds the flags of the storage commands.
-func addStorageFlags(cmd *cobra.Command, s *storageFlags) {
+func addStorageFlags(cmd *cobra.Command, f *storageFlags) {
 	cmd.Flags().SortFlags = false
-	driverVar(cmd.Flags(), &s.driver)
-	s.addPlaces(cmd.Flags())
-	cacheDirVar(cmd.Flags(), &s.cacheDir)
+	f.addDriver(cmd.Flags())
+	f.addDriverOwn(cmd.Flags())
+	cacheDirVar(cmd.Flags(), &f.config.CacheDir)
 }
 
 func newStorageSetup() *cobra.Command {
-	var s storageFlags
+	var f storageFlags
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Make a btrfs or a thin pool in a file, and attach it",
@@ -83,30 +83,30 @@ group --vg has the thin pool --thinpool, setup uses these, and makes nothing.`,
   genoci build --driver btrfs --btrfsmount /mnt/genoci`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := s.backing("setup")
+			b, err := f.backing("setup")
 			if err != nil {
 				return err
 			}
-			done, err := b.setup(cmd.Context())
+			done, err := b.Setup(cmd.Context())
 			for _, what := range done {
 				say(cmd.ErrOrStderr(), "%s\n", what)
 			}
 			if err != nil {
 				return storageError("setup", err)
 			}
-			if s.driver == "auto" {
-				say(cmd.ErrOrStderr(), "note: builds and checkouts use it with --driver %s, or with that as the setting driver\n", defaultSetup)
+			if f.config.Driver == storage.Auto {
+				say(cmd.ErrOrStderr(), "note: builds and checkouts use it with --driver %s, or with that as the setting driver\n", storage.DefaultSetup())
 			}
 			return printState(cmd.OutOrStdout(), b)
 		},
 	}
-	addStorageFlags(cmd, &s)
-	cmd.Flags().Var(&s.size, "size", "`SIZE` that the storage may grow to, as 500MB or 50GB (default 20GiB)")
+	addStorageFlags(cmd, &f)
+	cmd.Flags().Var(&f.size, "size", "`SIZE` that the storage may grow to, as 500MB or 50GB (default 20GiB)")
 	return cmd
 }
 
 func newStorageDetach() *cobra.Command {
-	var s storageFlags
+	var f storageFlags
 	cmd := &cobra.Command{
 		Use:   "detach",
 		Short: "Unmount the storage, and keep it",
@@ -115,28 +115,22 @@ again. Detach refuses to run while a process uses the storage.`,
 		Example: `  genoci storage detach --driver btrfs`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := s.backing("detach")
+			b, err := f.backing("detach")
 			if err != nil {
 				return err
 			}
-			// What cannot be looked at, as after an error of the disk, is detached all the more.
-			if c, err := contentsOf(cmd.Context(), b); err == nil {
-				if err := c.checkIdle("detach"); err != nil {
-					return err
-				}
-			}
-			if err := b.detach(); err != nil {
+			if err := storage.Detach(cmd.Context(), b); err != nil {
 				return storageError("detach", err)
 			}
 			return printState(cmd.OutOrStdout(), b)
 		},
 	}
-	addStorageFlags(cmd, &s)
+	addStorageFlags(cmd, &f)
 	return cmd
 }
 
 func newStorageUnsetup() *cobra.Command {
-	var s storageFlags
+	var f storageFlags
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "unsetup",
@@ -151,7 +145,7 @@ nothing that setup did not make.`,
   genoci storage unsetup --driver btrfs --force`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := s.backing("unsetup")
+			b, err := f.backing("unsetup")
 			if err != nil {
 				return err
 			}
@@ -159,212 +153,131 @@ nothing that setup did not make.`,
 			return storageError("unsetup", err)
 		},
 	}
-	addStorageFlags(cmd, &s)
+	addStorageFlags(cmd, &f)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	return cmd
 }
 
-// unsetup removes b, when it was said what that destroys, and confirmed.
-func unsetup(ctx context.Context, b backing, force bool, in io.Reader, messages io.Writer) error {
-	s, err := b.state()
+// unsetup removes b, after it was said what that destroys, and confirmed.
+func unsetup(ctx context.Context, b storage.Backing, force bool, in io.Reader, messages io.Writer) error {
+	removed, err := storage.Unsetup(ctx, b, func(r storage.Removal) error {
+		if force {
+			return nil
+		}
+		what := strings.Join(doomed(r), ", ")
+		return confirm(in, messages, "unsetup", what, "removed", fmt.Sprintf("remove %s?", what))
+	})
 	switch {
-	case err != nil:
-		return err
-	case s.Foreign, s.Halfway:
-		return b.destroy() // which refuses, or removes what is left
-	case !s.Made && (!s.Given || !hasStore(filepath.Join(s.Mount, storeName))):
+	case errors.Is(err, storage.ErrNotSetUp):
 		say(messages, "not set up: nothing to remove\n")
 		return nil
-	}
-	wasReady := s.ready()
-	if !wasReady { // to see whether somebody has a checkout there
-		if _, err := b.setup(ctx); err != nil {
-			return err
-		}
-	}
-	c, err := contentsOf(ctx, b)
-	if err == nil {
-		err = c.checkUnused("unsetup")
-	}
-	if err == nil && !force {
-		what := strings.Join(doomed(s, c), ", ")
-		err = confirm(in, messages, "unsetup", what, "removed", fmt.Sprintf("remove %s?", what))
-	}
-	if err != nil {
-		if !wasReady {
-			err = errors.Join(err, b.detach())
-		}
+	case err != nil:
 		return err
+	case removed != nil:
+		say(messages, "removed %s\n", strings.Join(doomed(*removed), ", "))
 	}
-	if err := b.destroy(); err != nil {
-		return err
-	}
-	say(messages, "removed %s\n", strings.Join(doomed(s, c), ", "))
 	return nil
 }
 
 // doomed says what unsetup destroys.
-func doomed(s backingState, c contents) []string {
+func doomed(r storage.Removal) []string {
 	var all []string
 	switch {
-	case s.Removed:
-		all = append(all, "what is left of "+s.File)
-	case s.Made:
-		all = append(all, fmt.Sprintf("%s (%s)", s.File, size(s.Taken)))
+	case r.State.Removed:
+		all = append(all, "what is left of "+r.State.File)
+	case r.State.Made:
+		all = append(all, fmt.Sprintf("%s (%s)", r.State.File, size(r.State.Taken)))
 	default:
-		all = append(all, s.Mount+"/genoci")
+		all = append(all, r.Dir)
 	}
-	if c.snapshots > 0 {
-		all = append(all, plural(c.snapshots, "snapshot"))
+	if r.Snapshots > 0 {
+		all = append(all, plural(r.Snapshots, "snapshot"))
 	}
-	if c.failed > 0 {
-		all = append(all, plural(c.failed, "tree")+" of failed steps")
+	if r.Failed > 0 {
+		all = append(all, plural(r.Failed, "tree")+" of failed steps")
 	}
 	return all
 }
 
-// storageReport is what storage status --json prints.
-type storageReport struct {
-	Driver  string         `json:"driver"`          // the setting
-	Takes   string         `json:"takes,omitempty"` // the driver that a build takes
-	Drivers []driverReport `json:"drivers"`
-}
-
-func newStorageStatus() *cobra.Command {
-	var s storageFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Say which storage drivers work, and what is set up",
-		Long: `Status tests the storage drivers as the caller. For each it says where it keeps
-its trees, what is set up for it, and, if it does not work, why and what would
-help. It also says which driver a build takes.`,
-		Example: `  genoci storage status
-  genoci storage status --json`,
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.resolve(); err != nil {
-				return err
-			}
-			if _, err := openCache(s.cacheDir); err != nil {
-				return err
-			}
-			reports, err := s.probe(cmd.Context())
-			if err != nil {
-				return err
-			}
-			r := storageReport{Driver: s.driver, Takes: s.takes(reports), Drivers: reports}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), r)
-			}
-			printStorage(cmd.OutOrStdout(), r)
-			return nil
-		},
+// backing returns what the verb is about, if the caller may change that. For an ordinary user, the program begins anew
+// where trees can be looked at; root has to stay where mounts are seen by all.
+func (f *storageFlags) backing(verb string) (storage.Backing, error) {
+	b, err := f.unresolved().Backing()
+	if err != nil {
+		return nil, storageError(verb, err)
 	}
-	addStorageFlags(cmd, &s)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
-	return cmd
+	if os.Geteuid() != 0 && verb != "setup" {
+		err = sandbox.Enter()
+	}
+	return b, err
 }
 
-// takes returns the driver that a build takes, "" if none works.
-func (s *storageFlags) takes(reports []driverReport) string {
-	for _, r := range reports {
-		if r.Works && (r.Name == s.driver || s.driver == "auto" && r.Expected) {
-			return r.Name
+// storageError returns an error of the storage commands with its exit code and a hint.
+func storageError(verb string, err error) error {
+	var noSetup *storage.NoSetupError
+	var notRoot *storage.RootError
+	var inUse *storage.CheckedOutError
+	switch {
+	case errors.As(err, &noSetup):
+		return withHint(usagef("storage %s: %w", verb, err), "--driver %s does", noSetup.Other)
+	case errors.As(err, &notRoot):
+		return withHint(lackingf("storage %s: %w", verb, err),
+			"as root: %s; a folder of yours on a btrfs needs no setup: GENOCI_BTRFSMOUNT=DIR", storageCommand(verb, notRoot.Backing))
+	case errors.As(err, &inUse):
+		var all []string
+		for _, c := range inUse.Checkouts {
+			all = append(all, fmt.Sprintf("%s (%s)", quoted(c.Dir), c.Tag))
 		}
+		return withHint(fmt.Errorf("storage %s: %s in it: %s", verb, plural(len(all), "checkout"), strings.Join(all, ", ")),
+			"genoci checkin keeps what was changed in a checkout, genoci abort drops it")
+	case errors.Is(err, storage.ErrBusy):
+		return withHint(fmt.Errorf("storage %s: %w", verb, err), "try again when it has ended")
+	case errors.Is(err, snapshot.ErrUnsupported):
+		return fmt.Errorf("storage %s: %w", verb, err)
+	case errors.Is(err, unix.EPERM):
+		return withHint(lackingf("storage %s: %w", verb, err),
+			"in a container, this takes --privileged; genoci storage status says which drivers work without")
+	}
+	return err
+}
+
+// storageCommand is the storage command that is about b in any folder.
+func storageCommand(verb string, b storage.Backing) string {
+	return words(append([]string{"genoci", "storage", verb}, b.Flags()...))
+}
+
+// remedyText says what the user can do about a driver that does not work.
+func remedyText(r storage.Remedy, driver string) string {
+	switch r {
+	case storage.LocalCache:
+		return "name a cache folder on a local ext4, xfs or btrfs: --cache-dir DIR"
+	case storage.WritableCache:
+		return "name a cache folder that can be written: --cache-dir DIR"
+	case storage.SetUpOrFolder:
+		return "as root: genoci storage setup --driver " + driver + "; or name a folder of yours on a btrfs: GENOCI_BTRFSMOUNT=DIR"
+	case storage.SetUpOrPool:
+		return "as root: genoci storage setup --driver " + driver + "; or name a thin pool that is there: GENOCI_VG=NAME GENOCI_THINPOOL=NAME"
+	case storage.SeeDoctor:
+		return "genoci doctor says what this machine lacks, and how to mend it"
 	}
 	return ""
 }
 
-func printStorage(w io.Writer, r storageReport) {
-	for _, d := range r.Drivers {
-		mark := "works"
-		if !d.Works {
-			mark = "does not work"
-		}
-		say(w, "%s %s in %s\n", d.Name, mark, d.Dir)
-		lines := d.lines()
-		for _, line := range lines {
-			say(w, "  %s\n", line)
-		}
+// remedyHint says what the user can do about an error of the storage.
+func remedyHint(e *storage.Error) string {
+	switch e.Remedy {
+	case storage.Attach:
+		return storageCommand("setup", e.Backing) + " attaches " + quoted(e.File)
+	case storage.OtherFileOrFolder:
+		return "name another file or folder: --lofile FILE, --btrfsmount DIR"
+	case storage.OtherFileOrGroup:
+		return "name another file or volume group: --lofile FILE, --vg NAME; or a thin pool that the group has: --thinpool NAME"
+	case storage.GiveUp:
+		return "all in it is lost when the mount ends; genoci storage unsetup does that"
+	case storage.CloseVolumes:
+		return "genoci status lists the checkouts; a build that goes on uses volumes, too"
+	case storage.MakeSpace:
+		return "make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again"
 	}
-	switch {
-	case r.Takes == "":
-		say(w, "a build with --driver %s fails\n", r.Driver)
-	case r.Driver == "auto":
-		say(w, "--driver auto takes %s\n", r.Takes)
-	default:
-		say(w, "a build takes %s\n", r.Takes)
-	}
-}
-
-// lines says what else is known of the driver.
-func (d driverReport) lines() []string {
-	var lines []string
-	if d.Backing != nil {
-		lines = d.Backing.lines()
-	}
-	switch {
-	case d.Why != "":
-		lines = append(lines, "why: "+d.Why)
-		if d.Fix != "" {
-			lines = append(lines, "hint: "+d.Fix)
-		}
-	case d.copier && d.Reflink:
-		lines = append(lines, "copies share their blocks (reflink)")
-	case d.copier:
-		lines = append(lines, "no reflink: copies take all bytes")
-	}
-	return lines
-}
-
-func printState(w io.Writer, b backing) error {
-	s, err := b.state()
-	if err != nil {
-		return err
-	}
-	for _, line := range s.lines() {
-		say(w, "%s\n", line)
-	}
-	return nil
-}
-
-// defaultSetup is the driver that is set up where none is named: the one that needs no other program.
-const defaultSetup = "btrfs"
-
-// backing returns what the verb is about, if the caller may change that. For an ordinary user, the program begins anew where trees can be
-// looked at; root has to stay where mounts are seen by all.
-func (s *storageFlags) backing(verb string) (backing, error) {
-	name := s.driver
-	if name == "auto" {
-		name = defaultSetup
-	}
-	for _, d := range s.drivers() {
-		if d.name != name {
-			continue
-		}
-		if d.backing == nil {
-			return nil, withHint(usagef("storage %s: the driver %s needs no setup", verb, name), "--driver %s does", defaultSetup)
-		}
-		b, err := d.backing()
-		if err == nil {
-			err = mayBeUser(b, verb)
-		}
-		if err == nil && os.Geteuid() != 0 && verb != "setup" {
-			err = sandbox.Enter()
-		}
-		return b, err
-	}
-	return nil, usagef("storage %s: no driver %s", verb, name)
-}
-
-// storageError gives an error of the system its exit code.
-func storageError(verb string, err error) error {
-	switch {
-	case errors.Is(err, snapshot.ErrUnsupported):
-		return fmt.Errorf("storage %s: %w", verb, err)
-	case errors.Is(err, unix.EPERM):
-		return withHint(lackingf("storage %s: %w", verb, err), "in a container, this takes --privileged; genoci storage status says which drivers work without")
-	}
-	return err
+	return ""
 }

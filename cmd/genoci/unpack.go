@@ -22,9 +22,9 @@ import (
 
 // unpackFlags are the flags of unpack.
 type unpackFlags struct {
-	deskFlags
-	bundle bool
-	trees  bool
+	storage storageFlags
+	bundle  bool
+	trees   bool
 }
 
 func newUnpack() *cobra.Command {
@@ -55,7 +55,7 @@ stay.`,
   genoci unpack                       the trees of all tags
   genoci unpack --trees web api       the trees of two`,
 		Args:              f.args,
-		ValidArgsFunction: completeTags(&f.layout, 1),
+		ValidArgsFunction: completeTags(&f.storage.layout, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 || f.trees {
 				return f.makeTrees(cmd, args)
@@ -68,7 +68,7 @@ stay.`,
 					note = fmt.Sprintf("all files of the bundle belong to the caller: %v", sandbox.Enter())
 				}
 			}
-			l, img, err := openImage(cmd.Context(), f.layout, args[0])
+			l, img, err := openImage(cmd.Context(), f.storage.layout, args[0])
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,9 @@ stay.`,
 			return nil
 		},
 	}
-	f.add(cmd.Flags())
+	f.storage.addLayout(cmd.Flags())
+	f.storage.addDriver(cmd.Flags())
+	f.storage.addState(cmd.Flags())
 	cmd.Flags().BoolVar(&f.bundle, "bundle", false, "make an OCI runtime bundle")
 	cmd.Flags().BoolVar(&f.trees, "trees", false, "make trees: all arguments are tags")
 	return cmd
@@ -110,13 +112,13 @@ func (f *unpackFlags) args(cmd *cobra.Command, args []string) error {
 
 // makeTrees makes the trees of tags, or of all images of the layout.
 func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
-	defer f.flushed()
+	defer f.storage.flushed()
 	ctx, messages := cmd.Context(), cmd.ErrOrStderr()
-	state, err := f.enter()
+	state, err := f.storage.enter()
 	if err != nil {
 		return err
 	}
-	l, err := openLayout(ctx, f.layout)
+	l, err := openLayout(ctx, f.storage.layout)
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	if err != nil {
 		return err
 	}
-	drv, err := f.openTelling(messages)
+	drv, err := f.storage.open(messages)
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"genoci/internal/cache"
@@ -23,35 +21,6 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// deskFlags are the flags of the commands that work with trees: where these are kept.
-type deskFlags struct {
-	storageFlags
-	layout string
-}
-
-func (f *deskFlags) add(fs *pflag.FlagSet) {
-	layoutVar(fs, &f.layout)
-	f.storageFlags.add(fs)
-	cacheDirVar(fs, &f.cacheDir)
-}
-
-// addAny adds those of the commands that are about checkouts, whatever driver and layout these were made with.
-func (f *deskFlags) addAny(fs *pflag.FlagSet) {
-	cacheDirVar(fs, &f.cacheDir)
-	f.addHidden(fs)
-}
-
-// enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
-func (f *deskFlags) enter() (*cache.Cache, error) {
-	if err := sandbox.Enter(); err != nil {
-		return nil, err
-	}
-	if err := f.resolve(); err != nil {
-		return nil, err
-	}
-	return openCache(f.cacheDir)
-}
-
 // use holds off gc and clean, until release or the end of the process. The layout may be nil.
 func use(ctx context.Context, l *layout.Layout, c *cache.Cache) (release func(), err error) {
 	if l != nil {
@@ -63,16 +32,18 @@ func use(ctx context.Context, l *layout.Layout, c *cache.Cache) (release func(),
 }
 
 // desk opens the storage driver for trees that outlive the process. What differs from a build is said on w.
-func (f *deskFlags) desk(w io.Writer) (checkout.Desk, error) {
-	f.outlive = true
-	drv, err := f.openTelling(w)
+func (f *storageFlags) desk(w io.Writer) (checkout.Desk, error) {
+	opened, err := f.drivers.OpenShared()
 	if err != nil {
 		return checkout.Desk{}, err
 	}
-	if f.driver == "auto" && slices.ContainsFunc(f.drivers(), func(d driver) bool { return d.ends }) {
-		say(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", drv)
+	for _, text := range passedOver(opened) {
+		say(w, "warning: %s\n", text)
 	}
-	return deskOf(drv), nil
+	if len(opened.Private) > 0 {
+		say(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", opened.Driver)
+	}
+	return deskOf(opened.Driver), nil
 }
 
 func deskOf(drv snapshot.Driver) checkout.Desk {
@@ -81,27 +52,9 @@ func deskOf(drv snapshot.Driver) checkout.Desk {
 	}
 }
 
-// keepers opens the drivers that have kept trees; those that cannot be opened are said on w.
-func (s *storageFlags) keepers(w io.Writer) ([]snapshot.Driver, error) {
-	places, err := s.keeping()
-	if err != nil {
-		return nil, err
-	}
-	var all []snapshot.Driver
-	for _, p := range places {
-		drv, err := p.openIn(p.folder)
-		if err != nil {
-			say(w, "warning: %v\n", err)
-			continue
-		}
-		all = append(all, drv)
-	}
-	return all, nil
-}
-
 // checkouts returns all checkouts there are.
-func (s *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.Checkout, error) {
-	drvs, err := s.keepers(w)
+func (f *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.Checkout, error) {
+	drvs, err := f.openKeeping(w)
 	if err != nil {
 		return nil, err
 	}
@@ -117,13 +70,13 @@ func (s *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.
 }
 
 // pick returns the checkout that a command is about, as pickFrom does.
-func (s *storageFlags) pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
+func (f *storageFlags) pick(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
 	c, err := pickFrom(all, dir)
 	if err == nil {
 		return c, nil
 	}
-	if b, st := s.detached(); b != nil {
-		err = withHint(err, "the storage in %s is not attached, and may have it: %s attaches it", quoted(st.File), b.command("setup"))
+	if b, st := f.drivers.Detached(); b != nil {
+		err = withHint(err, "the storage in %s is not attached, and may have it: %s attaches it", quoted(st.File), storageCommand("setup", b))
 	}
 	return nil, err
 }
