@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -301,9 +300,7 @@ func (f *buildFlags) hintThere(cmd *cobra.Command, err error) error {
 	}
 	failures := joined(err)
 	for i, e := range failures {
-		if lookHint(e, "") != "" {
-			failures[i] = withHint(e, "%s", strings.Replace(hintFor(e), "genoci shell ", "genoci shell --cache-dir "+shellQuote(f.cacheDir)+" ", 1))
-		}
+		failures[i] = &elsewhereError{e, f.cacheDir}
 	}
 	return errors.Join(failures...)
 }

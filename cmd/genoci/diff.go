@@ -133,6 +133,9 @@ type differences struct {
 	config []image.Change
 }
 
+// isEmpty reports whether nothing differs.
+func (d differences) isEmpty() bool { return len(d.files)+len(d.config) == 0 }
+
 // compare compares two root filesystems. Layers that are the lowest of both are the same.
 func compare(ctx context.Context, old, now stack, times bool) (differences, error) {
 	shared := 0

@@ -206,15 +206,13 @@ func blobsOf(img image.Image) []v1.Descriptor {
 	return append([]v1.Descriptor{img.Descriptor, img.Manifest.Config}, img.Manifest.Layers...)
 }
 
-const unchanged = "nothing"
-
 // changed says in a few words what changed in a build.
 func (b *loggedBuild) changed() string {
 	switch {
 	case b.changes == nil:
 		return ""
-	case len(b.changes.files)+len(b.changes.config) == 0:
-		return unchanged
+	case b.changes.isEmpty():
+		return "nothing"
 	}
 	var what []string
 	if _, total := b.changes.byFolder(); len(b.changes.files) > 0 {
@@ -259,10 +257,10 @@ func printLogStat(w io.Writer, list []loggedBuild) {
 			words = append(words, "now "+b.Name)
 		}
 		say(w, "%s\n", strings.Join(words, ", "))
-		switch what := b.changed(); what {
-		case "":
-		case unchanged:
-			say(w, "%s\n", what)
+		switch {
+		case b.changes == nil:
+		case b.changes.isEmpty():
+			say(w, "%s\n", b.changed())
 		default:
 			b.changes.printStat(w)
 		}

@@ -86,7 +86,7 @@ func newJSONFailures(err error) []jsonFailure {
 }
 
 func newJSONFailure(err error) jsonFailure {
-	f := jsonFailure{Error: err.Error(), Hint: hintFor(err)}
+	f := jsonFailure{Error: err.Error(), Hint: hintFor(err).String()}
 	if step := stepError(err); step != nil {
 		f.Target, f.File, f.Line, f.Column = step.Target, step.File, step.Pos.Line, step.Pos.Col
 		f.Op, f.Output, f.Kept = step.Op, step.Tail, step.Kept

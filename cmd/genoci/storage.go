@@ -264,20 +264,20 @@ func remedyText(r storage.Remedy, driver string) string {
 }
 
 // remedyHint says what the user can do about an error of the storage.
-func remedyHint(e *storage.Error) string {
+func remedyHint(e *storage.Error) hint {
 	switch e.Remedy {
 	case storage.Attach:
-		return storageCommand("setup", e.Backing) + " attaches " + quoted(e.File)
+		return advice("%s attaches %s", storageCommand("setup", e.Backing), quoted(e.File))
 	case storage.OtherFileOrFolder:
-		return "name another file or folder: --lofile FILE, --btrfsmount DIR"
+		return advice("name another file or folder: --lofile FILE, --btrfsmount DIR")
 	case storage.OtherFileOrGroup:
-		return "name another file or volume group: --lofile FILE, --vg NAME; or a thin pool that the group has: --thinpool NAME"
+		return advice("name another file or volume group: --lofile FILE, --vg NAME; or a thin pool that the group has: --thinpool NAME")
 	case storage.GiveUp:
-		return "all in it is lost when the mount ends; genoci storage unsetup does that"
+		return advice("all in it is lost when the mount ends; genoci storage unsetup does that")
 	case storage.CloseVolumes:
-		return "genoci status lists the checkouts; a build that goes on uses volumes, too"
+		return advice("genoci status lists the checkouts; a build that goes on uses volumes, too")
 	case storage.MakeSpace:
-		return "make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again"
+		return advice("make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again")
 	}
-	return ""
+	return hint{}
 }
