@@ -141,6 +141,7 @@ var policy = map[string]rule{
 
 	// Tests of the program as its users run it. They import nothing that it is made of.
 	"test/strict":    {level: 0},
+	"test/killat":    {level: 1, imports: "test/strict golang.org/x/sys"},
 	"test/program":   {level: 1, imports: "test/strict"},
 	"test/copytable": {level: 1},
 	"test/e2e":       {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
@@ -152,7 +153,7 @@ var policy = map[string]rule{
 }
 
 // anyTest is what every test may import: sandbox for the call of Init in TestMain.
-const anyTest = "internal/treetest internal/sandbox internal/sandboxtest test/strict github.com/google/go-cmp"
+const anyTest = "internal/treetest internal/sandbox internal/sandboxtest test/strict test/killat github.com/google/go-cmp"
 
 // impure are packages of the standard library that a pure package has no use for.
 const impure = "net net/http os/exec os/signal os/user syscall"

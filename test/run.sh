@@ -12,7 +12,7 @@ eval "$exports"
 export GENOCI_BIN=$PWD/bin/genoci
 
 if [ "$(id -u)" = 0 ] && [ -n "${GENOCI_TEST_USER:-}" ]; then
-	user_require=overlay,btrfs,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,gzip,bzip2,xz,zstd,examples,debian,deb,rpm,network
+	user_require=overlay,btrfs,vfs,userns,busybox,tmpfs,xattr,umoci,skopeo,runc,strace,ptrace,gzip,bzip2,xz,zstd,examples,debian,deb,rpm,network
 	export GENOCI_REQUIRE=${GENOCI_REQUIRE:-root,ext4,xfs,loop,acl,mount,buildah,$user_require}
 fi
 
@@ -27,7 +27,7 @@ trap cleanup EXIT
 if [ -n "${GENOCI_TEST_VM:-}" ]; then
 	say "the storage driver lvm, in virtual machines, beside all that follows"
 	machines=$(mktemp)
-	GENOCI_REQUIRE=root,lvm,busybox setsid go test -count=1 -short -p 1 -timeout 30m -run Lvm -exec "$PWD/test/vm/run.sh" \
+	GENOCI_REQUIRE=root,lvm,busybox,ptrace setsid go test -count=1 -short -p 1 -timeout 30m -run Lvm -exec "$PWD/test/vm/run.sh" \
 		./internal/snapshot/lvm ./test/e2e >"$machines" 2>&1 &
 	machines_pid=$!
 	cleanups+=('rm -f "$machines"' '[ -z "$machines_pid" ] || kill -- "-$machines_pid" 2>/dev/null')

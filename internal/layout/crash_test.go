@@ -1,11 +1,9 @@
 package layout
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/test/killat"
 	"genoci/test/strict"
 )
 
@@ -45,9 +44,9 @@ func helpTags(args []string) error {
 	return l.Close()
 }
 
-// helpWrite DIR N makes the layout and moves the tag "moving" N times, to an image with a blob of many writes; it tells each step by a line.
+// helpWrite DIR N makes the layout and moves the tag "moving" N times, to an image with a blob of many writes; all from one thread.
 func helpWrite(args []string) error {
-	runtime.LockOSThread() // strace counts the calls of each thread by itself
+	runtime.LockOSThread() // changes come in the same order each time
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
@@ -65,7 +64,6 @@ func helpWrite(args []string) error {
 			return err
 		}
 		for range 4 {
-			fmt.Println("writing")
 			if _, err := w.Write(make([]byte, 100_000+i)); err != nil {
 				return err
 			}
@@ -73,11 +71,9 @@ func helpWrite(args []string) error {
 		if _, err := w.Commit(""); err != nil {
 			return err
 		}
-		fmt.Println("written")
 		if err := addImage(l, "moving", fmt.Sprint(os.Getpid(), i)); err != nil {
 			return err
 		}
-		fmt.Println("tagged")
 	}
 	return l.Close()
 }
@@ -206,71 +202,35 @@ func TestManyProcesses(t *testing.T) {
 	others(t, dir, "a-0", "f-7")
 }
 
-// A process is killed after each of the lines that it writes; where exactly it is then is left to chance.
+// A process is killed at random moments, again and again on the same layout.
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "oci")
 	create(t, dir, "kept")
-	for lines := range 40 {
-		cmd := helper(t, "write", dir, "100")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		scanner := bufio.NewScanner(out)
-		for range lines + 1 {
-			if !scanner.Scan() {
-				t.Fatalf("the helper ended early: %v", scanner.Err())
-			}
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, out); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err == nil {
-			t.Error("the helper was not killed")
+	changes := killat.Count(t, helper(t, "write", dir, "3"))
+	rng := killat.Moments(t)
+	for range 40 {
+		n := 1 + rng.IntN(changes)
+		if res := killat.Run(t, helper(t, "write", dir, "3"), n); !res.Killed {
+			t.Errorf("the helper ended before change %d: %+v", n, res)
 		}
 		checkKilled(t, dir, "kept")
 	}
 	others(t, dir, "kept", "moving")
 }
 
-// A process is killed at each single system call that changes something, from the making of the layout to the tag.
-func TestKillAtEachSystemCall(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		strict.Lack(t, "strace", err)
-	}
-	if out, err := exec.Command(strace, "-o", "/dev/null", "true").CombinedOutput(); err != nil {
-		strict.Lack(t, "strace", string(out)) // ptrace(2) may be forbidden
-	}
-	for _, call := range []string{"mkdirat", "fchmod", "flock", "write", "fsync", "renameat", "unlinkat"} {
-		t.Run(call, func(t *testing.T) {
-			for n := 1; ; n++ {
-				dir := filepath.Join(t.TempDir(), "oci")
-				cmd := helper(t, "write", dir, "1")
-				cmd.Args = append([]string{
-					strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call,
-					"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n), cmd.Path,
-				}, cmd.Args[1:]...)
-				cmd.Path = strace
-				err := cmd.Run()
-				checkKilled(t, dir)
-				if err == nil { // there is no n-th call
-					others(t, dir, "moving")
-					if n == 1 && call != "unlinkat" {
-						t.Errorf("%s was never called", call)
-					}
-					return
-				}
-				if err.Error() != "signal: killed" {
-					t.Fatal(err)
-				}
-			}
-		})
+// A process is killed before each single change, from the making of the layout to the tag.
+func TestKillBeforeEachChange(t *testing.T) {
+	for n := 1; ; n++ {
+		dir := filepath.Join(t.TempDir(), "oci")
+		res := killat.Run(t, helper(t, "write", dir, "1"), n)
+		checkKilled(t, dir)
+		if res.Killed {
+			continue
+		}
+		if res.Code != 0 || n < 20 {
+			t.Errorf("without being killed, the helper ended with exit status %d after %d changes", res.Code, res.Changes)
+		}
+		others(t, dir, "moving")
+		return
 	}
 }

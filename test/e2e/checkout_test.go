@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 )
 
@@ -35,20 +35,6 @@ func (w *workspace) checkouts() []checkedOut {
 		}
 	}
 	return all
-}
-
-// killed runs genoci with args, and kills it after a while. It reports whether it had ended before.
-func (w *workspace) killed(after time.Duration, args ...string) (ended bool) {
-	w.t.Helper()
-	cmd := w.Command(w.t, args...)
-	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	time.Sleep(after)
-	_ = cmd.Process.Kill() // it may have ended
-	_ = cmd.Wait()
-	noProcesses(w.t, filepath.Join(w.Dir, ".cache")) // an ordinary user has a second process
-	return cmd.ProcessState.ExitCode() == 0
 }
 
 // A checkout or checkin that is killed at any moment leaves what status tells of, and works the next time. What was changed is never lost.
@@ -92,36 +78,43 @@ func testCheckoutKilled(w *workspace, moments int, shown func() []string, clean 
 	checkout := []string{"checkout", "web", "tree"}
 	tree := filepath.Join(w.Dir, "tree")
 
-	begin := time.Now()
-	w.Run(t, checkout...)
-	usual := time.Since(begin)
-	w.Run(t, "abort")
-
-	for i := range moments {
-		after := usual * time.Duration(i+1) / time.Duration(moments*3/4)
-		w.killed(after, checkout...)
-		if all := w.checkouts(); len(all) > 1 || len(all) == 0 && len(shown()) > 0 {
-			t.Fatalf("killed after %v: status %+v, mounts %q", after, all, shown())
-		}
-		w.Run(t, checkout...)
-		if all := w.checkouts(); len(all) != 1 || !all[0].Shown || all[0].Dir != tree {
-			t.Fatalf("checkout after one that was killed after %v: status %+v", after, all)
-		}
-
-		text := fmt.Sprintf("work of round %d\n", i)
+	work := func(round int) string {
+		text := fmt.Sprintf("work of round %d\n", round)
 		if err := os.WriteFile(filepath.Join(tree, "work"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		return text
+	}
+	outs := w.changes(checkout...)
+	work(-1)
+	ins := w.changes("checkin", "whole")
+
+	rng := killat.Moments(t)
+	// The moments are spread over the whole command. The last may be after its end.
+	moment := func(i, changes int) int { return 1 + (changes*i+rng.IntN(changes+1))*4/3/moments }
+	for i := range moments {
+		at := moment(i, outs)
+		w.killed(at, checkout...)
+		if all := w.checkouts(); len(all) > 1 || len(all) == 0 && len(shown()) > 0 {
+			t.Fatalf("killed before change %d: status %+v, mounts %q", at, all, shown())
+		}
+		w.Run(t, checkout...)
+		if all := w.checkouts(); len(all) != 1 || !all[0].Shown || all[0].Dir != tree {
+			t.Fatalf("checkout after one that was killed before change %d: status %+v", at, all)
+		}
+
+		text := work(i)
 		tag := fmt.Sprintf("round%d", i)
-		ended := w.killed(after, "checkin", tag)
+		at = moment(i, ins)
+		ended := w.killed(at, "checkin", tag)
 		tagged := slices.Contains(w.layout.TagNames(t), tag)
 		all := w.checkouts()
 		switch {
 		case len(all) == 0 && !tagged, ended && (len(all) > 0 || !tagged):
-			t.Fatalf("checkin killed after %v, ended %v: tagged %v, status %+v", after, ended, tagged, all)
+			t.Fatalf("checkin killed before change %d, ended %v: tagged %v, status %+v", at, ended, tagged, all)
 		case len(all) == 1:
 			if all[0].Changes != 1 {
-				t.Errorf("checkin killed after %v: status %+v", after, all)
+				t.Errorf("checkin killed before change %d: status %+v", at, all)
 			}
 			w.Run(t, checkout...) // what was hidden is shown again
 			w.Run(t, "checkin", tag)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 )
 
@@ -92,6 +93,20 @@ after: {base: slow, run: "true"}
 	w.Run(t, "gc")
 	w.Run(t, "verify")
 	clean()
+}
+
+// killed runs genoci with args, and kills it before its n-th change. It reports whether it had ended before.
+func (w *workspace) killed(n int, args ...string) (ended bool) {
+	w.t.Helper()
+	res := killat.Run(w.t, w.Command(w.t, args...), n)
+	noProcesses(w.t, filepath.Join(w.Dir, ".cache")) // an ordinary user has a second process
+	return res.Code == 0
+}
+
+// changes runs genoci with args, which has to succeed, and returns how many changes it makes.
+func (w *workspace) changes(args ...string) int {
+	w.t.Helper()
+	return killat.Count(w.t, w.Command(w.t, args...))
 }
 
 // Two builds on one layout at the same time lose nothing.

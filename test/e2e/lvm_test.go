@@ -2,13 +2,12 @@ package e2e
 
 import (
 	"encoding/json"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 	"genoci/test/strict"
 )
@@ -184,27 +183,21 @@ func TestLvmGiven(t *testing.T) {
 func TestLvmKilled(t *testing.T) {
 	s := newLvm(t)
 	s.write("genoci.yaml", lvmSpec)
-	r := rand.New(rand.NewPCG(1, 2))
-	took := make(map[string]time.Duration)
+	r := killat.Moments(t)
+	changes := make(map[string]int)
 	for round := range 3 {
 		for _, verb := range []string{"storage setup", "build --no-cache", "storage detach", "storage setup", "storage unsetup --force"} {
 			args := strings.Fields(verb)
-			if round > 0 { // the first is there to see how long it takes
-				cmd := s.Command(t, args...)
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(time.Duration(r.Int64N(int64(took[verb]))))
-				_ = cmd.Process.Kill() // it may have ended
-				_ = cmd.Wait()
+			at := 0
+			if round > 0 { // the first is there to count
+				at = 1 + r.IntN(changes[verb])
+				s.killed(at, args...)
 				strict.Eventually(t, s.lvmRunning)
 				s.checkTruth()
 			}
-			begin := time.Now()
-			s.Run(t, args...)
-			took[verb] = max(took[verb], time.Since(begin))
+			changes[verb] = max(changes[verb], s.changes(args...))
 			if t.Failed() {
-				t.Fatalf("after round %d, %q", round, verb)
+				t.Fatalf("after round %d, %q killed before change %d", round, verb, at)
 			}
 		}
 		s.gone()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 	"genoci/test/strict"
 )
@@ -255,15 +256,9 @@ func (r *randomRound) build(rng *rand.Rand, i int) {
 		say("%q broken before", target)
 		r.result(command(other(broken.yaml(variant))))
 	case 4:
-		wait := time.Duration(rng.IntN(400)) * time.Millisecond
-		say("killed after %s before", wait)
-		cmd := command(file)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		kill := time.AfterFunc(wait, func() { cmd.Process.Kill() })
-		cmd.Wait()
-		kill.Stop()
+		n := 1 + rng.IntN(1000)
+		say("killed before change %d before", n)
+		killat.Run(t, command(file), n)
 		noProcesses(t, home)
 	case 5:
 		first, second := r.spec.split(rng)

@@ -7,8 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 	"genoci/test/strict"
 )
@@ -273,14 +273,18 @@ func testCollectKilled(w *workspace, rounds int) {
 	t.Helper()
 	w.version(1)
 	want := w.digests("sys", "one", "two")
-	began := time.Now()
-	w.Run(t, "gc", "--dry-run")
-	start := time.Since(began)
+	rng := killat.Moments(t)
 	all := [][]string{{"gc", "--keep", "1", "--max-size", "0"}, {"clean"}, {"gc", "--keep", "1"}}
+	var changes []int
+	for _, args := range all {
+		w.version(2)
+		w.version(1)
+		changes = append(changes, w.changes(args...))
+	}
 	for i := range rounds {
 		w.version(2)
 		w.version(1)
-		w.killed(start/2+time.Duration(i)*start*9/4/time.Duration(rounds), all[i%len(all)]...)
+		w.killed(1+rng.IntN(changes[i%len(all)]), all[i%len(all)]...)
 		w.Run(t, "verify")
 		equal(t, "digests after a kill", w.digests("sys", "one", "two"), want)
 		w.version(1)

@@ -3,15 +3,14 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"genoci/test/killat"
 	"genoci/test/program"
 	"genoci/test/strict"
 )
@@ -286,26 +285,23 @@ func TestStorageInUse(t *testing.T) {
 // Commands that are killed at any moment leave what status tells, and what the same command mends.
 func TestStorageKilled(t *testing.T) {
 	s := newStorage(t)
-	r := rand.New(rand.NewPCG(1, 2))
-	begin := time.Now()
-	s.Run(t, "storage", "setup")
-	whole := time.Since(begin)
+	changes := make(map[string]int)
+	for _, verb := range []string{"setup", "detach", "setup", "unsetup --force", "setup"} {
+		changes[verb] = max(changes[verb], s.changes(append([]string{"storage"}, strings.Fields(verb)...)...))
+	}
+	r := killat.Moments(t)
 	for i := range 60 {
-		verb := [][]string{{"setup"}, {"setup"}, {"detach"}, {"unsetup", "--force"}}[r.IntN(4)]
-		cmd := s.Command(t, append([]string{"storage"}, verb...)...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(r.Int64N(int64(whole))))
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()
+		verb := []string{"setup", "setup", "detach", "unsetup --force"}[r.IntN(4)]
+		args := append([]string{"storage"}, strings.Fields(verb)...)
+		at := 1 + r.IntN(changes[verb])
+		s.killed(at, args...)
 		s.checkTruth()
 		if i%2 == 0 {
-			s.Run(t, append([]string{"storage"}, verb...)...)
+			s.Run(t, args...)
 			s.checkTruth()
 		}
 		if t.Failed() {
-			t.Fatalf("after round %d, %q", i, verb)
+			t.Fatalf("after round %d, %q killed before change %d", i, verb, at)
 		}
 	}
 	s.Run(t, "storage", "unsetup", "--force")
