@@ -140,12 +140,13 @@ var policy = map[string]rule{
 	},
 
 	// Tests of the program as its users run it. They import nothing that it is made of.
-	"test/strict":    {level: 0},
-	"test/killat":    {level: 1, imports: "test/strict golang.org/x/sys"},
-	"test/program":   {level: 1, imports: "test/strict"},
-	"test/copytable": {level: 1},
-	"test/e2e":       {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
-	"examples":       {level: 4, tests: "test/program"},
+	"internal/imagetest": {level: 2, imports: "internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec"},
+	"test/strict":        {level: 0},
+	"test/killat":        {level: 1, imports: "test/strict golang.org/x/sys"},
+	"test/program":       {level: 1, imports: "test/strict"},
+	"test/copytable":     {level: 1},
+	"test/e2e":           {level: 4, tests: "test/program github.com/creack/pty golang.org/x/sys"},
+	"examples":           {level: 4, tests: "test/program"},
 	// A program that an example puts into an image.
 	"examples/static": {level: 4},
 
@@ -153,7 +154,7 @@ var policy = map[string]rule{
 }
 
 // anyTest is what every test may import: sandbox for the call of Init in TestMain.
-const anyTest = "internal/treetest internal/sandbox internal/sandboxtest test/strict test/killat github.com/google/go-cmp"
+const anyTest = "internal/treetest internal/imagetest internal/sandbox internal/sandboxtest test/strict test/killat github.com/google/go-cmp"
 
 // impure are packages of the standard library that a pure package has no use for.
 const impure = "net net/http os/exec os/signal os/user syscall"

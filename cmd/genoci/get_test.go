@@ -10,60 +10,42 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
-	"genoci/internal/image"
 	"genoci/internal/imagefs"
+	"genoci/internal/imagetest"
 	"genoci/internal/layout"
 	"genoci/internal/treetest"
+	"genoci/test/strict"
 )
 
 // imageOf makes an image of layers with these headers, each file with its own name as content, and opens it to look into.
 func imageOf(t *testing.T, layers ...[]tar.Header) *imagefs.Image {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	l, err := layout.Create(filepath.Join(t.TempDir(), "oci"))
-	must(err)
+	strict.Must(t, err)
 	t.Cleanup(func() { l.Close() })
 	c, err := cache.Open(t.TempDir())
-	must(err)
-	e := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
+	strict.Must(t, err)
+	var stored []imagetest.Layer
 	for _, headers := range layers {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
+		var members []imagetest.Member
 		for _, h := range headers {
+			m := imagetest.Member{Header: h}
 			if h.Mode == 0 {
-				h.Mode = 0o755
+				m.Mode = 0o755
 			}
 			if h.Typeflag == tar.TypeReg {
-				h.Size = int64(len(h.Name))
+				m.Body = h.Name
 			}
-			must(w.WriteHeader(&h))
-			if h.Typeflag == tar.TypeReg {
-				_, err := io.WriteString(w, h.Name)
-				must(err)
-			}
+			members = append(members, m)
 		}
-		must(w.Close())
-		blob, err := l.NewBlob()
-		must(err)
-		_, err = blob.Write(b.Bytes())
-		must(err)
-		desc, err := blob.Commit(v1.MediaTypeImageLayer)
-		must(err)
-		e.Layers = append(e.Layers, image.Layer{Descriptor: desc, DiffID: digest.FromBytes(b.Bytes())})
+		stored = append(stored, imagetest.Layer{Tar: imagetest.Tar(members...)})
 	}
-	img, err := l.WriteImage(image.Extend(image.Image{}, e))
-	must(err)
+	img, err := imagetest.Write(l, imagetest.Linux, stored...)
+	strict.Must(t, err)
 	opened, err := imagefs.Store{Layout: l, Cache: c}.Open(t.Context(), img)
-	must(err)
+	strict.Must(t, err)
 	return opened
 }
 

@@ -25,6 +25,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"genoci/internal/imagetest"
 	"genoci/internal/shown"
 )
 
@@ -403,12 +404,12 @@ func hostileFolder(t *testing.T, url string) []string {
 	write("src/"+slashless, evilBytes)
 	write("src/"+slashless+"-", "x")
 	write("src/.wh.x", "") // no layer can hold it
-	write("evil.tar", string(hostileTar(t)))
-	write("both.tar", string(hostileTar(t))+string(hostileTar(t)))
-	write("bad.tar", string(hostileTar(t)[:700]))
+	write("evil.tar", string(hostileTar()))
+	write("both.tar", string(hostileTar())+string(hostileTar()))
+	write("bad.tar", string(hostileTar()[:700]))
 	write("evil.deb", "!<arch>\n"+slashless)
-	write("one.deb", hostileDeb(t, "E\x1b]0;x\aF\u009b31m\u202eone", "two\rerror: forged\u2028"))
-	write("two.deb", hostileDeb(t, "two\rerror: forged\u2028", "E\x1b]0;x\aF\u009b31m\u202eone"))
+	write("one.deb", hostileDeb("E\x1b]0;x\aF\u009b31m\u202eone", "two\rerror: forged\u2028"))
+	write("two.deb", hostileDeb("two\rerror: forged\u2028", "E\x1b]0;x\aF\u009b31m\u202eone"))
 	write("cache"+slashless+"/"+slashless, "")
 	if err := os.Remove(filepath.Join(dir, "src/.wh.x")); err != nil {
 		t.Fatal(err)
@@ -465,21 +466,14 @@ func hostileFolder(t *testing.T, url string) []string {
 }
 
 // hostileTar returns an archive whose members have hostile names, link texts and owners.
-func hostileTar(t *testing.T) []byte {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+func hostileTar() []byte {
+	var members []imagetest.Member
 	add := func(h tar.Header, content string) {
-		t.Helper()
-		h.Size, h.Mode, h.Uname, h.Gname, h.Format = int64(len(content)), 0o755, evil, evil, tar.FormatPAX
+		h.Mode, h.Uname, h.Gname, h.Format = 0o755, evil, evil, tar.FormatPAX
 		if h.Typeflag == tar.TypeReg {
 			h.PAXRecords = map[string]string{"SCHILY.xattr.user." + slashless: evilBytes}
 		}
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
+		members = append(members, imagetest.Member{Header: h, Body: content})
 	}
 	add(tar.Header{Typeflag: tar.TypeDir, Name: "dir/"}, "")
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "dir/" + slashless}, evilBytes)
@@ -493,28 +487,14 @@ func hostileTar(t *testing.T) []byte {
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd"}, "root:x:0:0:"+slashless+"\n"+slashless+":x:5:6\n")
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "var/lib/dpkg/status"},
 		"Package: "+slashless+"\nVersion: "+slashless+"\nStatus: install ok installed\n\n")
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return imagetest.Tar(members...)
 }
 
 // hostileDeb returns a package with a hostile name and version, which needs another one.
-func hostileDeb(t *testing.T, name, needs string) string {
+func hostileDeb(name, needs string) string {
 	control := fmt.Sprintf("Package: %s\nVersion: 1\x1b[2J\u202e\nArchitecture: all\nPre-Depends: %s\nMaintainer: x\nDescription: x\n", name, needs)
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "./control", Mode: 0o644, Size: int64(len(control))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, control); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
 	all := "!<arch>\n"
-	for _, member := range [][2]string{{"debian-binary", "2.0\n"}, {"control.tar", b.String()}, {"data.tar", string(make([]byte, 1024))}} { // deb(5), ar(5)
+	for _, member := range [][2]string{{"debian-binary", "2.0\n"}, {"control.tar", string(imagetest.Tar(imagetest.File("./control", control)))}, {"data.tar", string(make([]byte, 1024))}} { // deb(5), ar(5)
 		all += fmt.Sprintf("%-16s%-12d%-6d%-6d%-8o%-10d`\n%s", member[0], 0, 0, 0, 0o100644, len(member[1]), member[1])
 	}
 	return all
@@ -572,15 +552,12 @@ func hostileLayout(t *testing.T, dir, more string) {
 		m.Config = blob(v1.MediaTypeImageConfig, c)
 		return blob(v1.MediaTypeImageManifest, m)
 	}
-	var empty bytes.Buffer
-	if err := tar.NewWriter(&empty).Close(); err != nil {
-		t.Fatal(err)
-	}
-	evilNow := image(evil, map[string]string{evil: evil, "a": evil}, hostileTar(t))
-	older := image(evil+"2", nil, empty.Bytes())
-	plain := image("", nil, empty.Bytes())
+	empty := imagetest.Tar()
+	evilNow := image(evil, map[string]string{evil: evil, "a": evil}, hostileTar())
+	older := image(evil+"2", nil, empty)
+	plain := image("", nil, empty)
 	tag(plain, "plain")
-	tag(image(evil, map[string]string{v1.AnnotationBaseImageDigest: plain.Digest.String(), v1.AnnotationBaseImageName: evil}, empty.Bytes(), hostileTar(t)),
+	tag(image(evil, map[string]string{v1.AnnotationBaseImageDigest: plain.Digest.String(), v1.AnnotationBaseImageName: evil}, empty, hostileTar()),
 		"based")
 	tag(evilNow, evil, evilNewer, runner, runner+"-2026-11-24_1", "gone\x1b]0;x\a", "tab\tdescription", "line\nerror: forged",
 		"\nerror: forged", "##[error]forged", "turned\u202e")

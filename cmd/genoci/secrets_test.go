@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
@@ -16,16 +15,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"genoci/internal/imagetest"
 )
 
 // What is secret in URLs, and the values of variables, reach no output, no layout and no cache; nor do their hashes. With the random key of the
 // cache folder gone, builds go on, and explain says that it cannot compare.
 func TestSecretsReachNothing(t *testing.T) {
-	var archive bytes.Buffer
-	tw := tar.NewWriter(&archive)
-	if err := errors.Join(tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o644}), tw.Close()); err != nil {
-		t.Fatal(err)
-	}
+	archive := imagetest.Tar(imagetest.File("f", ""))
 	asked := 0
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked++
@@ -37,7 +34,7 @@ func TestSecretsReachNothing(t *testing.T) {
 		case "/moved.tar":
 			http.Redirect(w, r, "/gone.tar?token=s3redirect", http.StatusFound)
 		case "/a.tar":
-			_, _ = w.Write(archive.Bytes())
+			_, _ = w.Write(archive)
 		default:
 			http.NotFound(w, r)
 		}
@@ -116,17 +113,13 @@ func TestSecretsReachNothing(t *testing.T) {
 // Values of arguments reach no output, but for names of files and images that are looked for, and neither layout nor cache; nor do their hashes. explain says
 // which argument changed. An argument makes the same image by its default as on the command line.
 func TestArgumentsReachNothing(t *testing.T) {
-	var archive bytes.Buffer
-	tw := tar.NewWriter(&archive)
-	if err := errors.Join(tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o644}), tw.Close()); err != nil {
-		t.Fatal(err)
-	}
+	archive := imagetest.Tar(imagetest.File("f", ""))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/gone/s3value" {
 			http.NotFound(w, r)
 			return
 		}
-		_, _ = w.Write(archive.Bytes())
+		_, _ = w.Write(archive)
 	}))
 	defer srv.Close()
 	spec := "genoci: {args: {A: s3value, UID: 0}}\n" +

@@ -28,6 +28,7 @@ import (
 
 	"genoci/internal/cache"
 	"genoci/internal/image"
+	"genoci/internal/imagetest"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -767,16 +768,7 @@ func TestCopyFromForeignLayer(t *testing.T) {
 	for _, format := range []string{"gnu", "posix", "oldgnu"} {
 		t.Run(format, func(t *testing.T) {
 			tarball := check(exec.Command("tar", "--create", "--sparse", "--sort=name", "--format="+format, "-C", filepath.Join(w.dir, "root"), ".").Output())(t)
-			blob := check(w.layout.NewBlob())(t)
-			defer blob.Close()
-			if _, err := blob.Write(tarball); err != nil {
-				t.Fatal(err)
-			}
-			desc := check(blob.Commit("application/vnd.oci.image.layer.v1.tar"))(t)
-			img := image.Extend(image.Image{}, image.Extension{
-				Layers: []image.Layer{{Descriptor: desc, DiffID: desc.Digest}}, Platform: image.BuiltHere(),
-			})
-			img = check(w.layout.WriteImage(img))(t)
+			img := check(imagetest.Write(w.layout, image.BuiltHere(), imagetest.Layer{Tar: tarball}))(t)
 			err := w.layout.Update(t.Context(), func(x *layout.Index) error { x.Set("foreign", img.Descriptor); return nil })
 			if err != nil {
 				t.Fatal(err)

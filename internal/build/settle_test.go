@@ -1,7 +1,6 @@
 package build
 
 import (
-	"archive/tar"
 	"bytes"
 	"errors"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"genoci/internal/imagetest"
 	"genoci/internal/layer"
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
@@ -239,17 +239,15 @@ func TestHardLinksAcrossLayers(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		s := settled{t: t, driver: check(w.driver())(t)}
 		s.root("one file 0644 \"data\" mtime=1000\n")
-		var above bytes.Buffer
-		tw := tar.NewWriter(&above)
-		if err := errors.Join(tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "two", Linkname: "one", Mode: 0o644, ModTime: time.Unix(1000, 0)}), tw.Close()); err != nil {
-			t.Fatal(err)
-		}
-		toc, _, err := layer.Index(t.Context(), bytes.NewReader(above.Bytes()))
+		link := imagetest.HardLink("two", "one")
+		link.ModTime = time.Unix(1000, 0)
+		above := imagetest.Tar(link)
+		toc, _, err := layer.Index(t.Context(), bytes.NewReader(above))
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.base = append(s.base, toc)
-		s.unpack("base", "linked", &above)
+		s.unpack("base", "linked", bytes.NewReader(above))
 		s.name = "linked"
 		for gone, stays := range map[string]string{"one": "two", "two": "one"} {
 			kept, unpacked, _ := s.step(func(at func(string) string) error {

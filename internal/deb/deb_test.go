@@ -1,7 +1,6 @@
 package deb
 
 import (
-	"archive/tar"
 	"bytes"
 	"fmt"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"genoci/internal/imagetest"
 	"genoci/internal/layer"
 )
 
@@ -36,24 +36,7 @@ func TestCompare(t *testing.T) {
 // pack makes a package file, whose control.tar has that suffix and compression.
 func pack(t *testing.T, suffix, compression, control string) []byte {
 	t.Helper()
-	var inner bytes.Buffer
-	tw := tar.NewWriter(&inner)
-	for _, name := range []string{"./", "./md5sums", "./control"} {
-		h := &tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg}
-		if strings.HasSuffix(name, "/") {
-			h.Typeflag = tar.TypeDir
-		} else {
-			h.Size = int64(len(control))
-		}
-		if err := tw.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag == tar.TypeReg {
-			_, _ = tw.Write([]byte(control))
-		}
-	}
-	_ = tw.Close()
-	content := inner.Bytes()
+	content := imagetest.Tar(imagetest.Dir("./"), imagetest.File("./md5sums", control), imagetest.File("./control", control))
 	if compression != "" {
 		for _, c := range layer.Compressions {
 			if c.Name == compression {

@@ -1,7 +1,6 @@
 package imagefs
 
 import (
-	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -15,10 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"genoci/internal/cache"
 	"genoci/internal/image"
+	"genoci/internal/imagetest"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/treetest"
@@ -42,36 +41,29 @@ func newImage(t *testing.T, layers ...[]file) (Store, image.Image) {
 	t.Helper()
 	s := Store{Layout: check(layout.Create(filepath.Join(t.TempDir(), "oci")))(t), Cache: check(cache.Open(t.TempDir()))(t)}
 	t.Cleanup(func() { s.Layout.Close() })
-	e := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
+	var stored []imagetest.Layer
 	for i, files := range layers {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
+		var members []imagetest.Member
 		for _, f := range files {
-			h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644, Size: int64(len(f.content))}
+			m := imagetest.File(f.name, f.content)
 			switch target, hard := strings.CutPrefix(f.target, "="); {
 			case hard:
-				h.Typeflag, h.Linkname = tar.TypeLink, target
+				m = imagetest.HardLink(f.name, target)
 			case target != "":
-				h.Typeflag, h.Linkname = tar.TypeSymlink, target
+				m = imagetest.Link(f.name, target)
 			}
-			if err := w.WriteHeader(h); err != nil {
-				t.Fatal(err)
-			}
-			check(io.WriteString(w, f.content))(t)
+			members = append(members, m)
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		c := layer.Compressions[i%len(layer.Compressions)]
-		blob := check(s.Layout.NewBlob())(t)
-		z := check(c.NewWriter(blob))(t)
-		check(z.Write(b.Bytes()))(t)
-		if err := z.Close(); err != nil {
-			t.Fatal(err)
-		}
-		e.Layers = append(e.Layers, image.Layer{Descriptor: check(blob.Commit(c.MediaType))(t), DiffID: digest.FromBytes(b.Bytes())})
+		stored = append(stored, layerOf(layer.Compressions[i%len(layer.Compressions)], imagetest.Tar(members...)))
 	}
-	return s, check(s.Layout.WriteImage(image.Extend(image.Image{}, e)))(t)
+	return s, check(imagetest.Write(s.Layout, imagetest.Linux, stored...))(t)
+}
+
+// layerOf returns a layer with a tar, compressed.
+func layerOf(c layer.Compression, tar []byte) imagetest.Layer {
+	return imagetest.Layer{
+		Tar: tar, MediaType: c.MediaType, Compress: func(w io.Writer) (io.WriteCloser, error) { return c.NewWriter(w) },
+	}
 }
 
 // What stands below a path comes from all layers, whatever compresses them, with hard links; what is removed does not.
@@ -226,15 +218,9 @@ func TestTOC(t *testing.T) {
 // An index does not vouch for another blob whose image claims the same layer. Once a blob has been looked into, it is not read again.
 func TestCheck(t *testing.T) {
 	s, img := newImage(t, []file{{"a", "1", ""}})
-	other := image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}
-	blob := check(s.Layout.NewBlob())(t)
-	z := check(layer.Compressions[0].NewWriter(blob))(t)
-	check(z.Write(make([]byte, 1024)))(t)
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	other.Layers = []image.Layer{{Descriptor: check(blob.Commit(layer.Compressions[0].MediaType))(t), DiffID: img.Config.RootFS.DiffIDs[0]}}
-	lie := check(s.Layout.WriteImage(image.Extend(image.Image{}, other)))(t)
+	other := layerOf(layer.Compressions[0], make([]byte, 1024))
+	other.DiffID = img.Config.RootFS.DiffIDs[0]
+	lie := check(imagetest.Write(s.Layout, imagetest.Linux, other))(t)
 	for range 2 { // cold and warm
 		if _, err := s.Open(t.Context(), lie); err == nil || !strings.Contains(err.Error(), "as the config says") {
 			t.Errorf("opened an image that lies: %v", err)

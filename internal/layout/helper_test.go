@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -14,10 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"genoci/internal/image"
+	"genoci/internal/imagetest"
 	"genoci/test/strict"
 )
 
@@ -80,18 +78,7 @@ func others(t testing.TB, dir string, tags ...string) {
 }
 
 // tarOf returns a tar with one file.
-func tarOf(name, content string) []byte {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), Format: tar.FormatPAX})
-	if err == nil {
-		_, err = io.WriteString(w, content)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		panic(err)
-	}
-	return b.Bytes()
-}
+func tarOf(name, content string) []byte { return imagetest.Tar(imagetest.File(name, content)) }
 
 func gzipped(data []byte) []byte {
 	var b bytes.Buffer
@@ -129,15 +116,10 @@ func writeBlob(l *Layout, mediaType string, data []byte) (v1.Descriptor, error) 
 
 // writeImage stores an image of one layer with one file, whose content is text.
 func writeImage(l *Layout, text string, p v1.Platform) (v1.Descriptor, error) {
-	content := tarOf("file", text)
-	desc, err := writeBlob(l, v1.MediaTypeImageLayerGzip, gzipped(content))
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	img, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{
-		Platform: p,
-		Layers:   []image.Layer{{Descriptor: desc, DiffID: digest.FromBytes(content), CreatedBy: "write " + text}},
-	}))
+	img, err := imagetest.Write(l, p, imagetest.Layer{
+		Tar: tarOf("file", text), CreatedBy: "write " + text, MediaType: v1.MediaTypeImageLayerGzip,
+		Compress: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	})
 	return img.Descriptor, err
 }
 
@@ -150,7 +132,7 @@ func addImage(l *Layout, tag, text string) error {
 	return l.Update(context.Background(), func(x *Index) error { x.Set(tag, desc); return nil })
 }
 
-var linux = v1.Platform{OS: "linux", Architecture: "amd64"}
+var linux = imagetest.Linux
 
 // create makes a layout with the tags, each an image of its own.
 func create(t testing.TB, dir string, tags ...string) *Layout {

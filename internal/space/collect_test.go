@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"genoci/internal/checkout"
 	"genoci/internal/image"
+	"genoci/internal/imagetest"
 	"genoci/internal/layout"
 	"genoci/internal/snapshot"
 )
@@ -33,7 +32,7 @@ func looseImage(t *testing.T) (*layout.Layout, image.Image) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	img, err := l.WriteImage(image.Extend(image.Image{}, image.Extension{Platform: v1.Platform{OS: "linux", Architecture: "amd64"}}))
+	img, err := imagetest.Write(l, imagetest.Linux)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"genoci/internal/imagetest"
 	"genoci/test/copytable"
 	"genoci/test/strict"
 )
@@ -252,7 +253,7 @@ func TestCopyTableBuildKit(t *testing.T) {
 	}
 	copytable.Make(t, context, copytable.Sources())
 	for name, files := range map[string][]copytable.File{"files.tar": copytable.Sources(), "image.tar": copytable.Image("")} {
-		if err := os.WriteFile(filepath.Join(context, name), pack(t, files), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(context, name), pack(files), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,29 +307,20 @@ func TestCopyTableBuildKit(t *testing.T) {
 }
 
 // pack makes a tar of files.
-func pack(t *testing.T, files []copytable.File) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+func pack(files []copytable.File) []byte {
+	var members []imagetest.Member
 	for _, f := range files {
-		h := &tar.Header{Name: f.Name, Mode: 0o755, Typeflag: tar.TypeReg, Size: int64(len(f.Content))}
+		m := imagetest.File(f.Name, f.Content)
 		switch {
 		case f.Link != "":
-			h.Typeflag, h.Linkname = tar.TypeSymlink, f.Link
+			m = imagetest.Link(f.Name, f.Link)
 		case strings.HasSuffix(f.Name, "/"):
-			h.Typeflag = tar.TypeDir
+			m = imagetest.Dir(f.Name)
 		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, f.Content); err != nil {
-			t.Fatal(err)
-		}
+		m.Mode = 0o755
+		members = append(members, m)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return imagetest.Tar(members...)
 }
 
 // unpacked reads the tree in a tar, and the paths of the files in it that were copied.
