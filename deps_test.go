@@ -67,7 +67,16 @@ var policy = map[string]rule{
 	"internal/layout": {level: 2, imports: "internal/beneath internal/durable internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
 		level:   2,
-		imports: "internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		imports: "internal/beneath internal/cache internal/layer internal/image internal/layout internal/snapshot github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+	},
+	"internal/bundle": {
+		level:   2,
+		imports: "internal/image internal/layer internal/sandbox github.com/moby/sys/user github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec",
+	},
+	"internal/rootfs": {
+		level: 3,
+		imports: "internal/beneath internal/durable internal/image internal/imagefs internal/layer" +
+			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 	},
 	"internal/snapshot/loop":     {level: 1, imports: "internal/snapshot golang.org/x/sys"},
 	"internal/snapshot/mounts":   {level: 1, imports: "internal/snapshot golang.org/x/sys"},
@@ -132,9 +141,10 @@ var policy = map[string]rule{
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/beneath internal/build internal/cache internal/checkout internal/command internal/durable internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
-			" internal/snapshot internal/shown internal/source internal/space internal/spec internal/storage github.com/moby/sys/user" +
-			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec" +
+		imports: "internal/beneath internal/build internal/bundle internal/cache internal/checkout internal/command internal/image" +
+			" internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/rootfs internal/sandbox" +
+			" internal/shown internal/snapshot internal/source internal/space internal/spec internal/storage" +
+			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",
 	},
@@ -431,7 +441,6 @@ var printers = map[string]string{
 	"cmd/genoci/progress_actions.go": "lines of the plain view, a group at a time",
 	"cmd/genoci/get.go":              "the content of a file, where somebody asked for it",
 	"cmd/genoci/schema.go":           "the schema",
-	"cmd/genoci/unpack.go":           "files of a bundle",
 }
 
 // printing are calls that write text as it is.

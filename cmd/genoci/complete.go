@@ -93,7 +93,7 @@ func completePaths(f *storageFlags) completion {
 			return nil, more
 		}
 		defer release()
-		return pathsIn(root, ref, at), more
+		return pathsIn(root.View, ref, at), more
 	}
 }
 

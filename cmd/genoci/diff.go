@@ -17,6 +17,7 @@ import (
 
 	"genoci/internal/image"
 	"genoci/internal/layer"
+	"genoci/internal/rootfs"
 )
 
 // diffFlags are the flags of diff.
@@ -62,18 +63,9 @@ compare. Times count only with --times.`,
 	return withSpareCache(cmd, &f.storage.config.CacheDir)
 }
 
-// layered is what can be compared.
-type layered interface {
-	// Stack returns the indexes of its layers.
-	Stack(ctx context.Context) (stack, error)
-
-	// Base returns what it was made from, and what that is called.
-	Base(ctx context.Context) (base stack, what string, err error)
-}
-
 func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []string) error {
 	out := jsonDiff{From: args[0], To: args[len(args)-1], Config: []jsonConfigChange{}}
-	var old stack
+	var old rootfs.Stack
 	if len(args) == 2 {
 		var err error
 		if old, err = f.storage.stackOf(ctx, stderr, args[0]); err != nil {
@@ -86,9 +78,11 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	}
 	defer release()
 	if len(args) == 1 {
-		if old, out.From, err = root.Base(ctx); err != nil {
+		var origin rootfs.Origin
+		if old, origin, err = root.Base(ctx); err != nil {
 			return fmt.Errorf("diff %s: %w", out.To, err)
 		}
+		out.From = originText(origin)
 		if !f.json {
 			say(stderr, "note: compared with %s\n", out.From)
 		}
@@ -97,65 +91,42 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	if err != nil {
 		return fmt.Errorf("diff %s: %w", out.To, err)
 	}
-	d, err := compare(ctx, old, now, f.times)
+	d, err := rootfs.Compare(ctx, old, now, f.times)
 	if err != nil {
 		return fmt.Errorf("diff %s %s: %w", out.From, out.To, err)
 	}
 	switch w := bufio.NewWriter(stdout); {
 	case f.json:
-		return printJSON(stdout, d.json(out, !f.stat))
+		return printJSON(stdout, newJSONDiff(d, out, !f.stat))
 	case f.stat:
-		d.printStat(stdout)
+		printDiffStat(stdout, d)
 		return nil
 	default:
-		d.print(w)
+		printDiff(w, d)
 		return w.Flush()
 	}
 }
 
 // stackOf returns the layers of what ref names. These can be looked into when nothing is open any more.
-func (f *storageFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (stack, error) {
+func (f *storageFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (rootfs.Stack, error) {
 	root, release, err := f.openRoot(ctx, stderr, ref)
 	if err != nil {
-		return stack{}, err
+		return rootfs.Stack{}, err
 	}
 	defer release()
 	s, err := root.Stack(ctx)
 	if err != nil {
-		return stack{}, fmt.Errorf("diff %s: %w", ref, err)
+		return rootfs.Stack{}, fmt.Errorf("diff %s: %w", ref, err)
 	}
 	return s, nil
 }
 
-// differences are how two root filesystems and their configs differ.
-type differences struct {
-	files  []layer.Difference
-	config []image.Change
-}
-
-// isEmpty reports whether nothing differs.
-func (d differences) isEmpty() bool { return len(d.files)+len(d.config) == 0 }
-
-// compare compares two root filesystems. Layers that are the lowest of both are the same.
-func compare(ctx context.Context, old, now stack, times bool) (differences, error) {
-	shared := 0
-	for shared < min(len(old.diffIDs), len(now.diffIDs)) && old.diffIDs[shared] == now.diffIDs[shared] {
-		shared++
-	}
-	files, err := layer.Between(ctx, old.view, now.view, shared, times)
-	d := differences{files: files}
-	if old.image != nil && now.image != nil {
-		d.config = image.Compare(*old.image, *now.image)
-	}
-	return d, err
-}
-
-// print prints a line for each difference.
-func (d differences) print(w io.Writer) {
-	for _, f := range d.files {
+// printDiff prints a line for each difference.
+func printDiff(w io.Writer, d rootfs.Diff) {
+	for _, f := range d.Files {
 		say(w, "%s\n", fileLine(f))
 	}
-	for _, c := range d.config {
+	for _, c := range d.Config {
 		say(w, "%s\n", configLine(c))
 	}
 }
@@ -170,8 +141,8 @@ func fileLine(d layer.Difference) string {
 		return fmt.Sprintf("M %s (%s)", name, strings.Join(attributeTexts(d), ", "))
 	case d.New.Type == layer.TypeSymlink:
 		return fmt.Sprintf("A %s -> %s", name, quoted(d.New.Link))
-	case otherName(d.New) != "":
-		return fmt.Sprintf("A %s (hard link to %s)", name, quoted(otherName(d.New)))
+	case rootfs.OtherName(d.New) != "":
+		return fmt.Sprintf("A %s (hard link to %s)", name, quoted(rootfs.OtherName(d.New)))
 	}
 	return "A " + name
 }
@@ -183,14 +154,6 @@ func shownPath(p string, isDir bool) string {
 		p += "/"
 	}
 	return quoted(p)
-}
-
-// otherName returns the first of all names of a file that has several, if it is not this one.
-func otherName(e *layer.Entry) string {
-	if e.Group == "" || e.Group == e.Path {
-		return ""
-	}
-	return "/" + e.Group
 }
 
 // attributeTexts says what is different about what stands at a path in both trees.
@@ -215,7 +178,7 @@ func attributeTexts(d layer.Difference) []string {
 	if d.Attributes.Has(layer.AttrXattrs) {
 		texts = append(texts, xattrTexts(d.Old.Xattrs, d.New.Xattrs)...)
 	}
-	add(layer.AttrHardLink, "hard link", func(e *layer.Entry) string { return orNone(quoted(otherName(e))) })
+	add(layer.AttrHardLink, "hard link", func(e *layer.Entry) string { return orNone(quoted(rootfs.OtherName(e))) })
 	add(layer.AttrTime, "time", func(e *layer.Entry) string { return timeOf(e).Format(time.RFC3339) })
 	return texts
 }
@@ -285,80 +248,28 @@ func configText(value any) string {
 	return ""
 }
 
-// tally is how much differs in a folder.
-type tally struct {
-	added, deleted, modified int
-	bytesAdded, bytesDeleted int64
-}
-
-// add counts a difference. The content of a file with several names counts once.
-func (c *tally) add(d layer.Difference) {
-	content := d.Old == nil || d.New == nil || d.Attributes&(layer.AttrContent|layer.AttrType) != 0
-	if d.New != nil && content && otherName(d.New) == "" {
-		c.bytesAdded += d.New.Size
-	}
-	if d.Old != nil && content && otherName(d.Old) == "" {
-		c.bytesDeleted += d.Old.Size
-	}
-	switch {
-	case d.Old == nil:
-		c.added++
-	case d.New == nil:
-		c.deleted++
-	default:
-		c.modified++
-	}
-}
-
-// byFolder counts the differences in each folder, which has two levels at most, and all of them.
-func (d differences) byFolder() (folders map[string]tally, total tally) {
-	folders = map[string]tally{}
-	for _, f := range d.files {
-		elems := strings.SplitN(path.Dir(f.Path()), "/", 3)
-		folder := path.Join("/", path.Join(elems[:min(2, len(elems))]...))
-		c := folders[folder]
-		c.add(f)
-		folders[folder] = c
-		total.add(f)
-	}
-	return folders, total
-}
-
-func (d differences) printStat(w io.Writer) {
-	folders, total := d.byFolder()
+// printDiffStat prints how much differs in each folder.
+func printDiffStat(w io.Writer, d rootfs.Diff) {
+	folders, total := d.ByFolder()
 	rows := [][]string{{"FOLDER", "ADDED", "DELETED", "MODIFIED", "BYTES"}}
-	row := func(name string, c tally) {
+	row := func(name string, c rootfs.Tally) {
 		var bytes []string
-		if c.bytesAdded > 0 {
-			bytes = append(bytes, "+"+size(c.bytesAdded))
+		if c.BytesAdded > 0 {
+			bytes = append(bytes, "+"+size(c.BytesAdded))
 		}
-		if c.bytesDeleted > 0 {
-			bytes = append(bytes, "-"+size(c.bytesDeleted))
+		if c.BytesDeleted > 0 {
+			bytes = append(bytes, "-"+size(c.BytesDeleted))
 		}
-		rows = append(rows, []string{name, strconv.Itoa(c.added), strconv.Itoa(c.deleted), strconv.Itoa(c.modified), strings.Join(bytes, " ")})
+		rows = append(rows, []string{name, strconv.Itoa(c.Added), strconv.Itoa(c.Deleted), strconv.Itoa(c.Modified), strings.Join(bytes, " ")})
 	}
 	for _, name := range slices.Sorted(maps.Keys(folders)) {
 		row(quoted(name), folders[name])
 	}
-	if len(d.config) > 0 {
-		row("config", d.configTally())
+	if len(d.Config) > 0 {
+		row("config", d.ConfigTally())
 	}
 	row("total", total)
 	table(w, rows)
-}
-
-func (d differences) configTally() (c tally) {
-	for _, change := range d.config {
-		switch {
-		case change.Old == nil:
-			c.added++
-		case change.New == nil:
-			c.deleted++
-		default:
-			c.modified++
-		}
-	}
-	return c
 }
 
 // jsonDiff is what diff --json prints. Names and meanings stay as they are; fields may come.
@@ -410,22 +321,22 @@ type jsonCount struct {
 	BytesDeleted int64  `json:"bytesDeleted"`
 }
 
-func newJSONCount(folder string, c tally) jsonCount {
-	return jsonCount{folder, c.added, c.deleted, c.modified, c.bytesAdded, c.bytesDeleted}
+func newJSONCount(folder string, c rootfs.Tally) jsonCount {
+	return jsonCount{folder, c.Added, c.Deleted, c.Modified, c.BytesAdded, c.BytesDeleted}
 }
 
-// json completes out; files says whether each of them is listed.
-func (d differences) json(out jsonDiff, files bool) jsonDiff {
+// newJSONDiff completes out; files says whether each of them is listed.
+func newJSONDiff(d rootfs.Diff, out jsonDiff, files bool) jsonDiff {
 	if files {
 		out.Files = []jsonDifference{}
-		for _, f := range d.files {
+		for _, f := range d.Files {
 			out.Files = append(out.Files, newJSONDifference(f))
 		}
 	}
-	for _, c := range d.config {
+	for _, c := range d.Config {
 		out.Config = append(out.Config, jsonConfigChange(c))
 	}
-	folders, total := d.byFolder()
+	folders, total := d.ByFolder()
 	out.Folders, out.Total = []jsonCount{}, newJSONCount("", total)
 	for _, name := range slices.Sorted(maps.Keys(folders)) {
 		out.Folders = append(out.Folders, newJSONCount(name, folders[name]))
@@ -460,7 +371,7 @@ func newJSONEntry(e *layer.Entry) *jsonEntry {
 		return nil
 	}
 	j := &jsonEntry{
-		Type: typeName(e.Type), Mode: modeOf(e), UID: e.UID, GID: e.GID, Size: e.Size, MTime: timeOf(e), HardLink: otherName(e),
+		Type: typeName(e.Type), Mode: modeOf(e), UID: e.UID, GID: e.GID, Size: e.Size, MTime: timeOf(e), HardLink: rootfs.OtherName(e),
 	}
 	switch e.Type {
 	case layer.TypeFile:

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"genoci/internal/rootfs"
 )
 
 // What people and programs read of each kind of difference.
@@ -29,12 +31,12 @@ func TestDifferences(t *testing.T) {
 		{Typeflag: tar.TypeReg, Name: "p"}, {Typeflag: tar.TypeReg, Name: "q"},
 		{Typeflag: tar.TypeBlock, Name: "fifo", Devmajor: 8},
 	})
-	d, err := compare(t.Context(), stackOf(old), stackOf(now), false)
+	d, err := rootfs.Compare(t.Context(), rootfs.StackOf(old), rootfs.StackOf(now), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var lines bytes.Buffer
-	d.print(&lines)
+	printDiff(&lines, d)
 	want := `M /fifo (type fifo -> block device)
 M /link (link a -> "b\x1b[2J")
 M /null (device 1:3 -> 1:5)
@@ -48,7 +50,7 @@ M /y (xattr user.both changed)
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	byPath := map[string]jsonDifference{}
-	for _, f := range d.json(jsonDiff{}, true).Files {
+	for _, f := range newJSONDiff(d, jsonDiff{}, true).Files {
 		byPath[f.Path] = f
 	}
 	if f := byPath["/x"]; !bytes.Equal(f.New.Xattrs["user.is"], []byte("1")) || f.New.Mode != "4755" || f.Old.Digest == "" || f.Old.Type != "file" {

@@ -9,13 +9,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"genoci/internal/layer"
+	"genoci/internal/rootfs"
 	"genoci/internal/sandbox"
 	"genoci/internal/spec"
 )
@@ -96,15 +95,6 @@ func parseOperand(text string) (ref, at string, err error) {
 	return ref, at, nil
 }
 
-// filesystem is what can be copied from.
-type filesystem interface {
-	layer.View
-
-	// Subtree returns what stands at the canonical path and below it, as layer.Apply wants it, with paths relative to path. release is
-	// due when nothing is read any more.
-	Subtree(ctx context.Context, path string) (changes []layer.Change, release func() error, err error)
-}
-
 // getter copies out of a root filesystem.
 type getter struct {
 	stdout, stderr io.Writer
@@ -144,155 +134,63 @@ func (g *getter) destination(dest, at string) (string, error) {
 }
 
 // get copies what root has at a path to dest.
-func (g *getter) get(ctx context.Context, root filesystem, at, dest string) (err error) {
-	real, err := g.find(root, at)
+func (g *getter) get(ctx context.Context, root *rootfs.Root, at, dest string) error {
+	found, err := rootfs.Find(root.View, at)
 	if err != nil {
-		return err
+		return findError(err)
 	}
-	e, _, err := root.Lookup(real)
+	if found.Named != "" {
+		say(g.stderr, "note: /%s is a symlink to %s: /%s is copied\n", quoted(found.Named), quoted(found.Link), quoted(found.Path))
+	}
 	switch {
-	case err != nil:
-		return err
-	case dest == "-" && e.Type != layer.TypeFile:
-		return withHint(usagef("it is a %s; only files can go to stdout", typeName(e.Type)), "name a DEST")
-	case isDevice(e):
-		return fmt.Errorf("it is a %s; devices are not copied", typeName(e.Type))
+	case dest == "-" && found.Entry.Type != layer.TypeFile:
+		return withHint(usagef("it is a %s; only files can go to stdout", typeName(found.Entry.Type)), "name a DEST")
+	case rootfs.IsDevice(found.Entry):
+		return fmt.Errorf("it is a %s; devices are not copied", typeName(found.Entry.Type))
+	case dest == "-":
+		return g.print(ctx, root, found)
 	}
-	changes, release, err := root.Subtree(ctx, real)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	if dest == "-" {
-		return g.print(changes[0])
-	}
-	return g.place(ctx, g.copied(changes), dest)
-}
-
-// find returns the canonical path of what is at a path, symlinks followed.
-func (g *getter) find(root filesystem, at string) (string, error) {
-	named, err := layer.Resolve(root, at, false)
-	if err != nil {
-		return "", err
-	}
-	real, err := layer.Resolve(root, at, true)
-	if err != nil {
-		return "", err
-	}
-	link, ok, err := root.Lookup(named)
-	switch {
-	case err != nil:
-		return "", err
-	case !ok:
-		return "", notThere(root, named)
-	case link.Type != layer.TypeSymlink:
-		return real, nil
-	}
-	if _, ok, err := root.Lookup(real); err != nil || !ok {
-		return "", errors.Join(err, fmt.Errorf("/%s is a symlink to %s, and there is no /%s", named, quoted(link.Link), real))
-	}
-	say(g.stderr, "note: /%s is a symlink to %s: /%s is copied\n", quoted(named), quoted(link.Link), quoted(real))
-	return real, nil
-}
-
-// notThere is the error for a path that has nothing.
-func notThere(root filesystem, at string) error {
-	dir, name := path.Split(at)
-	dir = path.Clean(dir)
-	var names []string
-	for e, err := range root.Children(dir) {
-		if err != nil {
-			return err
+	leftOut, err := rootfs.Copy(ctx, root, found, dest, rootfs.CopyOptions{KeepOwner: g.root, Replace: g.force})
+	if n := len(leftOut); n > 0 {
+		var names []string
+		for _, path := range leftOut[:min(n, maxReasons)] {
+			names = append(names, quoted(path))
 		}
-		names = append(names, path.Base(e.Path))
-	}
-	err := fmt.Errorf("/%s: %w", at, fs.ErrNotExist)
-	if near := spec.Nearest(name, names); near != "" {
-		return withHint(err, "did you mean %s?", quoted(path.Join("/", dir, near)))
+		if n > maxReasons {
+			names = append(names, "...")
+		}
+		say(g.stderr, "note: left out %s: %s\n", plural(n, "device"), strings.Join(names, ", "))
 	}
 	return err
 }
 
-// copied returns what is copied of changes: no devices, and no setuid bits of files that get another owner.
-func (g *getter) copied(changes []layer.Change) []layer.Change {
-	var devices []string
-	changes = slices.DeleteFunc(changes, func(ch layer.Change) bool {
-		if isDevice(ch.Entry) {
-			devices = append(devices, quoted(ch.Path))
-		}
-		return isDevice(ch.Entry)
-	})
-	if n := len(devices); n > 0 {
-		if n > maxReasons {
-			devices = append(devices[:maxReasons], "...")
-		}
-		say(g.stderr, "note: left out %s: %s\n", plural(n, "device"), strings.Join(devices, ", "))
-	}
-	for i := range changes {
-		if !g.root && changes[i].Type != layer.TypeDir {
-			changes[i].Mode &^= 0o6000
-		}
-	}
-	return changes
-}
-
 // print writes the content of a file to stdout.
-func (g *getter) print(file layer.Change) error {
-	if file.Open == nil {
-		return nil
-	}
-	r, err := file.Open()
+func (g *getter) print(ctx context.Context, root *rootfs.Root, found rootfs.Found) (err error) {
+	r, release, err := rootfs.Content(ctx, root, found)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	defer r.Close()
 	_, err = io.Copy(raw(g.stdout), r)
 	return err
 }
 
-// place puts changes, the first of which is the copy itself, to dest: all or nothing. They are made in a folder beside it that nobody
-// else can enter.
-func (g *getter) place(ctx context.Context, changes []layer.Change, dest string) (err error) {
-	temp, err := newUnfinished(filepath.Dir(dest))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, temp.remove()) }()
-	made := filepath.Join(temp.dir, "copy")
-	o := layer.UnpackOptions{KeepOwner: g.root}
-	if changes[0].Type != layer.TypeDir {
-		changes[0].Path, changes[0].Group = "copy", ""
-		err = layer.Apply(ctx, temp.dir, changes, o)
-	} else {
-		made = temp.dir // it is renamed in its place: a folder that its owner may not write to could not be moved
-		if err = layer.Apply(ctx, made, changes[1:], o); err == nil {
-			err = temp.unmark()
-		}
-		if err == nil {
-			err = layer.Apply(ctx, made, changes[:1], o)
+// findError returns the error of a path that leads to nothing, with a hint.
+func findError(err error) error {
+	var dangling *rootfs.DanglingError
+	var missing *rootfs.NotFoundError
+	switch {
+	case errors.As(err, &dangling):
+		return fmt.Errorf("/%s is a symlink to %s, and there is no /%s", dangling.Named, quoted(dangling.Link), dangling.Path)
+	case errors.As(err, &missing):
+		dir, name := path.Split(missing.Path)
+		if near := spec.Nearest(name, missing.Names); near != "" {
+			return withHint(err, "did you mean %s?", quoted(path.Join("/", dir, near)))
 		}
 	}
-	if err != nil {
-		return err
-	}
-	if g.force && changes[0].Type != layer.TypeDir {
-		return os.Rename(made, dest)
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, made, unix.AT_FDCWD, dest, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // a file system that cannot do that
-		if _, err := os.Lstat(dest); err == nil {
-			return &fs.PathError{Op: "make", Path: dest, Err: fs.ErrExist}
-		}
-		return os.Rename(made, dest)
-	}
-	if err != nil {
-		return &fs.PathError{Op: "make", Path: dest, Err: err}
-	}
-	return nil
+	return err
 }
-
-// isDevice reports whether an entry is a device node.
-func isDevice(e layer.Entry) bool { return e.Type == layer.TypeChar || e.Type == layer.TypeBlock }
 
 // typeName returns what people call a type of entries.
 func typeName(t layer.Type) string {

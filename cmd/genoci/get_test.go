@@ -15,6 +15,7 @@ import (
 	"genoci/internal/imagefs"
 	"genoci/internal/imagetest"
 	"genoci/internal/layout"
+	"genoci/internal/rootfs"
 	"genoci/internal/treetest"
 	"genoci/test/strict"
 )
@@ -58,7 +59,7 @@ func TestGetDevices(t *testing.T) {
 	var said bytes.Buffer
 	g := getter{stdout: io.Discard, stderr: &said, root: os.Geteuid() == 0}
 	dest := filepath.Join(t.TempDir(), "copy")
-	if err := g.get(t.Context(), img, "dev", dest); err != nil {
+	if err := g.get(t.Context(), rootfs.OfImage(imagefs.Store{}, img), "dev", dest); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := said.String(), "note: left out 2 devices: \"a\\nb\", null\n"; got != want {
@@ -68,52 +69,9 @@ func TestGetDevices(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	for path, want := range map[string]string{"dev/null": "character", "dev/a\nb": "block"} {
-		if err := g.get(t.Context(), img, path, dest+"2"); err == nil || err.Error() != "it is a "+want+" device; devices are not copied" {
+		if err := g.get(t.Context(), rootfs.OfImage(imagefs.Store{}, img), path, dest+"2"); err == nil || err.Error() != "it is a "+want+" device; devices are not copied" {
 			t.Errorf("%s: %v", path, err)
 		}
-	}
-}
-
-// What a get left that was killed goes with the next one into the same folder; what another is still at work with stays, and what only has such a name.
-func TestGetKilled(t *testing.T) {
-	img := imageOf(t, []tar.Header{{Typeflag: tar.TypeDir, Name: "d", Mode: 0o555}, {Typeflag: tar.TypeReg, Name: "d/f"}})
-	work := t.TempDir()
-	dead, err := newUnfinished(work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	treetest.Make(t, filepath.Join(dead.dir, "half"), "sub/ dir 0500\nsub/file file 0400 \"x\"\n", treetest.NoOwners)
-	live, err := newUnfinished(work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(dead.dir); err != nil {
-		t.Errorf("one that was at work: %v", err)
-	}
-	dead.mark.Close()
-	others := ".genoci-get-file file 0644 \"\"\n.genoci-get-mine/ dir 0755\n.genoci-get-mine/work file 0644 \"\"\n.genoci-get-to symlink .genoci-get-mine\n"
-	treetest.Make(t, work, others, treetest.NoOwners)
-	g := getter{stdout: io.Discard, stderr: io.Discard, root: os.Geteuid() == 0}
-	for _, what := range []string{"d", "d/f"} {
-		if err := g.get(t.Context(), img, what, filepath.Join(work, filepath.Base(what))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := os.Stat(dead.dir); !os.IsNotExist(err) {
-		t.Errorf("what was left is there: %v", err)
-	}
-	if _, err := os.Stat(live.markName()); err != nil {
-		t.Errorf("one that is at work: %v", err)
-	}
-	if err := live.remove(); err != nil {
-		t.Error(err)
-	}
-	want := others + "d/ dir 0555\nd/f file 0755 \"d/f\"\nf file 0755 \"d/f\"\n"
-	if diff := cmp.Diff(want, treetest.Dump(t, work, treetest.NoOwners)); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	if err := os.Chmod(filepath.Join(work, "d"), 0o755); err != nil { // so that it can be removed
-		t.Error(err)
 	}
 }
 
@@ -177,7 +135,7 @@ func TestGetHostile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			work, failed := t.TempDir(), ""
 			g := getter{stdout: io.Discard, stderr: io.Discard, root: os.Geteuid() == 0}
-			if err := g.get(t.Context(), imageOf(t, tt.layers...), tt.get, filepath.Join(work, "copy")); err != nil {
+			if err := g.get(t.Context(), rootfs.OfImage(imagefs.Store{}, imageOf(t, tt.layers...)), tt.get, filepath.Join(work, "copy")); err != nil {
 				failed = hide(err.Error())
 			}
 			if failed != tt.err {

@@ -18,6 +18,7 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/imagefs"
 	"genoci/internal/layout"
+	"genoci/internal/rootfs"
 	"genoci/internal/spec"
 )
 
@@ -138,7 +139,7 @@ type loggedBuild struct {
 	known   bool // the image could be read
 	image   image.Image
 	added   int64        // bytes of blobs that the build before does not have
-	changes *differences // from the build before; nil: there is none, or it is not known
+	changes *rootfs.Diff // from the build before; nil: there is none, or it is not known
 }
 
 // listBuilds describes builds. Of those that cannot be read, the index says what there is to say, and the error why.
@@ -177,10 +178,10 @@ func (b *loggedBuild) compare(ctx context.Context, before, now *imagefs.Image) e
 	}
 	b.added = newBytes(before.Image, now.Image)
 	if before.Descriptor.Digest == now.Descriptor.Digest {
-		b.changes = &differences{}
+		b.changes = &rootfs.Diff{}
 		return nil
 	}
-	d, err := compare(ctx, stackOf(before), stackOf(now), false)
+	d, err := rootfs.Compare(ctx, rootfs.StackOf(before), rootfs.StackOf(now), false)
 	b.changes = &d
 	return err
 }
@@ -211,14 +212,14 @@ func (b *loggedBuild) changed() string {
 	switch {
 	case b.changes == nil:
 		return ""
-	case b.changes.isEmpty():
+	case b.changes.IsEmpty():
 		return "nothing"
 	}
 	var what []string
-	if _, total := b.changes.byFolder(); len(b.changes.files) > 0 {
-		what = append(what, fmt.Sprintf("+%d -%d ~%d", total.added, total.deleted, total.modified))
+	if _, total := b.changes.ByFolder(); len(b.changes.Files) > 0 {
+		what = append(what, fmt.Sprintf("+%d -%d ~%d", total.Added, total.Deleted, total.Modified))
 	}
-	if len(b.changes.config) > 0 {
+	if len(b.changes.Config) > 0 {
 		what = append(what, "config")
 	}
 	return strings.Join(what, ", ")
@@ -259,10 +260,10 @@ func printLogStat(w io.Writer, list []loggedBuild) {
 		say(w, "%s\n", strings.Join(words, ", "))
 		switch {
 		case b.changes == nil:
-		case b.changes.isEmpty():
+		case b.changes.IsEmpty():
 			say(w, "%s\n", b.changed())
 		default:
-			b.changes.printStat(w)
+			printDiffStat(w, *b.changes)
 		}
 	}
 }
@@ -294,7 +295,7 @@ func jsonLog(list []loggedBuild, folders bool) []jsonBuild {
 			j.Created, j.Size, j.Layers = b.image.Config.Created, imageSize(b.image), len(b.image.Manifest.Layers)
 		}
 		if b.changes != nil {
-			all := b.changes.json(jsonDiff{}, false)
+			all := newJSONDiff(*b.changes, jsonDiff{}, false)
 			j.Changes = &jsonChanges{jsonCount: all.Total, Config: len(all.Config)}
 			if folders {
 				j.Changes.Folders = all.Folders

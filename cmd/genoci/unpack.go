@@ -1,20 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"genoci/internal/beneath"
+	"genoci/internal/bundle"
 	"genoci/internal/image"
+	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/layout"
 	"genoci/internal/sandbox"
@@ -76,15 +72,23 @@ stay.`,
 			if note != "" {
 				say(cmd.ErrOrStderr(), "note: %s\n", note)
 			}
-			u := unpacker{layout: l, image: img, root: os.Geteuid() == 0}
-			if !f.bundle {
-				u.keepRoot = true
-				return intoFolder(args[1], func() error { return u.rootfs(cmd.Context(), args[1]) })
+			options := layer.UnpackOptions{KeepOwner: os.Geteuid() == 0, Placeholders: os.Geteuid() != 0 || sandbox.Rootless(), KeepRoot: !f.bundle}
+			err = imagefs.IntoEmpty(args[1], func() error {
+				unpack := func(dir string) error {
+					return layerError(imagefs.Store{Layout: l}.UnpackInto(cmd.Context(), dir, img, options))
+				}
+				if f.bundle {
+					return bundle.Make(args[1], img.Config, unpack)
+				}
+				return unpack(args[1])
+			})
+			if errors.Is(err, imagefs.ErrNotEmpty) {
+				return withHint(usagef("%w", err), "name a folder that does not exist yet")
 			}
-			if err := intoFolder(args[1], func() error { return u.bundle(cmd.Context(), args[1]) }); err != nil {
+			if err != nil {
 				return err
 			}
-			if inUserNamespace() {
+			if f.bundle && inUserNamespace() {
 				say(cmd.ErrOrStderr(), "note: files may belong to your subordinate ids; to remove them: genoci unshare rm -r %s\n", shellQuote(args[1]))
 			}
 			return nil
@@ -196,102 +200,15 @@ func tagged(l *layout.Layout, names []string) ([]layout.Tag, error) {
 	return append(own, dated...), nil
 }
 
-// intoFolder calls fill for the folder dir, which it makes, or which must be empty. When fill fails, what it put there is removed.
-func intoFolder(dir string, fill func() error) error {
-	made, err := emptyFolder(dir)
-	if err != nil {
-		return err
-	}
-	if err = fill(); err == nil {
-		return nil
-	}
-	return errors.Join(err, emptyAgain(dir, made))
-}
-
-// emptyFolder makes the folder dir, for the caller alone, or finds that it is empty; made says which.
-func emptyFolder(dir string) (made bool, err error) {
-	err = os.Mkdir(dir, 0o700)
-	if err == nil {
-		return true, nil
-	}
-	if !errors.Is(err, os.ErrExist) {
-		return false, err
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return false, err
-	}
-	if len(entries) > 0 {
-		return false, withHint(usagef("%s: not empty", dir), "name a folder that does not exist yet")
-	}
-	return false, nil
-}
-
-// emptyAgain removes what is in dir, and dir itself if it was made.
-func emptyAgain(dir string, made bool) error {
-	if made {
-		return beneath.RemovePath(dir)
-	}
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		err = errors.Join(err, beneath.RemovePath(filepath.Join(dir, e.Name())))
+// layerError returns the error of a layer that could not be unpacked as people are to see it.
+func layerError(err error) error {
+	var of *imagefs.LayerError
+	var other *imagefs.ContentError
+	switch {
+	case errors.As(err, &other) && errors.As(err, &of):
+		return fmt.Errorf("unpack layer %s: content does not have the diff ID %s of the config", short(of.Digest), other.DiffID)
+	case errors.As(err, &of):
+		return fmt.Errorf("unpack layer %s: %w", short(of.Digest), of.Err)
 	}
 	return err
-}
-
-// unpacker unpacks an image.
-type unpacker struct {
-	layout   *layout.Layout
-	image    image.Image
-	root     bool // the process may give files to anybody
-	keepRoot bool // the folder keeps its owner and mode
-}
-
-// rootfs unpacks all layers into the empty folder dir.
-func (u *unpacker) rootfs(ctx context.Context, dir string) error {
-	for i, desc := range u.image.Manifest.Layers {
-		if err := u.layer(ctx, dir, desc, u.image.Config.RootFS.DiffIDs[i]); err != nil {
-			return fmt.Errorf("unpack layer %s: %w", short(desc.Digest), err)
-		}
-	}
-	return nil
-}
-
-// layer applies one layer to dir, and holds its bytes against both of its digests. Four things go on at once: reading and hashing what
-// is stored, decompressing it, hashing that, and unpacking it.
-func (u *unpacker) layer(ctx context.Context, dir string, desc v1.Descriptor, diffID digest.Digest) error {
-	blob, err := u.layout.Blob(desc.Digest)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	compression, err := layer.CompressionByMediaType(desc.MediaType)
-	if err != nil {
-		return err
-	}
-	stored := layer.ReadAhead(layout.Verified(blob, desc))
-	defer stored.Close()
-	options := layer.UnpackOptions{KeepOwner: u.root, Placeholders: !u.root || sandbox.Rootless(), KeepRoot: u.keepRoot}
-	if compression.Name == "none" && desc.Digest == diffID { // one and the same digest, which is checked at the end
-		return layer.Unpack(ctx, dir, stored, options)
-	}
-
-	decompressed, err := compression.NewReader(stored)
-	if err != nil {
-		return err
-	}
-	defer decompressed.Close()
-	sum := diffID.Verifier()
-	tar := layer.TeeAhead(decompressed, sum)
-	defer tar.Close()
-	if err := layer.Unpack(ctx, dir, tar, options); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, stored); err != nil { // to its end, where the digest of the blob is checked
-		return err
-	}
-	if !sum.Verified() {
-		return fmt.Errorf("content does not have the diff ID %s of the config", diffID)
-	}
-	return nil
 }

@@ -31,9 +31,14 @@ type Store struct {
 // OpenLayer opens the uncompressed tar of a layer. Its end is an error where the blob is not what desc says. wrap, which may
 // be nil, sees the compressed bytes.
 func (s Store) OpenLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader) (io.ReadCloser, error) {
+	return s.openLayer(desc, wrap, fmt.Sprintf("layer %s: ", desc.Digest))
+}
+
+// openLayer is OpenLayer. prefix begins what it says about compressions.
+func (s Store) openLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader, prefix string) (io.ReadCloser, error) {
 	c, err := layer.CompressionByMediaType(desc.MediaType)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", desc.Digest, err)
+		return nil, fmt.Errorf("%s%w", prefix, err)
 	}
 	f, err := s.Layout.Blob(desc.Digest)
 	if errors.Is(err, layout.ErrNotExist) && c.Name == "none" {
@@ -48,7 +53,7 @@ func (s Store) OpenLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader) (io
 	}
 	tar, err := c.NewReader(blob)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("layer %s: %w", desc.Digest, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s%w", prefix, err), f.Close())
 	}
 	return &layerReader{ReadCloser: tar, blob: blob, f: f}, nil
 }

@@ -76,20 +76,85 @@ func (s Store) Unpack(ctx context.Context, drv snapshot.Driver, parent, name str
 	}
 	defer tree.Close()
 	for _, l := range layers {
-		if err := s.unpack(ctx, tree.Dir(), l, o, wrap); err != nil {
-			return fmt.Errorf("unpack layer %s: %w", l.Descriptor.Digest, err)
+		if err := s.unpackVouched(ctx, tree.Dir(), l, o, wrap); err != nil {
+			return &LayerError{l.Descriptor.Digest, err}
 		}
 	}
 	return tree.Commit(ctx, name)
 }
 
-// unpack applies a layer to the folder dir.
-func (s Store) unpack(ctx context.Context, dir string, l Layer, o layer.UnpackOptions, wrap func(io.Reader) io.Reader) error {
+// unpackVouched is unpack of a layer of the layout, for which it vouches then.
+func (s Store) unpackVouched(ctx context.Context, dir string, l Layer, o layer.UnpackOptions, wrap func(io.Reader) io.Reader) error {
 	r, err := s.OpenLayer(l.Descriptor, wrap)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	if err := unpack(ctx, dir, r, l, o); err != nil {
+		return err
+	}
+	s.Vouch(l)
+	return nil
+}
+
+// UnpackInto unpacks all layers of an image into the empty folder dir. It needs no cache. The error is a *LayerError.
+func (s Store) UnpackInto(ctx context.Context, dir string, img image.Image, o layer.UnpackOptions) error {
+	for i, desc := range img.Manifest.Layers {
+		if err := s.unpackAhead(ctx, dir, Layer{desc, img.Config.RootFS.DiffIDs[i]}, o); err != nil {
+			return &LayerError{desc.Digest, err}
+		}
+	}
+	return nil
+}
+
+// unpackAhead is unpack with four things going on at once: reading and hashing what is stored, decompressing it, hashing
+// that, and unpacking it.
+func (s Store) unpackAhead(ctx context.Context, dir string, l Layer, o layer.UnpackOptions) error {
+	var ahead io.Closer
+	r, err := s.openLayer(l.Descriptor, func(stored io.Reader) io.Reader {
+		blocks := layer.ReadAhead(stored)
+		ahead = blocks
+		return blocks
+	}, "")
+	if ahead != nil {
+		defer ahead.Close()
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return unpack(ctx, dir, r, l, o)
+}
+
+// LayerError says why a layer could not be unpacked.
+type LayerError struct {
+	Digest digest.Digest // of its blob
+	Err    error
+}
+
+func (e *LayerError) Error() string { return fmt.Sprintf("unpack layer %s: %v", e.Digest, e.Err) }
+func (e *LayerError) Unwrap() error { return e.Err }
+
+// ContentError says that a layer is not what the config of its image says.
+type ContentError struct{ DiffID digest.Digest }
+
+func (e *ContentError) Error() string {
+	return fmt.Sprintf("its content is not %s as the config says", e.DiffID)
+}
+
+// unpack applies a layer, which was opened, to the folder dir, and holds its bytes against both of its digests.
+func unpack(ctx context.Context, dir string, r io.Reader, l Layer, o layer.UnpackOptions) error {
+	c, err := layer.CompressionByMediaType(l.Descriptor.MediaType)
+	if err != nil {
+		return err
+	}
+	if c.Name == "none" && l.Descriptor.Digest == l.DiffID { // one and the same digest, which is checked at the end of r
+		if err := layer.Unpack(ctx, dir, r, o); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
 	sum := l.DiffID.Verifier()
 	tar := layer.TeeAhead(r, sum)
 	defer tar.Close()
@@ -100,8 +165,7 @@ func (s Store) unpack(ctx context.Context, dir string, l Layer, o layer.UnpackOp
 		return err
 	}
 	if !sum.Verified() {
-		return fmt.Errorf("its content is not %s as the config says", l.DiffID)
+		return &ContentError{l.DiffID}
 	}
-	s.Vouch(l)
 	return nil
 }

@@ -1,8 +1,8 @@
-package main
+// Package bundle makes OCI runtime bundles of images (runtime-spec v1.3, bundle.md), which runc and crun run.
+package bundle
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,22 +20,24 @@ import (
 
 	"genoci/internal/image"
 	"genoci/internal/layer"
+	"genoci/internal/sandbox"
 )
 
-// bundle makes the empty folder dir an OCI runtime bundle (runtime-spec v1.3, bundle.md): config.json and rootfs.
-func (u *unpacker) bundle(ctx context.Context, dir string) error {
+// Make makes the empty folder dir a bundle of an image with the config c: rootfs, which unpack fills, and config.json. It
+// fits the caller: one who is not root on the host gets a bundle that a runtime can start in a user namespace.
+func Make(dir string, c image.Config, unpack func(dir string) error) error {
 	rootfs := filepath.Join(dir, "rootfs")
 	if err := os.Mkdir(rootfs, 0o755); err != nil {
 		return err
 	}
-	if err := u.rootfs(ctx, rootfs); err != nil {
+	if err := unpack(rootfs); err != nil {
 		return err
 	}
-	config, err := runtimeConfig(u.image.Config, layer.Dir(rootfs))
+	config, err := runtimeConfig(c, layer.Dir(rootfs))
 	if err != nil {
 		return err
 	}
-	if !u.root || inUserNamespace() {
+	if os.Geteuid() != 0 || inUserNamespace() {
 		if err := makeRootless(config); err != nil {
 			return err
 		}
@@ -47,8 +49,11 @@ func (u *unpacker) bundle(ctx context.Context, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "config.json"), append(data, '\n'), 0o644)
 }
 
-// bundleCapabilities are those that containers have everywhere else too (moby, podman).
-var bundleCapabilities = []string{
+// inUserNamespace reports whether an ordinary user has started the program, which has entered a namespace where it is root.
+func inUserNamespace() bool { return sandbox.Inside() && sandbox.Rootless() }
+
+// capabilities are those that containers have everywhere else too (moby, podman).
+var capabilities = []string{
 	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
 	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
@@ -85,7 +90,7 @@ func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
 			Env:  env,
 			Cwd:  cwd,
 			Capabilities: &specs.LinuxCapabilities{
-				Bounding: bundleCapabilities, Effective: bundleCapabilities, Permitted: bundleCapabilities,
+				Bounding: capabilities, Effective: capabilities, Permitted: capabilities,
 			},
 			NoNewPrivileges: true,
 		},

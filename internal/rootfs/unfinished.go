@@ -1,4 +1,4 @@
-package main
+package rootfs
 
 import (
 	"crypto/rand"
