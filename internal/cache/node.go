@@ -9,10 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A key is a Merkle tree: its node names larger inputs, such as the list of a folder's files, by their SHA-256.
@@ -90,36 +87,14 @@ func (c *Cache) Inputs(id string) (node, about json.RawMessage, err error) {
 // aboutName is the name that what Key.With was given is sealed under.
 func aboutName(id string) string { return id + " about" }
 
-// readFile reads a file of the cache, mostly a small one, in four system calls: a build that finds everything in the cache
-// does little else. The error is ErrMiss where the file is not there.
+// readFile reads a file of the cache. The error is ErrMiss where it is not there.
 func readFile(path string) ([]byte, error) {
-	fd, err := ignoringEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrMiss
 	case err != nil:
-		return nil, fmt.Errorf("read cache: %w", &fs.PathError{Op: "open", Path: path, Err: err})
+		return nil, fmt.Errorf("read cache: %w", err)
 	}
-	defer unix.Close(fd)
-	b := make([]byte, 0, 2048)
-	for {
-		b = slices.Grow(b, 512)
-		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, b[len(b):cap(b)]) })
-		if err != nil {
-			return nil, fmt.Errorf("read cache: %w", &fs.PathError{Op: "read", Path: path, Err: err})
-		}
-		if n == 0 {
-			return b, nil
-		}
-		b = b[:len(b)+n]
-	}
-}
-
-// ignoringEINTR repeats a system call that a signal interrupted.
-func ignoringEINTR(call func() (int, error)) (int, error) {
-	for {
-		if n, err := call(); !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
+	return b, nil
 }

@@ -1,12 +1,11 @@
 package source
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -35,7 +34,6 @@ type walk struct {
 	today   uint32
 	exclude Globs
 	free    chan struct{} // takes as many as may list folders at once
-	buffers sync.Pool     // of *[]byte, for readNames
 }
 
 func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)) (*walk, error) {
@@ -43,8 +41,7 @@ func newWalk(ctx context.Context, s *Source, exclude []string, warn func(string)
 	return &walk{
 		source: s, ignored: ignored,
 		ctx: ctx, stats: s.Stats, keeps: s.Keeps, git: s.GitModes, own: s.owned(), warn: warn, today: day(time.Now()), exclude: NewGlobs(exclude),
-		free:    make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
-		buffers: sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }},
+		free: make(chan struct{}, 2*runtime.GOMAXPROCS(0)-1),
 	}, err
 }
 
@@ -221,11 +218,13 @@ func (w *walk) read(l *listing, path, rel string) error {
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
-	names, err := w.readNames(fd)
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
 	if err != nil {
-		return &fs.PathError{Op: "read", Path: path, Err: err}
+		return err
 	}
+	slices.Sort(names)
 	paths := joinAll(path, names)
 	root := len(strings.TrimSuffix(path, "/")) + 1 - len(rel) // where names below the match begin
 	l.nodes = make([]Node, 0, len(names))
@@ -380,52 +379,6 @@ func ignoringEINTR(call func() error) error {
 			return err
 		}
 	}
-}
-
-// The fields of a linux_dirent64 (getdents64(2)).
-const (
-	direntLen  = 16 // uint16
-	direntName = 19 // ended by a zero byte
-)
-
-// readNames returns the names in the folder fd, sorted by their bytes, without "." and "..".
-func (w *walk) readNames(fd int) ([]string, error) {
-	buf := w.buffers.Get().(*[]byte)
-	defer w.buffers.Put(buf)
-	var all []byte // names, each ended by a zero byte
-	count := 0
-	for {
-		var n int
-		err := ignoringEINTR(func() (err error) {
-			n, err = unix.Getdents(fd, *buf)
-			return err
-		})
-		if err != nil || n <= 0 {
-			return splitNames(all, count), err
-		}
-		for b := (*buf)[:n]; len(b) > direntName; {
-			size := int(binary.NativeEndian.Uint16(b[direntLen:]))
-			name := b[direntName:size]
-			name = name[:bytes.IndexByte(name, 0)+1]
-			if s := string(name); s != ".\x00" && s != "..\x00" {
-				all = append(all, name...)
-				count++
-			}
-			b = b[size:]
-		}
-	}
-}
-
-// splitNames returns the sorted names in b.
-func splitNames(b []byte, count int) []string {
-	names := make([]string, 0, count)
-	for s := string(b); s != ""; {
-		name, rest, _ := strings.Cut(s, "\x00")
-		names = append(names, name)
-		s = rest
-	}
-	slices.Sort(names)
-	return names
 }
 
 // joinAll returns the paths of names in a folder. They share their memory.
