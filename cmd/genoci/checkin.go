@@ -137,11 +137,11 @@ func again(ctx context.Context, c *checkout.Checkout, images imagefs.Store, res 
 	if err != nil {
 		return err
 	}
-	next, _, err := c.Open(ctx, images, img, cmp.Or(res.Tag, c.Tag), c.Dir)
+	next, _, err := c.Store.Open(ctx, images, img, cmp.Or(res.Tag, c.Tag), c.Dir)
 	if err != nil {
 		return err
 	}
-	say(messages, "%s checked out in %s (driver %s)\n", next.Tag, next.Dir, next.Driver)
+	say(messages, "%s checked out in %s (driver %s)\n", next.Tag, next.Dir, next.Store.Driver)
 	return nil
 }
 

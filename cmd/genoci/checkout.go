@@ -83,21 +83,21 @@ func (f *storageFlags) checkout(ctx context.Context, tag, dir string, out, messa
 		return err
 	}
 	c := checkoutAt(all, dir)
-	var desk checkout.Desk
+	var store checkout.Store
 	if c == nil {
-		if desk, err = f.desk(messages); err != nil {
+		if store, err = f.openShared(messages); err != nil {
 			return err
 		}
 		if dir == "" {
-			dir = f.defaultCheckout(desk.Driver.String())
+			dir = f.defaultCheckout(store.Driver.String())
 			c = checkoutAt(all, dir)
 		}
 	}
 	there := c
 	if there != nil {
-		desk = there.Desk // whatever driver it was made with
+		store = there.Store // whatever driver it was made with
 	}
-	c, again, err := desk.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
+	c, again, err := store.Open(ctx, imagesOf(state, l, messages), img, tag, dir)
 	switch {
 	case errors.Is(err, snapshot.ErrUnsupported):
 		return withHint(err, "--driver vfs makes a plain folder")
@@ -112,7 +112,7 @@ func (f *storageFlags) checkout(ctx context.Context, tag, dir string, out, messa
 	if again {
 		how = "was checked out already"
 	}
-	say(messages, "%s %s in %s (driver %s)\n", c.Tag, how, quoted(c.Dir), c.Driver)
+	say(messages, "%s %s in %s (driver %s)\n", c.Tag, how, quoted(c.Dir), c.Store.Driver)
 	sayPath(out, c.Dir)
 	return nil
 }

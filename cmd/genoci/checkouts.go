@@ -31,11 +31,11 @@ func use(ctx context.Context, l *layout.Layout, c *cache.Cache) (release func(),
 	return c.Use(ctx)
 }
 
-// desk opens the storage driver for trees that outlive the process. What differs from a build is said on w.
-func (f *storageFlags) desk(w io.Writer) (checkout.Desk, error) {
+// openShared opens the storage driver for trees that outlive the process. What differs from a build is said on w.
+func (f *storageFlags) openShared(w io.Writer) (checkout.Store, error) {
 	opened, err := f.drivers.OpenShared()
 	if err != nil {
-		return checkout.Desk{}, err
+		return checkout.Store{}, err
 	}
 	for _, text := range passedOver(opened) {
 		say(w, "warning: %s\n", text)
@@ -43,11 +43,11 @@ func (f *storageFlags) desk(w io.Writer) (checkout.Desk, error) {
 	if len(opened.Private) > 0 {
 		say(w, "note: not root: an overlay would end with this command; the tree is a plain folder (driver %s)\n", opened.Driver)
 	}
-	return deskOf(opened.Driver), nil
+	return checkoutsOf(opened.Driver), nil
 }
 
-func deskOf(drv snapshot.Driver) checkout.Desk {
-	return checkout.Desk{
+func checkoutsOf(drv snapshot.Driver) checkout.Store {
+	return checkout.Store{
 		Driver: drv, Unpack: layer.UnpackOptions{Placeholders: sandbox.Rootless(), KeepOwner: true}, Tidy: command.RemoveLent,
 	}
 }
@@ -60,7 +60,7 @@ func (f *storageFlags) checkouts(ctx context.Context, w io.Writer) ([]*checkout.
 	}
 	var all []*checkout.Checkout
 	for _, drv := range drvs {
-		some, err := deskOf(drv).List(ctx)
+		some, err := checkoutsOf(drv).List(ctx)
 		if err != nil {
 			return nil, err
 		}

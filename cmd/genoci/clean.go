@@ -90,7 +90,7 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 }
 
 // left says what stays, and returns an error where that should have gone.
-func (f *cleanFlags) left(messages io.Writer, p space.Places, inv *space.Inventory) error {
+func (f *cleanFlags) left(messages io.Writer, p space.Locations, inv *space.Inventory) error {
 	f.storage.tellDetached(messages)
 	if len(inv.Foreign) > 0 {
 		say(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))

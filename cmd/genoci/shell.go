@@ -261,7 +261,7 @@ func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cach
 	if err != nil {
 		return nil, setting, err
 	}
-	name, err := imagesOf(c, l, stderr).Snapshot(ctx, drv, img, deskOf(drv).Unpack)
+	name, err := imagesOf(c, l, stderr).Snapshot(ctx, drv, img, checkoutsOf(drv).Unpack)
 	if err != nil {
 		return nil, setting, err
 	}

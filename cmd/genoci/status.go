@@ -3,11 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -17,7 +14,6 @@ import (
 	"genoci/internal/build"
 	"genoci/internal/cache"
 	"genoci/internal/checkout"
-	"genoci/internal/imagefs"
 	"genoci/internal/kept"
 	"genoci/internal/layout"
 )
@@ -36,7 +32,8 @@ type checkoutStatus struct {
 	Bytes   int64     `json:"bytes"` // of files that were changed or added
 	Error   string    `json:"error,omitempty"`
 
-	hidden string // why it is not shown, in words
+	sight checkout.Sight
+	again string // the command that shows it again
 }
 
 // failedStatus is what a failed step left, as status --json prints it.
@@ -103,7 +100,7 @@ for genoci shell.`,
 
 func newCheckoutStatus(ctx context.Context, state *cache.Cache, c *checkout.Checkout) checkoutStatus {
 	s := checkoutStatus{
-		Dir: c.Dir, Tag: c.Tag, Image: c.Image.String(), Layout: c.Layout, Driver: c.Driver.String(),
+		Dir: c.Dir, Tag: c.Tag, Image: c.Image.String(), Layout: c.Layout, Driver: c.Store.Driver.String(),
 		Since: c.Began().UTC(), Shown: c.Linked(), InUse: c.Kept.Held,
 	}
 	images, err := imagesBelow(state, c, io.Discard)
@@ -112,27 +109,30 @@ func newCheckoutStatus(ctx context.Context, state *cache.Cache, c *checkout.Chec
 		return s
 	}
 	defer images.Layout.Close()
-	if !s.Shown {
-		s.hidden = hidden(c, images.Layout)
+	if s.sight = c.Sight(); s.sight != checkout.Visible {
+		s.again = openAgain(c, images.Layout)
 	}
 	if s.InUse {
 		return s
 	}
-	if err := s.count(ctx, images, c); err != nil {
+	if s.Changes, s.Bytes, err = c.Count(ctx, images); err != nil {
 		s.Error = err.Error()
 	}
 	return s
 }
 
 // hidden says why the checkout cannot be seen, and which command shows it again.
-func hidden(c *checkout.Checkout, l *layout.Layout) string {
-	why := quoted(c.Dir) + " is something else, and in the way"
-	if _, err := os.Lstat(c.Dir); errors.Is(err, fs.ErrNotExist) {
-		why = quoted(c.Dir) + " is gone"
-	} else if !c.Kept.Shown {
-		why = "not mounted"
+func (s checkoutStatus) hidden() string {
+	switch s.sight {
+	case checkout.Visible:
+	case checkout.NotMounted:
+		return "not mounted: " + s.again
+	case checkout.LinkGone:
+		return quoted(s.Dir) + " is gone: " + s.again
+	case checkout.LinkTaken:
+		return quoted(s.Dir) + " is something else, and in the way: " + s.again
 	}
-	return why + ": " + openAgain(c, l)
+	return ""
 }
 
 // openAgain is the command that shows a checkout again.
@@ -148,21 +148,6 @@ func openAgain(c *checkout.Checkout, l *layout.Layout) string {
 	return words(args)
 }
 
-// count finds what was changed.
-func (s *checkoutStatus) count(ctx context.Context, images imagefs.Store, c *checkout.Checkout) (err error) {
-	changes, err := c.Changes(ctx, images, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, changes.Close()) }()
-	all, err := changes.Own()
-	for _, change := range all {
-		s.Changes++
-		s.Bytes += change.Size
-	}
-	return err
-}
-
 // changed says in words what is known of a checkout.
 func (s checkoutStatus) changed() string {
 	text := "nothing changed"
@@ -174,8 +159,8 @@ func (s checkoutStatus) changed() string {
 	case s.Changes > 0:
 		text = fmt.Sprintf("%s, %s", plural(s.Changes, "change"), size(s.Bytes))
 	}
-	if s.hidden != "" {
-		text += "; " + s.hidden
+	if s.again != "" {
+		text += "; " + s.hidden()
 	}
 	return text
 }

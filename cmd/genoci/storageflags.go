@@ -121,7 +121,7 @@ func (f *storageFlags) openKeeping(w io.Writer) ([]snapshot.Driver, error) {
 }
 
 // locations opens the cache, the folders of the drivers, and the layout, which may be missing unless it is needed. It is due to be closed.
-func (f *storageFlags) locations(needLayout bool) (space.Places, error) {
+func (f *storageFlags) locations(needLayout bool) (space.Locations, error) {
 	p, err := f.stateLocations()
 	if err != nil {
 		return p, err
@@ -135,11 +135,11 @@ func (f *storageFlags) locations(needLayout bool) (space.Places, error) {
 
 // stateLocations opens the cache and the folders of the drivers. Where a driver has one, the program enters the namespace
 // in which that can be read, and may begin anew for it.
-func (f *storageFlags) stateLocations() (space.Places, error) {
+func (f *storageFlags) stateLocations() (space.Locations, error) {
 	if err := f.resolve(); err != nil {
-		return space.Places{}, err
+		return space.Locations{}, err
 	}
-	p := space.Places{Drivers: storage.Names()}
+	p := space.Locations{Drivers: storage.Names()}
 	folders, err := f.drivers.Folders()
 	if err != nil {
 		return p, err
@@ -160,7 +160,7 @@ func (f *storageFlags) stateLocations() (space.Places, error) {
 }
 
 // tellUnusable says on w what could not be looked at.
-func (f *storageFlags) tellUnusable(w io.Writer, p space.Places, inv *space.Inventory) {
+func (f *storageFlags) tellUnusable(w io.Writer, p space.Locations, inv *space.Inventory) {
 	f.tellDetached(w)
 	for _, s := range p.Stores {
 		if s.Err != nil {

@@ -165,7 +165,7 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 			continue
 		}
 		begin := time.Now()
-		if _, err := imagesOf(state, l, messages).Snapshot(ctx, drv, img, deskOf(drv).Unpack); err != nil {
+		if _, err := imagesOf(state, l, messages).Snapshot(ctx, drv, img, checkoutsOf(drv).Unpack); err != nil {
 			return fmt.Errorf("%s: %w", tag, err)
 		}
 		say(messages, "%s: unpacked in %s (driver %s)\n", tag, duration(time.Since(begin)), drv)

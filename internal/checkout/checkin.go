@@ -51,6 +51,21 @@ func sameFolder(a, b layer.Entry) bool {
 	return b.Type == layer.TypeDir && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
+// Count returns how many changes there are that count, as Own returns them, and the bytes of their files. images are those of the
+// checkout's layout.
+func (c *Checkout) Count(ctx context.Context, images imagefs.Store) (n int, bytes int64, err error) {
+	changes, err := c.Changes(ctx, images, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, changes.Close()) }()
+	all, err := changes.Own()
+	for _, change := range all {
+		bytes += change.Size
+	}
+	return len(all), bytes, err
+}
+
 // Close gives the tree back.
 func (c *Changes) Close() error { return c.tree.Close() }
 
@@ -181,13 +196,13 @@ func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.
 
 // visible reports whether the tree can be seen by all.
 func (c *Checkout) visible(ctx context.Context) (bool, error) {
-	kept, err := c.Driver.Kept(ctx)
+	kept, err := c.Store.Driver.Kept(ctx)
 	return slices.ContainsFunc(kept, func(k snapshot.Kept) bool { return k.Name == c.Kept.Name && k.Shown }), err
 }
 
 // dropAfter drops the tree, which this process has.
 func (c *Checkout) dropAfter(ctx context.Context, tree snapshot.Tree) error {
-	return errors.Join(tree.Close(), c.Driver.Drop(ctx, c.Kept.Name))
+	return errors.Join(tree.Close(), c.Store.Driver.Drop(ctx, c.Kept.Name))
 }
 
 // pack adds a layer of changes to img, and returns the image and the name of its tree.

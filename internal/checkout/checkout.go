@@ -31,8 +31,8 @@ var ErrTaken = errors.New("is there already")
 // ErrMounted is wrapped where something is mounted in the tree of a checkout, which therefore cannot end.
 var ErrMounted = errors.New("something is mounted here")
 
-// Desk is where checkouts are made: a storage driver, and how trees are unpacked for this process.
-type Desk struct {
+// Store is where checkouts are kept: a storage driver, and how trees are unpacked for this process.
+type Store struct {
 	Driver snapshot.Driver
 	Unpack layer.UnpackOptions
 	Tidy   func(dir string) error // removes from a tree what is nobody's work; nil: nothing
@@ -40,7 +40,7 @@ type Desk struct {
 
 // Checkout is a tree that somebody works in.
 type Checkout struct {
-	Desk
+	Store Store
 	Note
 	Kept snapshot.Kept
 }
@@ -58,14 +58,14 @@ type Note struct {
 // Open checks an image out: it makes a tree of it that can be changed, and the symlink dir to that. Where that is a checkout of the same image
 // already, it is shown again, as after a restart of the machine, and again is true. The error wraps ErrTaken where dir is something else, and
 // snapshot.ErrUnsupported where the driver cannot show trees that outlive the process.
-func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, tag, dir string) (c *Checkout, again bool, err error) {
+func (s Store) Open(ctx context.Context, images imagefs.Store, img image.Image, tag, dir string) (c *Checkout, again bool, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, false, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, false, err
 	}
-	all, err := d.List(ctx)
+	all, err := s.List(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -87,7 +87,7 @@ func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, t
 	if err != nil {
 		return nil, false, err
 	}
-	c = &Checkout{Desk: d, Note: Note{Tag: tag, Image: img.Descriptor.Digest, Layout: layoutDir, Dir: dir}}
+	c = &Checkout{Store: s, Note: Note{Tag: tag, Image: img.Descriptor.Digest, Layout: layoutDir, Dir: dir}}
 	if err := c.make(ctx, images, img); err != nil {
 		return nil, false, err
 	}
@@ -100,10 +100,10 @@ func (d Desk) Open(ctx context.Context, images imagefs.Store, img image.Image, t
 // make makes the tree, and keeps it.
 func (c *Checkout) make(ctx context.Context, images imagefs.Store, img image.Image) error {
 	var err error
-	if c.Tree, err = images.Snapshot(ctx, c.Driver, img, c.Unpack); err != nil {
+	if c.Tree, err = images.Snapshot(ctx, c.Store.Driver, img, c.Store.Unpack); err != nil {
 		return err
 	}
-	tree, err := c.Driver.New(ctx, c.Tree)
+	tree, err := c.Store.Driver.New(ctx, c.Tree)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (c *Checkout) make(ctx context.Context, images imagefs.Store, img image.Ima
 
 // show makes the tree visible, and the symlink.
 func (c *Checkout) show(ctx context.Context) error {
-	dir, err := c.Driver.Show(ctx, c.Kept.Name)
+	dir, err := c.Store.Driver.Show(ctx, c.Kept.Name)
 	if err != nil {
 		return err
 	}
@@ -146,9 +146,34 @@ func (c *Checkout) linked() bool {
 // Linked reports whether the symlink is there, and leads to the tree, and the tree can be seen there.
 func (c *Checkout) Linked() bool { return c.Kept.Shown && c.linked() }
 
-// List returns all checkouts of the desk's driver.
-func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
-	trees, err := d.Driver.Kept(ctx)
+// Sight says whether a checkout can be seen where its user wanted to have it, and otherwise why not.
+type Sight int
+
+// The reasons.
+const (
+	Visible    Sight = iota
+	NotMounted       // the machine was started anew
+	LinkGone         // the symlink is gone
+	LinkTaken        // something else is where the symlink was
+)
+
+// Sight says whether the checkout can be seen.
+func (c *Checkout) Sight() Sight {
+	if c.Linked() {
+		return Visible
+	}
+	if _, err := os.Lstat(c.Dir); errors.Is(err, fs.ErrNotExist) {
+		return LinkGone
+	}
+	if !c.Kept.Shown {
+		return NotMounted
+	}
+	return LinkTaken
+}
+
+// List returns all checkouts of the store's driver.
+func (s Store) List(ctx context.Context) ([]*Checkout, error) {
+	trees, err := s.Driver.Kept(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +182,7 @@ func (d Desk) List(ctx context.Context) ([]*Checkout, error) {
 		if !kept.IsCheckout(k.Name) {
 			continue
 		}
-		c := &Checkout{Desk: d, Kept: k}
+		c := &Checkout{Store: s, Kept: k}
 		if err := json.Unmarshal(k.Note, &c.Note); err != nil {
 			return nil, fmt.Errorf("note of %s: %w", k.Name, err)
 		}
@@ -190,7 +215,7 @@ func (c *Checkout) Abort(ctx context.Context) error {
 		if err := c.unlink(); err != nil {
 			return err
 		}
-		return patiently(ctx, func() error { return c.Driver.Drop(ctx, c.Kept.Name) })
+		return patiently(ctx, func() error { return c.Store.Driver.Drop(ctx, c.Kept.Name) })
 	})
 }
 
@@ -203,7 +228,7 @@ func (c *Checkout) hidden(ctx context.Context, end func() error) error {
 	if len(mounts) > 0 {
 		return fmt.Errorf("%s: %w", filepath.Join(c.Dir, mounts[0]), ErrMounted)
 	}
-	err = patiently(ctx, func() error { return c.Driver.Hide(ctx, c.Kept.Name) })
+	err = patiently(ctx, func() error { return c.Store.Driver.Hide(ctx, c.Kept.Name) })
 	if err != nil && !errors.Is(err, snapshot.ErrNotExist) {
 		return err
 	}
@@ -228,13 +253,13 @@ func (c *Checkout) unlink() error {
 // Resume gives the tree to this process, until it is closed, committed or kept.
 func (c *Checkout) Resume(ctx context.Context) (tree snapshot.Tree, err error) {
 	err = patiently(ctx, func() error {
-		tree, err = c.Driver.Resume(ctx, c.Kept.Name)
+		tree, err = c.Store.Driver.Resume(ctx, c.Kept.Name)
 		return err
 	})
-	if err != nil || c.Tidy == nil {
+	if err != nil || c.Store.Tidy == nil {
 		return tree, err
 	}
-	if err := c.Tidy(tree.Dir()); err != nil {
+	if err := c.Store.Tidy(tree.Dir()); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil

@@ -61,7 +61,7 @@ func (gone) Drop(context.Context, string) error           { return errors.New("c
 
 // TestHidden: what is gone is not shown again, and that is no error of its own.
 func TestHidden(t *testing.T) {
-	c := Checkout{Desk: Desk{Driver: gone{}}, Kept: snapshot.Kept{Shown: true}}
+	c := Checkout{Store: Store{Driver: gone{}}, Kept: snapshot.Kept{Shown: true}}
 	if err := c.Abort(t.Context()); err == nil || err.Error() != "cannot be dropped" {
 		t.Errorf("got %v", err)
 	}

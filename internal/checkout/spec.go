@@ -196,12 +196,12 @@ func (s *specWriter) file(at string, c layer.Change, below layer.Entry, had bool
 	return nil
 }
 
-// lentPaths are files of which a run sees others in their place.
-var lentPaths = []string{"etc/hostname", "etc/hosts", "etc/resolv.conf"}
+// sandboxPaths are files in place of which a run sees those of the sandbox.
+var sandboxPaths = []string{"etc/hostname", "etc/hosts", "etc/resolv.conf"}
 
 // same reports whether a file has the content that the base has there, both have one name only, and a run can reach it.
 func (s *specWriter) same(c layer.Change, below layer.Entry, had bool) (bool, error) {
-	if slices.Contains(lentPaths, c.Path) {
+	if slices.Contains(sandboxPaths, c.Path) {
 		return false, nil
 	}
 	if !had || c.Size != below.Size || c.Group != "" || below.Group != "" || c.Open == nil {

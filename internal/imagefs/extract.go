@@ -40,8 +40,8 @@ type want struct {
 	to int64 // in the spool
 }
 
-// place is where the layer has to be read from, in bytes of the uncompressed tar.
-func (w want) place() int64 { return max(w.offset, ^w.offset) }
+// start is where the layer has to be read from, in bytes of the uncompressed tar.
+func (w want) start() int64 { return max(w.offset, ^w.offset) }
 
 // Want chooses an entry of the tree, and returns the opener of its content, which can be called once Extract has been; nil where it
 // has none. inode is what its hard links have in common, "" where it is no regular file or has one name.
@@ -76,7 +76,7 @@ func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 // Extract reads each layer that holds something once, no further than it has to. Content that is not what the index of its layer says is an error.
 func (x *Extraction) Extract(ctx context.Context) error {
 	slices.SortFunc(x.wants, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.place(), b.place()))
+		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.start(), b.start()))
 	})
 	for len(x.wants) > 0 {
 		n := 1
@@ -109,7 +109,7 @@ func (x *Extraction) fromLayer(ctx context.Context, wants []want) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		skip := w.place() - in.n
+		skip := w.start() - in.n
 		if w.offset < 0 {
 			skip = ^skip
 		}
@@ -130,7 +130,7 @@ func (x *Extraction) fromTar(ctx context.Context, tar *os.File, wants []want) er
 		if w.offset < 0 {
 			at = ^at
 		}
-		if err := x.take(io.NewSectionReader(tar, w.place(), math.MaxInt64-w.place()), at, w); err != nil {
+		if err := x.take(io.NewSectionReader(tar, w.start(), math.MaxInt64-w.start()), at, w); err != nil {
 			return fmt.Errorf("read layer %s: %w", tar.Name(), err)
 		}
 	}

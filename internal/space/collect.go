@@ -16,9 +16,9 @@ import (
 	"genoci/internal/snapshot/store"
 )
 
-// Collect begins a garbage collection of the layout of the places, in which tags go that keep lets expire. Images stay that are checked
+// Collect begins a garbage collection of the layout of the locations, in which tags go that keep lets expire. Images stay that are checked
 // out: what was changed by hand is of no use without them. nil where there is no layout.
-func Collect(ctx context.Context, p Places, keep Keep, now time.Time) (*layout.Collection, error) {
+func Collect(ctx context.Context, p Locations, keep Keep, now time.Time) (*layout.Collection, error) {
 	if p.Layout == nil {
 		return nil, nil
 	}
@@ -29,7 +29,7 @@ func Collect(ctx context.Context, p Places, keep Keep, now time.Time) (*layout.C
 }
 
 // checkedOut returns the images of the layout that are checked out. Where a driver that keeps checkouts cannot be opened, nobody knows.
-func (p Places) checkedOut(ctx context.Context) ([]digest.Digest, error) {
+func (p Locations) checkedOut(ctx context.Context) ([]digest.Digest, error) {
 	dir, err := os.Stat(p.Layout.Dir())
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (p Places) checkedOut(ctx context.Context) ([]digest.Digest, error) {
 			}
 			continue
 		}
-		all, err := checkout.Desk{Driver: s.Driver}.List(ctx)
+		all, err := checkout.Store{Driver: s.Driver}.List(ctx)
 		if err != nil {
 			return nil, err
 		}

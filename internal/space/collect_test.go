@@ -52,7 +52,7 @@ func TestCollectCheckedOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		drv := keeper{kept: []snapshot.Kept{{Name: "checkout:A", Note: note}}}
-		c, err := Collect(t.Context(), Places{Layout: l, Stores: []Store{{Driver: drv}}}, Keep{}, today)
+		c, err := Collect(t.Context(), Locations{Layout: l, Stores: []Store{{Driver: drv}}}, Keep{}, today)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestCollectUnusable(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, "kept", kept), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		c, err := Collect(t.Context(), Places{Layout: l, Stores: []Store{{Dir: dir, Err: errors.New("driver test: broken")}}}, Keep{}, today)
+		c, err := Collect(t.Context(), Locations{Layout: l, Stores: []Store{{Dir: dir, Err: errors.New("driver test: broken")}}}, Keep{}, today)
 		if err == nil {
 			c.Close()
 		}

@@ -74,7 +74,7 @@ func (s *surveyor) files() error {
 func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 	top, below, _ := strings.Cut(rel, "/")
 	switch {
-	case slices.ContainsFunc(s.places.Stores, func(st Store) bool { return st.Dir == path }):
+	case slices.ContainsFunc(s.locations.Stores, func(st Store) bool { return st.Dir == path }):
 		return filepath.SkipDir
 	case top == cache.TempsDir && strings.HasPrefix(below, "step-") && !strings.Contains(below, "/"):
 		f := File{Kind: Temporary, Path: path, Used: info.ModTime()}
@@ -91,7 +91,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		return filepath.SkipDir
 	case below == "" && slices.Contains(cache.Folders(), top),
 		top == cache.StepsDir && len(below) == 2 && isHex(below),
-		slices.Contains(s.places.Drivers, rel) && isEmpty(path):
+		slices.Contains(s.locations.Drivers, rel) && isEmpty(path):
 		s.Folders = append(s.Folders, File{Kind: Records, Path: path, Size: blocks(info)})
 		return nil
 	}

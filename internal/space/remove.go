@@ -88,9 +88,9 @@ func (p *Plan) Carry(ctx context.Context) error {
 	return nil
 }
 
-// remaining returns the places that are left.
-func (p *Plan) remaining() Places {
-	left := p.inv.places
+// remaining returns the locations that are left.
+func (p *Plan) remaining() Locations {
+	left := p.inv.locations
 	left.Stores = slices.DeleteFunc(slices.Clone(left.Stores), func(s Store) bool {
 		return slices.ContainsFunc(p.Items, func(i Item) bool { return i.store != nil && i.store.Dir == s.Dir })
 	})

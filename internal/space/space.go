@@ -59,15 +59,15 @@ type Store struct {
 	Err    error           // why
 }
 
-// Places is where genoci keeps things.
-type Places struct {
+// Locations is where genoci keeps things.
+type Locations struct {
 	Layout  *layout.Layout // nil where there is none
 	Cache   *cache.Cache
 	Stores  []Store
 	Drivers []string // names of the folders in the cache folder that drivers may have
 }
 
-// Inventory is all that genoci keeps in some places.
+// Inventory is all that genoci keeps in some locations.
 type Inventory struct {
 	Layout  string  // folder; "" for none
 	Cache   string  // folder
@@ -81,9 +81,9 @@ type Inventory struct {
 	Stores  []StoreSpace
 	Unsure  []error // why it is not known of everything whether somebody needs it
 
-	places   Places
-	gone     *layout.Collection
-	excluded bool // nobody uses the cache
+	locations Locations
+	gone      *layout.Collection
+	excluded  bool // nobody uses the cache
 }
 
 // Image is an entry of index.json, or several of one digest.

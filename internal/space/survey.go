@@ -22,10 +22,10 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Survey finds all that is in the places. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
+// Survey finds all that is in the locations. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
 // uses the cache (Cache.Exclude), so that no temporary file in it has a process.
-func Survey(ctx context.Context, p Places, gone *layout.Collection, excluded bool) (*Inventory, error) {
-	inv := &Inventory{Cache: p.Cache.Root(), places: p, gone: gone, excluded: excluded}
+func Survey(ctx context.Context, p Locations, gone *layout.Collection, excluded bool) (*Inventory, error) {
+	inv := &Inventory{Cache: p.Cache.Root(), locations: p, gone: gone, excluded: excluded}
 	s := &surveyor{
 		Inventory: inv,
 		ctx:       ctx,
@@ -86,9 +86,9 @@ func (s *surveyor) need(stacks [][]digest.Digest, names []string) (ids []digest.
 	return ids
 }
 
-// layout looks at the layout of the places.
+// layout looks at the layout of the locations.
 func (s *surveyor) layout() error {
-	l := s.places.Layout
+	l := s.locations.Layout
 	if l == nil {
 		return nil
 	}
@@ -232,11 +232,11 @@ func (s *surveyor) otherLayout(dir string) error {
 
 // results looks at the entries of the cache.
 func (s *surveyor) results() error {
-	newest, err := s.places.Cache.Newest()
+	newest, err := s.locations.Cache.Newest()
 	if err != nil {
 		return err
 	}
-	for e, err := range s.places.Cache.Stored() {
+	for e, err := range s.locations.Cache.Stored() {
 		if err == nil {
 			err = s.ctx.Err()
 		}
@@ -280,8 +280,8 @@ func file(kind Kind, path string, info fs.FileInfo) File {
 
 // stores measures the folders of the drivers.
 func (s *surveyor) stores() error {
-	for i := range s.places.Stores {
-		of := &s.places.Stores[i]
+	for i := range s.locations.Stores {
+		of := &s.locations.Stores[i]
 		if of.Driver == nil {
 			n, err := beneath.DiskUsage(s.ctx, of.Dir, nil)
 			if err != nil {
@@ -309,7 +309,7 @@ func (s *surveyor) store(of *Store) error {
 	if err != nil {
 		return err
 	}
-	checkouts, err := checkout.Desk{Driver: of.Driver}.List(s.ctx)
+	checkouts, err := checkout.Store{Driver: of.Driver}.List(s.ctx)
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,7 @@ func contentsOf(ctx context.Context, b Backing) (c contents, err error) {
 		return c, err
 	}
 	c.snapshots = len(names)
-	if c.checkouts, err = (checkout.Desk{Driver: drv}).List(ctx); err != nil {
+	if c.checkouts, err = (checkout.Store{Driver: drv}).List(ctx); err != nil {
 		return c, err
 	}
 	kept, err := drv.Kept(ctx)
