@@ -41,8 +41,8 @@ func (s *stepFlags) add(fs *pflag.FlagSet) {
 
 // buildFlags are the flags of build.
 type buildFlags struct {
-	specFlags
-	stepFlags
+	spec      specFlags
+	step      stepFlags
 	storage   storageFlags
 	jobs      count
 	keepGoing bool
@@ -82,7 +82,7 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
   genoci build --shell-on-failure      and open a shell where a step fails
   genoci build --layout /srv/images --compression zstd
   genoci build --progress json 2>events.json --json >result.json`,
-		ValidArgsFunction: completeTargets(&f.specFlags),
+		ValidArgsFunction: completeTargets(&f.spec),
 		RunE: func(cmd *cobra.Command, targets []string) error {
 			if f.shell && !onTerminal(true) {
 				return withHint(usagef("--shell-on-failure: stdin and stdout are not a terminal"), "without it, genoci shell TARGET@failed opens one later")
@@ -98,11 +98,11 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.specFlags.add(fs)
+	f.spec.add(fs)
 	f.storage.addDriver(fs)
 	f.storage.addHidden(fs)
 	fs.Var(&f.jobs, "jobs", "images to build at once (default: four for each processor)")
-	f.stepFlags.add(fs)
+	f.step.add(fs)
 	fs.BoolVar(&f.keepGoing, "keep-going", false, "after a failure, build what does not depend on it")
 	fs.BoolVar(&f.shell, "shell-on-failure", false, "open a shell in the failed step's tree")
 	fs.BoolVar(&f.why, "why", false, "say why a step is not taken from the cache")
@@ -112,16 +112,16 @@ SOURCE_DATE_EPOCH sets the time of the build. The summary goes to stdout;
 }
 
 func (f *buildFlags) run(ctx context.Context, targets []string) (*build.Result, error) {
-	p, err := f.plan(targets)
+	p, err := f.spec.plan(targets)
 	if err != nil {
 		return nil, err
 	}
 	if executes(p) {
 		res, err := f.build(ctx, p) // what a step leaves that fails is to be found in the cache folder
-		return res, hintWritable(err, f.cacheDir)
+		return res, hintWritable(err, f.step.cacheDir)
 	}
 	var res *build.Result
-	err = sparingly(os.Stderr, &f.cacheDir, func() (err error) {
+	err = sparingly(os.Stderr, &f.step.cacheDir, func() (err error) {
 		res, err = f.build(ctx, p)
 		return err
 	})
@@ -137,7 +137,7 @@ func executes(p *plan.Plan) bool {
 
 // build carries out a plan.
 func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, error) {
-	b, err := f.builder(f.layout)
+	b, err := f.step.builder(f.spec.layout)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, er
 			v.Report(e)
 		}
 	}
-	f.storage.config.CacheDir = f.cacheDir
+	f.storage.config.CacheDir = f.step.cacheDir
 	if err := f.storage.resolve(); err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, er
 		return nil, err
 	}
 	if b.Layout == nil {
-		if b.Layout, err = layout.Create(f.layout); err != nil {
+		if b.Layout, err = layout.Create(f.spec.layout); err != nil {
 			return nil, err
 		}
 	}
@@ -259,7 +259,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) er
 	}
 	mode := resolveProgress(f.progress, os.Stderr)
 	if f.json {
-		dir, absErr := filepath.Abs(f.layout)
+		dir, absErr := filepath.Abs(f.spec.layout)
 		if absErr != nil {
 			return absErr
 		}
@@ -272,7 +272,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *build.Result, err error) er
 	switch {
 	case err == nil:
 		if !f.json && (mode == "tty" || mode == "plain") {
-			printUses(cmd.ErrOrStderr(), f.layout, res)
+			printUses(cmd.ErrOrStderr(), f.spec.layout, res)
 		}
 		return nil
 	case mode == "json":
@@ -300,7 +300,7 @@ func (f *buildFlags) hintThere(cmd *cobra.Command, err error) error {
 	}
 	failures := joined(err)
 	for i, e := range failures {
-		failures[i] = &elsewhereError{e, f.cacheDir}
+		failures[i] = &elsewhereError{e, f.step.cacheDir}
 	}
 	return errors.Join(failures...)
 }
@@ -314,7 +314,7 @@ func (f *buildFlags) shellAfter(cmd *cobra.Command, err error) error {
 	}
 	printError(cmd.ErrOrStderr(), err)
 	told := &cliError{err: err, code: exitCode(err), told: true}
-	in := shellFlags{session: sessionFlags{network: "auto", busybox: f.busybox}, storage: f.storage}
+	in := shellFlags{session: sessionFlags{network: "auto", busybox: f.step.busybox}, storage: f.storage}
 	err = in.inFailed(cmd.Context(), cmd.ErrOrStderr(), stepError(failures[i]).Target, nil)
 	printError(cmd.ErrOrStderr(), err) // not how the shell ended, but why it could not begin
 	return told

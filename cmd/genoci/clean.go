@@ -15,7 +15,7 @@ import (
 
 // cleanFlags are the flags of clean.
 type cleanFlags struct {
-	removalFlags
+	removal   removalFlags
 	checkouts bool
 	force     bool
 }
@@ -45,15 +45,15 @@ Clean refuses to run while a build uses the cache.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.storage.addState(fs)
+	f.removal.storage.addState(fs)
 	fs.BoolVar(&f.checkouts, "checkouts", false, "drop checkouts too, with all that was changed in them")
 	fs.BoolVarP(&f.force, "force", "f", false, "do not ask before checkouts are dropped")
-	f.addOutput(fs)
+	f.removal.addOutput(fs)
 	return cmd
 }
 
 func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Writer) error {
-	p, err := f.storage.stateLocations()
+	p, err := f.removal.storage.stateLocations()
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Wri
 	if err := f.confirm(in, messages, inv); err != nil {
 		return err
 	}
-	if err := f.carry(ctx, plan, out, printCleaned); err != nil {
+	if err := f.removal.carry(ctx, plan, out, printCleaned); err != nil {
 		return err
 	}
 	return f.left(messages, p, inv)
@@ -79,7 +79,7 @@ func (f *cleanFlags) run(ctx context.Context, in io.Reader, out, messages io.Wri
 // confirm asks before checkouts are dropped.
 func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Inventory) error {
 	work := slices.DeleteFunc(slices.Clone(inv.Trees), func(t space.Tree) bool { return t.Kind != space.Checkouts })
-	if !f.checkouts || f.force || f.dryRun || len(work) == 0 {
+	if !f.checkouts || f.force || f.removal.dryRun || len(work) == 0 {
 		return nil
 	}
 	for _, t := range work {
@@ -91,7 +91,7 @@ func (f *cleanFlags) confirm(in io.Reader, messages io.Writer, inv *space.Invent
 
 // left says what stays, and returns an error where that should have gone.
 func (f *cleanFlags) left(messages io.Writer, p space.Locations, inv *space.Inventory) error {
-	f.storage.tellDetached(messages)
+	f.removal.storage.tellDetached(messages)
 	if len(inv.Foreign) > 0 {
 		say(messages, "note: not of genoci, and left: %s\n", few(inv.Foreign))
 	}

@@ -13,8 +13,8 @@ import (
 
 // explainFlags are the flags of explain.
 type explainFlags struct {
-	specFlags
-	stepFlags
+	spec specFlags
+	step stepFlags
 	json bool
 }
 
@@ -31,25 +31,25 @@ they may be secrets.`,
 		Example: `  genoci explain web
   genoci explain --json web | jq '.images[].steps[].reasons[]?.text'
   genoci build --why                   build, and say why at each step`,
-		ValidArgsFunction: completeTargets(&f.specFlags),
+		ValidArgsFunction: completeTargets(&f.spec),
 		RunE: func(cmd *cobra.Command, targets []string) error {
 			return f.run(cmd.Context(), cmd.OutOrStdout(), targets)
 		},
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.specFlags.add(fs)
-	f.stepFlags.add(fs)
+	f.spec.add(fs)
+	f.step.add(fs)
 	fs.BoolVar(&f.json, "json", false, "print JSON, with every difference")
 	return cmd
 }
 
 func (f *explainFlags) run(ctx context.Context, w io.Writer, targets []string) error {
-	p, err := f.plan(targets)
+	p, err := f.spec.plan(targets)
 	if err != nil {
 		return err
 	}
-	b, err := f.builder(f.layout)
+	b, err := f.step.builder(f.spec.layout)
 	if err != nil {
 		return err
 	}

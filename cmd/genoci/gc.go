@@ -18,7 +18,7 @@ import (
 
 // gcFlags are the flags of gc.
 type gcFlags struct {
-	removalFlags
+	removal  removalFlags
 	keep     count
 	keepDays count
 	failed   bool
@@ -64,23 +64,23 @@ left stay valid, even if gc is killed.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.storage.addLayout(fs)
-	f.storage.addState(fs)
+	f.removal.storage.addLayout(fs)
+	f.removal.storage.addState(fs)
 	fs.Var(&f.keep, "keep", "remove dated tags, but those of the newest N images of each name")
 	fs.Var(&f.keepDays, "keep-days", "remove dated tags, but those of the last N days")
 	fs.BoolVar(&f.failed, "failed", false, "remove all trees of steps that failed, however new")
 	fs.Var(&f.maxSize, "max-size", "of all beside the images: the cache and the unpacked trees")
-	f.addOutput(fs)
+	f.removal.addOutput(fs)
 	return cmd
 }
 
 func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
-	p, err := f.storage.locations(true)
+	p, err := f.removal.storage.locations(true)
 	if err != nil {
 		return err
 	}
 	defer p.Layout.Close()
-	if b, st := f.storage.drivers.Detached(); b != nil {
+	if b, st := f.removal.storage.drivers.Detached(); b != nil {
 		return withHint(fmt.Errorf("gc: the storage in %s is not attached: images may be checked out there, which then have to stay", st.File),
 			"%s attaches it", storageCommand("setup", b))
 	}
@@ -99,9 +99,9 @@ func (f *gcFlags) run(ctx context.Context, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	f.storage.tellUnusable(messages, p, inv)
+	f.removal.storage.tellUnusable(messages, p, inv)
 	plan := inv.Plan(space.Policy{Limit: f.maxSize.limit(), Failed: f.failed}, now)
-	if err := f.carry(ctx, plan, out, printRemoval); err != nil {
+	if err := f.removal.carry(ctx, plan, out, printRemoval); err != nil {
 		return err
 	}
 	if tagged := inv.Tagged(); f.maxSize.set && tagged > f.maxSize.bytes {

@@ -134,7 +134,7 @@ func current(tags []layout.Tag, name string) digest.Digest {
 
 // loggedBuild is what log says of a build.
 type loggedBuild struct {
-	layout.Build
+	build   layout.Build
 	current bool
 	known   bool // the image could be read
 	image   image.Image
@@ -148,7 +148,7 @@ func listBuilds(ctx context.Context, store imagefs.Store, builds []layout.Build,
 	var failed []error
 	var before *imagefs.Image
 	for i, b := range slices.Backward(builds) {
-		list[i] = loggedBuild{Build: b, current: b.Descriptor.Digest == now}
+		list[i] = loggedBuild{build: b, current: b.Descriptor.Digest == now}
 		img, err := store.Layout.ImageAt(b.Descriptor, v1.Platform{})
 		var opened *imagefs.Image
 		if err == nil {
@@ -235,7 +235,7 @@ func (b *loggedBuild) star() string {
 func printLog(w io.Writer, list []loggedBuild) {
 	rows := [][]string{{"", "TAG", "DIGEST", "SIZE", "NEW", "LAYERS", "CHANGED"}}
 	for _, b := range list {
-		row := []string{b.star(), b.String(), short(b.Descriptor.Digest), "?", "?", "?", ""}
+		row := []string{b.star(), b.build.String(), short(b.build.Descriptor.Digest), "?", "?", "?", ""}
 		if b.known {
 			row = append(row[:3], size(imageSize(b.image)), size(b.added), strconv.Itoa(len(b.image.Manifest.Layers)), b.changed())
 		}
@@ -250,12 +250,12 @@ func printLogStat(w io.Writer, list []loggedBuild) {
 		if i > 0 {
 			say(w, "\n")
 		}
-		words := []string{b.String(), short(b.Descriptor.Digest)}
+		words := []string{b.build.String(), short(b.build.Descriptor.Digest)}
 		if b.known {
 			words = append(words, size(imageSize(b.image)), size(b.added)+" new", plural(len(b.image.Manifest.Layers), "layer"))
 		}
 		if b.current {
-			words = append(words, "now "+b.Name)
+			words = append(words, "now "+b.build.Name)
 		}
 		say(w, "%s\n", strings.Join(words, ", "))
 		switch {
@@ -290,7 +290,7 @@ type jsonChanges struct {
 func jsonLog(list []loggedBuild, folders bool) []jsonBuild {
 	out := []jsonBuild{}
 	for _, b := range list {
-		j := jsonBuild{Tag: b.String(), Date: b.Date, Digest: b.Descriptor.Digest, Current: b.current, New: b.added}
+		j := jsonBuild{Tag: b.build.String(), Date: b.build.Date, Digest: b.build.Descriptor.Digest, Current: b.current, New: b.added}
 		if b.known {
 			j.Created, j.Size, j.Layers = b.image.Config.Created, imageSize(b.image), len(b.image.Manifest.Layers)
 		}

@@ -14,8 +14,8 @@ import (
 
 // planFlags are the flags of plan.
 type planFlags struct {
-	specFlags
-	stepFlags
+	spec      specFlags
+	step      stepFlags
 	json, dot bool
 }
 
@@ -38,7 +38,7 @@ and otherwise why it must be rewritten.`,
   genoci plan web
   genoci plan --json | jq '.images[].steps[].outcome'
   genoci plan --dot | dot -Tsvg >plan.svg`,
-		ValidArgsFunction: completeTargets(&f.specFlags),
+		ValidArgsFunction: completeTargets(&f.spec),
 		RunE: func(cmd *cobra.Command, targets []string) error {
 			if f.json && f.dot {
 				return usagef("plan: --json and --dot exclude each other")
@@ -48,15 +48,15 @@ and otherwise why it must be rewritten.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	f.specFlags.add(fs)
-	f.stepFlags.add(fs)
+	f.spec.add(fs)
+	f.step.add(fs)
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 	fs.BoolVar(&f.dot, "dot", false, "print a graph for Graphviz")
-	return withSpareCache(cmd, &f.cacheDir)
+	return withSpareCache(cmd, &f.step.cacheDir)
 }
 
 func (f *planFlags) run(ctx context.Context, w io.Writer, targets []string) error {
-	p, err := f.plan(targets)
+	p, err := f.spec.plan(targets)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (f archiveFunc) of(s *plan.Step, a spec.Action) string {
 
 // forecast says how build would carry out each step of p.
 func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (forecast, error) {
-	b, err := f.builder(f.layout)
+	b, err := f.step.builder(f.spec.layout)
 	if err != nil {
 		return forecast{}, err
 	}
