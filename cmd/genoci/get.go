@@ -49,7 +49,7 @@ to you, and lose their setuid and setgid bits. Devices are left out.`,
 		Args:              upTo(1, "TAG:/PATH", "DEST"),
 		ValidArgsFunction: completePaths(&f),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, at, err := parseOperand(args[0])
+			ref, at, err := parseOperand(cmd.Name(), args[0])
 			if err != nil {
 				return err
 			}
@@ -86,11 +86,11 @@ func givesFiles() bool { return os.Geteuid() == 0 && !inUserNamespace() }
 // inUserNamespace reports whether an ordinary user has started the program, which has entered a namespace where it is root.
 func inUserNamespace() bool { return sandbox.Inside() && sandbox.Rootless() }
 
-// parseOperand takes TAG:/PATH to pieces. Tags and digests may have colons, but none before a slash that ends them.
-func parseOperand(text string) (ref, at string, err error) {
+// parseOperand takes TAG:/PATH, an argument of the command verb, to pieces. Tags and digests may have colons, but none before a slash that ends them.
+func parseOperand(verb, text string) (ref, at string, err error) {
 	ref, at, ok := strings.Cut(text, ":/")
 	if !ok || ref == "" {
-		return "", "", withHint(usagef("get: %q is not TAG:/PATH", text), "as in: genoci get web:/etc/os-release")
+		return "", "", withHint(usagef("%s: %q is not TAG:/PATH", verb, text), "as in: genoci %s web:/etc/os-release", verb)
 	}
 	return ref, at, nil
 }
