@@ -8,9 +8,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"genoci/internal/build"
+	"genoci/internal/storage"
 )
 
-// TestDocs shows that docs/cli.md knows every command, flag, setting and event, and that each command's help has an example.
+// TestDocs shows that docs/cli.md knows every command, flag, driver, setting and event, and that each command's help has an example.
 func TestDocs(t *testing.T) {
 	data, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -39,6 +40,9 @@ func TestDocs(t *testing.T) {
 				want("`--" + f.Name)
 			}
 		})
+	}
+	for _, driver := range storage.Names() {
+		want("| `" + driver + "` |")
 	}
 	for _, s := range settings {
 		want("`" + s.env() + "`")
