@@ -37,7 +37,8 @@ type rule struct {
 // program. What only tests need never reaches the program.
 var policy = map[string]rule{
 	"internal/shown":    {level: 0, anyOS: true},
-	"internal/spec":     {level: 1, imports: "internal/shown go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
+	"internal/ref":      {level: 0, imports: "github.com/distribution/reference github.com/opencontainers/go-digest", anyOS: true},
+	"internal/spec":     {level: 1, imports: "internal/ref internal/shown go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/gunzip":   {level: 0, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is
 	"internal/treetest": {level: 0, imports: "golang.org/x/sys"},
@@ -63,7 +64,7 @@ var policy = map[string]rule{
 
 	"internal/deb": {level: 1, imports: "internal/layer"}, // layer: the compressions of control files
 
-	"internal/plan":   {level: 2, imports: "internal/spec", anyOS: true},
+	"internal/plan":   {level: 2, imports: "internal/ref internal/spec", anyOS: true},
 	"internal/layout": {level: 2, imports: "internal/beneath internal/durable internal/image github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sync golang.org/x/sys"},
 	"internal/imagefs": { // layout: where the blobs are
 		level:   2,

@@ -9,10 +9,11 @@ package plan
 
 import (
 	"fmt"
-	"regexp"
+	"path"
 	"slices"
 	"strings"
 
+	"genoci/internal/ref"
 	"genoci/internal/spec"
 )
 
@@ -26,8 +27,6 @@ const (
 	Tag                    // a tag of the output layout
 	OCI                    // an image of another layout
 )
-
-const ociPrefix = "oci:"
 
 // Base is what an image stands on.
 type Base struct {
@@ -127,7 +126,7 @@ func (b Base) String() string {
 	case Tag:
 		return b.Tag
 	case OCI:
-		return ociPrefix + b.Ref
+		return string(ref.OCI) + ":" + b.Ref
 	default:
 		return "empty"
 	}
@@ -209,8 +208,8 @@ func (p *planner) base(t *spec.Target) Base {
 		}
 	case slices.Contains(p.tags, name):
 		return Base{Kind: Tag, Tag: name}
-	case strings.HasPrefix(name, ociPrefix):
-		return Base{Kind: OCI, Ref: strings.TrimPrefix(name, ociPrefix)}
+	case isOCI(name):
+		return Base{Kind: OCI, Ref: strings.TrimPrefix(name, string(ref.OCI)+":")}
 	default:
 		p.unknown(t.BasePos, t, name, "its base is then %[2]s", "base %q is neither a target of this file nor a tag of the layout", name)
 	}
@@ -248,18 +247,24 @@ func (p *planner) unknown(pos spec.Pos, t *spec.Target, name, then, format strin
 	p.errorf(pos, t, suggest, format, args...)
 }
 
-// localName returns a name for the copy of an image of a registry, as oci:DIR:TAG, or "" where name cannot be one: [HOST/]PATH[:TAG][@DIGEST]
-// (https://pkg.go.dev/github.com/distribution/reference).
+// isOCI reports whether name is that of an image of another layout.
+func isOCI(name string) bool {
+	r, err := ref.Parse(name)
+	return err == nil && r.Transport == ref.OCI
+}
+
+// localName returns a name for the copy of an image of a registry, as oci:DIR:TAG, or "" where name
+// cannot be one: [HOST/]PATH[:TAG][@DIGEST].
 func localName(name string) string {
-	registry := regexp.MustCompile(`^(?:[a-zA-Z0-9._:-]+/)?(?:[a-z0-9._-]+/)*([a-z0-9._-]+)(?::([A-Za-z0-9_][A-Za-z0-9._-]*))?(?:@sha256:[0-9a-f]{64})?$`)
-	m := registry.FindStringSubmatch(name)
-	switch {
-	case m == nil:
+	r, err := ref.Parse("docker://" + name)
+	if err != nil {
 		return ""
-	case m[2] == "":
-		return "oci:images:" + m[1]
 	}
-	return "oci:images:" + m[1] + "-" + m[2]
+	local := ref.Ref{Transport: ref.OCI, Path: "images", Tag: path.Base(r.Name)}
+	if r.Tag != "" {
+		local.Tag += "-" + r.Tag
+	}
+	return local.String()
 }
 
 func (p *planner) names() []string {

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"genoci/internal/ref"
 	"slices"
 	"strings"
 	"sync"
@@ -155,7 +156,7 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 func baseShape() shape[string] {
 	facets := schema{"anyOf": []schema{
 		{"pattern": `^oci:[^\n]+:[^:\n]+$`},
-		{"pattern": "^" + nonBlank + "+$", "allOf": []schema{not(`://`), not(`^(oci|` + strings.Join(transports(), "|") + `):`)}},
+		{"pattern": "^" + nonBlank + "+$", "allOf": []schema{not(`://`), not(`^` + transports() + `:`)}},
 	}}
 	return shape[string]{textForm("a string", facets, func(s string) (string, error) {
 		if s == scratchBase {
@@ -165,9 +166,13 @@ func baseShape() shape[string] {
 	})}
 }
 
-// transports are those of containers-transports(5) that are told by a prefix and a colon.
-func transports() []string {
-	return []string{"containers-storage", "dir", "docker-archive", "docker-daemon", "oci-archive"}
+// transports returns the words that begin the names of images elsewhere, as a regular expression.
+func transports() string {
+	var words []string
+	for _, t := range ref.Transports() {
+		words = append(words, string(t))
+	}
+	return "(" + strings.Join(words, "|") + ")"
 }
 
 // checkBase refuses what cannot name a base.
@@ -175,22 +180,19 @@ func checkBase(s string) error {
 	if _, err := notEmpty(s); err != nil {
 		return err
 	}
-	if rest, ok := strings.CutPrefix(s, "oci:"); ok {
-		if i := strings.LastIndexByte(rest, ':'); i < 1 || i == len(rest)-1 || strings.HasPrefix(rest, "//") || strings.Contains(rest, "\n") {
-			return fmt.Errorf("invalid image %q: expected oci:DIR:TAG", s)
-		}
+	r, err := ref.Parse(s)
+	switch {
+	case err != nil:
+		return err
+	case r.Transport == ref.None && strings.ContainsAny(s, blanks):
+		return fmt.Errorf("%q cannot name a base", s)
+	case r.Transport == ref.None:
 		return nil
-	}
-	transport, _, remote := strings.Cut(s, "://")
-	if !remote {
-		transport, _, _ = strings.Cut(s, ":")
-	}
-	if remote || slices.Contains(transports(), transport) {
+	case r.Transport != ref.OCI:
 		return &textError{msg: fmt.Sprintf("not supported yet: %q", s),
 			suggest: "copy the image into an OCI layout first (skopeo copy ... oci:DIR:TAG), and write oci:DIR:TAG here"}
-	}
-	if strings.ContainsAny(s, blanks) {
-		return fmt.Errorf("%q cannot name a base", s)
+	case r.Tag == "" && r.Digest == "":
+		return fmt.Errorf("invalid image %q: expected oci:DIR:TAG", s)
 	}
 	return nil
 }
