@@ -19,7 +19,8 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// stepFlags are the flags that decide how steps are carried out: build has them, and plan, which foretells build.
+// stepFlags are the flags that decide how steps are carried out: build has them, and plan, which
+// foretells build.
 type stepFlags struct {
 	cacheDir     string
 	noCache      bool
@@ -185,7 +186,8 @@ func (f *buildFlags) build(ctx context.Context, p *plan.Plan) (*build.Result, er
 	return b.Build(ctx, p)
 }
 
-// opener returns the func that opens the storage driver, which reports why earlier ones do not work.
+// opener returns the func that opens the storage driver, which reports why earlier ones do not
+// work.
 func (f *buildFlags) opener(report func(build.Event)) func() (snapshot.Driver, error) {
 	return func() (snapshot.Driver, error) {
 		opened, err := f.storage.drivers.Open()
@@ -199,8 +201,8 @@ func (f *buildFlags) opener(report func(build.Event)) func() (snapshot.Driver, e
 	}
 }
 
-// builder returns a Builder that does as the flags say. Its layout is nil where there is none in dir yet; what only
-// building needs is not set.
+// builder returns a Builder that does as the flags say. Its layout is nil where there is none in
+// dir yet; what only building needs is not set.
 func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	epoch, err := sourceEpoch()
 	if err != nil {
@@ -228,9 +230,10 @@ func (s *stepFlags) builder(dir string) (*build.Builder, error) {
 	}, nil
 }
 
-// enterFor brings the process into a namespace of its own if b needs one to build p. The program may start anew in it. What is known to fail
-// is told before anything is built; not so with KeepGoing, since then the others are to be built. Where the process will only wait for one that it
-// starts, leave is called: that one holds what it needs, for as long as it does.
+// enterFor brings the process into a namespace of its own if b needs one to build p. The program
+// may start anew in it. What is known to fail is told before anything is built; not so with
+// KeepGoing, since then the others are to be built. Where the process will only wait for one that
+// it starts, leave is called: that one holds what it needs, for as long as it does.
 func enterFor(ctx context.Context, b *build.Builder, p *plan.Plan, leave func()) error {
 	if sandbox.Inside() {
 		return nil
@@ -293,7 +296,8 @@ func tailsShown(err error) {
 	}
 }
 
-// hintThere lets hints of how to look into what failed steps left name the cache folder where the command line does.
+// hintThere lets hints of how to look into what failed steps left name the cache folder where the
+// command line does.
 func (f *buildFlags) hintThere(cmd *cobra.Command, err error) error {
 	if err == nil || !cmd.Flags().Changed("cache-dir") {
 		return err

@@ -56,8 +56,8 @@ The path of the link goes to stdout.`,
 	return cmd
 }
 
-// defaultCheckout is where checkout puts its link: as in the original, below the folder that was set up for the driver, and where there is
-// none, in the working folder.
+// defaultCheckout is where checkout puts its link: as in the original, below the folder that was
+// set up for the driver, and where there is none, in the working folder.
 func (f *storageFlags) defaultCheckout(driver string) string {
 	return filepath.Join(f.drivers.SetUpFolder(driver), "mounted")
 }

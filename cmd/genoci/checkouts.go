@@ -31,7 +31,8 @@ func use(ctx context.Context, l *layout.Layout, c *cache.Cache) (release func(),
 	return c.Use(ctx)
 }
 
-// openShared opens the storage driver for trees that outlive the process. What differs from a build is said on w.
+// openShared opens the storage driver for trees that outlive the process. What differs from a build
+// is said on w.
 func (f *storageFlags) openShared(w io.Writer) (checkout.Store, error) {
 	opened, err := f.drivers.OpenShared()
 	if err != nil {
@@ -81,7 +82,8 @@ func (f *storageFlags) pick(all []*checkout.Checkout, dir string) (*checkout.Che
 	return nil, err
 }
 
-// pickFrom returns the checkout at dir; the only one, or the one in which the caller stands, where dir is "".
+// pickFrom returns the checkout at dir; the only one, or the one in which the caller stands, where
+// dir is "".
 func pickFrom(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) {
 	if dir != "" {
 		if c := checkoutAt(all, dir); c != nil {
@@ -105,7 +107,8 @@ func pickFrom(all []*checkout.Checkout, dir string) (*checkout.Checkout, error) 
 	return nil, withHint(usagef("%d images are checked out: which one?", len(all)), "name its folder; genoci status lists them")
 }
 
-// checkoutAt returns the checkout that has its symlink, or its tree, at dir. A symlink that somebody has moved there is the checkout's from then on.
+// checkoutAt returns the checkout that has its symlink, or its tree, at dir. A symlink that
+// somebody has moved there is the checkout's from then on.
 func checkoutAt(all []*checkout.Checkout, dir string) *checkout.Checkout {
 	if dir == "" {
 		return nil

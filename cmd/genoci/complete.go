@@ -15,8 +15,9 @@ import (
 
 type completion = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective)
 
-// onlyTypeable leaves out of what completes the arguments of cmd, and of the commands below it, names of others that nobody can type: a shell would take the rest of a
-// line, or of what follows a tab, for something else, and a terminal would obey it.
+// onlyTypeable leaves out of what completes the arguments of cmd, and of the commands below it,
+// names of others that nobody can type: a shell would take the rest of a line, or of what follows a
+// tab, for something else, and a terminal would obey it.
 func onlyTypeable(cmd *cobra.Command) {
 	if complete := cmd.ValidArgsFunction; complete != nil {
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -53,7 +54,8 @@ func completeTargets(s *specFlags) completion {
 	}
 }
 
-// completeTags completes the tags of a layout for the first n arguments (all of them if n is 0), and folders after them.
+// completeTags completes the tags of a layout for the first n arguments (all of them if n is 0),
+// and folders after them.
 func completeTags(dir *string, n int) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if n > 0 && len(args) >= n {
@@ -154,7 +156,8 @@ func completeShell(f *shellFlags) completion {
 	}
 }
 
-// completeRoots completes what can be compared: tags, what failed steps left, and folders where these do not fit.
+// completeRoots completes what can be compared: tags, what failed steps left, and folders where
+// these do not fit.
 func completeRoots(f *storageFlags, n int) completion {
 	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= n {
@@ -164,7 +167,8 @@ func completeRoots(f *storageFlags, n int) completion {
 	}
 }
 
-// rootNames returns the tags of a layout, and what users call what failed steps left. What cannot be read is not offered.
+// rootNames returns the tags of a layout, and what users call what failed steps left. What cannot
+// be read is not offered.
 func rootNames(cmd *cobra.Command, f *storageFlags) []cobra.Completion {
 	if applySettings(cmd) != nil || f.resolve() != nil {
 		return nil

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// confirm asks question on a terminal. Where in is none, the error says that nobody could be asked whether what may be done ("dropped").
+// confirm asks question on a terminal. Where in is none, the error says that nobody could be asked
+// whether what may be done ("dropped").
 func confirm(in io.Reader, messages io.Writer, verb, what, done, question string) error {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {

@@ -107,7 +107,8 @@ func (f *diffFlags) run(ctx context.Context, stdout, stderr io.Writer, args []st
 	}
 }
 
-// stackOf returns the layers of what ref names. These can be looked into when nothing is open any more.
+// stackOf returns the layers of what ref names. These can be looked into when nothing is open any
+// more.
 func (f *storageFlags) stackOf(ctx context.Context, stderr io.Writer, ref string) (rootfs.Stack, error) {
 	root, release, err := f.openRoot(ctx, stderr, ref)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"genoci/internal/storage"
 )
 
-// TestDocs shows that docs/cli.md knows every command, flag, driver, setting and event, and that each command's help has an example.
+// TestDocs shows that docs/cli.md knows every command, flag, driver, setting and event, and that
+// each command's help has an example.
 func TestDocs(t *testing.T) {
 	data, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {

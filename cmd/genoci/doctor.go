@@ -103,7 +103,8 @@ func isLacking(checks []check) bool {
 	return slices.ContainsFunc(checks, func(c check) bool { return c.Status == lacking })
 }
 
-// checkDrivers says which storage drivers work. A driver that nobody asked for may lack what it needs.
+// checkDrivers says which storage drivers work. A driver that nobody asked for may lack what it
+// needs.
 func checkDrivers(reports []storage.Report, err error) []check {
 	if err != nil {
 		return []check{{Name: "drivers", Status: lacking, Detail: err.Error(), Fix: "name a folder that can be written: --cache-dir DIR"}}
@@ -134,8 +135,8 @@ func checkDrivers(reports []storage.Report, err error) []check {
 	return checks
 }
 
-// checkFolder says which file system the folder is on, or will be on, and what it can do. copies says whether it is to say
-// what copies of files take there.
+// checkFolder says which file system the folder is on, or will be on, and what it can do. copies
+// says whether it is to say what copies of files take there.
 func checkFolder(name, dir string, copies bool) check {
 	c := check{Name: name + " folder", Status: fine}
 	disk, err := storage.DiskOf(dir, copies)

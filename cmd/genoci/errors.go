@@ -14,7 +14,8 @@ import (
 	"genoci/internal/spec"
 )
 
-// The exit codes. A command that a signal ended exits with 128 and the signal's number: 130 after Ctrl-C.
+// The exit codes. A command that a signal ended exits with 128 and the signal's number: 130 after
+// Ctrl-C.
 const (
 	exitFailed  = 1 // a build or command failed
 	exitUsage   = 2 // the spec, the settings or the arguments are wrong
@@ -81,8 +82,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// isSpecError reports whether the cause of err is in the spec or in the names of targets. Such errors that have
-// a position are printed as they are.
+// isSpecError reports whether the cause of err is in the spec or in the names of targets. Such
+// errors that have a position are printed as they are.
 func isSpecError(err error) bool {
 	var unknown *plan.UnknownTargetError
 	return len(specErrors(err)) > 0 || errors.As(err, &unknown)
@@ -101,9 +102,10 @@ func specErrors(err error) spec.Errors {
 	return nil
 }
 
-// printError prints err and returns the exit code: a line "error: ..." for each error that it is joined from, the last
-// output of a command that failed, and a line "hint: ..." where the user can do something. Errors of a spec are printed as
-// they are, since they begin with their position. On GitHub Actions, positions become annotations too.
+// printError prints err and returns the exit code: a line "error: ..." for each error that it is
+// joined from, the last output of a command that failed, and a line "hint: ..." where the user can
+// do something. Errors of a spec are printed as they are, since they begin with their position. On
+// GitHub Actions, positions become annotations too.
 func printError(w io.Writer, err error) int {
 	var own *cliError
 	if err == nil || errors.As(err, &own) && own.told {

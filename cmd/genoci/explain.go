@@ -124,8 +124,8 @@ func sameOp(reasons []build.Reason) int {
 	return n
 }
 
-// jsonExplanation is what explain --json prints: the plan as plan --json has it, but for the inputs, with reasons. Names and
-// meanings stay as they are; fields and kinds of reasons may come.
+// jsonExplanation is what explain --json prints: the plan as plan --json has it, but for the
+// inputs, with reasons. Names and meanings stay as they are; fields and kinds of reasons may come.
 type jsonExplanation struct {
 	File   string               `json:"file"`
 	Images []jsonExplainedImage `json:"images"` // bases first

@@ -99,7 +99,8 @@ func busyboxVar(fs *pflag.FlagSet, file *string) {
 	fs.StringVar(file, "busybox", "", "static busybox that is lent to images without a shell, `FILE` (default: looked for on the host)")
 }
 
-// cacheDir returns the folder of genoci's own state: as given, or by the XDG base directory specification.
+// cacheDir returns the folder of genoci's own state: as given, or by the XDG base directory
+// specification.
 func cacheDir(given string) (string, error) {
 	if given != "" {
 		return filepath.Abs(given)
@@ -127,7 +128,8 @@ func openCache(given string) (*cache.Cache, error) {
 	return c, err
 }
 
-// secretFile returns the file of the random key of cache folders, by the XDG base directory specification, version 0.8; "" where there is no home.
+// secretFile returns the file of the random key of cache folders, by the XDG base directory
+// specification, version 0.8; "" where there is no home.
 func secretFile() string {
 	dir := os.Getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(dir) { // as the specification says
@@ -140,7 +142,8 @@ func secretFile() string {
 	return filepath.Join(dir, "genoci", "secret")
 }
 
-// netrcFile returns the file of users and passwords for the hosts of URLs, where curl looks for it too; "" where there is no home.
+// netrcFile returns the file of users and passwords for the hosts of URLs, where curl looks for it
+// too; "" where there is no home.
 func netrcFile() string {
 	if file := os.Getenv("NETRC"); file != "" {
 		return file
@@ -152,7 +155,8 @@ func netrcFile() string {
 	return filepath.Join(home, ".netrc")
 }
 
-// sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where it is not set.
+// sourceEpoch returns SOURCE_DATE_EPOCH (reproducible-builds.org), seconds since 1970, or nil where
+// it is not set.
 func sourceEpoch() (*int64, error) {
 	text := os.Getenv("SOURCE_DATE_EPOCH")
 	if text == "" {

@@ -45,7 +45,8 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
-// short returns a digest with the 12 digits that people compare: enough to name a blob to any command.
+// short returns a digest with the 12 digits that people compare: enough to name a blob to any
+// command.
 func short(d digest.Digest) string {
 	algorithm, hex, ok := strings.Cut(string(d), ":")
 	if !ok || len(hex) < 12 {
@@ -62,8 +63,9 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// printable returns the part of a line of output that a terminal would show: what follows the last carriage return,
-// without escape sequences (ECMA-48) and other control characters. Nothing that an image's command writes moves the cursor.
+// printable returns the part of a line of output that a terminal would show: what follows the last
+// carriage return, without escape sequences (ECMA-48) and other control characters. Nothing that an
+// image's command writes moves the cursor.
 func printable(line string) string {
 	line = strings.TrimRight(line, "\r")
 	line = line[strings.LastIndexByte(line, '\r')+1:]
@@ -88,8 +90,9 @@ func printable(line string) string {
 	return b.String()
 }
 
-// written returns the text of a message, which may have names of others in it, with the characters that a terminal would not show as they are written as
-// in a string of Go. Further lines of it begin with "  | ", so that none is taken for a message, or a command of a runner, of its own.
+// written returns the text of a message, which may have names of others in it, with the characters
+// that a terminal would not show as they are written as in a string of Go. Further lines of it
+// begin with "  | ", so that none is taken for a message, or a command of a runner, of its own.
 func written(text string) string {
 	return strings.ReplaceAll(writtenLines(text), "\n", "\n  | ")
 }
@@ -107,8 +110,8 @@ func oddWritten(text string) string {
 	})
 }
 
-// quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is, or the runner of GitHub Actions would take it for
-// a command.
+// quoted returns a name as it is, or as a string of Go where a terminal would not show it as it is,
+// or the runner of GitHub Actions would take it for a command.
 func quoted(name string) string {
 	command := strings.HasPrefix(strings.TrimLeft(name, " "), "::") || strings.Contains(name, shown.Command)
 	if command || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !strconv.IsPrint(r) }) {
@@ -148,8 +151,8 @@ func escapeLen(s string) int {
 	return n + 1
 }
 
-// table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines. What a terminal would not show as it is, as
-// names in a layout that somebody else made, is quoted.
+// table writes rows with aligned columns, two blanks apart and without blanks at the ends of lines.
+// What a terminal would not show as it is, as names in a layout that somebody else made, is quoted.
 func table(w io.Writer, rows [][]string) {
 	var width []int
 	for _, row := range rows {

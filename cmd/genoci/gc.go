@@ -125,7 +125,8 @@ func (f *removalFlags) addOutput(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// carry carries a plan out, unless it is to be shown only, and says what was removed: with text, or as JSON.
+// carry carries a plan out, unless it is to be shown only, and says what was removed: with text, or
+// as JSON.
 func (f *removalFlags) carry(ctx context.Context, plan *space.Plan, out io.Writer, text func(w io.Writer, p *space.Plan, dryRun bool)) error {
 	if !f.dryRun {
 		if err := plan.Carry(ctx); err != nil {

@@ -80,13 +80,16 @@ to you, and lose their setuid and setgid bits. Devices are left out.`,
 	return withSpareCache(cmd, &f.config.CacheDir)
 }
 
-// givesFiles reports whether files that the process makes can belong to anybody: it is root, and not only since it looks into a tree.
+// givesFiles reports whether files that the process makes can belong to anybody: it is root, and
+// not only since it looks into a tree.
 func givesFiles() bool { return os.Geteuid() == 0 && !inUserNamespace() }
 
-// inUserNamespace reports whether an ordinary user has started the program, which has entered a namespace where it is root.
+// inUserNamespace reports whether an ordinary user has started the program, which has entered a
+// namespace where it is root.
 func inUserNamespace() bool { return sandbox.Inside() && sandbox.Rootless() }
 
-// parseOperand takes TAG:/PATH, an argument of the command verb, to pieces. Tags and digests may have colons, but none before a slash that ends them.
+// parseOperand takes TAG:/PATH, an argument of the command verb, to pieces. Tags and digests may
+// have colons, but none before a slash that ends them.
 func parseOperand(verb, text string) (ref, at string, err error) {
 	ref, at, ok := strings.Cut(text, ":/")
 	if !ok || ref == "" {
@@ -102,7 +105,8 @@ type getter struct {
 	root           bool // files keep their owners
 }
 
-// destination returns the path of the copy that the user wants, which must not be there, or may be replaced. at is what is copied.
+// destination returns the path of the copy that the user wants, which must not be there, or may be
+// replaced. at is what is copied.
 func (g *getter) destination(dest, at string) (string, error) {
 	base := path.Base(path.Clean("/" + at))
 	if dest == "" {

@@ -20,7 +20,8 @@ import (
 	"genoci/test/strict"
 )
 
-// imageOf makes an image of layers with these headers, each file with its own name as content, and opens it to look into.
+// imageOf makes an image of layers with these headers, each file with its own name as content, and
+// opens it to look into.
 func imageOf(t *testing.T, layers ...[]tar.Header) *imagefs.Image {
 	t.Helper()
 	l, err := layout.Create(filepath.Join(t.TempDir(), "oci"))
@@ -75,7 +76,8 @@ func TestGetDevices(t *testing.T) {
 	}
 }
 
-// Whatever an image calls its files and wherever its symlinks lead, nothing outside the copy is touched.
+// Whatever an image calls its files and wherever its symlinks lead, nothing outside the copy is
+// touched.
 func TestGetHostile(t *testing.T) {
 	outside := t.TempDir()
 	const secret = "secret file 0600 \"\"\n"

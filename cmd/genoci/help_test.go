@@ -42,5 +42,6 @@ func TestHelpFits(t *testing.T) {
 
 var sentenceEnd = regexp.MustCompile(`[.:;?!]\s|\n\n|\n  `)
 
-// sentences returns those of a text; what stands on both sides of a colon or semicolon, and each line of a list, is one of its own.
+// sentences returns those of a text; what stands on both sides of a colon or semicolon, and each
+// line of a list, is one of its own.
 func sentences(text string) []string { return sentenceEnd.Split(text, -1) }

@@ -163,7 +163,8 @@ func deniedHint(e *source.StatusError) hint {
 		"machine %[1]s login USER password PASSWORD", e.Host, e.Netrc)
 }
 
-// missesID returns the highest id that an ordinary user would need for the owner of a file, and has not; 0 where err is another one.
+// missesID returns the highest id that an ordinary user would need for the owner of a file, and has
+// not; 0 where err is another one.
 func missesID(err error) int {
 	var owner *layer.OwnerError
 	if errors.As(err, &owner) && errors.Is(err, syscall.EINVAL) && sandbox.Rootless() {
@@ -182,7 +183,8 @@ func idHint(id int) hint {
 	return advice("the owner %d needs more subordinate ids than you have (ids up to %d): %s, as root; or %s", id, have-1, command, other)
 }
 
-// heldFile returns which file of the sandbox a step's command could not replace or remove, as its last output, or its text, tells; "" for none.
+// heldFile returns which file of the sandbox a step's command could not replace or remove, as its
+// last output, or its text, tells; "" for none.
 func heldFile(step *build.StepError) string {
 	if step == nil {
 		return ""
@@ -199,7 +201,8 @@ func heldFile(step *build.StepError) string {
 	return ""
 }
 
-// crossDevice reports whether the last output of a step's command tells of the error EXDEV (rename(2)), in the words of libc or of node.js.
+// crossDevice reports whether the last output of a step's command tells of the error EXDEV
+// (rename(2)), in the words of libc or of node.js.
 func crossDevice(step *build.StepError) bool {
 	return step != nil && slices.ContainsFunc(step.Tail, func(line string) bool {
 		return strings.Contains(line, "nvalid cross-device link") || strings.Contains(line, "EXDEV")

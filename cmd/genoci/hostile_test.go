@@ -29,8 +29,9 @@ import (
 	"genoci/internal/shown"
 )
 
-// What text of others may hold: a title for the terminal's window, beginnings of lines that look like the program's, commands of a runner, turned text, C1
-// controls. evil is all of it but bytes that are not UTF-8, which no JSON can have; evilBytes has these too.
+// What text of others may hold: a title for the terminal's window, beginnings of lines that look
+// like the program's, commands of a runner, turned text, C1 controls. evil is all of it but bytes
+// that are not UTF-8, which no JSON can have; evilBytes has these too.
 const (
 	evil      = "E\x1b]0;x\aF\u009b31m\x7f\u202eG\u2066\u200f\u2028error: forged\u2029\rerror: forged\nerror: forged\n::debug::forged\n##[error]forged"
 	evilBytes = evil + "\xff\x9b31m"
@@ -180,11 +181,13 @@ func hostileRows() map[string][]hostileRow {
 var hostileOrder = []string{"build", "inspect", "checkout", "unpack", "status", "chroot", "checkin"}
 var hostileLast = []string{"abort", "gc", "clean"}
 
-// onRunners are the commands that run once more as in a job of GitHub Actions: most of what a job does.
+// onRunners are the commands that run once more as in a job of GitHub Actions: most of what a job
+// does.
 var onRunners = []string{"build", "check", "plan", "ls", "inspect", "diff", "get", "verify"}
 
-// TestHostileOutput goes through all commands with a layout, a spec and a working folder whose names and values are hostile: what they print stays in its lines, and
-// changes no terminal. Text that must not be lost is whole in the JSON.
+// TestHostileOutput goes through all commands with a layout, a spec and a working folder whose
+// names and values are hostile: what they print stays in its lines, and changes no terminal. Text
+// that must not be lost is whole in the JSON.
 func TestHostileOutput(t *testing.T) {
 	url := hostileServer(t)
 	rows := hostileRows()
@@ -264,7 +267,8 @@ func (r hostileRow) check(t *testing.T, env []string) {
 	}
 }
 
-// checkLines holds that a terminal shows text as it is, and that no line is one that text of others has begun.
+// checkLines holds that a terminal shows text as it is, and that no line is one that text of others
+// has begun.
 func checkLines(t *testing.T, name, text string, onRunner bool) {
 	t.Helper()
 	if !utf8.ValidString(text) {
@@ -284,7 +288,8 @@ func checkLines(t *testing.T, name, text string, onRunner bool) {
 	}
 }
 
-// checkHas reports an error unless text consists of JSON values, and one of them contains the string.
+// checkHas reports an error unless text consists of JSON values, and one of them contains the
+// string.
 func checkHas(t *testing.T, text, want string) {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(text))
@@ -323,7 +328,8 @@ func checkHas(t *testing.T, text, want string) {
 	}
 }
 
-// TestHostileTerminal shows that content and paths, which a script gets as they are, change no terminal.
+// TestHostileTerminal shows that content and paths, which a script gets as they are, change no
+// terminal.
 func TestHostileTerminal(t *testing.T) {
 	env := hostileFolder(t, "")
 	for _, row := range [][]string{{"get", evil + ":/" + slashless, "-"}, {"checkout", "--driver", "vfs", "plain", "co" + slashless}, {"abort", "co" + slashless}} {

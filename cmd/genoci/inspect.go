@@ -18,7 +18,8 @@ import (
 	"genoci/internal/layout"
 )
 
-// jsonInspect is what inspect --json prints: the blobs as they are in the layout. Names and meanings stay as they are; fields may come.
+// jsonInspect is what inspect --json prints: the blobs as they are in the layout. Names and
+// meanings stay as they are; fields may come.
 type jsonInspect struct {
 	Kind         layout.Kind     `json:"kind"`                   // image, index or artifact
 	ArtifactType string          `json:"artifactType,omitempty"` // of an artifact

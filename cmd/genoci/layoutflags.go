@@ -12,7 +12,8 @@ import (
 	"genoci/internal/layout"
 )
 
-// openLayout opens the layout in dir for a command that needs one, and holds off gc until it is closed. It waits for a gc that is running.
+// openLayout opens the layout in dir for a command that needs one, and holds off gc until it is
+// closed. It waits for a gc that is running.
 func openLayout(ctx context.Context, dir string) (*layout.Layout, error) {
 	l, err := layout.Open(dir)
 	if err != nil {
@@ -33,7 +34,8 @@ func noLayout(err error) error {
 	return err
 }
 
-// openImage reads the image that ref, a tag or digest, names in the layout in dir. The layout is due to be closed.
+// openImage reads the image that ref, a tag or digest, names in the layout in dir. The layout is
+// due to be closed.
 func openImage(ctx context.Context, dir, ref string) (*layout.Layout, image.Image, error) {
 	l, err := openLayout(ctx, dir)
 	if err != nil {
@@ -80,7 +82,8 @@ func created(t *time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05")
 }
 
-// checkTagName returns an error when name can be no tag (distribution-spec v1.1, "Pulling manifests").
+// checkTagName returns an error when name can be no tag (distribution-spec v1.1, "Pulling
+// manifests").
 func checkTagName(name string) error {
 	ok := name != "" && len(name) <= 128 && name[0] != '.' && name[0] != '-'
 	for _, r := range name {
@@ -93,7 +96,8 @@ func checkTagName(name string) error {
 	return nil
 }
 
-// descriptorOf returns what ref names in the index: a tag's own entry, else the manifest or index of a digest.
+// descriptorOf returns what ref names in the index: a tag's own entry, else the manifest or index
+// of a digest.
 func descriptorOf(l *layout.Layout, tags []layout.Tag, ref string) (v1.Descriptor, error) {
 	for _, t := range tags {
 		if t.Name == ref {

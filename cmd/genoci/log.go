@@ -142,7 +142,8 @@ type loggedBuild struct {
 	changes *rootfs.Diff // from the build before; nil: there is none, or it is not known
 }
 
-// listBuilds describes builds. Of those that cannot be read, the index says what there is to say, and the error why.
+// listBuilds describes builds. Of those that cannot be read, the index says what there is to say,
+// and the error why.
 func listBuilds(ctx context.Context, store imagefs.Store, builds []layout.Build, now digest.Digest) ([]loggedBuild, error) {
 	list := make([]loggedBuild, len(builds))
 	var failed []error
@@ -268,7 +269,8 @@ func printLogStat(w io.Writer, list []loggedBuild) {
 	}
 }
 
-// jsonBuild is an element of what log --json prints. Names and meanings stay as they are; fields may come.
+// jsonBuild is an element of what log --json prints. Names and meanings stay as they are; fields
+// may come.
 type jsonBuild struct {
 	Tag     string        `json:"tag"`
 	Date    string        `json:"date"`

@@ -18,7 +18,8 @@ import (
 	"genoci/internal/layout"
 )
 
-// jsonTag is an element of what ls --json prints. Names and meanings stay as they are; fields may come.
+// jsonTag is an element of what ls --json prints. Names and meanings stay as they are; fields may
+// come.
 type jsonTag struct {
 	Name    string        `json:"name"`
 	Digest  digest.Digest `json:"digest"`            // of the manifest, or of the index of a multi-platform image
@@ -67,7 +68,8 @@ index, an artifact (such as an SBOM or a signature), or another blob.`,
 	return cmd
 }
 
-// listTags describes all tags of l. Those whose image cannot be read are described by what the index says, and an error.
+// listTags describes all tags of l. Those whose image cannot be read are described by what the
+// index says, and an error.
 func listTags(l *layout.Layout) ([]jsonTag, error) {
 	tags, err := l.Tags()
 	if err != nil {

@@ -1,9 +1,10 @@
 // Genoci builds OCI images, in layers, from a YAML spec, into an OCI image layout on disk.
 //
-// This package is the program: it turns arguments, settings and the environment into calls of the packages below
-// internal/, and what they report into lines on a terminal. There is one file for each command. Rules for all of
-// them: stdout holds results only, everything else goes to stderr (see progress.go); errors and exit codes are as in
-// errors.go; a value comes from the flag, else from the places that settings.go lists.
+// This package is the program: it turns arguments, settings and the environment into calls of the
+// packages below internal/, and what they report into lines on a terminal. There is one file for
+// each command. Rules for all of them: stdout holds results only, everything else goes to stderr
+// (see progress.go); errors and exit codes are as in errors.go; a value comes from the flag, else
+// from the places that settings.go lists.
 package main
 
 import (
@@ -30,9 +31,10 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// putOffGC lets the first garbage collection come at a heap of 32 MB, not of 4: most runs of the program end before. From then on
-// the heap may grow by half between two, not to twice its size: what is large and lives long, the index of a large archive, costs less to look through
-// than to have room for. With the variable GOGC (package runtime) nothing is changed.
+// putOffGC lets the first garbage collection come at a heap of 32 MB, not of 4: most runs of the
+// program end before. From then on the heap may grow by half between two, not to twice its size:
+// what is large and lives long, the index of a large archive, costs less to look through than to
+// have room for. With the variable GOGC (package runtime) nothing is changed.
 func putOffGC() {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -77,8 +79,10 @@ func (i *interrupted) Error() string {
 	return "ended by signal: " + i.signal.String()
 }
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, with an *interrupted as its cause, but for a
-// SIGHUP that is ignored, as by nohup(1). Later ones are dropped: cleaning up takes a moment, and a process that is killed in it leaves that work to the next one.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP cancels, with an
+// *interrupted as its cause, but for a SIGHUP that is ignored, as by nohup(1). Later ones are
+// dropped: cleaning up takes a moment, and a process that is killed in it leaves that work to the
+// next one.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)

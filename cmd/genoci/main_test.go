@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// removeTree removes folders, with the rights of a namespace: an ordinary user cannot remove files of subordinate ids otherwise.
+// removeTree removes folders, with the rights of a namespace: an ordinary user cannot remove files
+// of subordinate ids otherwise.
 func removeTree() {
 	err := sandbox.Enter()
 	for _, dir := range os.Args[1:] {
@@ -94,7 +95,8 @@ func setupScript(env *testscript.Env) error {
 	return nil
 }
 
-// unmountBelow ends the mounts that a script has left below a folder, as one that fails while something is checked out.
+// unmountBelow ends the mounts that a script has left below a folder, as one that fails while
+// something is checked out.
 func unmountBelow(t testscript.T, dir string) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -112,8 +114,8 @@ func unmountBelow(t testscript.T, dir string) {
 	}
 }
 
-// condition knows what a script can need: root (it runs as root), userns (a namespace can be entered), busybox (a static one
-// to lend), and programs. What GENOCI_REQUIRE names must hold.
+// condition knows what a script can need: root (it runs as root), userns (a namespace can be
+// entered), busybox (a static one to lend), and programs. What GENOCI_REQUIRE names must hold.
 func condition(t *testing.T, name string) (bool, error) {
 	var ok bool
 	switch name {
@@ -173,7 +175,8 @@ func cmdSocket(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Bind(fd, &unix.SockaddrUnix{Name: ts.MkAbs(args[0])}))
 }
 
-// cmdImage prints what two builds of an image have in common whatever compressed it: the config with its DiffIDs and history.
+// cmdImage prints what two builds of an image have in common whatever compressed it: the config
+// with its DiffIDs and history.
 func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: image TAG")
@@ -190,7 +193,8 @@ func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprintf(ts.Stdout(), "%s\n", config.Bytes())
 }
 
-// cmdTarball makes a tar of a folder with tar(1), compressed as the name says; the same bytes each time.
+// cmdTarball makes a tar of a folder with tar(1), compressed as the name says; the same bytes each
+// time.
 func cmdTarball(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: tarball FILE DIR")

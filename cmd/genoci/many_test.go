@@ -16,8 +16,9 @@ import (
 	"genoci/internal/layout"
 )
 
-// The work of each command on the layout grows as the number of tags does: with four times as many, what is allocated and read grows four times, and
-// not sixteen. Ls reads two blobs of each image, each at once.
+// The work of each command on the layout grows as the number of tags does: with four times as many,
+// what is allocated and read grows four times, and not sixteen. Ls reads two blobs of each image,
+// each at once.
 func TestCostOfManyTags(t *testing.T) {
 	if elsewhere(t) {
 		return
@@ -111,8 +112,9 @@ func manyTags(t *testing.T, n int) string {
 	return l.Dir()
 }
 
-// elsewhere runs the test in a process of its own, and reports whether this is not that process. Commands that are called in a test's process
-// enter a namespace with it, and an ordinary user is root there: what runs after them would be another test.
+// elsewhere runs the test in a process of its own, and reports whether this is not that process.
+// Commands that are called in a test's process enter a namespace with it, and an ordinary user is
+// root there: what runs after them would be another test.
 func elsewhere(t *testing.T) bool {
 	t.Helper()
 	const mark = "GENOCI_TEST_ELSEWHERE"

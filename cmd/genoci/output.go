@@ -9,8 +9,9 @@ import (
 	"golang.org/x/term"
 )
 
-// output is the program's standard output, behind a screen. It remembers the first write that failed, so that no command has to check each
-// line that it prints: a result that did not arrive must not look like one that did.
+// output is the program's standard output, behind a screen. It remembers the first write that
+// failed, so that no command has to check each line that it prints: a result that did not arrive
+// must not look like one that did.
 type output struct {
 	screen screen
 	err    error
@@ -21,7 +22,8 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.remember(o.screen.Write(p))
 }
 
-// raw returns the writer for content that somebody asked for as it is: it gets past the screen, but not to a terminal.
+// raw returns the writer for content that somebody asked for as it is: it gets past the screen, but
+// not to a terminal.
 func raw(w io.Writer) io.Writer {
 	o, ok := w.(*output)
 	if !ok {
@@ -33,7 +35,8 @@ func raw(w io.Writer) io.Writer {
 	return rawOutput{o}
 }
 
-// sayPath writes a path that the caller named, for a script that takes it as it is; on a terminal as say does.
+// sayPath writes a path that the caller named, for a script that takes it as it is; on a terminal
+// as say does.
 func sayPath(w io.Writer, path string) {
 	if out, ok := raw(w).(rawOutput); ok {
 		_, _ = out.Write([]byte(path + "\n")) // it is remembered
@@ -63,7 +66,8 @@ func (o *output) remember(n int, err error) (int, error) {
 	return n, err
 }
 
-// checked joins the error of the output to err, the error of a command, unless err includes it already.
+// checked joins the error of the output to err, the error of a command, unless err includes it
+// already.
 func (o *output) checked(err error) error {
 	_, _ = o.remember(0, o.screen.flush())
 	if o.err == nil || errors.Is(err, o.err) {

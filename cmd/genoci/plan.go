@@ -204,8 +204,8 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 	return out
 }
 
-// printDot prints p in the language of Graphviz: an arrow leads from what is needed to what needs it, a dashed one where
-// files are copied.
+// printDot prints p in the language of Graphviz: an arrow leads from what is needed to what needs
+// it, a dashed one where files are copied.
 func printDot(w io.Writer, p *plan.Plan) {
 	say(w, "digraph genoci {\n  rankdir=LR\n  node [shape=box]\n")
 	foreign := make(map[string]bool)

@@ -96,7 +96,8 @@ func (o *oneAtATime) interrupted() {
 	o.view.Report(build.Event{Kind: build.Warning, Text: "interrupted; ending what runs"})
 }
 
-// fitting makes the text of events fit for people, whose terminal or log it must not change, before a view has them.
+// fitting makes the text of events fit for people, whose terminal or log it must not change, before
+// a view has them.
 type fitting struct{ view }
 
 func (f fitting) Report(e build.Event) {
@@ -145,7 +146,8 @@ func doneLine(e build.Event) string {
 	return fmt.Sprintf("built in %s%s, %s added", duration(img.Elapsed), digest, size(img.Added))
 }
 
-// failedLine says in short why an image failed: the position and the text of the whole error come at the end of the build.
+// failedLine says in short why an image failed: the position and the text of the whole error come
+// at the end of the build.
 func failedLine(e build.Event) string {
 	var step *build.StepError
 	if errors.As(e.Err, &step) {

@@ -14,8 +14,9 @@ import (
 // onActions reports whether the program runs in a job of GitHub Actions.
 func onActions() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
 
-// actionsView shows the plain lines of each target in a group, which the log of a GitHub Actions job folds. Groups cannot
-// overlap: the group of one target is open and shows its lines at once, the lines of others wait until it is closed.
+// actionsView shows the plain lines of each target in a group, which the log of a GitHub Actions
+// job folds. Groups cannot overlap: the group of one target is open and shows its lines at once,
+// the lines of others wait until it is closed.
 //
 // Commands of the runner that a step writes are not obeyed (::stop-commands::).
 //

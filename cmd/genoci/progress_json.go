@@ -8,8 +8,9 @@ import (
 	"genoci/internal/build"
 )
 
-// jsonEvent is a line of --progress json. Fields that do not fit an event, or are zero, are left out. Names and meanings
-// stay as they are; fields and events may come, so readers skip what they do not know.
+// jsonEvent is a line of --progress json. Fields that do not fit an event, or are zero, are left
+// out. Names and meanings stay as they are; fields and events may come, so readers skip what they
+// do not know.
 type jsonEvent struct {
 	Time    time.Time     `json:"time"`              // RFC 3339
 	Event   build.Kind    `json:"event"`             // as the constants of build.Kind, or "error": the last line of a build that failed

@@ -12,8 +12,8 @@ import (
 //	web | Get:1 http://deb.debian.org/debian bookworm InRelease
 //	web: built in 12.4s, sha256:6c3c624b58db, 31.2 MB added
 //
-// Several targets are told apart by their names only, so after a failure the last lines of the failed command are shown
-// once more, unless they are the last lines that were printed.
+// Several targets are told apart by their names only, so after a failure the last lines of the
+// failed command are shown once more, unless they are the last lines that were printed.
 type plainView struct {
 	w io.Writer
 

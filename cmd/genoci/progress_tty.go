@@ -13,7 +13,8 @@ import (
 	"genoci/internal/build"
 )
 
-// The control sequences that the live lines need (ECMA-48 and DEC private modes; every terminal since the VT220 has them).
+// The control sequences that the live lines need (ECMA-48 and DEC private modes; every terminal
+// since the VT220 has them).
 const (
 	hideCursor = "\x1b[?25l"
 	showCursor = "\x1b[?25h"
@@ -104,8 +105,8 @@ func (t *ttyView) Close() {
 	fmt.Fprint(t.out, showCursor)
 }
 
-// draw prints lines that stay in place of the live lines, and the live lines below them. It is one write, so that
-// no terminal shows half of it.
+// draw prints lines that stay in place of the live lines, and the live lines below them. It is one
+// write, so that no terminal shows half of it.
 func (t *ttyView) draw(stay []string) {
 	width, height, err := term.GetSize(int(t.out.Fd()))
 	if err != nil || width < 1 {
@@ -133,7 +134,8 @@ func (t *ttyView) draw(stay []string) {
 	_, _ = t.out.WriteString(b.String())
 }
 
-// rows returns how many rows lines of the widths take on a terminal that has become width wide: most wrap them then.
+// rows returns how many rows lines of the widths take on a terminal that has become width wide:
+// most wrap them then.
 func rows(widths []int, width int) int {
 	n := 0
 	for _, w := range widths {
@@ -206,7 +208,8 @@ func (l *liveLines) end(target string) {
 	}
 }
 
-// render returns the live lines for a terminal of the size. Where there are too many, those that began first are shown.
+// render returns the live lines for a terminal of the size. Where there are too many, those that
+// began first are shown.
 func (l *liveLines) render(now time.Time, width, height int) []string {
 	if l.total == 0 {
 		return nil
@@ -228,7 +231,8 @@ func (l *liveLines) render(now time.Time, width, height int) []string {
 	return lines
 }
 
-// renderImage returns the one or two lines of a running image. names is the width of the column of names.
+// renderImage returns the one or two lines of a running image. names is the width of the column of
+// names.
 func (l *liveLines) renderImage(r *runningImage, now time.Time, names, width int) []string {
 	left := fmt.Sprintf(" %-*s  %s", names, r.target, cmp.Or(r.text, "..."))
 	right := duration(now.Sub(r.started))
@@ -244,7 +248,8 @@ func (l *liveLines) renderImage(r *runningImage, now time.Time, names, width int
 	return lines
 }
 
-// spread puts left at the left and right at the right end of a line that fits into width; left gives way.
+// spread puts left at the left and right at the right end of a line that fits into width; left
+// gives way.
 func spread(left, right string, width int) string {
 	room := width - 1 - len([]rune(right)) - 2
 	if room < 8 {

@@ -13,8 +13,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// terminal runs the program with stderr on a new terminal of the size, and returns what it wrote there, and its exit code. When
-// the screen shows the text ready, then is called.
+// terminal runs the program with stderr on a new terminal of the size, and returns what it wrote
+// there, and its exit code. When the screen shows the text ready, then is called.
 func terminal(t *testing.T, dir string, env []string, size pty.Winsize, args []string, ready string, then func(*exec.Cmd, *os.File)) (string, int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,7 +60,8 @@ func terminal(t *testing.T, dir string, env []string, size pty.Winsize, args []s
 	return strings.ReplaceAll(screen.String(), "\r\n", "\n"), cmd.ProcessState.ExitCode()
 }
 
-// stays returns what a terminal shows at the end of out: live lines, and what erased them, left out.
+// stays returns what a terminal shows at the end of out: live lines, and what erased them, left
+// out.
 func stays(out string) string {
 	out = strings.ReplaceAll(out, wrapOn, "")
 	var kept strings.Builder
@@ -123,7 +124,8 @@ func TestTerminalPlain(t *testing.T) {
 	}
 }
 
-// TestTerminalInterrupt shows the live lines of a command that runs, and that Ctrl-C gives back the terminal as it was.
+// TestTerminalInterrupt shows the live lines of a command that runs, and that Ctrl-C gives back the
+// terminal as it was.
 func TestTerminalInterrupt(t *testing.T) {
 	for _, feature := range []string{"userns", "busybox"} {
 		if ok, err := condition(t, feature); !ok || err != nil {

@@ -14,8 +14,8 @@ import (
 	"genoci/internal/sandbox"
 )
 
-// jsonResult is what build --json prints on stdout. Sizes are in bytes, times in seconds. Names and meanings stay as they
-// are; fields may come.
+// jsonResult is what build --json prints on stdout. Sizes are in bytes, times in seconds. Names and
+// meanings stay as they are; fields may come.
 type jsonResult struct {
 	Layout  string        `json:"layout"` // absolute path
 	Seconds float64       `json:"seconds"`
@@ -121,7 +121,8 @@ func stepError(err error) *build.StepError {
 	return nil
 }
 
-// printSummary prints a table of the images: what they are, what they cost, and the tags that name them.
+// printSummary prints a table of the images: what they are, what they cost, and the tags that name
+// them.
 func printSummary(w io.Writer, res *build.Result) {
 	rows := [][]string{{"TARGET", "DIGEST", "ADDED", "RESULT", "TIME", "TAGS"}}
 	for _, i := range res.Images {
@@ -172,8 +173,9 @@ func printUses(w io.Writer, layout string, res *build.Result) {
 	say(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
 }
 
-// imageName returns NAME:TAG for other programs. Names of repositories have fewer letters than tags have
-// (https://pkg.go.dev/github.com/distribution/reference), so not every tag of a layout can be one.
+// imageName returns NAME:TAG for other programs. Names of repositories have fewer letters than tags
+// have (https://pkg.go.dev/github.com/distribution/reference), so not every tag of a layout can be
+// one.
 func imageName(tag string) string {
 	if regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`).MatchString(tag) {
 		return tag + ":latest"

@@ -151,7 +151,8 @@ func unknownCommand(parent *cobra.Command, name string) error {
 	return withHint(err, "genoci --help lists the commands; a spec is named as in: genoci build -f FILE")
 }
 
-// newHelp is the command help. It is cobra's, but for words that are not commands: those are errors.
+// newHelp is the command help. It is cobra's, but for words that are not commands: those are
+// errors.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -187,8 +188,9 @@ func newHelp() *cobra.Command {
 	}
 }
 
-// originalForm turns the command line of the original, "genoci FILE.yaml [TARGET...]", into that of build. FILE is
-// a first argument that is no command, and exists as a file or ends as YAML files do.
+// originalForm turns the command line of the original, "genoci FILE.yaml [TARGET...]", into that of
+// build. FILE is a first argument that is no command, and exists as a file or ends as YAML files
+// do.
 func originalForm(root *cobra.Command, args []string) []string {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") || isCommand(root, args[0]) {
 		return args
@@ -199,14 +201,16 @@ func originalForm(root *cobra.Command, args []string) []string {
 	return append([]string{"build", "--file", args[0]}, args[1:]...)
 }
 
-// isSpecName reports whether a word can only name a spec: it exists as a file, or ends as YAML files do.
+// isSpecName reports whether a word can only name a spec: it exists as a file, or ends as YAML
+// files do.
 func isSpecName(word string) bool {
 	info, err := os.Stat(word)
 	ext := filepath.Ext(word)
 	return err == nil && !info.IsDir() || ext == ".yaml" || ext == ".yml"
 }
 
-// lpack is the original's program for working with trees. A link of this name to genoci takes the same words.
+// lpack is the original's program for working with trees. A link of this name to genoci takes the
+// same words.
 const lpack = "lpack"
 
 // lpackForm turns a command line of lpack into that of genoci. Most words are those of genoci too.

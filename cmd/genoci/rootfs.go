@@ -18,8 +18,10 @@ import (
 	"genoci/internal/sandbox"
 )
 
-// openRoot finds the root filesystem that ref names: what a failed step of TARGET left for TARGET@failed, else the image of a tag or digest, else
-// the tree of a checkout in that folder. release is due when it is not needed any more. The program may begin anew, where trees can be looked at.
+// openRoot finds the root filesystem that ref names: what a failed step of TARGET left for
+// TARGET@failed, else the image of a tag or digest, else the tree of a checkout in that folder.
+// release is due when it is not needed any more. The program may begin anew, where trees can be
+// looked at.
 func (f *storageFlags) openRoot(ctx context.Context, stderr io.Writer, ref string) (root *rootfs.Root, release func(), err error) {
 	if err := f.resolve(); err != nil {
 		return nil, nil, err

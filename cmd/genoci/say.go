@@ -11,10 +11,12 @@ import (
 	"genoci/internal/shown"
 )
 
-// say writes a message, or a part of one, as fmt.Fprintf does. The format is the program's own, and so are the ends of its lines. What the arguments print
-// may be text of others, as the names of tags, files and packages are: it stays within its line, changes neither a terminal nor the log of a
-// runner (inLine), and is not taken for a message where it begins a line (beginning). Errors may have lines (written). All that commands print in
-// words goes through say or table: TestOneWayToPrint holds that.
+// say writes a message, or a part of one, as fmt.Fprintf does. The format is the program's own, and
+// so are the ends of its lines. What the arguments print may be text of others, as the names of
+// tags, files and packages are: it stays within its line, changes neither a terminal nor the log of
+// a runner (inLine), and is not taken for a message where it begins a line (beginning). Errors may
+// have lines (written). All that commands print in words goes through say or table:
+// TestOneWayToPrint holds that.
 func say(w io.Writer, format string, args ...any) {
 	if false {
 		_ = fmt.Sprintf(format, args...) // go vet then checks calls of say as those of fmt.Sprintf
@@ -89,15 +91,17 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// newJSONEncoder returns an encoder of JSON that a terminal shows as it is: what would change it is escaped, as JSON has it (RFC 8259, section 7), and decodes to
-// what it was. Bytes that are not UTF-8 become U+FFFD, since JSON cannot hold them.
+// newJSONEncoder returns an encoder of JSON that a terminal shows as it is: what would change it is
+// escaped, as JSON has it (RFC 8259, section 7), and decodes to what it was. Bytes that are not
+// UTF-8 become U+FFFD, since JSON cannot hold them.
 func newJSONEncoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(escapedJSON{w})
 	e.SetEscapeHTML(false)
 	return e
 }
 
-// escapedJSON takes JSON in whole values, as json.Encoder writes it. Only strings can have such characters.
+// escapedJSON takes JSON in whole values, as json.Encoder writes it. Only strings can have such
+// characters.
 type escapedJSON struct{ w io.Writer }
 
 // Write implements io.Writer.
@@ -109,8 +113,9 @@ func (e escapedJSON) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// screen is a writer that writes out the odd characters of what is written to it. It is under all that is printed with words or as JSON, for what say and
-// table do not see: what cobra prints, and mistakes.
+// screen is a writer that writes out the odd characters of what is written to it. It is under all
+// that is printed with words or as JSON, for what say and table do not see: what cobra prints, and
+// mistakes.
 type screen struct {
 	w    io.Writer
 	rest []byte // the beginning of a character

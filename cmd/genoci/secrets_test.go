@@ -19,8 +19,9 @@ import (
 	"genoci/internal/imagetest"
 )
 
-// What is secret in URLs, and the values of variables, reach no output, no layout and no cache; nor do their hashes. With the random key of the
-// cache folder gone, builds go on, and explain says that it cannot compare.
+// What is secret in URLs, and the values of variables, reach no output, no layout and no cache; nor
+// do their hashes. With the random key of the cache folder gone, builds go on, and explain says
+// that it cannot compare.
 func TestSecretsReachNothing(t *testing.T) {
 	archive := imagetest.Tar(imagetest.File("f", ""))
 	asked := 0
@@ -110,8 +111,9 @@ func TestSecretsReachNothing(t *testing.T) {
 	genoci(0, "build")
 }
 
-// Values of arguments reach no output, but for names of files and images that are looked for, and neither layout nor cache; nor do their hashes. explain says
-// which argument changed. An argument makes the same image by its default as on the command line.
+// Values of arguments reach no output, but for names of files and images that are looked for, and
+// neither layout nor cache; nor do their hashes. explain says which argument changed. An argument
+// makes the same image by its default as on the command line.
 func TestArgumentsReachNothing(t *testing.T) {
 	archive := imagetest.Tar(imagetest.File("f", ""))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -247,7 +249,8 @@ func canRun(t *testing.T) bool {
 	return true
 }
 
-// discreet returns a function that runs genoci in the folder dir, with its cache there, and wants an exit code and no secret in what it prints.
+// discreet returns a function that runs genoci in the folder dir, with its cache there, and wants
+// an exit code and no secret in what it prints.
 func discreet(t *testing.T, dir string) func(want int, args ...string) string {
 	t.Cleanup(func() { _ = exec.Command("removetree", filepath.Join(dir, "cache")).Run() })
 	return func(want int, args ...string) string {
@@ -266,7 +269,8 @@ func discreet(t *testing.T, dir string) func(want int, args ...string) string {
 	}
 }
 
-// keepsNoSecret wants no secret in what genoci keeps below dir, but for the commands of failed steps, which are kept for genoci shell.
+// keepsNoSecret wants no secret in what genoci keeps below dir, but for the commands of failed
+// steps, which are kept for genoci shell.
 func keepsNoSecret(t *testing.T, dir string) {
 	files := 0
 	for _, where := range []string{"cache", "oci", "state"} {

@@ -24,8 +24,8 @@ import (
 //	$XDG_CONFIG_HOME/genoci/config.yaml, ~/.config/genoci/config.yaml by default
 //	the default that --help shows
 //
-// The first two files are the original's and have its keys; the third has those of the table below, with "_" for "-". Each
-// file is checked as a whole, whether or not its values are needed.
+// The first two files are the original's and have its keys; the third has those of the table below,
+// with "_" for "-". Each file is checked as a whole, whether or not its values are needed.
 
 // setting is a flag whose value can come from elsewhere.
 type setting struct {
@@ -53,7 +53,8 @@ var settings = []setting{
 	{"max-size", "", false},
 }
 
-// atomUnused are keys of the original's files without effect: a network block device to be used for lvm, in place of the file.
+// atomUnused are keys of the original's files without effect: a network block device to be used for
+// lvm, in place of the file.
 var atomUnused = []string{"lvdev"}
 
 func (s setting) env() string { return "GENOCI_" + strings.ToUpper(s.key()) }
@@ -62,7 +63,8 @@ func (s setting) key() string { return strings.ReplaceAll(s.flag, "-", "_") }
 // value is what a place says about a setting.
 type value struct{ text, origin string }
 
-// applySettings gives the flags of cmd that were not set the values that the environment and the files have for them.
+// applySettings gives the flags of cmd that were not set the values that the environment and the
+// files have for them.
 func applySettings(cmd *cobra.Command) error {
 	wanted := make(map[setting]*pflag.Flag)
 	for _, s := range settings {
@@ -152,8 +154,8 @@ func readSettings() ([]map[string]value, error) {
 	return all, nil
 }
 
-// read returns the values of the file by the names of flags. A file that does not exist is empty, and so is one in the home of
-// somebody else, as sudo may have it.
+// read returns the values of the file by the names of flags. A file that does not exist is empty,
+// and so is one in the home of somebody else, as sudo may have it.
 func (s settingsFile) read() (map[string]value, error) {
 	data, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -207,7 +209,8 @@ func unknownSetting(at, key string, keys map[string]string) error {
 	return err
 }
 
-// expandHome puts the home folder in the place of a leading "~", as the original did in its settings.
+// expandHome puts the home folder in the place of a leading "~", as the original did in its
+// settings.
 func expandHome(path string) (string, error) {
 	if path != "~" && (len(path) < 2 || path[:2] != "~/") {
 		return path, nil

@@ -66,8 +66,8 @@ func (s *sessionFlags) apply(to *command.Setting) error {
 	return nil
 }
 
-// run runs a command, or a shell where args are empty, in the tree with the root folder dir, on the terminal if there is one. How
-// it ends is how the program is to end.
+// run runs a command, or a shell where args are empty, in the tree with the root folder dir, on the
+// terminal if there is one. How it ends is how the program is to end.
 func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, setting command.Setting, args []string) error {
 	if err := s.apply(&setting); err != nil {
 		return err
@@ -90,8 +90,8 @@ func (s *sessionFlags) run(ctx context.Context, c *cache.Cache, dir string, sett
 // exitNotFound is the exit code of shells where there is no such command.
 const exitNotFound = 127
 
-// onTerminal reports whether a command is to have a terminal. Other than a shell, a command whose errors go elsewhere
-// has none, since a terminal takes both in one.
+// onTerminal reports whether a command is to have a terminal. Other than a shell, a command whose
+// errors go elsewhere has none, since a terminal takes both in one.
 func onTerminal(shell bool) bool {
 	isTerminal := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 	return isTerminal(os.Stdin) && isTerminal(os.Stdout) && (shell || isTerminal(os.Stderr))
@@ -172,7 +172,8 @@ func (f *shellFlags) inFailed(ctx context.Context, stderr io.Writer, target stri
 	return err
 }
 
-// openFailed opens what a failed step of the target left, and the driver that keeps it, where trees can be looked at: the program may begin anew.
+// openFailed opens what a failed step of the target left, and the driver that keeps it, where trees
+// can be looked at: the program may begin anew.
 func (f *storageFlags) openFailed(ctx context.Context, target string) (snapshot.Tree, *build.FailedNote, snapshot.Driver, error) {
 	ref := build.FailedRef(target)
 	folders, err := f.drivers.Holding(kept.Failed(target))
@@ -244,7 +245,8 @@ func (f *shellFlags) inImage(ctx context.Context, stderr io.Writer, ref string, 
 	return f.session.run(ctx, c, tree.Dir(), setting, args)
 }
 
-// treeOf makes a tree of an image, and says what its config has a command run with. From then on gc may remove what it was made of.
+// treeOf makes a tree of an image, and says what its config has a command run with. From then on gc
+// may remove what it was made of.
 func (f *shellFlags) treeOf(ctx context.Context, stderr io.Writer, c *cache.Cache, ref string) (snapshot.Tree, command.Setting, error) {
 	var setting command.Setting
 	l, img, err := openImage(ctx, f.storage.layout, ref)

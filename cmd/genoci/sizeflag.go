@@ -33,8 +33,9 @@ func (b *byteSize) limit() *int64 {
 	return &b.bytes
 }
 
-// parseSize reads a size: "1500 B", "1.5 kB", "20GB", "20G", "1GiB". Units are decimal, those with an i binary. Only 0 needs no
-// unit: whoever writes "--max-size 5" rarely means five bytes, and LVM reads a bare number as mebibytes.
+// parseSize reads a size: "1500 B", "1.5 kB", "20GB", "20G", "1GiB". Units are decimal, those with
+// an i binary. Only 0 needs no unit: whoever writes "--max-size 5" rarely means five bytes, and LVM
+// reads a bare number as mebibytes.
 func parseSize(s string) (int64, error) {
 	number := strings.TrimRight(s, "BbiIkKmMgGtT ")
 	unit := strings.ToLower(strings.TrimSpace(s[len(number):]))

@@ -17,8 +17,9 @@ import (
 // cacheHint is what the user can do about a cache folder that cannot be written.
 const cacheHint = "make space there, or name a folder that can be written: --cache-dir DIR, or GENOCI_CACHE_DIR"
 
-// sparingly runs run, which uses the cache folder *dir. Where that cannot be written, because its disk is full, or because it is read-only or
-// somebody else's, it says so on messages, and runs run once more with an empty folder for temporary files in its place.
+// sparingly runs run, which uses the cache folder *dir. Where that cannot be written, because its
+// disk is full, or because it is read-only or somebody else's, it says so on messages, and runs run
+// once more with an empty folder for temporary files in its place.
 func sparingly(messages io.Writer, dir *string, run func() error) error {
 	err := run()
 	cause := unwritable(err, *dir)
@@ -46,7 +47,8 @@ func withSpareCache(cmd *cobra.Command, dir *string) *cobra.Command {
 	return cmd
 }
 
-// unwritable returns the error of the system, in err, that says why the cache folder cannot be written, or nil.
+// unwritable returns the error of the system, in err, that says why the cache folder cannot be
+// written, or nil.
 func unwritable(err error, given string) error {
 	dir, dirErr := cacheDir(given)
 	if err == nil || dirErr != nil {
@@ -66,7 +68,8 @@ func unwritable(err error, given string) error {
 	return nil
 }
 
-// hintWritable adds cacheHint to each of the errors that err is joined from, if it says that the cache folder cannot be written.
+// hintWritable adds cacheHint to each of the errors that err is joined from, if it says that the
+// cache folder cannot be written.
 func hintWritable(err error, given string) error {
 	if unwritable(err, given) == nil {
 		return err

@@ -16,7 +16,8 @@ import (
 // defaultSpec is the spec where nobody names one.
 const defaultSpec = "genoci.yaml"
 
-// manyErrors is how many errors in the text of a spec are enough to look for no others: spec stops at 100, and says so at the end.
+// manyErrors is how many errors in the text of a spec are enough to look for no others: spec stops
+// at 100, and says so at the end.
 const manyErrors = 100
 
 // specFlags name a spec and the layout that its bases may come from.
@@ -33,7 +34,8 @@ func (s *specFlags) add(fs *pflag.FlagSet) {
 	layoutVar(fs, &s.layout)
 }
 
-// load reads the spec. With errors in its content it also returns what could be read of it, as spec.Load does.
+// load reads the spec. With errors in its content it also returns what could be read of it, as
+// spec.Load does.
 func (s *specFlags) load() (*spec.Spec, error) {
 	sp, err := spec.Load(s.file, spec.Options{Args: s.args})
 	switch {
@@ -55,8 +57,8 @@ func (s *specFlags) missingHint() string {
 	return "name the spec: -f FILE; genoci --help shows how to begin"
 }
 
-// plan reads the spec and plans targets, or all if there are none. All that they need from outside is there. The error holds
-// every mistake of the spec, in the order of the file.
+// plan reads the spec and plans targets, or all if there are none. All that they need from outside
+// is there. The error holds every mistake of the spec, in the order of the file.
 func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	sp, err := s.load()
 	if errors.Is(err, fs.ErrNotExist) && s.file == defaultSpec && len(targets) > 0 && isSpecName(targets[0]) {
@@ -86,9 +88,11 @@ func (s *specFlags) plan(targets []string) (*plan.Plan, error) {
 	return p, nil
 }
 
-// planOf plans a spec. Where that names tags, or what may be some, it opens the layout and returns it, to be closed.
+// planOf plans a spec. Where that names tags, or what may be some, it opens the layout and returns
+// it, to be closed.
 func (s *specFlags) planOf(sp *spec.Spec, targets []string) (*plan.Plan, *layout.Layout, error) {
-	// Targets come before tags, and a layout may have thousands: they are read only for what is no target.
+	// Targets come before tags, and a layout may have thousands: they are read only for what is no
+	// target.
 	p, err := plan.New(sp, targets, nil)
 	if len(specErrors(err)) == 0 {
 		return p, nil, err

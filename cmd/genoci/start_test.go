@@ -27,7 +27,8 @@ func TestPutOffGC(t *testing.T) {
 	t.Errorf("after a collection: %d %%", percent)
 }
 
-// BenchmarkStart is what every command takes: a start of the program, which here has the tests in it.
+// BenchmarkStart is what every command takes: a start of the program, which here has the tests in
+// it.
 func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		cmd := exec.Command("/proc/self/exe", "version")

@@ -199,8 +199,8 @@ func doomed(r storage.Removal) []string {
 	return all
 }
 
-// backing returns what the verb is about, if the caller may change that. For an ordinary user, the program begins anew
-// where trees can be looked at; root has to stay where mounts are seen by all.
+// backing returns what the verb is about, if the caller may change that. For an ordinary user, the
+// program begins anew where trees can be looked at; root has to stay where mounts are seen by all.
 func (f *storageFlags) backing(verb string) (storage.Backing, error) {
 	b, err := f.unresolved().Backing()
 	if err != nil {

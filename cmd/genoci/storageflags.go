@@ -14,8 +14,8 @@ import (
 	"genoci/internal/storage"
 )
 
-// storageFlags say where genoci keeps things: images in the layout, its own state in the cache folder, and trees with the
-// storage drivers.
+// storageFlags say where genoci keeps things: images in the layout, its own state in the cache
+// folder, and trees with the storage drivers.
 type storageFlags struct {
 	layout                 string
 	config                 storage.Config
@@ -36,7 +36,8 @@ func (f *storageFlags) addState(fs *pflag.FlagSet) {
 	f.addHidden(fs)
 }
 
-// addHidden adds the drivers' own flags, which only the storage commands show. Elsewhere they are there for the settings.
+// addHidden adds the drivers' own flags, which only the storage commands show. Elsewhere they are
+// there for the settings.
 func (f *storageFlags) addHidden(fs *pflag.FlagSet) {
 	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f.addDriverOwn(own)
@@ -79,7 +80,8 @@ func (f *storageFlags) flushed() {
 	}
 }
 
-// enter brings the process to where trees can be looked at, and opens the cache. The program may begin anew in it.
+// enter brings the process to where trees can be looked at, and opens the cache. The program may
+// begin anew in it.
 func (f *storageFlags) enter() (*cache.Cache, error) {
 	if err := sandbox.Enter(); err != nil {
 		return nil, err
@@ -102,7 +104,8 @@ func (f *storageFlags) open(w io.Writer) (snapshot.Driver, error) {
 	return opened.Driver, nil
 }
 
-// openKeeping opens all drivers that have kept trees. It prints on w which of them cannot be opened.
+// openKeeping opens all drivers that have kept trees. It prints on w which of them cannot be
+// opened.
 func (f *storageFlags) openKeeping(w io.Writer) ([]snapshot.Driver, error) {
 	folders, err := f.drivers.Keeping()
 	if err != nil {
@@ -120,7 +123,8 @@ func (f *storageFlags) openKeeping(w io.Writer) ([]snapshot.Driver, error) {
 	return all, nil
 }
 
-// locations opens the cache, the folders of the drivers, and the layout, which may be missing unless it is needed. It is due to be closed.
+// locations opens the cache, the folders of the drivers, and the layout, which may be missing
+// unless it is needed. It is due to be closed.
 func (f *storageFlags) locations(needLayout bool) (space.Locations, error) {
 	p, err := f.stateLocations()
 	if err != nil {
@@ -133,8 +137,8 @@ func (f *storageFlags) locations(needLayout bool) (space.Locations, error) {
 	return p, noLayout(err)
 }
 
-// stateLocations opens the cache and the folders of the drivers. Where a driver has one, the program enters the namespace
-// in which that can be read, and may begin anew for it.
+// stateLocations opens the cache and the folders of the drivers. Where a driver has one, the
+// program enters the namespace in which that can be read, and may begin anew for it.
 func (f *storageFlags) stateLocations() (space.Locations, error) {
 	if err := f.resolve(); err != nil {
 		return space.Locations{}, err

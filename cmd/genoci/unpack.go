@@ -173,7 +173,8 @@ func (f *unpackFlags) makeTrees(cmd *cobra.Command, tags []string) error {
 	return nil
 }
 
-// tagged returns what some tags and digests name in a layout; where there are none, all of its tags, those that are no dated ones first.
+// tagged returns what some tags and digests name in a layout; where there are none, all of its
+// tags, those that are no dated ones first.
 func tagged(l *layout.Layout, names []string) ([]layout.Tag, error) {
 	tags, err := l.Tags()
 	if err != nil {

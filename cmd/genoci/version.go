@@ -38,7 +38,8 @@ func newVersion() *cobra.Command {
 	return cmd
 }
 
-// buildVersion returns the version that the linker stamped, else what the Go tool knows about the build.
+// buildVersion returns the version that the linker stamped, else what the Go tool knows about the
+// build.
 func buildVersion() versionInfo {
 	v := versionInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()

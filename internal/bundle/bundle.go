@@ -1,4 +1,5 @@
-// Package bundle makes OCI runtime bundles of images (runtime-spec v1.3, bundle.md), which runc and crun run.
+// Package bundle makes OCI runtime bundles of images (runtime-spec v1.3, bundle.md), which runc and
+// crun run.
 package bundle
 
 import (
@@ -23,8 +24,9 @@ import (
 	"genoci/internal/sandbox"
 )
 
-// Make makes the empty folder dir a bundle of an image with the config c: rootfs, which unpack fills, and config.json. It
-// fits the caller: one who is not root on the host gets a bundle that a runtime can start in a user namespace.
+// Make makes the empty folder dir a bundle of an image with the config c: rootfs, which unpack
+// fills, and config.json. It fits the caller: one who is not root on the host gets a bundle that a
+// runtime can start in a user namespace.
 func Make(dir string, c image.Config, unpack func(dir string) error) error {
 	rootfs := filepath.Join(dir, "rootfs")
 	if err := os.Mkdir(rootfs, 0o755); err != nil {
@@ -49,7 +51,8 @@ func Make(dir string, c image.Config, unpack func(dir string) error) error {
 	return os.WriteFile(filepath.Join(dir, "config.json"), append(data, '\n'), 0o644)
 }
 
-// inUserNamespace reports whether an ordinary user has started the program, which has entered a namespace where it is root.
+// inUserNamespace reports whether an ordinary user has started the program, which has entered a
+// namespace where it is root.
 func inUserNamespace() bool { return sandbox.Inside() && sandbox.Rootless() }
 
 // capabilities are those that containers have everywhere else too (moby, podman).
@@ -58,9 +61,10 @@ var capabilities = []string{
 	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
 
-// runtimeConfig converts the config of an image to that of a runtime, as image-spec v1.1, conversion.md, has it; root is the
-// image's tree, for names of users. What that page leaves open is as containers are run everywhere: namespaces
-// of their own, the default capabilities, masked kernel files, no terminal.
+// runtimeConfig converts the config of an image to that of a runtime, as image-spec v1.1,
+// conversion.md, has it; root is the image's tree, for names of users. What that page leaves open
+// is as containers are run everywhere: namespaces of their own, the default capabilities, masked
+// kernel files, no terminal.
 func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
 	who, home, err := processUser(c.Config.User, root)
 	if err != nil {
@@ -110,7 +114,8 @@ func runtimeConfig(c image.Config, root layer.View) (*specs.Spec, error) {
 	}, nil
 }
 
-// processUser looks up the user of an image's config, and its home folder, in the image's own passwd and group.
+// processUser looks up the user of an image's config, and its home folder, in the image's own
+// passwd and group.
 func processUser(name string, root layer.View) (who specs.User, home string, err error) {
 	passwd, err := readIfThere(root, "etc/passwd")
 	if err != nil {
@@ -134,7 +139,8 @@ func processUser(name string, root layer.View) (who specs.User, home string, err
 	return who, u.Home, nil
 }
 
-// readIfThere returns the content of a file of a tree, following symlinks inside it; nothing where there is no file.
+// readIfThere returns the content of a file of a tree, following symlinks inside it; nothing where
+// there is no file.
 func readIfThere(root layer.View, path string) ([]byte, error) {
 	real, err := layer.Resolve(root, path, true)
 	if err != nil {
@@ -167,7 +173,8 @@ func runtimeAnnotations(c image.Config) map[string]string {
 	return all
 }
 
-// systemMounts are what a Linux process expects to find (runtime-spec, config-linux.md, "Default Filesystems").
+// systemMounts are what a Linux process expects to find (runtime-spec, config-linux.md, "Default
+// Filesystems").
 func systemMounts() []specs.Mount {
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
@@ -179,8 +186,8 @@ func systemMounts() []specs.Mount {
 	}
 }
 
-// volumeMounts keeps what is written to volumes out of the root filesystem: each is a tmpfs that begins with what the image
-// has there (tmpcopyup, of runc and crun).
+// volumeMounts keeps what is written to volumes out of the root filesystem: each is a tmpfs that
+// begins with what the image has there (tmpcopyup, of runc and crun).
 func volumeMounts(volumes map[string]struct{}) []specs.Mount {
 	var mounts []specs.Mount
 	for _, path := range slices.Sorted(maps.Keys(volumes)) {
@@ -191,8 +198,9 @@ func volumeMounts(volumes map[string]struct{}) []specs.Mount {
 	return mounts
 }
 
-// makeRootless changes a config so that an ordinary user's runtime can start it: in a user namespace where root is the caller and
-// the caller's subordinate ids follow, on the host's network, and with the host's /sys.
+// makeRootless changes a config so that an ordinary user's runtime can start it: in a user
+// namespace where root is the caller and the caller's subordinate ids follow, on the host's
+// network, and with the host's /sys.
 func makeRootless(s *specs.Spec) (err error) {
 	if s.Linux.UIDMappings, err = idMappings(os.Geteuid(), user.CurrentProcessUIDMap); err != nil {
 		return err
@@ -216,8 +224,8 @@ func makeRootless(s *specs.Spec) (err error) {
 	return nil
 }
 
-// idMappings returns the ids of the user namespace that the process has entered, as the caller's namespace has them; where it has entered none,
-// id alone, as root.
+// idMappings returns the ids of the user namespace that the process has entered, as the caller's
+// namespace has them; where it has entered none, id alone, as root.
 func idMappings(id int, entered func() ([]user.IDMap, error)) ([]specs.LinuxIDMapping, error) {
 	if !inUserNamespace() {
 		return []specs.LinuxIDMapping{{ContainerID: 0, HostID: uint32(id), Size: 1}}, nil

@@ -19,14 +19,16 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Changes are what was changed in a checkout. Close gives the tree back; until then files of the changes can be opened.
+// Changes are what was changed in a checkout. Close gives the tree back; until then files of the
+// changes can be opened.
 type Changes struct {
 	All  []layer.Change
 	base layer.View
 	tree snapshot.Tree
 }
 
-// Own returns those that are more than the way to another one, or the time of a folder in which something was changed.
+// Own returns those that are more than the way to another one, or the time of a folder in which
+// something was changed.
 func (c *Changes) Own() ([]layer.Change, error) { return own(c.base, c.All) }
 
 func own(base layer.View, changes []layer.Change) ([]layer.Change, error) {
@@ -51,8 +53,8 @@ func sameFolder(a, b layer.Entry) bool {
 	return b.Type == layer.TypeDir && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
-// Count returns how many changes there are that count, as Own returns them, and the bytes of their files. images are those of the
-// checkout's layout.
+// Count returns how many changes there are that count, as Own returns them, and the bytes of their
+// files. images are those of the checkout's layout.
 func (c *Checkout) Count(ctx context.Context, images imagefs.Store) (n int, bytes int64, err error) {
 	changes, err := c.Changes(ctx, images, nil)
 	if err != nil {
@@ -69,7 +71,8 @@ func (c *Checkout) Count(ctx context.Context, images imagefs.Store) (n int, byte
 // Close gives the tree back.
 func (c *Changes) Close() error { return c.tree.Close() }
 
-// Changes finds what differs from the image. images are those of the checkout's layout. warn is told what a layer cannot hold.
+// Changes finds what differs from the image. images are those of the checkout's layout. warn is
+// told what a layer cannot hold.
 func (c *Checkout) Changes(ctx context.Context, images imagefs.Store, warn func(path, what string)) (*Changes, error) {
 	img, err := c.image(images)
 	if err != nil {
@@ -99,7 +102,8 @@ func (c *Checkout) image(images imagefs.Store) (image.Image, error) {
 	return img, nil
 }
 
-// Diff compares the tree, which has been resumed, with that of its image. It sets where o says to look.
+// Diff compares the tree, which has been resumed, with that of its image. It sets where o says to
+// look.
 func (c *Checkout) Diff(ctx context.Context, base layer.View, tree snapshot.Tree, o layer.DiffOptions) ([]layer.Change, error) {
 	touched, err := snapshot.Touched(ctx, tree)
 	if err != nil {
@@ -128,8 +132,9 @@ type Checkin struct {
 	Changed int           // paths
 }
 
-// Checkin makes an image of what was changed, in one layer on the one that was checked out, and ends the checkout. When it
-// fails, the checkout is as it was. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it.
+// Checkin makes an image of what was changed, in one layer on the one that was checked out, and
+// ends the checkout. When it fails, the checkout is as it was. The error wraps unix.EBUSY or
+// snapshot.ErrHeld where somebody is in it.
 func (c *Checkout) Checkin(ctx context.Context, images imagefs.Store, o CheckinOptions) (res Checkin, err error) {
 	if err := images.Layout.Use(ctx); err != nil {
 		return res, err
@@ -145,8 +150,9 @@ func (c *Checkout) Checkin(ctx context.Context, images imagefs.Store, o CheckinO
 	return res, err
 }
 
-// checkin is Checkin of a tree that is not visible, where the driver can hide it. One that still is can be written to after its changes were read, by
-// whoever has a file of it open: it must not become the tree of the new image.
+// checkin is Checkin of a tree that is not visible, where the driver can hide it. One that still is
+// can be written to after its changes were read, by whoever has a file of it open: it must not
+// become the tree of the new image.
 func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.Image, o CheckinOptions) (res Checkin, err error) {
 	visible, err := c.visible(ctx)
 	if err != nil {
@@ -187,7 +193,8 @@ func (c *Checkout) checkin(ctx context.Context, images imagefs.Store, img image.
 	if visible || name == "" { // of an image without layers
 		return res, c.dropAfter(ctx, tree)
 	}
-	// Only now that nothing can fail for want of a layer: a checkout that is not checked in stays as it is.
+	// Only now that nothing can fail for want of a layer: a checkout that is not checked in stays
+	// as it is.
 	if _, err := c.Diff(ctx, base, tree, layer.DiffOptions{Settle: true}); err != nil {
 		return res, errors.Join(err, c.dropAfter(ctx, tree))
 	}
@@ -258,7 +265,8 @@ func (c *Checkout) tag(ctx context.Context, l *layout.Layout, img image.Image, o
 	return tag, err
 }
 
-// stem is the name of which a dated tag is made: that of a dated tag is its own name, and a digest, in full or in part, has none.
+// stem is the name of which a dated tag is made: that of a dated tag is its own name, and a digest,
+// in full or in part, has none.
 func (c *Checkout) stem() string {
 	if d, ok := layout.ParseDated(c.Tag); ok {
 		return d.Name

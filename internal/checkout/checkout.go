@@ -1,5 +1,6 @@
-// Package checkout keeps trees of images for people to change by hand, and makes images of what they changed. A checkout is a kept tree of a storage
-// driver with a note, and a symlink to it where its user wanted to have it. It never decides what changed itself (layer.Diff does), and
+// Package checkout keeps trees of images for people to change by hand, and makes images of what
+// they changed. A checkout is a kept tree of a storage driver with a note, and a symlink to it
+// where its user wanted to have it. It never decides what changed itself (layer.Diff does), and
 // removes nothing but its own tree and its own symlink.
 package checkout
 
@@ -28,7 +29,8 @@ import (
 // ErrTaken is wrapped where the folder of a checkout is there already, and is something else.
 var ErrTaken = errors.New("is there already")
 
-// ErrMounted is wrapped where something is mounted in the tree of a checkout, which therefore cannot end.
+// ErrMounted is wrapped where something is mounted in the tree of a checkout, which therefore
+// cannot end.
 var ErrMounted = errors.New("something is mounted here")
 
 // Store is where checkouts are kept: a storage driver, and how trees are unpacked for this process.
@@ -55,8 +57,9 @@ type Note struct {
 	Begun  clock         `json:"begun"`  // when the tree was as the image is
 }
 
-// Open checks an image out: it makes a tree of it that can be changed, and the symlink dir to that. Where that is a checkout of the same image
-// already, it is shown again, as after a restart of the machine, and again is true. The error wraps ErrTaken where dir is something else, and
+// Open checks an image out: it makes a tree of it that can be changed, and the symlink dir to that.
+// Where that is a checkout of the same image already, it is shown again, as after a restart of the
+// machine, and again is true. The error wraps ErrTaken where dir is something else, and
 // snapshot.ErrUnsupported where the driver cannot show trees that outlive the process.
 func (s Store) Open(ctx context.Context, images imagefs.Store, img image.Image, tag, dir string) (c *Checkout, again bool, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
@@ -143,10 +146,12 @@ func (c *Checkout) linked() bool {
 	return err == nil && target == c.Kept.Dir
 }
 
-// Linked reports whether the symlink is there, and leads to the tree, and the tree can be seen there.
+// Linked reports whether the symlink is there, and leads to the tree, and the tree can be seen
+// there.
 func (c *Checkout) Linked() bool { return c.Kept.Shown && c.linked() }
 
-// Sight says whether a checkout can be seen where its user wanted to have it, and otherwise why not.
+// Sight says whether a checkout can be seen where its user wanted to have it, and otherwise why
+// not.
 type Sight int
 
 // The reasons.
@@ -191,7 +196,8 @@ func (s Store) List(ctx context.Context) ([]*Checkout, error) {
 	return all, nil
 }
 
-// TagNow returns a tag that the image has now in its layout: the one that was checked out, unless that is gone, or another image by now; "" for none.
+// TagNow returns a tag that the image has now in its layout: the one that was checked out, unless
+// that is gone, or another image by now; "" for none.
 func (c *Checkout) TagNow(l *layout.Layout) (string, error) {
 	tags, err := l.Tags()
 	found := ""
@@ -208,8 +214,8 @@ func (c *Checkout) TagNow(l *layout.Layout) (string, error) {
 	return found, err
 }
 
-// Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or snapshot.ErrHeld where somebody is in it, and
-// ErrMounted.
+// Abort drops the checkout with all that was changed in it. The error wraps unix.EBUSY or
+// snapshot.ErrHeld where somebody is in it, and ErrMounted.
 func (c *Checkout) Abort(ctx context.Context) error {
 	return c.hidden(ctx, func() error {
 		if err := c.unlink(); err != nil {
@@ -219,7 +225,8 @@ func (c *Checkout) Abort(ctx context.Context) error {
 	})
 }
 
-// hidden calls end when the tree is not visible any more. Where that fails, tree and symlink are shown again.
+// hidden calls end when the tree is not visible any more. Where that fails, tree and symlink are
+// shown again.
 func (c *Checkout) hidden(ctx context.Context, end func() error) error {
 	mounts, err := mounts.Below(c.Kept.Dir)
 	if err != nil {
@@ -265,7 +272,8 @@ func (c *Checkout) Resume(ctx context.Context) (tree snapshot.Tree, err error) {
 	return tree, nil
 }
 
-// patiently calls do until no other process has the tree, for a second at most: so long do those have it that only count what was changed.
+// patiently calls do until no other process has the tree, for a second at most: so long do those
+// have it that only count what was changed.
 func patiently(ctx context.Context, do func() error) error {
 	for end := time.Now().Add(time.Second); ; {
 		err := do()

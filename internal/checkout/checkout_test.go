@@ -81,7 +81,8 @@ func TestIsText(t *testing.T) {
 	}
 }
 
-// TestHostileNames: whatever names a tree has, none of them becomes a part of the spec that is more than a name.
+// TestHostileNames: whatever names a tree has, none of them becomes a part of the spec that is more
+// than a name.
 func TestHostileNames(t *testing.T) {
 	const evil = "\n    - run: evil"
 	change := func(path, link, group, xattr string) layer.Change {

@@ -30,8 +30,8 @@ func now() (clock, error) {
 	return clock{strings.TrimSpace(string(boot)), wall.Nano(), up.Nano()}, nil
 }
 
-// since returns the time before which what has a ctime is as it was then; zero where the clock was set back meanwhile, or may have been,
-// so that ctimes say nothing.
+// since returns the time before which what has a ctime is as it was then; zero where the clock was
+// set back meanwhile, or may have been, so that ctimes say nothing.
 func (c clock) since(later clock) time.Time {
 	const slack = int64(100 * time.Millisecond) // the two clocks of one moment are not read at once, and one is coarse
 	if c.Boot != later.Boot || later.Wall-c.Wall < later.Up-c.Up-slack {

@@ -26,8 +26,10 @@ type SpecOptions struct {
 	Files string // folder for the contents of files that do not fit into the text; made where it is needed
 }
 
-// WriteSpec writes a spec of one target to w whose steps make the changes again: remove, then folders, files, links and attributes. Small texts stand in it, and what else files contain is copied into the folder o.Files, which must
-// not be there yet. What no step can make is said in comments.
+// WriteSpec writes a spec of one target to w whose steps make the changes again: remove, then
+// folders, files, links and attributes. Small texts stand in it, and what else files contain is
+// copied into the folder o.Files, which must not be there yet. What no step can make is said in
+// comments.
 func (c *Changes) WriteSpec(w io.Writer, o SpecOptions) error {
 	s := specWriter{base: c.base, o: o}
 	changes, err := c.Own()
@@ -94,7 +96,8 @@ func script(b *strings.Builder, lines []string) {
 	}
 }
 
-// quote returns text as a YAML scalar in double quotes, in the form that JSON has too, which a terminal shows as it is.
+// quote returns text as a YAML scalar in double quotes, in the form that JSON has too, which a
+// terminal shows as it is.
 func quote(text string) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
@@ -199,7 +202,8 @@ func (s *specWriter) file(at string, c layer.Change, below layer.Entry, had bool
 // sandboxPaths are files in place of which a run sees those of the sandbox.
 var sandboxPaths = []string{"etc/hostname", "etc/hosts", "etc/resolv.conf"}
 
-// same reports whether a file has the content that the base has there, both have one name only, and a run can reach it.
+// same reports whether a file has the content that the base has there, both have one name only, and
+// a run can reach it.
 func (s *specWriter) same(c layer.Change, below layer.Entry, had bool) (bool, error) {
 	if slices.Contains(sandboxPaths, c.Path) {
 		return false, nil
@@ -249,7 +253,8 @@ func (s *specWriter) content(c layer.Change) (string, error) {
 	return "src: " + quote(globbed(path.Join(filepath.ToSlash(s.o.Files), c.Path))), nil
 }
 
-// isText reports whether YAML can hold data as it is: text without control characters, and nothing that a spec expands.
+// isText reports whether YAML can hold data as it is: text without control characters, and nothing
+// that a spec expands.
 func isText(data []byte) bool {
 	return utf8.Valid(data) && !strings.Contains(string(data), "${{") && !strings.ContainsFunc(string(data), func(r rune) bool {
 		return unicode.IsControl(r) && r != '\n' && r != '\t' || r == utf8.RuneError || r == '\uFEFF' || r == '\u2028' || r == '\u2029'

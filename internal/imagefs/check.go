@@ -19,9 +19,11 @@ import (
 	"genoci/internal/layout"
 )
 
-// Check makes sure that each blob of an image holds the layer that the config says. Indexes, trees and results of steps are known by DiffIDs: without it
-// they would vouch for a blob that nobody has looked into, of an image that another tool wrote. A blob is read once; that it was is kept with the indexes.
-// Left out are blobs that were read and are not there any more, layers that layouts need not hold and that are not there, and encrypted ones.
+// Check makes sure that each blob of an image holds the layer that the config says. Indexes, trees
+// and results of steps are known by DiffIDs: without it they would vouch for a blob that nobody has
+// looked into, of an image that another tool wrote. A blob is read once; that it was is kept with
+// the indexes. Left out are blobs that were read and are not there any more, layers that layouts
+// need not hold and that are not there, and encrypted ones.
 func (s Store) Check(ctx context.Context, img image.Image) error {
 	for i, desc := range img.Manifest.Layers {
 		if err := s.check(ctx, Layer{desc, img.Config.RootFS.DiffIDs[i]}); err != nil {
@@ -68,7 +70,8 @@ func (l Layer) holds(got digest.Digest) error {
 	return nil
 }
 
-// Vouch notes that the blob of a layer holds what its DiffID says, since that was seen. Where it cannot be noted, the blob is read again.
+// Vouch notes that the blob of a layer holds what its DiffID says, since that was seen. Where it
+// cannot be noted, the blob is read again.
 func (s Store) Vouch(l Layer) {
 	path, ok := s.notePath(l)
 	if !ok {
@@ -89,7 +92,8 @@ func (s Store) vouched(l Layer) bool {
 	return ok
 }
 
-// isGone reports whether the layout has no such blob. One of a layer for builds only never was there, and has another name.
+// isGone reports whether the layout has no such blob. One of a layer for builds only never was
+// there, and has another name.
 func (s Store) isGone(l Layer) bool {
 	f, err := s.Layout.Blob(l.Descriptor.Digest)
 	if err == nil {
@@ -98,8 +102,8 @@ func (s Store) isGone(l Layer) bool {
 	return errors.Is(err, layout.ErrNotExist)
 }
 
-// notePath is where it is noted that the blob of a layer, read as its media type says, is what its DiffID says: beside the index, under its name and
-// digits that stand for the blob.
+// notePath is where it is noted that the blob of a layer, read as its media type says, is what its
+// DiffID says: beside the index, under its name and digits that stand for the blob.
 func (s Store) notePath(l Layer) (string, bool) {
 	c, err := layer.CompressionByMediaType(l.Descriptor.MediaType)
 	if err != nil {

@@ -43,8 +43,9 @@ type want struct {
 // start is where the layer has to be read from, in bytes of the uncompressed tar.
 func (w want) start() int64 { return max(w.offset, ^w.offset) }
 
-// Want chooses an entry of the tree, and returns the opener of its content, which can be called once Extract has been; nil where it
-// has none. inode is what its hard links have in common, "" where it is no regular file or has one name.
+// Want chooses an entry of the tree, and returns the opener of its content, which can be called
+// once Extract has been; nil where it has none. inode is what its hard links have in common, ""
+// where it is no regular file or has one name.
 func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 	if e.Type != layer.TypeFile {
 		return nil, ""
@@ -73,7 +74,8 @@ func (x *Extraction) Want(e layer.Entry) (open layer.Opener, inode string) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(x.Spool, to, n)), nil }, inode
 }
 
-// Extract reads each layer that holds something once, no further than it has to. Content that is not what the index of its layer says is an error.
+// Extract reads each layer that holds something once, no further than it has to. Content that is
+// not what the index of its layer says is an error.
 func (x *Extraction) Extract(ctx context.Context) error {
 	slices.SortFunc(x.wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.start(), b.start()))
@@ -137,8 +139,8 @@ func (x *Extraction) fromTar(ctx context.Context, tar *os.File, wants []want) er
 	return nil
 }
 
-// take puts content, which begins at an offset of tar, into the spool. It is held against its digest: nobody reads the layer to the end, where
-// that of all of it is known.
+// take puts content, which begins at an offset of tar, into the spool. It is held against its
+// digest: nobody reads the layer to the end, where that of all of it is known.
 func (x *Extraction) take(tar io.Reader, offset int64, w want) error {
 	content, err := layer.Content(tar, w.Entry, offset)
 	if err != nil {

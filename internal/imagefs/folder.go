@@ -12,8 +12,9 @@ import (
 // ErrNotEmpty says that a folder has something in it.
 var ErrNotEmpty = errors.New("not empty")
 
-// IntoEmpty calls fill for the folder dir. It makes dir, for the caller alone; where it exists, it must be empty, otherwise
-// the error wraps ErrNotEmpty. If fill fails, what it put there is removed, and so is dir if it was made.
+// IntoEmpty calls fill for the folder dir. It makes dir, for the caller alone; where it exists, it
+// must be empty, otherwise the error wraps ErrNotEmpty. If fill fails, what it put there is
+// removed, and so is dir if it was made.
 func IntoEmpty(dir string, fill func() error) error {
 	made, err := emptyFolder(dir)
 	if err != nil {

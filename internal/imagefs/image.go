@@ -29,8 +29,9 @@ func (s Store) Open(ctx context.Context, img image.Image) (*Image, error) {
 	return &Image{Image: img, Merged: view, store: s}, nil
 }
 
-// Subtree returns what stands at the canonical path and below it, sorted as layer.Apply wants it; paths are relative to path, which
-// is ".". Content is held against the digests of the index while it is read. release is due when nothing is read any more.
+// Subtree returns what stands at the canonical path and below it, sorted as layer.Apply wants it;
+// paths are relative to path, which is ".". Content is held against the digests of the index while
+// it is read. release is due when nothing is read any more.
 func (i *Image) Subtree(ctx context.Context, path string) (changes []layer.Change, release func() error, err error) {
 	x := &Extraction{Store: i.store, View: i.Merged, Layers: i.Manifest.Layers}
 	first := map[string]string{} // of each file with several names
@@ -95,7 +96,8 @@ type checkedReader struct {
 	n    int64
 }
 
-// Read implements io.Reader. Content is checked when the last of its bytes has been read: nobody has to read on to the end.
+// Read implements io.Reader. Content is checked when the last of its bytes has been read: nobody
+// has to read on to the end.
 func (c *checkedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.sum.Write(p[:n])

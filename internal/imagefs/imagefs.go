@@ -1,6 +1,7 @@
-// Package imagefs gives the file system that the layers of an image make. It is looked into without unpacking it: what stands at a path
-// is known from the indexes of the layers, which the cache keeps, and the content of a file is read out of the blob of its layer, no further
-// than it has to be. Or it becomes a snapshot of a storage driver.
+// Package imagefs gives the file system that the layers of an image make. It is looked into without
+// unpacking it: what stands at a path is known from the indexes of the layers, which the cache
+// keeps, and the content of a file is read out of the blob of its layer, no further than it has to
+// be. Or it becomes a snapshot of a storage driver.
 package imagefs
 
 import (
@@ -28,8 +29,8 @@ type Store struct {
 	Warn   func(text string) // told of an index that has to be made anew; nil: dropped
 }
 
-// OpenLayer opens the uncompressed tar of a layer. Its end is an error where the blob is not what desc says. wrap, which may
-// be nil, sees the compressed bytes.
+// OpenLayer opens the uncompressed tar of a layer. Its end is an error where the blob is not what
+// desc says. wrap, which may be nil, sees the compressed bytes.
 func (s Store) OpenLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader) (io.ReadCloser, error) {
 	return s.openLayer(desc, wrap, fmt.Sprintf("layer %s: ", desc.Digest))
 }
@@ -58,7 +59,8 @@ func (s Store) openLayer(desc v1.Descriptor, wrap func(io.Reader) io.Reader, pre
 	return &layerReader{ReadCloser: tar, blob: blob, f: f}, nil
 }
 
-// layerReader reads a layer's tar, and at its end the rest of the blob, so that all of it is checked.
+// layerReader reads a layer's tar, and at its end the rest of the blob, so that all of it is
+// checked.
 type layerReader struct {
 	io.ReadCloser
 	blob io.Reader
@@ -104,7 +106,8 @@ func (s Store) HasTOC(diffID digest.Digest) bool {
 	return err == nil
 }
 
-// TOC returns the index of a layer. Where it is not known it is made, and kept: from the blob that blob returns.
+// TOC returns the index of a layer. Where it is not known it is made, and kept: from the blob that
+// blob returns.
 func (s Store) TOC(ctx context.Context, diffID digest.Digest, blob func(context.Context) (v1.Descriptor, error)) (*layer.TOC, error) {
 	path, err := s.tocPath(diffID)
 	if err != nil {

@@ -33,7 +33,8 @@ func check[T any](value T, err error) func(*testing.T) T {
 	}
 }
 
-// file is an entry of a layer. With a target it is a symlink, or a hard link where that begins with "=".
+// file is an entry of a layer. With a target it is a symlink, or a hard link where that begins with
+// "=".
 type file struct{ name, content, target string }
 
 // newImage makes an image of layers, each compressed in another way.
@@ -66,7 +67,8 @@ func layerOf(c layer.Compression, tar []byte) imagetest.Layer {
 	}
 }
 
-// What stands below a path comes from all layers, whatever compresses them, with hard links; what is removed does not.
+// What stands below a path comes from all layers, whatever compresses them, with hard links; what
+// is removed does not.
 func TestSubtree(t *testing.T) {
 	big := strings.Repeat("0123456789", 50_000)
 	s, img := newImage(t,
@@ -118,7 +120,8 @@ z3 file 0644 "high"
 	}
 }
 
-// Content with many names is taken out once: a link takes a few bytes in a layer, the file may be as large as it likes.
+// Content with many names is taken out once: a link takes a few bytes in a layer, the file may be
+// as large as it likes.
 func TestManyNamesOfOneContent(t *testing.T) {
 	low := []file{{"big", strings.Repeat("x", 1000), ""}}
 	for i := range 100 {
@@ -151,7 +154,8 @@ func TestManyNamesOfOneContent(t *testing.T) {
 	}
 }
 
-// A layer is damaged where nobody reads it to the end: what comes out of it is an error all the same.
+// A layer is damaged where nobody reads it to the end: what comes out of it is an error all the
+// same.
 func TestDamagedContent(t *testing.T) {
 	files := []file{{"d/a", "content", ""}, {"d/b", "other", ""}, {"d/c", "more", ""}}
 	at := slices.IndexFunc(layer.Compressions, func(c layer.Compression) bool { return c.Name == "none" })
@@ -215,7 +219,8 @@ func TestTOC(t *testing.T) {
 	}
 }
 
-// An index does not vouch for another blob whose image claims the same layer. Once a blob has been looked into, it is not read again.
+// An index does not vouch for another blob whose image claims the same layer. Once a blob has been
+// looked into, it is not read again.
 func TestCheck(t *testing.T) {
 	s, img := newImage(t, []file{{"a", "1", ""}})
 	other := layerOf(layer.Compressions[0], make([]byte, 1024))

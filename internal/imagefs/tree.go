@@ -14,8 +14,9 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Snapshot makes sure that drv has the tree of an image, and returns its name, the chain ID; "" for an image without layers.
-// For a driver whose trees share nothing with their parents, only the whole image is kept, and no tree of some of its layers.
+// Snapshot makes sure that drv has the tree of an image, and returns its name, the chain ID; "" for
+// an image without layers. For a driver whose trees share nothing with their parents, only the
+// whole image is kept, and no tree of some of its layers.
 func (s Store) Snapshot(ctx context.Context, drv snapshot.Driver, img image.Image, o layer.UnpackOptions) (string, error) {
 	layoutDir, err := filepath.Abs(s.Layout.Dir())
 	if err == nil {
@@ -67,8 +68,9 @@ type Layer struct {
 
 func (l Layer) blob(context.Context) (v1.Descriptor, error) { return l.Descriptor, nil }
 
-// Unpack makes the snapshot name of the snapshot parent ("": of nothing) and of layers on it. A layer whose content is not what
-// the config of its image says is refused: the snapshot would stand for another tree, in every later build. wrap is as in OpenLayer.
+// Unpack makes the snapshot name of the snapshot parent ("": of nothing) and of layers on it. A
+// layer whose content is not what the config of its image says is refused: the snapshot would stand
+// for another tree, in every later build. wrap is as in OpenLayer.
 func (s Store) Unpack(ctx context.Context, drv snapshot.Driver, parent, name string, layers []Layer, o layer.UnpackOptions, wrap func(io.Reader) io.Reader) error {
 	tree, err := drv.New(ctx, parent)
 	if err != nil {
@@ -97,7 +99,8 @@ func (s Store) unpackVouched(ctx context.Context, dir string, l Layer, o layer.U
 	return nil
 }
 
-// UnpackInto unpacks all layers of an image into the empty folder dir. It needs no cache. The error is a *LayerError.
+// UnpackInto unpacks all layers of an image into the empty folder dir. It needs no cache. The error
+// is a *LayerError.
 func (s Store) UnpackInto(ctx context.Context, dir string, img image.Image, o layer.UnpackOptions) error {
 	for i, desc := range img.Manifest.Layers {
 		if err := s.unpackAhead(ctx, dir, Layer{desc, img.Config.RootFS.DiffIDs[i]}, o); err != nil {
@@ -107,8 +110,8 @@ func (s Store) UnpackInto(ctx context.Context, dir string, img image.Image, o la
 	return nil
 }
 
-// unpackAhead is unpack with four things going on at once: reading and hashing what is stored, decompressing it, hashing
-// that, and unpacking it.
+// unpackAhead is unpack with four things going on at once: reading and hashing what is stored,
+// decompressing it, hashing that, and unpacking it.
 func (s Store) unpackAhead(ctx context.Context, dir string, l Layer, o layer.UnpackOptions) error {
 	var ahead io.Closer
 	r, err := s.openLayer(l.Descriptor, func(stored io.Reader) io.Reader {
@@ -142,7 +145,8 @@ func (e *ContentError) Error() string {
 	return fmt.Sprintf("its content is not %s as the config says", e.DiffID)
 }
 
-// unpack applies a layer, which was opened, to the folder dir, and holds its bytes against both of its digests.
+// unpack applies a layer, which was opened, to the folder dir, and holds its bytes against both of
+// its digests.
 func unpack(ctx context.Context, dir string, r io.Reader, l Layer, o layer.UnpackOptions) error {
 	c, err := layer.CompressionByMediaType(l.Descriptor.MediaType)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package kept has the names of trees that outlive the process that made them: by its name is known whose a kept tree is. Whoever keeps,
-// lists or removes such trees asks here, so that none of them takes one for what it is not.
+// Package kept has the names of trees that outlive the process that made them: by its name is known
+// whose a kept tree is. Whoever keeps, lists or removes such trees asks here, so that none of them
+// takes one for what it is not.
 package kept
 
 import "strings"
@@ -9,8 +10,8 @@ const (
 	checkoutPrefix = "checkout:"
 )
 
-// Failed returns the name of the tree that the newest failed step of a target left. What a user calls TARGET@failed is, for storage
-// drivers, the kept tree failed:TARGET.
+// Failed returns the name of the tree that the newest failed step of a target left. What a user
+// calls TARGET@failed is, for storage drivers, the kept tree failed:TARGET.
 func Failed(target string) string { return failedPrefix + target }
 
 // FailedTarget returns the target whose failed step left the tree of the name.

@@ -15,8 +15,8 @@ type Diff struct {
 	Config []image.Change     // none where a config is not known
 }
 
-// Compare compares two root filesystems. If times is set, modification times count. Layers that are the lowest of both are
-// the same, and not looked into.
+// Compare compares two root filesystems. If times is set, modification times count. Layers that are
+// the lowest of both are the same, and not looked into.
 func Compare(ctx context.Context, old, now Stack, times bool) (Diff, error) {
 	shared := 0
 	for shared < min(len(old.DiffIDs), len(now.DiffIDs)) && old.DiffIDs[shared] == now.DiffIDs[shared] {
@@ -58,7 +58,8 @@ func (t *Tally) add(d layer.Difference) {
 	}
 }
 
-// OtherName returns the first of all names of a file that has several, if it is not this one; "" otherwise.
+// OtherName returns the first of all names of a file that has several, if it is not this one; ""
+// otherwise.
 func OtherName(e *layer.Entry) string {
 	if e.Group == "" || e.Group == e.Path {
 		return ""

@@ -41,8 +41,8 @@ func (e *DanglingError) Error() string {
 	return fmt.Sprintf("/%s is a symlink to %s, and there is no /%s", e.Named, e.Link, e.Path)
 }
 
-// Find looks up a path as programs in the root filesystem would. The error is a *NotFoundError or a *DanglingError where
-// there is nothing.
+// Find looks up a path as programs in the root filesystem would. The error is a *NotFoundError or a
+// *DanglingError where there is nothing.
 func Find(view layer.View, at string) (Found, error) {
 	named, err := layer.Resolve(view, at, false)
 	if err != nil {
@@ -100,15 +100,16 @@ func Content(ctx context.Context, root *Root, f Found) (r io.ReadCloser, release
 	return r, release, nil
 }
 
-// CopyOptions say how files are copied. The zero value gives them to the caller, and replaces nothing.
+// CopyOptions say how files are copied. The zero value gives them to the caller, and replaces
+// nothing.
 type CopyOptions struct {
 	KeepOwner bool // files keep their owners, and their setuid and setgid bits
 	Replace   bool // a file at the destination is replaced; never a folder
 }
 
-// Copy copies what was found, with all that is below it, to dest, in a folder that exists. It makes all or nothing.
-// A killed copy leaves a folder that the next one into the same folder removes. Devices are left out, and their paths
-// returned, with an error too.
+// Copy copies what was found, with all that is below it, to dest, in a folder that exists. It makes
+// all or nothing. A killed copy leaves a folder that the next one into the same folder removes.
+// Devices are left out, and their paths returned, with an error too.
 func Copy(ctx context.Context, root *Root, f Found, dest string, o CopyOptions) (leftOut []string, err error) {
 	changes, release, err := root.Subtree(ctx, f.Path)
 	if err != nil {
@@ -129,8 +130,8 @@ func Copy(ctx context.Context, root *Root, f Found, dest string, o CopyOptions) 
 	return leftOut, install(ctx, changes, dest, o)
 }
 
-// install puts changes, the first of which is the copy itself, to dest: all or nothing. They are made in a folder beside
-// it that nobody else can enter.
+// install puts changes, the first of which is the copy itself, to dest: all or nothing. They are
+// made in a folder beside it that nobody else can enter.
 func install(ctx context.Context, changes []layer.Change, dest string, o CopyOptions) (err error) {
 	temp, err := newUnfinished(filepath.Dir(dest))
 	if err != nil {

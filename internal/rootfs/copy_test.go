@@ -10,7 +10,8 @@ import (
 	"genoci/internal/treetest"
 )
 
-// What a copy left that was killed goes with the next one into the same folder; what another is still at work with stays, and what only has such a name.
+// What a copy left that was killed goes with the next one into the same folder; what another is
+// still at work with stays, and what only has such a name.
 func TestCopyKilled(t *testing.T) {
 	from := t.TempDir()
 	treetest.Make(t, from, "d/ dir 0555\nd/f file 0755 \"d/f\"\n", treetest.NoOwners)

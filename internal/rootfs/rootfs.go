@@ -1,5 +1,6 @@
-// Package rootfs looks into root filesystems without mounting them: into that of an image, of a checkout, or of a failed
-// step. It says how two of them differ, and copies files and folders out of one.
+// Package rootfs looks into root filesystems without mounting them: into that of an image, of a
+// checkout, or of a failed step. It says how two of them differ, and copies files and folders out
+// of one.
 package rootfs
 
 import (
@@ -20,8 +21,8 @@ import (
 type Root struct {
 	// View is its tree.
 	View layer.View
-	// Subtree returns what stands at the canonical path and below it, as layer.Apply takes it, with paths relative to path.
-	// release is due when nothing is read any more.
+	// Subtree returns what stands at the canonical path and below it, as layer.Apply takes it, with
+	// paths relative to path. release is due when nothing is read any more.
 	Subtree func(ctx context.Context, path string) (changes []layer.Change, release func() error, err error)
 	// Stack returns it as layers.
 	Stack func(ctx context.Context) (Stack, error)
@@ -54,8 +55,9 @@ type Origin struct {
 	Digest digest.Digest // of the base
 }
 
-// OfImage returns the root filesystem of an image, which was opened from the store. Its base is the image that it says to
-// be made from, if that is there and has its lower layers, and otherwise the image without its last layer.
+// OfImage returns the root filesystem of an image, which was opened from the store. Its base is the
+// image that it says to be made from, if that is there and has its lower layers, and otherwise the
+// image without its last layer.
 func OfImage(store imagefs.Store, img *imagefs.Image) *Root {
 	return &Root{
 		View:    img.Merged,
@@ -101,8 +103,8 @@ func (e *IndexError) Error() string {
 	return fmt.Sprintf("layer %s: its index is not in the cache any more", e.DiffID)
 }
 
-// StackOfLayers returns layers that the cache of the store knows the indexes of. The error wraps an *IndexError where it
-// does not.
+// StackOfLayers returns layers that the cache of the store knows the indexes of. The error wraps an
+// *IndexError where it does not.
 func StackOfLayers(ctx context.Context, store imagefs.Store, diffIDs []digest.Digest) (Stack, error) {
 	s := Stack{View: layer.Merge(), DiffIDs: diffIDs}
 	for _, id := range diffIDs {

@@ -13,9 +13,10 @@ import (
 	"genoci/internal/durable"
 )
 
-// unfinished is a folder beside a destination, in which a copy is made that nobody is to see before it is whole. It holds a file with the
-// folder's own name, which is locked until the copy is done: so a later get knows what one left that was killed. No image can have a file
-// of that name, and nobody else can give a folder of the user's one that belongs to the user.
+// unfinished is a folder beside a destination, in which a copy is made that nobody is to see before
+// it is whole. It holds a file with the folder's own name, which is locked until the copy is done:
+// so a later get knows what one left that was killed. No image can have a file of that name, and
+// nobody else can give a folder of the user's one that belongs to the user.
 type unfinished struct {
 	dir  string
 	mark *os.File
@@ -43,7 +44,8 @@ func newUnfinished(parent string) (*unfinished, error) {
 	}
 }
 
-// lock makes the mark. The error wraps durable.ErrLocked where another process came between, which took the folder for a dead one.
+// lock makes the mark. The error wraps durable.ErrLocked where another process came between, which
+// took the folder for a dead one.
 func (u *unfinished) lock() (err error) {
 	if u.mark, err = os.OpenFile(u.markName(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return err
@@ -68,7 +70,8 @@ func (u *unfinished) remove() error {
 	return err
 }
 
-// removeUnfinished removes what processes of the same user left in the folder parent that were killed. What cannot be removed stays for another time.
+// removeUnfinished removes what processes of the same user left in the folder parent that were
+// killed. What cannot be removed stays for another time.
 func removeUnfinished(parent string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {

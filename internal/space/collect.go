@@ -16,8 +16,9 @@ import (
 	"genoci/internal/snapshot/store"
 )
 
-// Collect begins a garbage collection of the layout of the locations, in which tags go that keep lets expire. Images stay that are checked
-// out: what was changed by hand is of no use without them. nil where there is no layout.
+// Collect begins a garbage collection of the layout of the locations, in which tags go that keep
+// lets expire. Images stay that are checked out: what was changed by hand is of no use without
+// them. nil where there is no layout.
 func Collect(ctx context.Context, p Locations, keep Keep, now time.Time) (*layout.Collection, error) {
 	if p.Layout == nil {
 		return nil, nil
@@ -28,7 +29,8 @@ func Collect(ctx context.Context, p Locations, keep Keep, now time.Time) (*layou
 	})
 }
 
-// checkedOut returns the images of the layout that are checked out. Where a driver that keeps checkouts cannot be opened, nobody knows.
+// checkedOut returns the images of the layout that are checked out. Where a driver that keeps
+// checkouts cannot be opened, nobody knows.
 func (p Locations) checkedOut(ctx context.Context) ([]digest.Digest, error) {
 	dir, err := os.Stat(p.Layout.Dir())
 	if err != nil {
@@ -55,8 +57,8 @@ func (p Locations) checkedOut(ctx context.Context) ([]digest.Digest, error) {
 	return used, nil
 }
 
-// withoutCheckouts returns an error where images are checked out in a folder whose driver cannot be opened. What belongs to another user
-// is like that user's cache, which nobody looks into.
+// withoutCheckouts returns an error where images are checked out in a folder whose driver cannot be
+// opened. What belongs to another user is like that user's cache, which nobody looks into.
 func (s Store) withoutCheckouts() error {
 	kept, err := store.KeptNames(s.Dir)
 	if errors.Is(err, fs.ErrPermission) {

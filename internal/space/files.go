@@ -141,7 +141,8 @@ func isHex(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// isNote reports whether a file in the folder of indexes notes which blob holds a layer: digits of the layer, "-", and digits of the blob.
+// isNote reports whether a file in the folder of indexes notes which blob holds a layer: digits of
+// the layer, "-", and digits of the blob.
 func isNote(name string) bool {
 	diffID, blob, ok := strings.Cut(name, "-")
 	return ok && isHex(diffID) && isHex(blob)

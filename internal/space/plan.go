@@ -11,7 +11,8 @@ import (
 	"genoci/internal/layout"
 )
 
-// Policy is what is to go beside what nobody needs. The zero value adds nothing but trees of steps that failed long ago.
+// Policy is what is to go beside what nobody needs. The zero value adds nothing but trees of steps
+// that failed long ago.
 type Policy struct {
 	Limit     *int64 // of all beside the images, in bytes; nil: none
 	Failed    bool   // all trees of steps that failed
@@ -218,8 +219,8 @@ const (
 	failedCost    = float64(60 * time.Second) // a person waits for it
 )
 
-// shrink drops what costs the least time to make again for each byte, and of equals what was not used for longest, until all
-// that is left is within the limit.
+// shrink drops what costs the least time to make again for each byte, and of equals what was not
+// used for longest, until all that is left is within the limit.
 func (p *planner) shrink(limit int64) {
 	const why = "there is a limit, and it costs least"
 	files := slices.DeleteFunc(slices.Clone(p.files), func(f *File) bool { return f.Kind == Temporary })
@@ -245,7 +246,8 @@ func (p *planner) shrink(limit int64) {
 // price returns the cost of a byte in nanoseconds.
 func (f *File) price() float64 { return float64(f.cost) / float64(max(f.Size, 1)) }
 
-// cheapest returns the tree that is to go first, with the price of a byte; nil where none would free anything.
+// cheapest returns the tree that is to go first, with the price of a byte; nil where none would
+// free anything.
 func (p *planner) cheapest() (best *Tree, price float64) {
 	for _, t := range p.trees {
 		if t.inUse || t.Kind != Snapshots && t.Kind != Failed {

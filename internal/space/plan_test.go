@@ -58,7 +58,8 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// fixture is an inventory to plan with: a driver with the parts a, b and c of 100, 10 and 1 MB. base is a, left is a and b, right is a and c.
+// fixture is an inventory to plan with: a driver with the parts a, b and c of 100, 10 and 1 MB.
+// base is a, left is a and b, right is a and c.
 func fixture() *Inventory {
 	const mb = 1 << 20
 	name := func(s string) string { return string(digest.FromString(s)) }
@@ -108,7 +109,8 @@ func outline(p *Plan) string {
 
 func limit(n int64) Policy { return Policy{Limit: &n} }
 
-// What costs least for a byte goes first, then what was not used for longest; a tree that others stand on frees nothing before those went.
+// What costs least for a byte goes first, then what was not used for longest; a tree that others
+// stand on frees nothing before those went.
 func TestLimit(t *testing.T) {
 	inv := fixture()
 	const all = `4096 last/ab

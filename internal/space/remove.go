@@ -11,9 +11,10 @@ import (
 	"genoci/internal/beneath"
 )
 
-// Remove carries the plan out. Nobody may use the layout (Layout.Collect) or the cache (Cache.Exclude) meanwhile. Tags go first, and
-// the names of trees before their content: whatever ends the process, what is still there is whole. What cannot be removed is told of
-// in the error, and does not keep the rest.
+// Remove carries the plan out. Nobody may use the layout (Layout.Collect) or the cache
+// (Cache.Exclude) meanwhile. Tags go first, and the names of trees before their content: whatever
+// ends the process, what is still there is whole. What cannot be removed is told of in the error,
+// and does not keep the rest.
 func (p *Plan) Remove(ctx context.Context) error {
 	var errs []error
 	if g := p.inv.gone; g != nil {
@@ -58,7 +59,8 @@ func (p *Plan) removeSnapshots(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Carry is Remove, and then a look at what is left: where that is more than was foreseen, and than the limit, more goes, which is added to the plan.
+// Carry is Remove, and then a look at what is left: where that is more than was foreseen, and than
+// the limit, more goes, which is added to the plan.
 func (p *Plan) Carry(ctx context.Context) error {
 	if err := p.Remove(ctx); err != nil {
 		return err

@@ -1,13 +1,15 @@
-// Package space manages the disk space of all that genoci keeps: in a layout, in the cache folder, and with the storage drivers. [Survey] finds
-// what there is, who needs it and what it takes; [Inventory.Plan] decides what is to go, without a look at the disk; [Plan.Remove]
-// carries that out.
+// Package space manages the disk space of all that genoci keeps: in a layout, in the cache folder,
+// and with the storage drivers. [Survey] finds what there is, who needs it and what it takes;
+// [Inventory.Plan] decides what is to go, without a look at the disk; [Plan.Remove] carries that
+// out.
 //
-// Blobs count by their size, everything else by the blocks that it takes on disk. What several have in common belongs to none of them:
-// "own" is what would become free if only that one went.
+// Blobs count by their size, everything else by the blocks that it takes on disk. What several have
+// in common belongs to none of them: "own" is what would become free if only that one went.
 //
-// The layout is the product, and the rest is a cache: only tags that a rule names go, and the blobs that nothing reaches then. Of the rest
-// goes what nobody needs any more, and under a limit what costs the least time to make again for each byte. Checkouts are
-// work of people, and go only where they ask for it.
+// The layout is the product, and the rest is a cache: only tags that a rule names go, and the blobs
+// that nothing reaches then. Of the rest goes what nobody needs any more, and under a limit what
+// costs the least time to make again for each byte. Checkouts are work of people, and go only where
+// they ask for it.
 package space
 
 import (
@@ -153,7 +155,8 @@ type Sum struct {
 	Size  int64
 }
 
-// Sums returns what each kind takes. What trees have in common counts once, with the first of their kinds.
+// Sums returns what each kind takes. What trees have in common counts once, with the first of their
+// kinds.
 func (inv *Inventory) Sums() []Sum {
 	sums := map[Kind]*Sum{}
 	for _, k := range Kinds() {

@@ -22,8 +22,9 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Survey finds all that is in the locations. What a collection of the layout is to remove counts as gone; nil: nothing is. excluded says that nobody
-// uses the cache (Cache.Exclude), so that no temporary file in it has a process.
+// Survey finds all that is in the locations. What a collection of the layout is to remove counts as
+// gone; nil: nothing is. excluded says that nobody uses the cache (Cache.Exclude), so that no
+// temporary file in it has a process.
 func Survey(ctx context.Context, p Locations, gone *layout.Collection, excluded bool) (*Inventory, error) {
 	inv := &Inventory{Cache: p.Cache.Root(), locations: p, gone: gone, excluded: excluded}
 	s := &surveyor{
@@ -68,7 +69,8 @@ func (s *surveyor) chain(id digest.Digest) *chain {
 	return c
 }
 
-// need notes the trees and layers of an image, which people know by names. It returns the chain IDs.
+// need notes the trees and layers of an image, which people know by names. It returns the chain
+// IDs.
 func (s *surveyor) need(stacks [][]digest.Digest, names []string) (ids []digest.Digest) {
 	for _, diffIDs := range stacks {
 		chainIDs := image.ChainIDs(diffIDs)
@@ -186,8 +188,8 @@ func (s *surveyor) scratchOf(l *layout.Layout, found func(size int64)) error {
 	return err
 }
 
-// otherLayouts looks at the layouts that the cache knows of. One that is gone needs nothing; of one that cannot be read
-// nobody knows what it needs.
+// otherLayouts looks at the layouts that the cache knows of. One that is gone needs nothing; of one
+// that cannot be read nobody knows what it needs.
 func (s *surveyor) otherLayouts() error {
 	files, err := os.ReadDir(filepath.Join(s.Cache, cache.LayoutsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,8 @@ type Keep struct {
 	Days  int // and those of so many days, today included; 0: no rule
 }
 
-// Expired returns the dated tags that no rule keeps. Of the tags NAME-DATE_N, the newest one of the image that NAME stands for always stays.
+// Expired returns the dated tags that no rule keeps. Of the tags NAME-DATE_N, the newest one of the
+// image that NAME stands for always stays.
 func (k Keep) Expired(tags []layout.Tag, now time.Time) []string {
 	if k == (Keep{}) {
 		return nil

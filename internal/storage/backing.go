@@ -13,8 +13,9 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Backing is what root sets up below a storage driver, such as a file system in a file. It shows itself that genoci made
-// it, so no record of it could be wrong. A kill at any moment leaves what Setup mends.
+// Backing is what root sets up below a storage driver, such as a file system in a file. It shows
+// itself that genoci made it, so no record of it could be wrong. A kill at any moment leaves what
+// Setup mends.
 type Backing interface {
 	// Setup makes what is missing, and returns what it did, one line for each thing.
 	Setup(ctx context.Context) (done []string, err error)
@@ -63,8 +64,9 @@ func DefaultSetup() string {
 	return ""
 }
 
-// Backing returns the backing of the driver of the configuration; for Auto, that of DefaultSetup. The error is a
-// *NoSetupError where the driver has none, and a *RootError where the caller may not change it.
+// Backing returns the backing of the driver of the configuration; for Auto, that of DefaultSetup.
+// The error is a *NoSetupError where the driver has none, and a *RootError where the caller may not
+// change it.
 func (s *Storage) Backing() (Backing, error) {
 	name := s.config.Driver
 	if s.config.isAuto() {
@@ -108,8 +110,8 @@ func existing(dir string) string {
 	}
 }
 
-// Detached returns a backing that was set up and is not attached now, so that nobody knows what is kept there; nil for
-// none.
+// Detached returns a backing that was set up and is not attached now, so that nobody knows what is
+// kept there; nil for none.
 func (s *Storage) Detached() (Backing, State) {
 	for _, d := range s.config.drivers() {
 		if b, st := d.detached(); b != nil {
@@ -190,9 +192,9 @@ type Removal struct {
 	Failed    int // trees of steps that failed
 }
 
-// Unsetup removes b with all that is in it, if confirm, which is told what that is, returns nil. The error is ErrBusy or a
-// *CheckedOutError where b is in use, and ErrNotSetUp where there is nothing. What is only half made goes without a
-// question; then, removed is nil.
+// Unsetup removes b with all that is in it, if confirm, which is told what that is, returns nil.
+// The error is ErrBusy or a *CheckedOutError where b is in use, and ErrNotSetUp where there is
+// nothing. What is only half made goes without a question; then, removed is nil.
 func Unsetup(ctx context.Context, b Backing, confirm func(Removal) error) (removed *Removal, err error) {
 	s, err := b.State()
 	switch {

@@ -18,8 +18,9 @@ const (
 	defaultBtrfsMount = "btrfs"
 )
 
-// btrfsFolder returns the folder of the driver btrfs. It can be expected to work where somebody named a folder for it,
-// where Setup made the default one, and where the cache folder is on a btrfs anyway.
+// btrfsFolder returns the folder of the driver btrfs. It can be expected to work where somebody
+// named a folder for it, where Setup made the default one, and where the cache folder is on a btrfs
+// anyway.
 func (c Config) btrfsFolder() folder {
 	switch {
 	case c.BtrfsMount != "":

@@ -14,8 +14,8 @@ type Disk struct {
 	Reflink  bool  // copies can share their blocks
 }
 
-// DiskOf looks at the file system that the folder is on, or would be on. If reflink is set, it tries whether copies can
-// share their blocks, in a file of its own that it removes.
+// DiskOf looks at the file system that the folder is on, or would be on. If reflink is set, it
+// tries whether copies can share their blocks, in a file of its own that it removes.
 func DiskOf(dir string, reflink bool) (Disk, error) {
 	dir = existing(dir)
 	var fs unix.Statfs_t

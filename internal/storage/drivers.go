@@ -19,7 +19,8 @@ type driver struct {
 	remedy Remedy // what the user can do where the driver does not work
 	// backing returns what root sets up for the driver. nil: nothing.
 	backing func() (Backing, error)
-	// private: its trees can only be seen by the process that made them, and by those that it starts.
+	// private: its trees can only be seen by the process that made them, and by those that it
+	// starts.
 	private bool
 }
 
@@ -28,7 +29,8 @@ type folder struct {
 	dir string
 	// expected: the driver can be expected to work there. Otherwise Auto does not try it.
 	expected bool
-	// setUp is the folder above dir, where that was set up for the driver; "" where dir is in the cache folder.
+	// setUp is the folder above dir, where that was set up for the driver; "" where dir is in the
+	// cache folder.
 	setUp string
 }
 
@@ -43,8 +45,8 @@ func (c Config) inCache(name string) func() folder {
 	return func() folder { return folder{dir: filepath.Join(c.CacheDir, name), expected: true} }
 }
 
-// drivers lists all storage drivers, in the order in which Auto tries them: the fastest first, and last the one that
-// works everywhere.
+// drivers lists all storage drivers, in the order in which Auto tries them: the fastest first, and
+// last the one that works everywhere.
 func (c Config) drivers() []driver {
 	return []driver{
 		{

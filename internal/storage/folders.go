@@ -40,8 +40,8 @@ func (s *Storage) Folders() ([]Folder, error) {
 	return all, nil
 }
 
-// used returns the folders in which the driver keeps things: the one that it would be opened in, and that in the cache, in
-// which it was before somebody named another.
+// used returns the folders in which the driver keeps things: the one that it would be opened in,
+// and that in the cache, in which it was before somebody named another.
 func (d driver) used(cacheDir string) ([]string, error) {
 	now, err := filepath.Abs(d.folder().dir)
 	if err != nil {
@@ -60,8 +60,8 @@ func isUsed(dir string) bool {
 	return len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-// Keeping returns the folders in which trees are kept, with their names. It opens no driver. Folders of other users are
-// left out.
+// Keeping returns the folders in which trees are kept, with their names. It opens no driver.
+// Folders of other users are left out.
 func (s *Storage) Keeping() ([]Folder, error) {
 	folders, err := s.Folders()
 	if err != nil {
@@ -80,7 +80,8 @@ func (s *Storage) Keeping() ([]Folder, error) {
 	return all, nil
 }
 
-// Holding returns the folders in which a tree of that name is kept, of the driver of the configuration, for Auto of any.
+// Holding returns the folders in which a tree of that name is kept, of the driver of the
+// configuration, for Auto of any.
 func (s *Storage) Holding(tree string) ([]Folder, error) {
 	all, err := s.Keeping()
 	return slices.DeleteFunc(all, func(f Folder) bool {
@@ -88,7 +89,8 @@ func (s *Storage) Holding(tree string) ([]Folder, error) {
 	}), err
 }
 
-// Newest opens the driver in that of the folders where the tree was kept last; nil where it is not kept any more.
+// Newest opens the driver in that of the folders where the tree was kept last; nil where it is not
+// kept any more.
 func Newest(ctx context.Context, folders []Folder, tree string) (found snapshot.Driver, err error) {
 	var since time.Time
 	for _, f := range folders {

@@ -19,8 +19,8 @@ const (
 	defaultPool    = "ThinDataLV"
 )
 
-// lvmFolder returns the folder of the driver lvm. It can be expected to work where somebody named it or a volume group,
-// and where Setup made the default one.
+// lvmFolder returns the folder of the driver lvm. It can be expected to work where somebody named
+// it or a volume group, and where Setup made the default one.
 func (c Config) lvmFolder() folder {
 	made := filepath.Join(defaultLVMDir, dirName)
 	switch {

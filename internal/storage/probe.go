@@ -29,8 +29,8 @@ type Report struct {
 	Backing  *State // what Setup makes for it
 }
 
-// ProbeCommand is the command of the program whose process looks at the storage drivers for others: it has to be in a
-// namespace, and they must not.
+// ProbeCommand is the command of the program whose process looks at the storage drivers for others:
+// it has to be in a namespace, and they must not.
 const ProbeCommand = "probe"
 
 // Answer is what a process of ProbeCommand prints, as JSON.
@@ -39,8 +39,8 @@ type Answer struct {
 	Error   string
 }
 
-// Probe returns a report of each driver. It starts the program again, with ProbeCommand and a question. That process
-// prints what AnswerProbe returns.
+// Probe returns a report of each driver. It starts the program again, with ProbeCommand and a
+// question. That process prints what AnswerProbe returns.
 func (s *Storage) Probe(ctx context.Context) ([]Report, error) {
 	question, err := json.Marshal(s.config)
 	if err != nil {
@@ -64,7 +64,8 @@ func (s *Storage) Probe(ctx context.Context) ([]Report, error) {
 	return answer.Reports, nil
 }
 
-// AnswerProbe answers the question of Probe. It enters a namespace; the program may begin anew for that.
+// AnswerProbe answers the question of Probe. It enters a namespace; the program may begin anew for
+// that.
 func AnswerProbe(question string) (Answer, error) {
 	var config Config
 	if err := json.Unmarshal([]byte(question), &config); err != nil {
@@ -77,7 +78,8 @@ func AnswerProbe(question string) (Answer, error) {
 	return Answer{Reports: reports}, nil
 }
 
-// reports opens all storage drivers. None works where no namespace could be entered, because of the error entered.
+// reports opens all storage drivers. None works where no namespace could be entered, because of the
+// error entered.
 func (s *Storage) reports(entered error) ([]Report, error) {
 	if _, err := cache.Open(s.config.CacheDir); err != nil {
 		return nil, err
@@ -114,7 +116,8 @@ func (s *Storage) reports(entered error) ([]Report, error) {
 	return all, nil
 }
 
-// lookAtBacking returns what there is of the driver's backing; nil for nothing that the caller may look at.
+// lookAtBacking returns what there is of the driver's backing; nil for nothing that the caller may
+// look at.
 func (d driver) lookAtBacking() (*State, error) {
 	if d.backing == nil {
 		return nil, nil

@@ -1,7 +1,9 @@
-// Package storage knows the storage drivers of this machine: where each of them keeps its files, whether it works, and
-// what root sets up for it. It opens the one that a build or a checkout takes.
+// Package storage knows the storage drivers of this machine: where each of them keeps its files,
+// whether it works, and what root sets up for it. It opens the one that a build or a checkout
+// takes.
 //
-// A new driver is a line in the list of drivers.go. All that others ask of a driver, it declares there.
+// A new driver is a line in the list of drivers.go. All that others ask of a driver, it declares
+// there.
 package storage
 
 import (
@@ -13,8 +15,8 @@ import (
 // Auto is the driver that stands for the first one that works.
 const Auto = "auto"
 
-// Config says which driver is wanted, and where the drivers keep their files. Where it names no folder, the drivers use
-// the cache folder; what root sets up is in the working folder.
+// Config says which driver is wanted, and where the drivers keep their files. Where it names no
+// folder, the drivers use the cache folder; what root sets up is in the working folder.
 type Config struct {
 	Driver   string // one of Names, or Auto; "" is Auto
 	CacheDir string // genoci's own state
@@ -61,12 +63,12 @@ type Opened struct {
 	Private []string
 }
 
-// Open opens the driver of the configuration, and begins to write out what is old in it: Flushed waits for that. For Auto
-// it is the first that can be expected to work, and does.
+// Open opens the driver of the configuration, and begins to write out what is old in it: Flushed
+// waits for that. For Auto it is the first that can be expected to work, and does.
 func (s *Storage) Open() (Opened, error) { return s.open(false) }
 
-// OpenShared is Open for trees that other processes are to see: for Auto, it leaves out drivers whose trees only this
-// process can see.
+// OpenShared is Open for trees that other processes are to see: for Auto, it leaves out drivers
+// whose trees only this process can see.
 func (s *Storage) OpenShared() (Opened, error) { return s.open(true) }
 
 func (s *Storage) open(shared bool) (Opened, error) {
@@ -97,7 +99,8 @@ func (s *Storage) open(shared bool) (Opened, error) {
 	return Opened{}, errors.Join(opened.Failed...)
 }
 
-// flush begins to write out what is old in a driver. If it fails, or the process is killed, a later one does it.
+// flush begins to write out what is old in a driver. If it fails, or the process is killed, a later
+// one does it.
 func (s *Storage) flush(drv snapshot.Driver) {
 	done := make(chan struct{})
 	s.flushing = done
@@ -107,15 +110,16 @@ func (s *Storage) flush(drv snapshot.Driver) {
 	}()
 }
 
-// Flushed waits until the open driver has written out what is old. It is for the end of a command, after its result was
-// printed.
+// Flushed waits until the open driver has written out what is old. It is for the end of a command,
+// after its result was printed.
 func (s *Storage) Flushed() {
 	if s.flushing != nil {
 		<-s.flushing
 	}
 }
 
-// SetUpFolder returns the folder that somebody has set up for a driver; "" where the driver keeps its files in the cache.
+// SetUpFolder returns the folder that somebody has set up for a driver; "" where the driver keeps
+// its files in the cache.
 func (s *Storage) SetUpFolder(driver string) string {
 	for _, d := range s.config.drivers() {
 		if d.name == driver {
