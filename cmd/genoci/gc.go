@@ -169,7 +169,7 @@ func newJSONRemoval(p *space.Plan, dryRun bool) jsonRemoval {
 		j.Blobs = append(j.Blobs, b.Digest)
 	}
 	for _, i := range p.Items {
-		j.Items = append(j.Items, jsonRemovalItem{i.Kind, i.Name, i.Size, i.Why})
+		j.Items = append(j.Items, jsonRemovalItem{i.Kind, i.Name, i.Size, reasonText(i.Why)})
 	}
 	return j
 }
@@ -194,7 +194,7 @@ func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
 			}
 		}
 		for _, i := range p.Items {
-			rows = append(rows, []string{string(i.Kind), size(i.Size), i.Name, i.Why})
+			rows = append(rows, []string{string(i.Kind), size(i.Size), i.Name, reasonText(i.Why)})
 		}
 		table(w, rows)
 	}
@@ -206,6 +206,36 @@ func printRemoval(w io.Writer, p *space.Plan, dryRun bool) {
 	}
 	say(w, "%s %s, %s, %s and %s, %s; the cache and the trees then take %s\n", verb, plural(len(p.Tags), "tag"), plural(len(p.Blobs), "blob"),
 		plural(trees, "tree"), plural(len(p.Items)-trees+len(p.Temps), "other file"), size(p.Freed()), size(p.Left))
+}
+
+// reasonText says why something goes.
+func reasonText(r space.Reason) string {
+	switch r {
+	case space.Needed:
+	case space.ProcessEnded:
+		return "its process has ended"
+	case space.NoLayer:
+		return "nobody has its layer"
+	case space.NoBlob:
+		return "its layer is in no layout"
+	case space.LayoutGone:
+		return "the layout is gone"
+	case space.Idle:
+		return fmt.Sprintf("not used for %d days", space.IdleDays)
+	case space.Everything:
+		return "all goes"
+	case space.FailedStep:
+		return "it failed"
+	case space.OldFailedStep:
+		return "it failed more than a week ago"
+	case space.NoUse:
+		return "no tag and no result is of it"
+	case space.Limit:
+		return "there is a limit, and it costs least"
+	case space.NothingLeft:
+		return "nothing is left that it is about"
+	}
+	return ""
 }
 
 // isInUse reports whether a build uses what is to be cleaned up.

@@ -2,7 +2,6 @@ package space
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,9 +20,9 @@ import (
 
 // How long things stay that nobody used.
 const (
-	idle      = 60 * 24 * time.Hour // downloads, and results of steps that changed nothing
-	oldTemp   = time.Hour           // temporary files of a cache that is in use: a process writes to one, or has ended
-	oldFailed = 7 * 24 * time.Hour  // trees of steps that failed
+	idle      = IdleDays * 24 * time.Hour // downloads, and results of steps that changed nothing
+	oldTemp   = time.Hour                 // temporary files of a cache that is in use: a process writes to one, or has ended
+	oldFailed = 7 * 24 * time.Hour        // trees of steps that failed
 )
 
 // files looks at the files of the cache folder, but the results.
@@ -62,7 +61,7 @@ func (s *surveyor) files() error {
 		case f.Kind == Results, f.Kind == Downloads:
 			return nil // those are asked for otherwise
 		case f.Kind == Temporary && (s.excluded || now.Sub(f.Used) > oldTemp):
-			f.unneeded = "its process has ended"
+			f.unneeded = ProcessEnded
 		}
 		s.judge(&f, now)
 		s.Files = append(s.Files, f)
@@ -85,7 +84,7 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		f.Size = size
 		f.held = cache.Held(path)
 		if !f.held && (s.excluded || time.Since(f.Used) > time.Minute) {
-			f.unneeded = "its process has ended"
+			f.unneeded = ProcessEnded
 		}
 		s.Files = append(s.Files, f)
 		return filepath.SkipDir
@@ -157,7 +156,7 @@ func (s *surveyor) judge(f *File, now time.Time) {
 		// Of a layer of 60 MB it is one of 1.2 MB, and made in 0.7 s.
 		f.cost = perByte(600 * time.Nanosecond)
 		if !s.hasLayer(name) {
-			f.unneeded = s.unless("nobody has its layer")
+			f.unneeded = s.unless(NoLayer)
 		}
 	case Digests:
 		f.cost = perByte(1200 * time.Nanosecond) // 80 bytes for a file, which is read in 0.1 ms where it is small
@@ -165,13 +164,13 @@ func (s *surveyor) judge(f *File, now time.Time) {
 		f.cost = 24 * time.Hour // it says what is needed of all else, or takes nothing
 		if diffID, _, note := strings.Cut(name, "-"); note {
 			if !s.hasLayer(diffID) {
-				f.unneeded = s.unless("nobody has its layer")
+				f.unneeded = s.unless(NoLayer)
 			}
 			return
 		}
 		dir, err := cache.LayoutAt(f.Path)
 		if err != nil || s.Layout != dir && !exists(dir) {
-			f.unneeded = "the layout is gone"
+			f.unneeded = LayoutGone
 		}
 	}
 }
@@ -199,7 +198,7 @@ func (s *surveyor) downloads() error {
 // retire says of a file that was not used for long that nobody needs it.
 func (s *surveyor) retire(f *File) {
 	if time.Since(f.Used) > idle {
-		f.unneeded = fmt.Sprintf("not used for %d days", idle/(24*time.Hour))
+		f.unneeded = Idle
 	}
 }
 

@@ -39,7 +39,7 @@ type Item struct {
 	Kind Kind
 	Name string // a path below the cache folder, or a driver and the name of a tree
 	Size int64  // that becomes free
-	Why  string
+	Why  Reason
 
 	// One of these.
 	tree  *Tree
@@ -157,7 +157,7 @@ func (p *planner) frees(t *Tree) (n int64) {
 	return n
 }
 
-func (p *planner) dropTree(t *Tree, why string) {
+func (p *planner) dropTree(t *Tree, why Reason) {
 	size := p.frees(t)
 	for _, id := range t.parts {
 		p.users[t.Store][id]--
@@ -167,7 +167,7 @@ func (p *planner) dropTree(t *Tree, why string) {
 	p.trees = slices.DeleteFunc(p.trees, func(other *Tree) bool { return other == t })
 }
 
-func (p *planner) dropFile(f *File, why string) {
+func (p *planner) dropFile(f *File, why Reason) {
 	name, err := filepath.Rel(p.inv.Cache, f.Path)
 	if err != nil {
 		name = f.Path
@@ -182,19 +182,19 @@ func (p *planner) dropFile(f *File, why string) {
 // unneeded drops what nobody needs, and what the policy names.
 func (p *planner) unneeded(policy Policy, now time.Time) {
 	for _, t := range slices.Clone(p.trees) {
-		why := ""
+		why := Needed
 		switch {
 		case t.inUse:
 		case policy.All && (t.Kind != Checkouts || policy.Checkouts):
-			why = "all goes"
+			why = Everything
 		case t.Kind == Failed && policy.Failed:
-			why = "it failed"
+			why = FailedStep
 		case t.Kind == Failed && now.Sub(t.Used) > oldFailed:
-			why = "it failed more than a week ago"
+			why = OldFailedStep
 		case t.Kind == Snapshots && !t.needed() && len(p.inv.Unsure) == 0:
-			why = "no tag and no result is of it"
+			why = NoUse
 		}
-		if why != "" {
+		if why != Needed {
 			p.dropTree(t, why)
 		}
 	}
@@ -202,9 +202,9 @@ func (p *planner) unneeded(policy Policy, now time.Time) {
 	for _, f := range p.files {
 		why := f.unneeded
 		if policy.All && !f.held {
-			why = cmp.Or(why, "all goes")
+			why = cmp.Or(why, Everything)
 		}
-		if why == "" {
+		if why == Needed {
 			left = append(left, f)
 			continue
 		}
@@ -222,7 +222,7 @@ const (
 // shrink drops what costs the least time to make again for each byte, and of equals what was not
 // used for longest, until all that is left is within the limit.
 func (p *planner) shrink(limit int64) {
-	const why = "there is a limit, and it costs least"
+	const why = Limit
 	files := slices.DeleteFunc(slices.Clone(p.files), func(f *File) bool { return f.Kind == Temporary })
 	slices.SortStableFunc(files, func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.price(), b.price()), a.Used.Compare(b.Used), cmp.Compare(a.Path, b.Path))
@@ -283,7 +283,7 @@ func (p *planner) emptyStores() {
 			}
 		}
 		p.Left -= size
-		p.Items = append(p.Items, Item{Kind: Records, Name: s.Name, Size: size, Why: "nothing is left that it is about", store: s.Store})
+		p.Items = append(p.Items, Item{Kind: Records, Name: s.Name, Size: size, Why: NothingLeft, store: s.Store})
 		p.leave(filepath.Dir(s.Dir))
 	}
 }

@@ -186,12 +186,12 @@ func TestUnneeded(t *testing.T) {
 		t.Errorf("what is needed goes:\n%s", got)
 	}
 	inv.Trees[2].Known = false
-	inv.Files[1].unneeded = "nobody has its layer"
+	inv.Files[1].unneeded = NoLayer
 	if got, want := outline(inv.Plan(Policy{}, today)), "1048576 test right\n1048576 toc/ab\n"; got != want {
 		t.Errorf("(- want, + got)\n%s", cmp.Diff(want, got))
 	}
 	inv.Trees[2].Name = "not a chain ID"
-	inv.Files[1].unneeded = ""
+	inv.Files[1].unneeded = Needed
 	if got := outline(inv.Plan(Policy{}, today)); got != "" {
 		t.Errorf("what is not known goes:\n%s", got)
 	}

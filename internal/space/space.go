@@ -134,7 +134,7 @@ type File struct {
 	Size int64
 	Used time.Time
 
-	unneeded string        // why nobody needs it; "" where somebody does
+	unneeded Reason        // why nobody needs it; Needed where somebody does
 	cost     time.Duration // to make it again
 	held     bool          // a process has it
 	more     []string      // files that go with it, and count as it

@@ -260,17 +260,17 @@ func (s *surveyor) results() error {
 		case e.DiffID == "", newest[e.ID()]: // what it made is to be known, though its layer is gone
 			s.retire(&f)
 		case !there:
-			f.unneeded = s.unless("its layer is in no layout")
+			f.unneeded = s.unless(NoBlob)
 		}
 		s.Files = append(s.Files, f)
 	}
 	return nil
 }
 
-// unless returns why something is not needed, or "" where that is not sure.
-func (s *surveyor) unless(why string) string {
+// unless returns why something is not needed, or Needed where that is not sure.
+func (s *surveyor) unless(why Reason) Reason {
 	if len(s.Unsure) > 0 {
-		return ""
+		return Needed
 	}
 	return why
 }
