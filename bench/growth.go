@@ -32,7 +32,7 @@ type point struct {
 // curve is what is measured for a growth.
 type curve struct {
 	name, title, unit string
-	about             string // how the time is to grow, and why
+	about             string // how the time should grow, and why
 	linear            bool   // the time is to grow with the size; else it is to stay the same
 	sizes             []int
 	runs              int
@@ -48,7 +48,7 @@ func curves() []curve {
 	return []curve{
 		{
 			name: "base", title: "S3: one small run, by files in the base", unit: "files",
-			about: "It is to be flat: a small run mounts the base's snapshot and looks at what it wrote.",
+			about: "It should be flat: a small run mounts the base's snapshot and looks at what it wrote.",
 			sizes: []int{10_000, 30_000, 100_000, 300_000, 1_000_000}, runs: 7,
 			files: func(int) map[string]string {
 				return map[string]string{
@@ -64,7 +64,7 @@ func curves() []curve {
 		},
 		{
 			name: "chain", title: "S4: a chain of small runs, by its length", unit: "images", linear: true,
-			about: "It is to be linear: each image starts one sandbox and packs one small layer.",
+			about: "It should be linear: each image starts one sandbox and packs one small layer.",
 			sizes: []int{1, 2, 5, 10, 20, 50, 100, 200}, runs: 3,
 			files: func(size int) map[string]string {
 				return map[string]string{
@@ -76,14 +76,14 @@ func curves() []curve {
 		},
 		{
 			name: "targets", title: "S6: nothing changed, by targets of the spec", unit: "targets", linear: true,
-			about: "It is to be linear: each target is looked up once, after a start that does not depend on them.",
+			about: "It should be linear: each target is looked up once, after a start that does not depend on them.",
 			sizes: []int{1, 10, 50, 100, 200, 500, 1000, 2000}, runs: 5,
 			files: func(size int) map[string]string { return map[string]string{"many.yaml": targetsSpec(size)} },
 			work:  work{setup: []string{"genoci build -f many.yaml"}, timed: []string{"genoci build -f many.yaml"}},
 		},
 		{
 			name: "files", title: "S7: copy of small files, by their number", unit: "files", linear: true,
-			about: "It is to be linear: each file is read, hashed and packed once.",
+			about: "It should be linear: each file is read, hashed and packed once.",
 			sizes: []int{100, 1000, 3000, 10_000, 30_000, 100_000}, runs: 3,
 			files: func(int) map[string]string { return map[string]string{"copy.yaml": "copied:\n  copy: files /files\n"} },
 			fill:  func(p *place, size int) error { return writeFiles(p.path("files"), size) },
