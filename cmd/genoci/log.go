@@ -178,7 +178,7 @@ func (b *loggedBuild) compare(ctx context.Context, before, now *imagefs.Image) e
 		return nil
 	}
 	b.added = newBytes(before.Image, now.Image)
-	if before.Descriptor.Digest == now.Descriptor.Digest {
+	if before.Image.Descriptor.Digest == now.Image.Descriptor.Digest {
 		b.changes = &rootfs.Diff{}
 		return nil
 	}

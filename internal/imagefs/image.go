@@ -14,8 +14,8 @@ import (
 
 // Image is an image that can be looked into.
 type Image struct {
-	image.Image
-	*layer.Merged // its tree
+	Image image.Image
+	Tree  *layer.Merged
 
 	store Store
 }
@@ -26,16 +26,16 @@ func (s Store) Open(ctx context.Context, img image.Image) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{Image: img, Merged: view, store: s}, nil
+	return &Image{Image: img, Tree: view, store: s}, nil
 }
 
 // Subtree returns what stands at the canonical path and below it, sorted as layer.Apply wants it;
 // paths are relative to path, which is ".". Content is held against the digests of the index while
 // it is read. release is due when nothing is read any more.
 func (i *Image) Subtree(ctx context.Context, path string) (changes []layer.Change, release func() error, err error) {
-	x := &Extraction{Store: i.store, View: i.Merged, Layers: i.Manifest.Layers}
+	x := &Extraction{Store: i.store, View: i.Tree, Layers: i.Image.Manifest.Layers}
 	first := map[string]string{} // of each file with several names
-	err = layer.Walk(i.Merged, path, func(e layer.Entry) (bool, error) {
+	err = layer.Walk(i.Tree, path, func(e layer.Entry) (bool, error) {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}

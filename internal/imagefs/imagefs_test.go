@@ -129,10 +129,10 @@ func TestManyNamesOfOneContent(t *testing.T) {
 	}
 	s, img := newImage(t, low, []file{{"lower", "", "=big"}})
 	opened := check(s.Open(t.Context(), img))(t)
-	x := &Extraction{Store: s, View: opened.Merged, Layers: img.Manifest.Layers, Spool: check(s.Cache.Temp())(t)}
+	x := &Extraction{Store: s, View: opened.Tree, Layers: img.Manifest.Layers, Spool: check(s.Cache.Temp())(t)}
 	defer x.Spool.Close()
 	var opens []layer.Opener
-	for e, err := range opened.Children(".") {
+	for e, err := range opened.Tree.Children(".") {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ type Origin struct {
 // image without its last layer.
 func OfImage(store imagefs.Store, img *imagefs.Image) *Root {
 	return &Root{
-		View:    img.Merged,
+		View:    img.Tree,
 		Subtree: img.Subtree,
 		Stack:   func(context.Context) (Stack, error) { return StackOf(img), nil },
 		Base:    func(ctx context.Context) (Stack, Origin, error) { return baseOf(ctx, store, img.Image) },
@@ -69,7 +69,7 @@ func OfImage(store imagefs.Store, img *imagefs.Image) *Root {
 
 // StackOf returns the layers of an image.
 func StackOf(img *imagefs.Image) Stack {
-	return Stack{img.Merged, img.Config.RootFS.DiffIDs, &img.Image}
+	return Stack{img.Tree, img.Image.Config.RootFS.DiffIDs, &img.Image}
 }
 
 // OpenStack returns the layers of an image of the store.

@@ -28,7 +28,7 @@ const (
 // files looks at the files of the cache folder, but the results.
 func (s *surveyor) files() error {
 	now := time.Now()
-	root := s.Cache + "/" // which may be a symlink
+	root := s.inv.Cache + "/" // which may be a symlink
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = s.ctx.Err()
@@ -56,15 +56,15 @@ func (s *surveyor) files() error {
 		f := file(kindOf(rel), path, info)
 		switch {
 		case f.Kind == "" || !d.Type().IsRegular():
-			s.Foreign = append(s.Foreign, path)
+			s.inv.Foreign = append(s.inv.Foreign, path)
 			return nil
 		case f.Kind == Results, f.Kind == Downloads:
 			return nil // those are asked for otherwise
-		case f.Kind == Temporary && (s.excluded || now.Sub(f.Used) > oldTemp):
+		case f.Kind == Temporary && (s.inv.excluded || now.Sub(f.Used) > oldTemp):
 			f.unneeded = ProcessEnded
 		}
 		s.judge(&f, now)
-		s.Files = append(s.Files, f)
+		s.inv.Files = append(s.inv.Files, f)
 		return nil
 	})
 }
@@ -73,7 +73,7 @@ func (s *surveyor) files() error {
 func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 	top, below, _ := strings.Cut(rel, "/")
 	switch {
-	case slices.ContainsFunc(s.locations.Stores, func(st Store) bool { return st.Dir == path }):
+	case slices.ContainsFunc(s.inv.locations.Stores, func(st Store) bool { return st.Dir == path }):
 		return filepath.SkipDir
 	case top == cache.TempsDir && strings.HasPrefix(below, "step-") && !strings.Contains(below, "/"):
 		f := File{Kind: Temporary, Path: path, Used: info.ModTime()}
@@ -83,18 +83,18 @@ func (s *surveyor) folder(rel, path string, info fs.FileInfo) error {
 		}
 		f.Size = size
 		f.held = cache.Held(path)
-		if !f.held && (s.excluded || time.Since(f.Used) > time.Minute) {
+		if !f.held && (s.inv.excluded || time.Since(f.Used) > time.Minute) {
 			f.unneeded = ProcessEnded
 		}
-		s.Files = append(s.Files, f)
+		s.inv.Files = append(s.inv.Files, f)
 		return filepath.SkipDir
 	case below == "" && slices.Contains(cache.Folders(), top),
 		top == cache.StepsDir && len(below) == 2 && isHex(below),
-		slices.Contains(s.locations.Drivers, rel) && isEmpty(path):
-		s.Folders = append(s.Folders, File{Kind: Records, Path: path, Size: blocks(info)})
+		slices.Contains(s.inv.locations.Drivers, rel) && isEmpty(path):
+		s.inv.Folders = append(s.inv.Folders, File{Kind: Records, Path: path, Size: blocks(info)})
 		return nil
 	}
-	s.Foreign = append(s.Foreign, path)
+	s.inv.Foreign = append(s.inv.Foreign, path)
 	return filepath.SkipDir
 }
 
@@ -169,7 +169,7 @@ func (s *surveyor) judge(f *File, now time.Time) {
 			return
 		}
 		dir, err := cache.LayoutAt(f.Path)
-		if err != nil || s.Layout != dir && !exists(dir) {
+		if err != nil || s.inv.Layout != dir && !exists(dir) {
 			f.unneeded = LayoutGone
 		}
 	}
@@ -177,7 +177,7 @@ func (s *surveyor) judge(f *File, now time.Time) {
 
 // downloads looks at what URLs gave.
 func (s *surveyor) downloads() error {
-	list, err := source.Downloads(filepath.Join(s.Cache, cache.InputsDir))
+	list, err := source.Downloads(filepath.Join(s.inv.Cache, cache.InputsDir))
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (s *surveyor) downloads() error {
 		}
 		f.cost = time.Second + time.Duration(f.Size)*100*time.Nanosecond // 10 MB/s
 		s.retire(&f)
-		s.Files = append(s.Files, f)
+		s.inv.Files = append(s.inv.Files, f)
 	}
 	return nil
 }

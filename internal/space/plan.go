@@ -70,29 +70,29 @@ func (p *Plan) Freed() (n int64) {
 // Plan decides what goes.
 func (inv *Inventory) Plan(policy Policy, now time.Time) *Plan {
 	p := &planner{
-		Plan:     &Plan{Left: inv.Kept(), Limit: policy.Limit, inv: inv, now: now},
+		plan:     &Plan{Left: inv.Kept(), Limit: policy.Limit, inv: inv, now: now},
 		users:    map[*Store]map[string]int{},
 		parts:    map[*Store]map[string]int64{},
 		children: map[string]int{},
 		sizes:    map[string]int64{},
 	}
 	if g := inv.gone; g != nil {
-		p.Tags, p.Blobs, p.Temps = g.Tags, g.Blobs, g.Temps
+		p.plan.Tags, p.plan.Blobs, p.plan.Temps = g.Tags, g.Blobs, g.Temps
 	}
 	p.count()
 	p.unneeded(policy, now)
 	if policy.Limit != nil {
 		p.shrink(*policy.Limit)
 	}
-	if policy.All || p.Over() {
+	if policy.All || p.plan.Over() {
 		p.emptyStores()
 	}
-	return p.Plan
+	return p.plan
 }
 
 // planner makes a plan.
 type planner struct {
-	*Plan
+	plan     *Plan
 	users    map[*Store]map[string]int // trees that are left, by the parts that they consist of
 	parts    map[*Store]map[string]int64
 	children map[string]int   // what is left in folders of the cache
@@ -103,33 +103,33 @@ type planner struct {
 
 // count notes what there is.
 func (p *planner) count() {
-	for i := range p.inv.Stores {
-		s := &p.inv.Stores[i]
+	for i := range p.plan.inv.Stores {
+		s := &p.plan.inv.Stores[i]
 		p.users[s.Store], p.parts[s.Store] = map[string]int{}, s.Parts
 		p.children[filepath.Dir(s.Dir)]++
 	}
-	for i := range p.inv.Trees {
-		t := &p.inv.Trees[i]
+	for i := range p.plan.inv.Trees {
+		t := &p.plan.inv.Trees[i]
 		p.trees = append(p.trees, t)
 		for _, id := range t.parts {
 			p.users[t.Store][id]++
 		}
 	}
-	for i := range p.inv.Files {
-		f := &p.inv.Files[i]
+	for i := range p.plan.inv.Files {
+		f := &p.plan.inv.Files[i]
 		p.files = append(p.files, f)
 		for _, path := range append([]string{f.Path}, f.more...) {
 			p.children[filepath.Dir(path)]++
 		}
 	}
-	for _, path := range p.inv.Foreign {
+	for _, path := range p.plan.inv.Foreign {
 		p.children[filepath.Dir(path)]++
 	}
-	for _, f := range p.inv.Folders {
+	for _, f := range p.plan.inv.Folders {
 		p.sizes[f.Path] = f.Size
 		p.children[filepath.Dir(f.Path)]++
 	}
-	for _, f := range p.inv.Folders {
+	for _, f := range p.plan.inv.Folders {
 		if p.children[f.Path] == 0 {
 			p.children[f.Path]++
 			p.leave(f.Path)
@@ -141,8 +141,8 @@ func (p *planner) count() {
 func (p *planner) leave(dir string) {
 	p.children[dir]--
 	if size, ok := p.sizes[dir]; ok && p.children[dir] == 0 {
-		p.folders = append(p.folders, dir)
-		p.Left -= size
+		p.plan.folders = append(p.plan.folders, dir)
+		p.plan.Left -= size
 		p.leave(filepath.Dir(dir))
 	}
 }
@@ -162,18 +162,18 @@ func (p *planner) dropTree(t *Tree, why Reason) {
 	for _, id := range t.parts {
 		p.users[t.Store][id]--
 	}
-	p.Left -= size
-	p.Items = append(p.Items, Item{Kind: t.Kind, Name: t.Store.Name + " " + t.Name, Size: size, Why: why, tree: t})
+	p.plan.Left -= size
+	p.plan.Items = append(p.plan.Items, Item{Kind: t.Kind, Name: t.Store.Name + " " + t.Name, Size: size, Why: why, tree: t})
 	p.trees = slices.DeleteFunc(p.trees, func(other *Tree) bool { return other == t })
 }
 
 func (p *planner) dropFile(f *File, why Reason) {
-	name, err := filepath.Rel(p.inv.Cache, f.Path)
+	name, err := filepath.Rel(p.plan.inv.Cache, f.Path)
 	if err != nil {
 		name = f.Path
 	}
-	p.Left -= f.Size
-	p.Items = append(p.Items, Item{Kind: f.Kind, Name: name, Size: f.Size, Why: why, file: f})
+	p.plan.Left -= f.Size
+	p.plan.Items = append(p.plan.Items, Item{Kind: f.Kind, Name: name, Size: f.Size, Why: why, file: f})
 	for _, path := range append([]string{f.Path}, f.more...) {
 		p.leave(filepath.Dir(path))
 	}
@@ -191,7 +191,7 @@ func (p *planner) unneeded(policy Policy, now time.Time) {
 			why = FailedStep
 		case t.Kind == Failed && now.Sub(t.Used) > oldFailed:
 			why = OldFailedStep
-		case t.Kind == Snapshots && !t.needed() && len(p.inv.Unsure) == 0:
+		case t.Kind == Snapshots && !t.needed() && len(p.plan.inv.Unsure) == 0:
 			why = NoUse
 		}
 		if why != Needed {
@@ -227,7 +227,7 @@ func (p *planner) shrink(limit int64) {
 	slices.SortStableFunc(files, func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.price(), b.price()), a.Used.Compare(b.Used), cmp.Compare(a.Path, b.Path))
 	})
-	for p.Left > limit {
+	for p.plan.Left > limit {
 		tree, price := p.cheapest()
 		switch {
 		case len(files) > 0 && (tree == nil || files[0].price() < price):
@@ -271,8 +271,8 @@ func (p *planner) cheapest() (best *Tree, price float64) {
 
 // emptyStores drops the records of drivers without trees.
 func (p *planner) emptyStores() {
-	for i := range p.inv.Stores {
-		s := &p.inv.Stores[i]
+	for i := range p.plan.inv.Stores {
+		s := &p.plan.inv.Stores[i]
 		if s.Driver == nil || slices.ContainsFunc(p.trees, func(t *Tree) bool { return t.Store == s.Store }) {
 			continue
 		}
@@ -282,8 +282,8 @@ func (p *planner) emptyStores() {
 				size += n
 			}
 		}
-		p.Left -= size
-		p.Items = append(p.Items, Item{Kind: Records, Name: s.Name, Size: size, Why: NothingLeft, store: s.Store})
+		p.plan.Left -= size
+		p.plan.Items = append(p.plan.Items, Item{Kind: Records, Name: s.Name, Size: size, Why: NothingLeft, store: s.Store})
 		p.leave(filepath.Dir(s.Dir))
 	}
 }

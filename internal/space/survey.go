@@ -28,12 +28,12 @@ import (
 func Survey(ctx context.Context, p Locations, gone *layout.Collection, excluded bool) (*Inventory, error) {
 	inv := &Inventory{Cache: p.Cache.Root(), locations: p, gone: gone, excluded: excluded}
 	s := &surveyor{
-		Inventory: inv,
-		ctx:       ctx,
-		chains:    map[digest.Digest]*chain{},
-		layers:    map[digest.Digest]bool{},
-		blobs:     map[digest.Digest]bool{},
-		scratch:   map[string]bool{},
+		inv:     inv,
+		ctx:     ctx,
+		chains:  map[digest.Digest]*chain{},
+		layers:  map[digest.Digest]bool{},
+		blobs:   map[digest.Digest]bool{},
+		scratch: map[string]bool{},
 	}
 	steps := []func() error{s.layout, s.otherLayouts, s.results, s.downloads, s.files, s.stores}
 	for _, step := range steps {
@@ -46,7 +46,7 @@ func Survey(ctx context.Context, p Locations, gone *layout.Collection, excluded 
 
 // surveyor makes an inventory.
 type surveyor struct {
-	*Inventory
+	inv     *Inventory
 	ctx     context.Context
 	chains  map[digest.Digest]*chain // of images, and of results
 	layers  map[digest.Digest]bool   // DiffIDs of both
@@ -90,7 +90,7 @@ func (s *surveyor) need(stacks [][]digest.Digest, names []string) (ids []digest.
 
 // layout looks at the layout of the locations.
 func (s *surveyor) layout() error {
-	l := s.locations.Layout
+	l := s.inv.locations.Layout
 	if l == nil {
 		return nil
 	}
@@ -98,21 +98,21 @@ func (s *surveyor) layout() error {
 	if err != nil {
 		return err
 	}
-	s.Layout = dir
+	s.inv.Layout = dir
 	holdings, err := l.Holdings(s.ctx)
 	if err != nil {
 		if holdings == nil {
 			return err
 		}
-		s.Unsure = append(s.Unsure, err)
+		s.inv.Unsure = append(s.inv.Unsure, err)
 	}
 	removed := map[digest.Digest]bool{}
-	if s.gone != nil {
-		for _, b := range s.gone.Blobs {
+	if s.inv.gone != nil {
+		for _, b := range s.inv.gone.Blobs {
 			removed[b.Digest] = true
 		}
 		tags := map[string]bool{}
-		for _, t := range s.gone.Tags {
+		for _, t := range s.inv.gone.Tags {
 			tags[t.Name] = true
 		}
 		holdings = slices.DeleteFunc(holdings, func(h layout.Holding) bool { return tags[h.Tag] })
@@ -121,30 +121,30 @@ func (s *surveyor) layout() error {
 	for _, h := range holdings {
 		i, ok := at[h.Descriptor.Digest]
 		if !ok {
-			i = len(s.Images)
+			i = len(s.inv.Images)
 			at[h.Descriptor.Digest] = i
-			s.Images = append(s.Images, Image{Digest: h.Descriptor.Digest, Blobs: h.Blobs})
+			s.inv.Images = append(s.inv.Images, Image{Digest: h.Descriptor.Digest, Blobs: h.Blobs})
 		}
 		if h.Tag != "" {
-			s.Images[i].Tags = append(s.Images[i].Tags, h.Tag)
+			s.inv.Images[i].Tags = append(s.inv.Images[i].Tags, h.Tag)
 		}
 	}
 	users := map[digest.Digest]int{}
 	for _, h := range holdings {
 		if i, ok := at[h.Descriptor.Digest]; ok {
 			delete(at, h.Descriptor.Digest)
-			img := &s.Images[i]
+			img := &s.inv.Images[i]
 			img.Chain = s.need(h.Stacks, namesOf(img))
 			for _, b := range img.Blobs {
 				users[b.Digest]++
 			}
 		}
 	}
-	for i := range s.Images {
-		for _, b := range s.Images[i].Blobs {
-			s.Images[i].Size += b.Size
+	for i := range s.inv.Images {
+		for _, b := range s.inv.Images[i].Blobs {
+			s.inv.Images[i].Size += b.Size
 			if users[b.Digest] == 1 {
-				s.Images[i].Own += b.Size
+				s.inv.Images[i].Own += b.Size
 			}
 		}
 	}
@@ -166,15 +166,15 @@ func (s *surveyor) allBlobs(l *layout.Layout, users map[digest.Digest]int, remov
 		}
 		if !removed[b.Digest] {
 			s.blobs[b.Digest] = true
-			s.Blobs = append(s.Blobs, Blob{Digest: b.Digest, Size: b.Size, Images: users[b.Digest]})
+			s.inv.Blobs = append(s.inv.Blobs, Blob{Digest: b.Digest, Size: b.Size, Images: users[b.Digest]})
 		}
 	}
-	if s.gone != nil {
+	if s.inv.gone != nil {
 		return nil // scratch layers go with it
 	}
 	return s.scratchOf(l, func(size int64) {
-		s.Scratch.Count++
-		s.Scratch.Size += size
+		s.inv.Scratch.Count++
+		s.inv.Scratch.Size += size
 	})
 }
 
@@ -191,20 +191,20 @@ func (s *surveyor) scratchOf(l *layout.Layout, found func(size int64)) error {
 // otherLayouts looks at the layouts that the cache knows of. One that is gone needs nothing; of one
 // that cannot be read nobody knows what it needs.
 func (s *surveyor) otherLayouts() error {
-	files, err := os.ReadDir(filepath.Join(s.Cache, cache.LayoutsDir))
+	files, err := os.ReadDir(filepath.Join(s.inv.Cache, cache.LayoutsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, f := range files {
-		dir, err := cache.LayoutAt(filepath.Join(s.Cache, cache.LayoutsDir, f.Name()))
-		if err != nil || dir == s.Layout {
+		dir, err := cache.LayoutAt(filepath.Join(s.inv.Cache, cache.LayoutsDir, f.Name()))
+		if err != nil || dir == s.inv.Layout {
 			continue
 		}
 		if err := s.otherLayout(dir); err != nil {
 			if s.ctx.Err() != nil {
 				return s.ctx.Err()
 			}
-			s.Unsure = append(s.Unsure, err)
+			s.inv.Unsure = append(s.inv.Unsure, err)
 		}
 	}
 	return nil
@@ -234,11 +234,11 @@ func (s *surveyor) otherLayout(dir string) error {
 
 // results looks at the entries of the cache.
 func (s *surveyor) results() error {
-	newest, err := s.locations.Cache.Newest()
+	newest, err := s.inv.locations.Cache.Newest()
 	if err != nil {
 		return err
 	}
-	for e, err := range s.locations.Cache.Stored() {
+	for e, err := range s.inv.locations.Cache.Stored() {
 		if err == nil {
 			err = s.ctx.Err()
 		}
@@ -262,14 +262,14 @@ func (s *surveyor) results() error {
 		case !there:
 			f.unneeded = s.unless(NoBlob)
 		}
-		s.Files = append(s.Files, f)
+		s.inv.Files = append(s.inv.Files, f)
 	}
 	return nil
 }
 
 // unless returns why something is not needed, or Needed where that is not sure.
 func (s *surveyor) unless(why Reason) Reason {
-	if len(s.Unsure) > 0 {
+	if len(s.inv.Unsure) > 0 {
 		return Needed
 	}
 	return why
@@ -282,21 +282,21 @@ func file(kind Kind, path string, info fs.FileInfo) File {
 
 // stores measures the folders of the drivers.
 func (s *surveyor) stores() error {
-	for i := range s.locations.Stores {
-		of := &s.locations.Stores[i]
+	for i := range s.inv.locations.Stores {
+		of := &s.inv.locations.Stores[i]
 		if of.Driver == nil {
 			n, err := beneath.DiskUsage(s.ctx, of.Dir, nil)
 			if err != nil {
-				s.Unsure = append(s.Unsure, err)
+				s.inv.Unsure = append(s.inv.Unsure, err)
 			}
-			s.Stores = append(s.Stores, StoreSpace{Store: of, Size: n})
+			s.inv.Stores = append(s.inv.Stores, StoreSpace{Store: of, Size: n})
 			continue
 		}
 		if err := s.store(of); err != nil {
 			return fmt.Errorf("driver %s: %w", of.Name, err)
 		}
 	}
-	slices.SortFunc(s.Trees, func(a, b Tree) int {
+	slices.SortFunc(s.inv.Trees, func(a, b Tree) int {
 		return cmp.Or(cmp.Compare(a.Store.Name, b.Store.Name), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
 	return nil
@@ -348,9 +348,9 @@ func (s *surveyor) store(of *Store) error {
 		case c != nil:
 			t.Tags, t.Below, t.Known = c.tags, c.below, c.known
 		}
-		s.Trees = append(s.Trees, t)
+		s.inv.Trees = append(s.inv.Trees, t)
 	}
-	s.Stores = append(s.Stores, total)
+	s.inv.Stores = append(s.inv.Stores, total)
 	return nil
 }
 
