@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -14,7 +15,8 @@ import (
 
 // All mounts are made by file descriptor: a tree that is mounted nowhere yet (fsmount(2),
 // open_tree(2)) is moved onto an open mount point (move_mount(2)). So no path of an image is ever
-// resolved by mount(2), and no option string has to be escaped.
+// resolved by mount(2), and no option string has to be escaped. Only the files of a proc, of which
+// there are many, are covered by name: coverAll.
 
 // option is an option of a file system, without a value where it is a flag.
 type option struct{ key, value string }
@@ -49,15 +51,10 @@ func makeFS(fsfd, attrs int, options ...option) (int, error) {
 	return unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attrs)
 }
 
-// openTree makes a copy of the mounts at and below name in dir, mounted nowhere yet. Its attributes and its propagation are theirs.
-func openTree(dir int, name string) (int, error) {
-	return unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
-}
-
 // clone makes a copy of the mounts at and below name in dir, mounted nowhere yet, that differs by
 // attrs (MOUNT_ATTR_ flags). What is mounted in the one from now on is not mounted in the other.
 func clone(dir int, name string, attrs uint64) (int, error) {
-	fd, err := openTree(dir, name)
+	fd, err := unix.OpenTree(dir, name, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return -1, err
 	}
@@ -251,16 +248,56 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 			return shared, mountError(dir, err)
 		}
 	}
-	for _, name := range readonly {
-		if err := coverBy(func() (int, error) { return openTree(locked, name) }, tree, name); err != nil {
-			return shared, &os.PathError{Op: "make read-only", Path: path.Join(dir, name), Err: err}
-		}
+	if err := coverAll(locked, tree, readonly); err != nil {
+		return shared, &os.PathError{Op: "make read-only", Path: dir, Err: err}
 	}
 	return shared, nil
 }
 
-// lockedCopy makes a read-only copy of a mounted tree, of which copies of its files are made in one call each. It is mounted where nothing but
-// its descriptor leads to: an older kernel makes copies of nothing else.
+// coverAll mounts copies of what is called names in the folder from over what is called so in the
+// folder to, if it exists. There are some forty of them for each command, so it takes one system call
+// for each: mount(2), with the folder to as the root of this thread, and from as its working folder.
+// The names are the kernel's.
+func coverAll(from, to int, names []string) (err error) {
+	if len(names) == 0 {
+		return nil
+	}
+	const folder = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	root, err := unix.Open("/", folder, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	here, err := unix.Open(".", folder, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(here)
+	if err := enterRoot(to, from); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, enterRoot(root, here)) }()
+	for _, name := range names {
+		if err := unix.Mount(name, "/"+name, "", unix.MS_BIND|unix.MS_REC, ""); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// enterRoot makes the folder root the root of this thread, and dir its working folder.
+func enterRoot(root, dir int) error {
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Fchdir(dir)
+}
+
+// lockedCopy makes a read-only copy of a mounted tree, of which copies of its files are read-only. It
+// is mounted, where nothing but its descriptor leads to: the kernel makes copies of nothing else.
 func (s *stage) lockedCopy(tree int) (int, error) {
 	locked, err := clone(tree, "", unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
@@ -306,12 +343,7 @@ func guarded(tree int, masked []string) ([]string, error) {
 
 // cover mounts a copy of from over to, if from exists.
 func cover(fromDir int, from string, toDir int, to string, attrs uint64) error {
-	return coverBy(func() (int, error) { return clone(fromDir, from, attrs) }, toDir, to)
-}
-
-// coverBy mounts what make makes over to, if there is something to make it of.
-func coverBy(make func() (tree int, err error), toDir int, to string) error {
-	tree, err := make()
+	tree, err := clone(fromDir, from, attrs)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
