@@ -115,10 +115,21 @@ var policy = map[string]rule{
 		imports: "internal/cache internal/image internal/sandbox internal/source golang.org/x/sys",
 	},
 
-	"internal/build": {
+	"internal/stepkey": {
+		level:   2,
+		imports: "internal/cache internal/shown internal/spec github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+	},
+
+	"internal/action": {
 		level: 3,
-		imports: "internal/beneath internal/command internal/plan internal/shown internal/spec internal/cache internal/source internal/sandbox internal/kept internal/snapshot internal/layer internal/deb" +
-			" internal/image internal/imagefs internal/layout github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
+		imports: "internal/beneath internal/cache internal/command internal/deb internal/image internal/imagefs internal/layer internal/plan internal/sandbox internal/shown" +
+			" internal/source internal/spec internal/stepkey github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
+	},
+
+	"internal/build": { // action: what steps are made of
+		level: 3,
+		imports: "internal/action internal/cache internal/command internal/image internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/sandbox" +
+			" internal/snapshot internal/source internal/spec internal/stepkey github.com/opencontainers/go-digest github.com/opencontainers/image-spec golang.org/x/sys",
 		tests: "internal/snapshot/btrfs internal/snapshot/lvm internal/snapshot/overlay internal/snapshot/snapshottest internal/snapshot/vfs test/copytable",
 	},
 
@@ -144,7 +155,7 @@ var policy = map[string]rule{
 		level: 4,
 		imports: "internal/beneath internal/build internal/bundle internal/cache internal/checkout internal/command internal/image" +
 			" internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/rootfs internal/sandbox" +
-			" internal/shown internal/snapshot internal/source internal/space internal/spec internal/storage" +
+			" internal/shown internal/snapshot internal/source internal/space internal/spec internal/stepkey internal/storage" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",
 		tests: "github.com/rogpeppe/go-internal github.com/creack/pty",

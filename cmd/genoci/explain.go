@@ -9,6 +9,7 @@ import (
 
 	"genoci/internal/build"
 	"genoci/internal/plan"
+	"genoci/internal/stepkey"
 )
 
 // explainFlags are the flags of explain.
@@ -63,7 +64,7 @@ func (f *explainFlags) run(ctx context.Context, w io.Writer, targets []string) e
 	if f.json {
 		return printJSON(w, newJSONExplanation(p, all))
 	}
-	printExplanation(w, p, all, b.Archive)
+	printExplanation(w, p, all)
 	return nil
 }
 
@@ -79,17 +80,17 @@ const maxReasons = 20
 //	           run make: line 1 changed
 //	             - make
 //	             + make -j4
-func printExplanation(w io.Writer, p *plan.Plan, all map[*plan.Step]build.Explanation, archive archiveFunc) {
+func printExplanation(w io.Writer, p *plan.Plan, all map[*plan.Step]build.Explanation) {
 	for _, i := range p.Images {
 		say(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
-			printStep(w, s, all[s].Outcome, archive)
+			printStep(w, s, all[s].Prospect)
 			printReasons(w, all[s].Reasons)
 		}
 	}
 }
 
-func printReasons(w io.Writer, reasons []build.Reason) {
+func printReasons(w io.Writer, reasons []stepkey.Reason) {
 	label, op, shown := "  why", "", 0
 	for n, r := range reasons {
 		if n > 0 && r.Op == op {
@@ -116,7 +117,7 @@ func printReasons(w io.Writer, reasons []build.Reason) {
 }
 
 // sameOp returns how many of the first reasons concern one action.
-func sameOp(reasons []build.Reason) int {
+func sameOp(reasons []stepkey.Reason) int {
 	n := 0
 	for n < len(reasons) && reasons[n].Op == reasons[0].Op {
 		n++
@@ -144,14 +145,14 @@ type jsonExplainedStep struct {
 }
 
 type jsonReason struct {
-	Kind    build.ReasonKind `json:"kind"`
-	Text    string           `json:"text"`              // the reason in a line
-	Op      string           `json:"op,omitempty"`      // the action that it concerns, in a line
-	Line    int              `json:"line,omitempty"`    // of the action in the spec, from 1
-	Column  int              `json:"column,omitempty"`  //
-	Path    string           `json:"path,omitempty"`    // of the file that changed
-	Changes []jsonChange     `json:"changes,omitempty"` // field by field
-	Diff    []string         `json:"diff,omitempty"`    // of text and lists: "- " and what was, "+ " and what is
+	Kind    stepkey.Kind `json:"kind"`
+	Text    string       `json:"text"`              // the reason in a line
+	Op      string       `json:"op,omitempty"`      // the action that it concerns, in a line
+	Line    int          `json:"line,omitempty"`    // of the action in the spec, from 1
+	Column  int          `json:"column,omitempty"`  //
+	Path    string       `json:"path,omitempty"`    // of the file that changed
+	Changes []jsonChange `json:"changes,omitempty"` // field by field
+	Diff    []string     `json:"diff,omitempty"`    // of text and lists: "- " and what was, "+ " and what is
 }
 
 type jsonChange struct {
@@ -165,7 +166,7 @@ func newJSONExplanation(p *plan.Plan, all map[*plan.Step]build.Explanation) json
 	for _, i := range p.Images {
 		img := jsonExplainedImage{Target: i.String(), Base: i.Base.String(), Steps: []jsonExplainedStep{}}
 		for _, s := range i.Steps {
-			step := jsonExplainedStep{Name: s.Name(), Outcome: all[s].Outcome}
+			step := jsonExplainedStep{Name: s.Name(), Outcome: all[s].Prospect.Outcome}
 			for _, r := range all[s].Reasons {
 				step.Reasons = append(step.Reasons, newJSONReason(r))
 			}
@@ -176,8 +177,8 @@ func newJSONExplanation(p *plan.Plan, all map[*plan.Step]build.Explanation) json
 	return out
 }
 
-func newJSONReason(r build.Reason) jsonReason {
-	out := jsonReason{Kind: r.Kind, Text: r.String(), Op: r.Op, Line: r.Pos.Line, Column: r.Pos.Col, Path: r.Path, Diff: r.Lines}
+func newJSONReason(r stepkey.Reason) jsonReason {
+	out := jsonReason{Kind: r.Kind(), Text: r.String(), Op: r.Op, Line: r.Pos.Line, Column: r.Pos.Col, Path: r.Path, Diff: r.Lines}
 	for _, c := range r.Changes {
 		out.Changes = append(out.Changes, jsonChange(c))
 	}

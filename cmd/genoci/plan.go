@@ -75,34 +75,17 @@ func (f *planFlags) run(ctx context.Context, w io.Writer, targets []string) erro
 	return nil
 }
 
-// forecast is what build would do.
-type forecast struct {
-	outcomes map[*plan.Step]build.Outcome
-	archive  archiveFunc
-}
-
-// archiveFunc is Builder.Archive.
-type archiveFunc func(*plan.Step, *spec.Expand) string
-
-// of says what becomes of the archive that an op expands; "" where it expands none.
-func (f archiveFunc) of(s *plan.Step, a spec.Action) string {
-	if op, ok := a.Op.(*spec.Expand); ok {
-		return f(s, op)
-	}
-	return ""
-}
-
 // forecast says how build would carry out each step of p.
-func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (forecast, error) {
+func (f *planFlags) forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]build.Prospect, error) {
 	b, err := f.step.builder(f.spec.layout)
 	if err != nil {
-		return forecast{}, err
+		return nil, err
 	}
 	if b.Layout != nil {
 		defer b.Layout.Close()
 	}
-	outcomes, _, err := b.Forecast(ctx, p)
-	return forecast{outcomes, b.Archive}, err
+	prospects, _, err := b.Forecast(ctx, p)
+	return prospects, err
 }
 
 // stepOps returns all that runs in s, hooks too, in order.
@@ -118,20 +101,20 @@ func stepOps(s *plan.Step) []spec.Action {
 	return ops
 }
 
-func printPlan(w io.Writer, p *plan.Plan, f forecast) {
+func printPlan(w io.Writer, p *plan.Plan, prospects map[*plan.Step]build.Prospect) {
 	for _, i := range p.Images {
 		say(w, "%s (%s)\n", i, strings.Join(describe(i), ", "))
 		for _, s := range i.Steps {
-			printStep(w, s, f.outcomes[s], f.archive)
+			printStep(w, s, prospects[s])
 		}
 	}
 }
 
 // printStep prints what runs in a step, after how it is carried out.
-func printStep(w io.Writer, s *plan.Step, outcome build.Outcome, archive archiveFunc) {
-	label := string(outcome)
+func printStep(w io.Writer, s *plan.Step, prospect build.Prospect) {
+	label := string(prospect.Outcome)
 	for _, op := range stepOps(s) {
-		how := archive.of(s, op)
+		how := prospect.Archive(s, op).String()
 		if how != "" {
 			how = " (" + how + ")"
 		}
@@ -183,7 +166,7 @@ type jsonPlanOp struct {
 	Column  int      `json:"column"`
 }
 
-func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
+func newJSONPlan(p *plan.Plan, prospects map[*plan.Step]build.Prospect) jsonPlan {
 	out := jsonPlan{File: p.Spec.File, Images: []jsonPlanImage{}}
 	for _, i := range p.Images {
 		img := jsonPlanImage{
@@ -193,9 +176,9 @@ func newJSONPlan(p *plan.Plan, f forecast) jsonPlan {
 			img.From = append(img.From, from.String())
 		}
 		for _, s := range i.Steps {
-			step := jsonPlanStep{Name: s.Name(), Outcome: f.outcomes[s]}
+			step := jsonPlanStep{Name: s.Name(), Outcome: prospects[s].Outcome}
 			for _, op := range stepOps(s) {
-				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), spec.ShownInputs(op.Op), f.archive.of(s, op), op.Pos.Line, op.Pos.Col})
+				step.Ops = append(step.Ops, jsonPlanOp{op.Op.String(), spec.ShownInputs(op.Op), prospects[s].Archive(s, op).String(), op.Pos.Line, op.Pos.Col})
 			}
 			img.Steps = append(img.Steps, step)
 		}

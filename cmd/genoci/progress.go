@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"genoci/internal/build"
+	"genoci/internal/stepkey"
 )
 
 // Output rules, for all commands
@@ -132,7 +133,7 @@ func warning(e build.Event) string {
 func rewrittenLine(e build.Event) string { return "written anew, entry by entry: " + e.Text }
 
 // whyLine says why a step is carried out.
-func whyLine(e build.Event) string { return "why: " + e.Text }
+func whyLine(e build.Event) string { return "why: " + stepkey.InALine(e.Why) }
 
 // doneLine says how an image ended.
 func doneLine(e build.Event) string {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"time"
 
 	"genoci/internal/build"
+	"genoci/internal/stepkey"
 )
 
 // jsonEvent is a line of --progress json. Fields that do not fit an event, or are zero, are left
@@ -42,7 +44,7 @@ func (j jsonView) Close() {}
 
 func (j jsonView) Report(e build.Event) {
 	out := jsonEvent{
-		Time: e.Time, Event: e.Kind, Target: e.Target, Step: e.Step, Text: e.Text, Line: e.Pos.Line, Column: e.Pos.Col,
+		Time: e.Time, Event: e.Kind, Target: e.Target, Step: e.Step, Text: cmp.Or(e.Text, stepkey.InALine(e.Why)), Line: e.Pos.Line, Column: e.Pos.Col,
 		Done: e.Done, Total: e.Total, Outcome: e.Outcome, Added: e.Added, Seconds: e.Elapsed.Seconds(),
 	}
 	if e.Image != nil {

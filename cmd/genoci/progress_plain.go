@@ -52,7 +52,7 @@ func (p *plainView) Report(e build.Event) {
 func plainLine(e build.Event) string {
 	switch e.Kind {
 	case build.StepStarted:
-		if e.Text != "" {
+		if len(e.Why) > 0 {
 			return e.Step + ": " + whyLine(e)
 		}
 	case build.OpStarted:

@@ -152,7 +152,7 @@ func (l *liveLines) take(e build.Event) []string {
 	case build.ImageStarted:
 		l.image(e)
 	case build.StepStarted:
-		if e.Text != "" {
+		if len(e.Why) > 0 {
 			return []string{l.name(e.Step) + whyLine(e)}
 		}
 	case build.OpStarted:

@@ -60,7 +60,7 @@ type jsonFailure struct {
 func newJSONImage(i build.ImageResult) jsonImage {
 	var archives []jsonArchive
 	for _, a := range i.Archives {
-		archives = append(archives, jsonArchive(a))
+		archives = append(archives, jsonArchive{a.Op, a.Fate.String()})
 	}
 	return jsonImage{
 		Target: i.Target, Digest: i.Digest, Size: i.Size, Added: i.Added, Layers: i.Layers, Cached: i.Cached,
@@ -139,7 +139,7 @@ func printSummary(w io.Writer, res *build.Result) {
 	table(w, rows)
 	for _, i := range res.Images {
 		for _, a := range i.Archives {
-			say(w, "%s: %s: %s\n", i.Target, untabbed(a.Op), untabbed(a.How))
+			say(w, "%s: %s: %s\n", i.Target, untabbed(a.Op), untabbed(a.Fate.String()))
 		}
 	}
 }

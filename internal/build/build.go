@@ -21,6 +21,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/action"
 	"genoci/internal/cache"
 	"genoci/internal/command"
 	"genoci/internal/layer"
@@ -65,9 +66,8 @@ type Builder struct {
 	last     *cache.Last
 	start    time.Time
 	initErr  error
-	mu       sync.Mutex // of report and archives
-	inputs   memo[spec.Op, *input]
-	archives map[*plan.Step]string // what became of the archives of passable steps
+	mu       sync.Mutex             // of report
+	readings memo[spec.Op, reading] // actions with what they read
 	tocs     memo[string, *layer.TOC]
 	found    sync.Map                    // located by key, and whether a tag needs it: steps that are cached
 	running  memo[string, carried]       // steps that are or were carried out, by their keys
@@ -91,9 +91,6 @@ const (
 	Compose Outcome = "compose" // put together without a root filesystem
 	Execute Outcome = "execute" // run in a root filesystem
 )
-
-// semantics is part of every key. It grows when the same inputs would give another layer.
-const semantics = 3
 
 // init sets up what Forecast and Build share.
 func (b *Builder) init(p *plan.Plan) error {
@@ -147,22 +144,22 @@ func newSource(c *cache.Cache, dir string) (*source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src.Keeps = keepXattr
+	src.Keeps = action.KeepXattr
 	src.Secret = func() ([]byte, error) { return c.Secret("downloads") }
 	return src, nil
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build
 // needs a namespace (sandbox.Enter) for it. A step after one that is not cached counts as not cached.
-func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Outcome, bool, error) {
+func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Prospect, bool, error) {
 	if err := b.init(p); err != nil {
 		return nil, false, err
 	}
 	if err := b.checkHooks(p); err != nil {
 		return nil, false, err
 	}
-	outcomes, executes, err := b.foresee(ctx, p)
-	return outcomes, executes, errors.Join(err, b.src.Stats.Save())
+	prospects, executes, err := b.foresee(ctx, p)
+	return prospects, executes, errors.Join(err, b.src.Stats.Save())
 }
 
 // wayOf says how the step is carried out when it is not cached.
@@ -270,7 +267,7 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			}
 			running++
 			incomplete++
-			go b.buildImage(ctx, nodes, n, stages)
+			go b.buildImage(ctx, n, stages)
 		}
 		for n, failed := range q.failures() {
 			b.skip(n, fmt.Errorf("%w: target %q", errSkipped, failed), failed.String())
@@ -285,7 +282,7 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			b.ended(s.n)
 		} else {
 			running--
-			s.n.laid = s.err == nil
+			s.n.turn.laid = s.err == nil
 		}
 		q.changed(s.n)
 		if s.err != nil && !b.KeepGoing {
@@ -299,24 +296,24 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 }
 
 // buildImage builds an image, and tells when it is laid, and when it is complete.
-func (b *Builder) buildImage(ctx context.Context, nodes nodes, n *node, stages chan<- stage) {
+func (b *Builder) buildImage(ctx context.Context, n *node, stages chan<- stage) {
 	begin := time.Now()
-	n.err = b.lay(ctx, nodes, n)
-	if n.err != nil && n.below.failed() {
+	n.err = b.lay(ctx, n)
+	if n.err != nil && n.base.layers.failed() {
 		n.err = fmt.Errorf("%w: target %q", errSkipped, n.onto)
 	}
 	stages <- stage{n: n, err: n.err}
 	if n.err == nil {
 		n.err = b.finishImage(ctx, n, begin)
 	}
-	n.making.Wait()
+	n.made.blobs.Wait()
 	close(n.complete)
 	stages <- stage{n, true, n.err}
 }
 
 // ended notes that an image was built, or could not be.
 func (b *Builder) ended(n *node) {
-	switch n.done = true; {
+	switch n.turn.done = true; {
 	case n.err == nil:
 	case errors.Is(n.err, errSpared):
 	case errors.Is(n.err, errSkipped):
@@ -330,7 +327,7 @@ func (b *Builder) ended(n *node) {
 
 // skip notes that an image is not built, because of another one or of an interruption.
 func (b *Builder) skip(n *node, err error, failed string) {
-	n.done, n.err = true, err
+	n.turn.done, n.err = true, err
 	close(n.complete)
 	b.report(Event{Kind: ImageSkipped, Target: n.String(), Text: failed})
 }
@@ -383,4 +380,23 @@ func (b *Builder) busyboxDigest() string {
 		return ""
 	}
 	return bb.Digest()
+}
+
+// shownURLs returns the texts that are shown in place of URLs in which arguments stand.
+func shownURLs(p *plan.Plan) map[string]string {
+	all := map[string]string{}
+	for _, img := range p.Images {
+		for _, a := range img.Target.Actions {
+			if spec.Arguments(a.Op) == nil {
+				continue
+			}
+			written := spec.ShownInputs(a.Op)
+			for i, name := range a.Op.Inputs() {
+				if source.IsURL(name) {
+					all[name] = written[i]
+				}
+			}
+		}
+	}
+	return all
 }

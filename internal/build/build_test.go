@@ -35,6 +35,7 @@ import (
 	"genoci/internal/sandbox"
 	"genoci/internal/snapshot"
 	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 	"genoci/test/strict"
 )
 
@@ -574,7 +575,7 @@ func TestForecast(t *testing.T) {
 		}
 		s := fmt.Sprint(ns)
 		for _, img := range p.Images {
-			s += " " + string(o[img.Steps[0]])
+			s += " " + string(o[img.Steps[0]].Outcome)
 		}
 		return s
 	}
@@ -935,7 +936,7 @@ func TestSharedStepHasOwnWords(t *testing.T) {
 				if got := w.image(i.Target).Config.History[0].CreatedBy; got != words[i.Target] {
 					t.Errorf("after %v, %s: history %q, want %q", order, i.Target, got, words[i.Target])
 				}
-				if len(order) == 0 && !i.Cached && i.Target[0] == 'e' && (len(i.Archives) != 1 || i.Archives[0].How != asIs) {
+				if len(order) == 0 && !i.Cached && i.Target[0] == 'e' && (len(i.Archives) != 1 || i.Archives[0].Fate.Fate != stepkey.AsIs) {
 					t.Errorf("%s: archives %+v", i.Target, i.Archives)
 				}
 			}

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"genoci/internal/action"
 	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
@@ -26,7 +26,7 @@ func CheckInputs(p *plan.Plan, l *layout.Layout) error {
 		c.base(img)
 		for _, s := range img.Steps {
 			for _, a := range s.Ops {
-				c.action(img, a)
+				c.action(s, a)
 			}
 		}
 	}
@@ -89,17 +89,23 @@ func (c *checker) once(name string, look func() error) error {
 }
 
 // action looks for what an action reads from outside.
-func (c *checker) action(img *plan.Image, a spec.Action) {
-	if op, ok := a.Op.(*spec.Copy); ok && op.From != "" && c.spec.Target(op.From) == nil {
-		if err := c.tag(op.From); err != nil {
-			c.errs = append(c.errs, c.spec.Errorf(a.Pos, img.String(), "copy from %s: %v", op.From, err))
+func (c *checker) action(s *plan.Step, a spec.Action) {
+	img := s.Image
+	for _, from := range a.Op.Images() {
+		if c.spec.Target(from) != nil {
+			continue
+		}
+		if err := c.tag(from); err != nil {
+			c.errs = append(c.errs, c.spec.Errorf(a.Pos, img.String(), "copy from %s: %v", from, err))
 		}
 	}
-	find := c.src.Find
-	if _, ok := a.Op.(*spec.Install); ok {
-		find = c.src.FindPackages
+	of, err := action.New(s, a)
+	reader, ok := of.(action.Reader)
+	if err != nil || !ok {
+		return
 	}
-	for _, name := range localInputs(c.src, a) {
+	names, find := reader.Names(c.src)
+	for _, name := range names {
 		if err := lookFor(find, name); err != nil && !(errors.Is(err, fs.ErrNotExist) && len(img.Target.Pre) > 0) {
 			c.errs = append(c.errs, inputError(c.spec, img, a, name, err))
 		}
@@ -113,24 +119,6 @@ func lookFor(find func(string) ([]string, error), name string) error {
 		err = source.Dangling(paths[i])
 	}
 	return err
-}
-
-// localInputs are the files of the host that an action cannot do without.
-func localInputs(src *source.Source, a spec.Action) []string {
-	if r, ok := a.Op.(*spec.Run); ok && !r.IsFile && danglingScript(src, r) == nil {
-		return nil // a word that is no file is shell text
-	}
-	_, copies := a.Op.(*spec.Copy)
-	var names []string
-	for _, name := range a.Op.Inputs() {
-		if a.Part && (name == "" || copies && filepath.IsAbs(name)) {
-			continue // the key that could not be read may be "from", and this a path in an image
-		}
-		if !strings.Contains(name, "://") { // what is no URL of a kind that can be fetched is told already
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // inputError is the error of a file that is not there, with the name beside it that was probably meant.

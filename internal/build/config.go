@@ -55,27 +55,27 @@ func (b *Builder) commitTime(ctx context.Context) (int64, error) {
 
 // imageEnv is the environment in the config of the image that n makes.
 func imageEnv(n *node) []string {
-	return image.SetFirstEnv(n.base.Config.Config.Env, environment(n))
+	return image.SetFirstEnv(n.base.img.Config.Config.Env, environment(n))
 }
 
 // environment is what the target adds to it; $NAME stands for the base's own value.
 func environment(n *node) []string {
 	base := func(name string) string {
-		value, _ := image.LookupEnv(n.base.Config.Config.Env, name)
+		value, _ := image.LookupEnv(n.base.img.Config.Config.Env, name)
 		return value
 	}
 	var env []string
-	for _, kv := range n.Target.Config.Environment {
+	for _, kv := range n.image.Target.Config.Environment {
 		env = append(env, kv.Key+"="+spec.ExpandEnv(kv.Value, base))
 	}
 	return env
 }
 
 // extension is what a target adds to its base.
-func (b *Builder) extension(n *node) image.Extension {
-	c := n.Target.Config
+func extension(n *node) image.Extension {
+	c := n.image.Target.Config
 	e := image.Extension{
-		Layers: n.added(), Created: time.Unix(n.epoch, 0).UTC(), Platform: image.BuiltHere(),
+		Layers: n.added(), Created: time.Unix(n.base.epoch, 0).UTC(), Platform: image.BuiltHere(),
 		Author: c.Author, Annotations: toMap(c.Annotations),
 		Edit: image.ConfigEdit{
 			Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: environment(n), User: c.User, WorkingDir: c.WorkingDir,
@@ -88,8 +88,8 @@ func (b *Builder) extension(n *node) image.Extension {
 			StartPeriod: time.Duration(h.StartPeriod), StartInterval: time.Duration(h.StartInterval), Retries: h.Retries,
 		}
 	}
-	if n.Base.Kind != plan.Empty {
-		e.BaseName, e.BaseDigest = n.Base.String(), n.base.Descriptor.Digest
+	if n.image.Base.Kind != plan.Empty {
+		e.BaseName, e.BaseDigest = n.image.Base.String(), n.base.img.Descriptor.Digest
 	}
 	if configures(c) {
 		e.CreatedBy = "genoci: config of " + n.String()

@@ -12,7 +12,7 @@ import (
 // Later ones win.
 func stepEnv(n *node) []string {
 	env := []string{"PATH=" + sandbox.DefaultPath}
-	env = image.SetFirstEnv(env, n.env)
-	env = image.SetFirstEnv(env, []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", n.epoch)})
-	return image.SetFirstEnv(env, spec.Environ(n.Target.BuildEnv))
+	env = image.SetFirstEnv(env, n.base.env)
+	env = image.SetFirstEnv(env, []string{fmt.Sprintf("SOURCE_DATE_EPOCH=%d", n.base.epoch)})
+	return image.SetFirstEnv(env, spec.Environ(n.image.Target.BuildEnv))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 )
 
 // Kind says what an Event tells.
@@ -16,7 +17,7 @@ type Kind string
 const (
 	BuildStarted Kind = "build-started" // Total: number of images
 	ImageStarted Kind = "image-started"
-	StepStarted  Kind = "step-started"  // Step; Outcome; Text: why it is not cached, where the builder is to say
+	StepStarted  Kind = "step-started"  // Step; Outcome; Why, where the builder is to say
 	OpStarted    Kind = "op-started"    // Step; Text: the op in a line; Pos
 	Output       Kind = "output"        // Step; Text: one line that a command wrote, without line end
 	Progress     Kind = "progress"      // Step; Text: what (expand, download, compress); Done, Total: bytes (Total 0: unknown)
@@ -41,6 +42,7 @@ type Event struct {
 	Total   int64
 	Added   int64
 	Outcome Outcome
+	Why     []stepkey.Reason // the step is not cached
 	Elapsed time.Duration
 	Image   *ImageResult
 	Err     error
@@ -62,8 +64,8 @@ type ImageResult struct {
 
 // Archive is an archive that was expanded.
 type Archive struct {
-	Op  string // in a line
-	How string // as Builder.Archive says it
+	Op   string // in a line
+	Fate stepkey.Archive
 }
 
 // Result is what Build made.

@@ -298,8 +298,8 @@ func TestComposedEqualsExecuted(t *testing.T) {
 		w.build(rootSpec)
 		for _, ops := range cases {
 			text := "new: {base: root, " + ops + "}\n"
-			composed := carryOut(t, w, text, (*step).composeAllOf)
-			executed := carryOut(t, w, text, (*step).executeOf)
+			composed := carryOut(t, w, text, (*execution).composeAll)
+			executed := carryOut(t, w, text, (*execution).execute)
 			if composed != executed {
 				t.Errorf("%s: composed %s, executed %s", ops, composed, executed)
 			}
@@ -308,54 +308,33 @@ func TestComposedEqualsExecuted(t *testing.T) {
 }
 
 // carryOut carries out the only step of a spec in the given way, and returns the DiffID of its layer.
-func carryOut(t *testing.T, w *work, text string, way func(*step, context.Context) (string, error)) string {
+func carryOut(t *testing.T, w *work, text string, way func(*execution, context.Context, *layer.Merged) (*builtLayer, error)) string {
 	t.Helper()
 	b, p := w.builder(text)
 	if err := b.init(p); err != nil {
 		t.Fatal(err)
 	}
-	ns := newNodes(p)
-	n, s := ns[p.Images[0]], p.Images[0].Steps[0]
+	n := newNodes(p)[p.Images[0]]
 	if err := b.begin(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
-	ins, err := b.resolve(t.Context(), n, s)
+	s := b.step(n, p.Images[0].Steps[0])
+	_, err := s.resolve(t.Context())
+	if err == nil {
+		err = s.computeKey()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &step{Builder: b, nodes: ns, n: n, Step: s, ins: ins}
-	if st.key, err = b.key(ns, n, s, ins); err != nil {
-		t.Fatal(err)
-	}
-	id, err := way(st, t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
-func (s *step) composeAllOf(ctx context.Context) (string, error) {
-	base, err := s.view(ctx, s.n.stack())
-	if err != nil {
-		return "", err
-	}
-	l, err := s.composeAll(ctx, base)
+	base := check(b.view(t.Context(), n.stack()))(t)
+	l := check(way(s.execution(), t.Context(), base))(t)
 	if l == nil {
-		return "", err
+		return ""
 	}
-	return string(l.DiffID), errors.Join(err, s.n.layers.wait(ctx), stack{l}.wait(ctx))
-}
-
-func (s *step) executeOf(ctx context.Context) (string, error) {
-	base, err := s.view(ctx, s.n.stack())
-	if err != nil {
-		return "", err
+	if err := errors.Join(n.made.layers.wait(t.Context()), stack{l}.wait(t.Context())); err != nil {
+		t.Fatal(err)
 	}
-	l, err := s.execute(ctx, base)
-	if l == nil {
-		return "", err
-	}
-	return string(l.DiffID), errors.Join(err, s.n.layers.wait(ctx), stack{l}.wait(ctx))
+	return string(l.DiffID)
 }
 
 // All drivers give the same images.

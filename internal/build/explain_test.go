@@ -14,6 +14,7 @@ import (
 	"genoci/internal/cache"
 	"genoci/internal/image"
 	"genoci/internal/layer"
+	"genoci/internal/stepkey"
 	"genoci/test/strict"
 )
 
@@ -29,23 +30,21 @@ func (w *work) pretend(text string) {
 			err = b.begin(w.t.Context(), n)
 		}
 		for _, s := range img.Steps {
-			var ins []*input
-			var key cache.Key
+			st := b.step(n, s)
 			if err == nil {
-				ins, err = b.resolve(w.t.Context(), n, s)
+				_, err = st.resolve(w.t.Context())
 			}
 			if err == nil {
-				err = b.complete(w.t.Context(), n, s, ins)
+				err = st.complete(w.t.Context())
 			}
 			if err == nil {
-				key, err = b.key(nodes, n, s, ins)
+				err = st.computeKey()
 			}
 			if err == nil {
-				st := &step{Builder: b, nodes: nodes, n: n, Step: s, ins: ins, key: key}
 				err = st.remember(nil)
 			}
 		}
-		n.early = image.Extend(n.base, b.extension(n))
+		n.early = image.Extend(n.base.img, extension(n))
 	}
 	if err == nil {
 		err = b.saveLast(p)
@@ -63,9 +62,9 @@ func (w *work) explain(text string) string {
 	var out strings.Builder
 	for _, img := range p.Images {
 		for _, s := range img.Steps {
-			fmt.Fprintf(&out, "%s %s\n", s.Name(), all[s].Outcome)
+			fmt.Fprintf(&out, "%s %s\n", s.Name(), all[s].Prospect.Outcome)
 			for _, r := range all[s].Reasons {
-				fmt.Fprintf(&out, "  [%s] %s\n", r.Kind, r)
+				fmt.Fprintf(&out, "  [%s] %s\n", r.Kind(), r)
 				for _, line := range r.Lines {
 					fmt.Fprintf(&out, "    %s\n", line)
 				}
@@ -399,7 +398,7 @@ func TestWhy(t *testing.T) {
 		var all []string
 		for _, e := range w.events {
 			if e.Kind == StepStarted {
-				all = append(all, e.Step+": "+e.Text)
+				all = append(all, e.Step+": "+stepkey.InALine(e.Why))
 			}
 		}
 		return strings.Join(all, "\n")
@@ -451,50 +450,5 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	w.build(text)
 	if d := cmp.Diff(before, list()); d != "" {
 		t.Error(d)
-	}
-}
-
-// Two trees never have one manifest.
-func TestManifestIsInjective(t *testing.T) {
-	seen := map[string]string{}
-	for _, c := range []struct{ name, link string }{
-		{"a", ""},
-		{"a\nd 755 b", ""},
-		{`a\nd 755 b`, ""},
-		{"a\tb", ""},
-		{`a\tb`, ""},
-		{"a", "b"},
-		{"a", "b\nc"},
-		{"a", `b\nc`},
-		{"a b", "c"},
-		{"a", "b c"},
-		{"a\xff", ""},
-	} {
-		got := string(appendName(append(appendName(nil, c.name), '\t'), c.link))
-		key := fmt.Sprintf("%q", c)
-		if other, ok := seen[got]; ok {
-			t.Errorf("%s and %s give %q", key, other, got)
-		}
-		seen[got] = key
-		name, link, _ := strings.Cut(got, "\t")
-		if unescape(name) != c.name || unescape(link) != c.link || strings.Contains(got, "\n") {
-			t.Errorf("%s gives %q, read as %q and %q", key, got, unescape(name), unescape(link))
-		}
-	}
-}
-
-func TestEdits(t *testing.T) {
-	for _, c := range []struct{ old, now, want string }{
-		{"a b c", "a b c", "[]"},
-		{"", "a", "[{0 0 0 1}]"},
-		{"a", "", "[{0 1 0 0}]"},
-		{"a b c", "a x c", "[{1 2 1 2}]"},
-		{"a b c d e", "x b c d y", "[{0 1 0 1} {4 5 4 5}]"},
-		{"a b a b", "b a b a", "[{0 1 0 0} {4 4 3 4}]"},
-		{"a b c", "a b c d", "[{3 3 3 4}]"},
-	} {
-		if got := fmt.Sprint(edits(strings.Fields(c.old), strings.Fields(c.now))); got != c.want {
-			t.Errorf("%q, %q: %s, want %s", c.old, c.now, got, c.want)
-		}
 	}
 }

@@ -63,20 +63,21 @@ func ParseFailedNote(k snapshot.Kept) (*FailedNote, error) {
 
 // keepFailed keeps the tree of a step that failed with err, and notes that at the *StepError. Where a user has ended the build the tree
 // goes: nothing is wrong with it. That a tree cannot be kept is told beside the error, and never in its place.
-func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
+func (x *execution) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
+	s := x.s
 	var failure *StepError
 	if errors.Is(err, context.Canceled) || !errors.As(err, &failure) {
 		return
 	}
 	if err := s.keepIndexes(context.WithoutCancel(ctx)); err != nil {
-		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("what the step left cannot be compared: %v", err)})
+		s.warn(fmt.Sprintf("what the step left cannot be compared: %v", err))
 	}
-	note, keepErr := json.Marshal(s.failedNote(failure))
+	note, keepErr := json.Marshal(x.failedNote(failure))
 	if keepErr == nil {
 		keepErr = snapshot.KeepUnsynced(context.WithoutCancel(ctx), tree, kept.Failed(failure.Target), note)
 	}
 	if keepErr != nil {
-		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf("what the step left is not kept: %v", keepErr)})
+		s.warn(fmt.Sprintf("what the step left is not kept: %v", keepErr))
 		return
 	}
 	failure.Kept = FailedRef(failure.Target)
@@ -86,12 +87,12 @@ func (s *step) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 // that are not in the layout yet may never get there.
 func (s *step) keepIndexes(ctx context.Context) error {
 	for _, l := range s.n.stack() {
-		if s.images().HasTOC(l.DiffID) {
+		if s.b.images().HasTOC(l.DiffID) {
 			continue
 		}
-		toc, err := s.toc(ctx, l)
+		toc, err := s.b.toc(ctx, l)
 		if err == nil {
-			err = s.images().SaveTOC(l.DiffID, toc)
+			err = s.b.images().SaveTOC(l.DiffID, toc)
 		}
 		if err != nil {
 			return err
@@ -100,11 +101,12 @@ func (s *step) keepIndexes(ctx context.Context) error {
 	return nil
 }
 
-func (s *step) failedNote(failure *StepError) *FailedNote {
+func (x *execution) failedNote(failure *StepError) *FailedNote {
+	s := x.s
 	n := &FailedNote{
-		Target: failure.Target, Step: failure.Step, Spec: s.specPath(failure.File), Line: failure.Pos.Line, Column: failure.Pos.Col,
-		Op: failure.Op, Error: failure.Err.Error(), Time: s.Now().UTC(),
-		Base: s.n.Base.String(), Platform: image.BuiltHere(), Setting: command.Setting{Env: stepEnv(s.n)},
+		Target: failure.Target, Step: failure.Step, Spec: s.b.specPath(failure.File), Line: failure.Pos.Line, Column: failure.Pos.Col,
+		Op: failure.Op, Error: failure.Err.Error(), Time: s.b.Now().UTC(),
+		Base: s.n.image.Base.String(), Platform: image.BuiltHere(), Setting: command.Setting{Env: stepEnv(s.n)},
 	}
 	var exit *sandbox.ExitError
 	if errors.As(failure.Err, &exit) {
@@ -113,7 +115,7 @@ func (s *step) failedNote(failure *StepError) *FailedNote {
 	for _, l := range s.n.stack() {
 		n.Layers = append(n.Layers, l.DiffID)
 	}
-	if ran := s.runner.Last(); ran != nil {
+	if ran := x.stage.Commands.Last(); ran != nil {
 		n.Setting = *ran
 	}
 	return n

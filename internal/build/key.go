@@ -2,358 +2,144 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
-	"maps"
-	"os"
+	"errors"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/image-spec/specs-go/v1"
 
+	"genoci/internal/action"
 	"genoci/internal/cache"
 	"genoci/internal/image"
 	"genoci/internal/plan"
-	"genoci/internal/source"
-	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 )
 
-// input is what an op reads from outside, found and digested.
-type input struct {
-	archive source.File    // Expand
-	matches []source.Match // Copy from the host
-	open    bool           // not all of their digests are known
-	listed  [32]byte       // SHA-256 of their manifest; where open is false
-	files   []source.File  // Install
-	script  *source.File   // Run of a script of the host
-
-	warnings []string // of what was left out
+// reading is an action that has found what it reads, and what it left out.
+type reading struct {
+	action   action.Action
+	warnings []string
 }
 
-// resolve finds the inputs of all ops of a step.
-func (b *Builder) resolve(ctx context.Context, n *node, s *plan.Step) ([]*input, error) {
-	ins := make([]*input, len(s.Ops))
-	for i, a := range s.Ops {
-		in, err := b.inputs.get(a.Op, func() (*input, error) {
-			if op, ok := passable(s); ok && !source.IsURL(op.Src) && op.Checksum == "" {
-				f, err := b.src.Peek(op.Src)
-				return &input{archive: f}, err
+// host is what actions read from.
+func (b *Builder) host() action.Host { return action.Host{Source: b.src, RealTimes: b.RealTimes} }
+
+// resolve finds what the actions of the step read, and returns what they warn of.
+func (s *step) resolve(ctx context.Context) (warnings []string, err error) {
+	actions := make([]action.Action, len(s.plan.Ops))
+	for i, a := range s.plan.Ops {
+		r, err := s.b.readings.get(a.Op, func() (r reading, err error) {
+			if r.action, err = action.New(s.plan, a); err != nil {
+				return r, err
 			}
-			return b.input(ctx, a.Op)
+			if reader, ok := r.action.(action.Reader); ok {
+				h := s.b.host()
+				h.Warn = func(text string) { r.warnings = append(r.warnings, text) }
+				err = reader.Find(ctx, h)
+			}
+			return r, err
 		})
 		if err != nil {
-			return nil, b.opError(n, s, a, err, nil)
+			return nil, s.opError(a, err, nil)
 		}
-		ins[i] = in
+		actions[i] = r.action
+		warnings = append(warnings, r.warnings...)
 	}
-	return ins, nil
+	s.actions = actions
+	return warnings, nil
 }
 
 // complete finds out the digests that resolve left unknown.
-func (b *Builder) complete(ctx context.Context, n *node, s *plan.Step, ins []*input) error {
-	for i, in := range ins {
-		var err error
-		switch {
-		case in.open:
-			if err = b.src.Digest(ctx, in.matches); err == nil {
-				in.open, in.listed = false, manifestSum(in.matches, b.RealTimes)
+func (s *step) complete(ctx context.Context) error {
+	for _, a := range s.actions {
+		if r, ok := a.(action.Reader); ok {
+			if err := r.Complete(ctx, s.b.host()); err != nil {
+				return s.opError(a.At().Action, err, nil)
 			}
-		case in.unread():
-			err = b.src.Complete(ctx, &in.archive)
-		}
-		if err != nil {
-			return b.opError(n, s, s.Ops[i], err, nil)
 		}
 	}
 	return nil
 }
 
-// known reports whether the digests of all files are known.
-func known(matches []source.Match) bool {
-	for _, m := range matches {
-		for i := range m.Nodes {
-			if !m.Nodes[i].Known() {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// unread reports whether a digest is not known: carrying out the step tells it.
-func (in *input) unread() bool { return in.open || in.archive.Path != "" && !in.archive.Known() }
-
-// keyNow returns the key of a step, so far as it can be had without reading what only the step itself need read. unread
-// says that this is the key of all that is known but the content of an archive or of files that are copied: nothing like the step was
+// keyNow computes the key of the step, so far as it can be had without reading what only the step itself need read. It sets unread
+// where this is the key of all that is known but the content of an archive or of files that are copied: nothing like the step was
 // ever carried out. Steps that run something read everything first, since they do not see the bytes pass.
-func (b *Builder) keyNow(ctx context.Context, nodes nodes, n *node, s *plan.Step, ins []*input) (key cache.Key, unread bool, err error) {
-	key, err = b.key(nodes, n, s, ins)
-	if err != nil || !slices.ContainsFunc(ins, (*input).unread) {
-		return key, false, err
+func (s *step) keyNow(ctx context.Context) error {
+	s.unread = false
+	if err := s.computeKey(); err != nil || !slices.ContainsFunc(s.actions, action.Unread) {
+		return err
 	}
-	if _, err := b.Cache.Get(key); !s.Executes() && !b.comparable(s) && (b.NoCache || err != nil) {
-		return key, true, nil
-	}
-	if err := b.complete(ctx, n, s, ins); err != nil {
-		return key, false, err
-	}
-	key, err = b.key(nodes, n, s, ins)
-	return key, false, err
-}
-
-func (b *Builder) input(ctx context.Context, op spec.Op) (*input, error) {
-	in := &input{}
-	var err error
-	switch op := op.(type) {
-	case *spec.Expand:
-		in.archive, err = b.src.File(ctx, op.Src, op.Checksum)
-	case *spec.Copy:
-		if op.From == "" && op.Content == nil {
-			in.matches, err = b.copied(ctx, op, func(text string) {
-				in.warnings = append(in.warnings, fmt.Sprintf("%s: %s", op, text))
-			})
-			in.open = !known(in.matches)
-			if !in.open {
-				in.listed = manifestSum(in.matches, b.RealTimes)
-			}
-		}
-	case *spec.Install:
-		for _, name := range op.Files {
-			var found []source.File
-			if found, err = b.src.Packages(ctx, name); err != nil {
-				break
-			}
-			in.files = append(in.files, found...)
-		}
-	case *spec.Run:
-		in.script, err = b.hostScript(ctx, op)
-	case *spec.Remove, *spec.Hook:
-	}
-	return in, err
-}
-
-// copied returns what a copy reads from outside.
-func (b *Builder) copied(ctx context.Context, op *spec.Copy, warn func(string)) ([]source.Match, error) {
-	if !source.IsURL(op.Src) {
-		matches, err := b.src.List(ctx, op.Src, op.Exclude, warn)
-		if err == nil && op.Parents {
-			err = b.src.WithParents(op.Src, matches)
-		}
-		return matches, err
-	}
-	m, err := b.src.Download(ctx, op.Src, op.Checksum)
-	return []source.Match{m}, err
-}
-
-// hostScript returns the script of the host that a run names: a single word that is the name of an
-// existing file. nil means shell text.
-func (b *Builder) hostScript(ctx context.Context, op *spec.Run) (*source.File, error) {
-	if !op.IsFile {
-		if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") {
-			return nil, nil
-		}
-		if err := danglingScript(b.src, op); err != nil {
-			return nil, err
-		}
-		if fi, err := os.Stat(b.src.Abs(op.Script)); err != nil || !fi.Mode().IsRegular() {
-			return nil, nil
-		}
-	}
-	f, err := b.src.File(ctx, op.Script, "")
-	return &f, err
-}
-
-// danglingScript returns the error of a run whose script is a single word that names a symlink beside the spec that leads to nothing.
-func danglingScript(src *source.Source, op *spec.Run) error {
-	if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") || strings.HasPrefix(op.Script, "/") {
+	if _, err := s.b.Cache.Get(s.key); !s.plan.Executes() && !s.comparable() && (s.b.NoCache || err != nil) {
+		s.unread = true
 		return nil
 	}
-	return source.Dangling(src.Abs(op.Script))
-}
-
-// stepNode is what the key of a step covers. Its strings are UTF-8; whatever may not be, such as the
-// names of copied files, stands in it as a digest.
-type stepNode struct {
-	Semantics int           `json:"semantics"`
-	Parent    digest.Digest `json:"parent"` // chain ID of the tree below
-	Epoch     int64         `json:"epoch"`
-	Clamp     *int64        `json:"clamp,omitempty"`
-	RealTimes bool          `json:"realTimes,omitempty"`
-	Platform  *v1.Platform  `json:"platform,omitempty"` // steps that run something only
-	Env       []string      `json:"env,omitempty"`      // as envNode has it
-	Ops       []any         `json:"ops"`
-
-	shown *shownStep // beside the key; nil where no argument stands in the step
-}
-
-type expandNode struct {
-	Expand  string
-	Unread  string   `json:",omitempty"` // in place of Expand: the path, where the content is not known
-	Dest    string   `json:",omitempty"`
-	Strip   int      `json:",omitempty"`
-	Include []string `json:",omitempty"`
-	Exclude []string `json:",omitempty"`
-	Chown   string   `json:",omitempty"`
-	Onto    string   `json:",omitempty"` // why it is not the layer as it is, where there is nothing below
-}
-
-type copyNode struct {
-	Copy    string        `json:",omitempty"` // digest of the manifest of what the host has
-	Unread  string        `json:",omitempty"` // in place of Copy: the path, where not all content is known
-	Content *string       `json:",omitempty"`
-	From    digest.Digest `json:",omitempty"` // chain ID of the other image
-	Src     string        `json:",omitempty"` // in the other image
-	Exclude []string      `json:",omitempty"` // with From or Unread: the manifest has only what is left
-	Dest    string
-	Glob    bool    `json:",omitempty"` // Src is a glob, and Dest a folder
-	Parents bool    `json:",omitempty"`
-	Chown   string  `json:",omitempty"`
-	Chmod   *uint32 `json:",omitempty"`
-}
-
-type installNode struct {
-	Install  []string `json:",omitempty"` // digests and names of files
-	Packages []string `json:",omitempty"`
-	Clean    bool     `json:",omitempty"`
-}
-
-type runNode struct {
-	Run     string
-	Script  string   `json:",omitempty"` // digest of a script of the host
-	Shell   []string `json:",omitempty"`
-	Args    []string `json:",omitempty"`
-	Workdir string   `json:",omitempty"`
-	User    string   `json:",omitempty"`
-	Env     []string `json:",omitempty"`
-	Network string   `json:",omitempty"`
-}
-
-type removeNode struct{ Remove []string }
-
-// key returns the key of a step whose parents are known.
-func (b *Builder) key(nodes nodes, n *node, s *plan.Step, ins []*input) (cache.Key, error) {
-	node, err := b.stepNode(nodes, n, s, ins)
-	if err != nil {
-		return cache.Key{}, err
+	if err := s.complete(ctx); err != nil {
+		return err
 	}
-	key, err := cache.NewKey(node)
-	if err == nil && node.shown != nil {
-		key, err = key.With(node.shown)
-	}
-	return key, err
+	return s.computeKey()
 }
 
-func (b *Builder) stepNode(nodes nodes, n *node, s *plan.Step, ins []*input) (*stepNode, error) {
-	node := &stepNode{
-		Semantics: semantics, Parent: n.stack().chainID(), Epoch: n.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
+// computeKey sets the key of all that is known of the step.
+func (s *step) computeKey() error {
+	node, err := s.keyNode()
+	if err == nil {
+		s.key, err = node.Key()
 	}
-	if s.Executes() {
+	return err
+}
+
+// keyNode returns what the key of the step covers.
+func (s *step) keyNode() (*stepkey.Step, error) {
+	node := &stepkey.Step{
+		Semantics: stepkey.Semantics, Parent: s.n.stack().chainID(), Epoch: s.n.base.epoch, Clamp: s.b.SourceEpoch, RealTimes: s.b.RealTimes,
+	}
+	if s.plan.Executes() {
 		p := image.BuiltHere()
 		node.Platform = &p
-		node.Env = envNode(stepEnv(n))
+		node.Env = stepkey.HideValues(stepEnv(s.n))
 	}
-	for i, a := range s.Ops {
-		op, err := b.opNode(nodes, n, s, a.Op, ins[i])
-		if err != nil {
-			return nil, b.opError(n, s, a, err, nil)
-		}
-		node.Ops = append(node.Ops, op)
+	err := action.Key(node, s.actions, action.Ground{Empty: len(s.n.base.layers)+len(s.n.made.layers) == 0, Chain: s.chainOf})
+	if of := (*action.Error)(nil); errors.As(err, &of) {
+		return nil, s.opError(of.Action, of.Err, nil)
 	}
-	node.shown = shownNode(s, node.Ops, ins)
-	return node, nil
+	return node, err
 }
 
-func (b *Builder) opNode(nodes nodes, n *node, s *plan.Step, op spec.Op, in *input) (any, error) {
-	switch op := op.(type) {
-	case *spec.Expand:
-		node := expandNode{
-			Expand: in.archive.String(), Dest: op.Dest, Strip: op.StripComponents,
-			Include: op.Include, Exclude: op.Exclude, Chown: op.Chown,
-		}
-		if in.unread() {
-			node.Expand, node.Unread = "", strconv.QuoteToASCII(in.archive.Path)
-		}
-		if len(n.below)+len(n.layers) == 0 {
-			node.Onto = onSomething(s)
-		}
-		return node, nil
-	case *spec.Copy:
-		node := copyNode{Content: op.Content, Dest: op.Dest, Parents: op.Parents, Chown: op.Chown, Chmod: op.Chmod}
-		switch {
-		case op.From != "":
-			from, err := b.fromImage(nodes, n, op.From)
-			if err != nil {
-				return nil, err
-			}
-			node.From, node.Src, node.Exclude = stackOf(from).chainID(), op.Src, op.Exclude
-		case op.Content == nil:
-			node.Glob = in.matches[0].Glob
-			if in.open {
-				node.Unread, node.Exclude = strconv.QuoteToASCII(b.src.Abs(op.Src)), op.Exclude
-			} else {
-				node.Copy = fmt.Sprintf("sha256:%x", in.listed)
-			}
-		}
-		return node, nil
-	case *spec.Install:
-		node := installNode{Packages: op.Packages, Clean: op.Clean}
-		for _, f := range in.files {
-			node.Install = append(node.Install, f.String()+" "+f.Name)
-		}
-		return node, nil
-	case *spec.Run:
-		node := runNode{
-			Run: op.Script, Shell: op.Shell, Args: op.Args, Workdir: op.Workdir,
-			User: op.User, Env: envNode(spec.Environ(op.Env)), Network: op.Network,
-		}
-		if in.script != nil {
-			node.Script = in.script.String()
-		}
-		return node, nil
-	case *spec.Remove:
-		return removeNode{op.Paths}, nil
-	default:
-		return nil, fmt.Errorf("%T is not an action", op)
+// chainOf returns the chain ID of an image that the step copies from. One that is not known yet differs from all others.
+func (s *step) chainOf(name string) (digest.Digest, error) {
+	if slices.ContainsFunc(s.open.from, func(d *node) bool { return d.String() == name }) {
+		return "not known yet", nil
 	}
-}
-
-// envNode returns names with the digests of their values: a key is kept, and a value may be a secret.
-func envNode(env []string) []string {
-	out := make([]string, len(env))
-	for i, kv := range env {
-		name, value, _ := strings.Cut(kv, "=")
-		sum := sha256.Sum256([]byte(value))
-		out[i] = name + "=" + base64.RawStdEncoding.EncodeToString(sum[:])
+	img, err := s.fromImage(name)
+	if err != nil {
+		return "", err
 	}
-	return out
+	return stackOf(img).chainID(), nil
 }
 
 // fromImage returns the image that a copy reads: a target of the plan, or a tag of the layout.
-func (b *Builder) fromImage(nodes nodes, n *node, name string) (image.Image, error) {
-	for _, img := range n.From {
-		if img.String() == name {
-			return nodes[img].img, nil
+func (s *step) fromImage(name string) (image.Image, error) {
+	for _, from := range s.n.from {
+		if from.String() == name {
+			return from.img, nil
 		}
 	}
-	return b.Layout.Image(name, image.BuiltHere())
+	return s.b.Layout.Image(name, image.BuiltHere())
 }
 
-// lookup returns the layer that a step of the key made before, if it is still in the layout or n is spare; nil where it changed nothing.
-func (b *Builder) lookup(n *node, s *plan.Step, key cache.Key) (*builtLayer, bool) {
-	if b.NoCache || s.Hooked() {
+// lookup returns the layer that a step of the key made before, if it is still in the layout or the image is spare; nil where it changed
+// nothing.
+func (s *step) lookup() (*builtLayer, bool) {
+	if s.b.NoCache || s.plan.Hooked() {
 		return nil, false
 	}
-	at, ok := b.find(n, key)
+	at, ok := s.b.find(s.n, s.key)
 	if !ok {
 		return nil, false
 	}
-	b.last.Set(lastName(s), key)
-	if at.entry.Archive != "" {
-		b.noteArchive(s, at.entry.Archive)
-	}
+	s.b.last.Set(s.lastName(), s.key)
+	s.archive = stepkey.StoredArchive(at.entry.Archive)
 	if at.entry.DiffID == "" {
 		return nil, true
 	}
@@ -370,7 +156,7 @@ type located struct {
 // find returns the entry of the key if it can be used for n. What Forecast found so, Build does not look for again.
 func (b *Builder) find(n *node, key cache.Key) (located, bool) {
 	name := key.String()
-	if !n.needed {
+	if !n.need.tag {
 		name += " for no tag"
 	}
 	if n.spare {
@@ -401,12 +187,13 @@ func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 		at.gone = true
 		return at, n.spare
 	}
-	ids := []string{b.blobID(b.Recompress)}
-	if !n.needed {
-		ids = append(ids, slices.Sorted(maps.Keys(e.Blobs))...)
+	blobs := []v1.Descriptor{b.blob(true).In(e)}
+	if !n.need.tag {
+		blobs = append(blobs, stepkey.AnyBlob(e)...)
 	}
-	for _, id := range ids {
-		if at.desc = descriptor(e.Blobs[id]); at.desc.Digest != "" && b.Layout.Has(at.desc) {
+	for _, desc := range blobs {
+		if desc.Digest != "" && b.Layout.Has(desc) {
+			at.desc = desc
 			return at, true
 		}
 	}
@@ -416,75 +203,51 @@ func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 	return at, at.scratch || n.spare
 }
 
-// blobOf returns the descriptor of the blob that serves this build; zero where the entry has none.
-func (b *Builder) blobOf(e cache.Entry) v1.Descriptor {
-	return descriptor(e.Blobs[b.blobID(b.Recompress)])
+// blob says which blob of a layer serves this build. Where no tag needs the layer, nobody wishes that an archive is compressed anew.
+func (b *Builder) blob(tag bool) stepkey.Blob {
+	return stepkey.Blob{Compression: b.Compression.ID, Recompress: b.Recompress && tag}
 }
 
-func descriptor(b cache.Blob) v1.Descriptor {
-	return v1.Descriptor{MediaType: b.MediaType, Digest: b.Digest, Size: b.Size}
-}
+// blob says which blob of its layer the step makes.
+func (s *step) blob() stepkey.Blob { return s.b.blob(s.n.need.tag) }
 
-// remember stores what the step made. How an archive that was taken as it is came to be compressed depends on
-// Recompress; all other layers are the same with and without it.
+// remember stores what the step made.
 func (s *step) remember(l *builtLayer) error {
-	if s.Hooked() {
+	if s.plan.Hooked() {
 		return nil
 	}
-	e := cache.Entry{Lent: s.runner.Lent(), Seconds: s.seconds()}
-	if op, ok := passable(s.Step); ok {
-		e.Archive = s.Archive(s.Step, op)
-	}
+	e := cache.Entry{Lent: s.lent, Seconds: s.seconds(), Archive: s.archive.Stored()}
 	if l != nil {
 		e.DiffID, e.Chain = l.DiffID, image.ChainID(s.parent, l.DiffID)
 		e.Blobs = map[string]cache.Blob{}
 		if l.scratch {
 			e.Tar = l.Descriptor.Size
 		} else {
-			s.addBlob(e, l)
+			s.blob().Add(&e, l.Descriptor)
 		}
 	}
-	if err := s.Cache.Put(s.key, e); err != nil {
+	if err := s.b.Cache.Put(s.key, e); err != nil {
 		return err
 	}
-	s.last.Set(lastName(s.Step), s.key)
-	return s.keepInputs()
-}
-
-// addBlob notes the blob of a layer in the entry of the step.
-func (s *step) addBlob(e cache.Entry, l *builtLayer) {
-	blob := cache.Blob{MediaType: l.Descriptor.MediaType, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size}
-	e.Blobs[s.blobID(s.recompress())] = blob
-	if e.Archive != asIs {
-		e.Blobs[s.blobID(!s.recompress())] = blob
+	s.b.last.Set(s.lastName(), s.key)
+	for _, a := range s.actions {
+		if r, ok := a.(action.Reader); ok {
+			if err := r.Keep(s.b.Cache, s.b.host()); err != nil {
+				return err
+			}
+		}
 	}
+	return nil
 }
 
 // rememberBlob notes a blob that a layer got later than its entry.
 func (s *step) rememberBlob(l *builtLayer) error {
-	e, err := s.Cache.Get(s.key)
+	e, err := s.b.Cache.Get(s.key)
 	if err != nil || e.DiffID != l.DiffID {
 		return nil // no entry, or one that another step made, for which it is to note that
 	}
-	if e.Blobs == nil {
-		e.Blobs = map[string]cache.Blob{}
-	}
-	s.addBlob(e, l)
-	return s.Cache.Put(s.key, e)
-}
-
-// recompress reports whether an archive that is taken as the layer is compressed anew: where no tag needs it, nobody wishes that.
-func (s *step) recompress() bool { return s.Recompress && s.n.needed }
-
-// asTheyAre begins the names of blobs for which sound archives are not compressed anew.
-const asTheyAre = "archives as they are, else "
-
-// blobID is the name of a layer's blob in cache entries.
-func (b *Builder) blobID(recompress bool) string {
-	if recompress {
-		return b.Compression.ID
-	}
-	return asTheyAre + b.Compression.ID
+	s.blob().Add(&e, l.Descriptor)
+	return s.b.Cache.Put(s.key, e)
 }
 
 // createdBy is the text of a step in the image's history.

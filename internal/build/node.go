@@ -14,7 +14,6 @@ import (
 	"genoci/internal/image"
 	"genoci/internal/layout"
 	"genoci/internal/plan"
-	"genoci/internal/spec"
 )
 
 // errSkipped marks images that were not built because another one failed.
@@ -23,44 +22,59 @@ var errSkipped = errors.New("not built, it needs")
 // node is an image of the plan while it is built. It is laid when its steps are done and its tree can be built on; it is
 // complete when its blobs, config and manifest are in the layout.
 type node struct {
-	*plan.Image
-	file   string      // the spec, for messages
-	base   image.Image // the zero Image for an empty base; while that is not complete, of the manifest only what is inherited
-	below  stack       // the layers of base
-	layers stack       // that the steps made so far
-	words  []string    // what the history says of each of them
-	made   stack       // those of them that were carried out for this image
+	image *plan.Image
+	file  string  // the spec, for messages
+	onto  *node   // the image of the plan that it stands on, or nil
+	from  []*node // those that it copies from
+	need  need
+	turn  turn
 
-	imported int64 // bytes of blobs that came from the layout of the base
+	spare bool // no step that is carried out needs its layers: the layout need not have them
+	known bool // by Forecast: img is what Build would make
 
-	epoch int64    // seconds since 1970
-	env   []string // of the image, K=V
+	base  base
+	made  made
+	early image.Image // since it is laid: what those that stand on it need of it; blobs may be missing
+	img   image.Image // since it is complete
 
-	onto    *node   // the image of the plan that it stands on, or nil
-	from    []*node // those that it copies from
-	hooksOn bool    // pre hooks began, and post hooks did not
-
-	archives []Archive
-
-	making  sync.WaitGroup // of blobs
-	needed  bool           // it will have a tag, or one that stands on it will
-	spare   bool           // no step that is carried out needs its layers: the layout need not have them
-	stoodOn bool           // other images of the plan stand on it
-	carries bool           // some of those run something, and need its tree
-
-	known  bool        // by Forecast: img is what Build would make
-	early  image.Image // since it is laid: what those that stand on it need of it; blobs may be missing
-	img    image.Image // since it is complete
-	result *ImageResult
-	cached bool // no step was carried out
-
+	result   *ImageResult
 	complete chan struct{} // closed when nothing more happens to it; then err may be read
 	err      error
+}
 
-	// What buildAll knows of it.
+// need is who needs an image, as the plan says.
+type need struct {
+	tag     bool // it will have a tag, or one that stands on it will
+	stoodOn bool // other images of the plan stand on it
+	tree    bool // some of those run something, and need its tree
+	height  int  // steps on the longest way from its first one to the end of the build
+}
+
+// turn is when an image is built. Only buildAll and its queue look at it.
+type turn struct {
 	laid, done    bool
 	queued, begun bool
-	height, rank  int
+	rank          int
+}
+
+// base is what the steps of an image stand on, since it was begun.
+type base struct {
+	img    image.Image // the zero Image for an empty base; while that is not complete, of the manifest only what is inherited
+	layers stack
+	epoch  int64    // seconds since 1970
+	env    []string // of the image that is made, K=V
+}
+
+// made is what the steps of an image have made so far.
+type made struct {
+	layers   stack
+	words    []string // what the history says of each of them
+	own      stack    // those of them that were carried out for this image
+	archives []Archive
+	imported int64 // bytes of blobs that came from the layout of the base
+	cached   bool  // no step was carried out
+	hooksOn  bool  // pre hooks began, and post hooks did not
+	blobs    sync.WaitGroup
 }
 
 // nodes are all images of a plan.
@@ -69,7 +83,8 @@ type nodes map[*plan.Image]*node
 func newNodes(p *plan.Plan) nodes {
 	all := nodes{}
 	for _, img := range p.Images {
-		n := &node{Image: img, file: p.Spec.File, cached: true, complete: make(chan struct{})}
+		n := &node{image: img, file: p.Spec.File, complete: make(chan struct{})}
+		n.made.cached = true
 		if img.Base.Image != nil {
 			n.onto = all[img.Base.Image]
 		}
@@ -80,19 +95,23 @@ func newNodes(p *plan.Plan) nodes {
 	}
 	for _, img := range slices.Backward(p.Images) {
 		n := all[img]
-		n.needed = n.needed || !img.Target.BuildOnly
-		n.height += len(img.Steps)
+		n.need.tag = n.need.tag || !img.Target.BuildOnly
+		n.need.height += len(img.Steps)
 		for _, d := range n.needs() {
-			d.height = max(d.height, n.height)
+			d.need.height = max(d.need.height, n.need.height)
 		}
 		if n.onto != nil {
-			n.onto.stoodOn = true
-			n.onto.needed = n.onto.needed || n.needed
-			n.onto.carries = n.onto.carries || n.carries || slices.ContainsFunc(img.Steps, (*plan.Step).Executes)
+			below := &n.onto.need
+			below.stoodOn = true
+			below.tag = below.tag || n.need.tag
+			below.tree = below.tree || n.need.tree || slices.ContainsFunc(img.Steps, (*plan.Step).Executes)
 		}
 	}
 	return all
 }
+
+// String returns the name of the target.
+func (n *node) String() string { return n.image.String() }
 
 // needs returns the images of the plan that have to come before n.
 func (n *node) needs() []*node {
@@ -132,31 +151,33 @@ func (n *node) allKnown() bool {
 // ready reports whether n can be begun, and returns one that it needs and that never will be built.
 func (n *node) ready() (ready bool, failed *node) {
 	for _, d := range n.needs() {
-		if d.done && d.err != nil {
+		if d.turn.done && d.err != nil {
 			return false, d
 		}
 	}
-	if n.onto != nil && !n.onto.laid {
+	if n.onto != nil && !n.onto.turn.laid {
 		return false, nil
 	}
-	return !slices.ContainsFunc(n.from, func(d *node) bool { return !d.done }), nil
+	return !slices.ContainsFunc(n.from, func(d *node) bool { return !d.turn.done }), nil
 }
 
 // stack returns the layers of the base and of the steps so far.
-func (n *node) stack() stack { return append(n.below[:len(n.below):len(n.below)], n.layers...) }
+func (n *node) stack() stack {
+	return append(n.base.layers[:len(n.base.layers):len(n.base.layers)], n.made.layers...)
+}
 
 // add adds the layer of a step; none where that is nil. Whoever made the layer, the history has the words of the step itself.
 func (n *node) add(s *plan.Step, l *builtLayer) {
 	if l != nil {
-		n.layers, n.words = n.layers.on(l), append(n.words, createdBy(s))
+		n.made.layers, n.made.words = n.made.layers.on(l), append(n.made.words, createdBy(s))
 	}
 }
 
 // added returns the layers of the steps as image.Extend takes them. Descriptors of blobs that are still to come are zero.
 func (n *node) added() []image.Layer {
-	layers := make([]image.Layer, len(n.layers))
-	for i, l := range n.layers {
-		layers[i] = image.Layer{DiffID: l.DiffID, CreatedBy: n.words[i]}
+	layers := make([]image.Layer, len(n.made.layers))
+	for i, l := range n.made.layers {
+		layers[i] = image.Layer{DiffID: l.DiffID, CreatedBy: n.made.words[i]}
 		if l.isReady() {
 			layers[i].Descriptor = l.Descriptor
 		}
@@ -165,7 +186,7 @@ func (n *node) added() []image.Layer {
 }
 
 // lay carries out all steps of an image. Their blobs may be still to come.
-func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
+func (b *Builder) lay(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -173,7 +194,7 @@ func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 	if err := b.begin(ctx, n); err != nil {
 		return err
 	}
-	if n.Base.Kind == plan.OCI && !n.spare {
+	if n.image.Base.Kind == plan.OCI && !n.spare {
 		if err := b.importBase(ctx, n); err != nil {
 			return b.baseError(n, err)
 		}
@@ -183,12 +204,12 @@ func (b *Builder) lay(ctx context.Context, nodes nodes, n *node) error {
 			return err
 		}
 	}
-	for _, s := range n.Steps {
-		if err := b.buildStep(ctx, nodes, n, s); err != nil {
-			return b.cleanUp(ctx, nodes, n, err)
+	for _, s := range n.image.Steps {
+		if err := b.step(n, s).build(ctx); err != nil {
+			return b.cleanUp(ctx, n, err)
 		}
 	}
-	n.early = image.Extend(n.base, b.extension(n))
+	n.early = image.Extend(n.base.img, extension(n))
 	return nil
 }
 
@@ -199,30 +220,30 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 		if n.onto.err != nil {
 			return fmt.Errorf("%w: target %q", errSkipped, n.onto)
 		}
-		n.base = n.onto.img
+		n.base.img = n.onto.img
 	}
-	if err := n.layers.wait(ctx); err != nil {
+	if err := n.made.layers.wait(ctx); err != nil {
 		return err
 	}
-	img := image.Extend(n.base, b.extension(n))
-	if n.needed {
+	img := image.Extend(n.base.img, extension(n))
+	if n.need.tag {
 		var err error
 		if img, err = b.Layout.WriteImage(img); err != nil {
 			return fmt.Errorf("target %q: %w", n, err)
 		}
 	}
 	n.img = img
-	if layers := len(img.Manifest.Layers); layers > maxLayers && n.needed {
+	if layers := len(img.Manifest.Layers); layers > maxLayers && n.need.tag {
 		b.report(Event{Kind: Warning, Target: n.String(), Text: fmt.Sprintf(
 			"the image has %d layers; docker refuses more than %d", layers, maxLayers)})
 	}
-	added := n.imported
-	for _, l := range n.made {
+	added := n.made.imported
+	for _, l := range n.made.own {
 		added += l.Descriptor.Size
 	}
 	n.result = &ImageResult{
 		Target: n.String(), Digest: img.Descriptor.Digest, Size: size(img), Added: added,
-		Layers: len(img.Manifest.Layers), Cached: n.cached, BuildOnly: n.Target.BuildOnly, Archives: n.archives,
+		Layers: len(img.Manifest.Layers), Cached: n.made.cached, BuildOnly: n.image.Target.BuildOnly, Archives: n.made.archives,
 		Elapsed: time.Since(begin),
 	}
 	b.report(Event{Kind: ImageDone, Target: n.String(), Image: n.result, Elapsed: n.result.Elapsed})
@@ -244,47 +265,48 @@ func size(img image.Image) int64 {
 // begin finds the base of an image, and what its steps need to know.
 func (b *Builder) begin(ctx context.Context, n *node) error {
 	var err error
-	switch n.Base.Kind {
+	switch n.image.Base.Kind {
 	case plan.Target:
-		n.base, n.below = n.onto.early, n.onto.stack()
+		n.base.img, n.base.layers = n.onto.early, n.onto.stack()
 	case plan.Tag:
-		n.base, err = b.Layout.Image(n.Base.Tag, image.BuiltHere())
+		n.base.img, err = b.Layout.Image(n.image.Base.Tag, image.BuiltHere())
 	case plan.OCI:
-		n.base, err = b.ociImage(n.Base)
+		n.base.img, err = b.ociImage(n.image.Base)
 	}
 	if err != nil {
 		return b.baseError(n, err)
 	}
-	if n.Base.Kind != plan.Target {
-		n.below = stackOf(n.base)
+	if n.image.Base.Kind != plan.Target {
+		n.base.layers = stackOf(n.base.img)
 	}
-	if n.epoch, err = b.epochOf(ctx, n.Target); err != nil {
+	if n.base.epoch, err = b.epochOf(ctx, n.image.Target); err != nil {
 		return b.targetError(n, err)
 	}
-	n.env = imageEnv(n)
+	n.base.env = imageEnv(n)
 	return nil
 }
 
 // checkSources holds the images that n is made of, and that this build does not make, against their blobs: what is known of their layers is known by
 // what their configs say.
 func (b *Builder) checkSources(ctx context.Context, n *node) error {
-	if n.Base.Kind == plan.Tag || n.Base.Kind == plan.OCI {
-		if err := b.checkImage(ctx, n.base); err != nil {
+	if n.image.Base.Kind == plan.Tag || n.image.Base.Kind == plan.OCI {
+		if err := b.checkImage(ctx, n.base.img); err != nil {
 			return b.baseError(n, err)
 		}
 	}
-	for _, s := range n.Steps {
+	for _, s := range n.image.Steps {
 		for _, a := range s.Ops {
-			op, ok := a.Op.(*spec.Copy)
-			if !ok || op.From == "" || slices.ContainsFunc(n.From, func(img *plan.Image) bool { return img.String() == op.From }) {
-				continue
-			}
-			img, err := b.Layout.Image(op.From, image.BuiltHere())
-			if err == nil {
-				err = b.checkImage(ctx, img)
-			}
-			if err != nil {
-				return b.opError(n, s, a, err, nil)
+			for _, name := range a.Op.Images() {
+				if slices.ContainsFunc(n.from, func(d *node) bool { return d.String() == name }) {
+					continue
+				}
+				img, err := b.Layout.Image(name, image.BuiltHere())
+				if err == nil {
+					err = b.checkImage(ctx, img)
+				}
+				if err != nil {
+					return (&step{b: b, n: n, plan: s}).opError(a, err, nil)
+				}
 			}
 		}
 	}
@@ -317,7 +339,7 @@ func (b *Builder) ociImage(base plan.Base) (image.Image, error) {
 
 // importBase copies the layers of a base in another layout into ours.
 func (b *Builder) importBase(ctx context.Context, n *node) error {
-	from, _, err := layout.Find(n.Base.Ref, b.src.Abs, image.BuiltHere())
+	from, _, err := layout.Find(n.image.Base.Ref, b.src.Abs, image.BuiltHere())
 	if err != nil {
 		return err
 	}
@@ -325,14 +347,14 @@ func (b *Builder) importBase(ctx context.Context, n *node) error {
 	if err := from.Use(ctx); err != nil {
 		return err
 	}
-	for _, desc := range n.base.Manifest.Layers {
+	for _, desc := range n.base.img.Manifest.Layers {
 		if b.Layout.Has(desc) {
 			continue
 		}
 		if err := b.importBlob(ctx, n, from, desc); err != nil {
 			return err
 		}
-		n.imported += desc.Size
+		n.made.imported += desc.Size
 	}
 	return nil
 }
@@ -364,10 +386,10 @@ func (b *Builder) importBlob(ctx context.Context, n *node, of *layout.Layout, de
 
 // targetError is an error that concerns all of a target.
 func (b *Builder) targetError(n *node, err error) error {
-	return &StepError{Target: n.String(), Step: n.String(), File: n.file, Pos: n.Target.Pos, Op: "target", Err: err}
+	return &StepError{Target: n.String(), Step: n.String(), File: n.file, Pos: n.image.Target.Pos, Op: "target", Err: err}
 }
 
 // baseError is an error about the base of a target.
 func (b *Builder) baseError(n *node, err error) error {
-	return &StepError{Target: n.String(), Step: n.String(), File: n.file, Pos: n.Target.BasePos, Op: "base " + n.Base.String(), Err: err}
+	return &StepError{Target: n.String(), Step: n.String(), File: n.file, Pos: n.image.Target.BasePos, Op: "base " + n.image.Base.String(), Err: err}
 }

@@ -19,7 +19,7 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 	switch {
 	case len(changes) == 0:
 		return nil, nil
-	case !s.n.needed:
+	case !s.n.need.tag:
 		return s.packScratch(ctx, changes)
 	case s.awaited():
 		return s.packAhead(ctx, changes)
@@ -29,10 +29,10 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 		return s.makeTar(ctx, l, z, changes)
 	})
 	if err != nil {
-		_ = s.n.below.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
+		_ = s.n.base.layers.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
 		return nil, err
 	}
-	s.settle(l, func() (v1.Descriptor, error) { return commit(blob, s.Compression.MediaType) })
+	s.settle(l, func() (v1.Descriptor, error) { return commit(blob, s.b.Compression.MediaType) })
 	return l, nil
 }
 
@@ -45,7 +45,7 @@ func commit(blob *layout.BlobWriter, mediaType string) (v1.Descriptor, error) {
 // packScratch keeps the tar as it is: no tag needs the layer.
 func (s *step) packScratch(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	l := s.newLayer()
-	w, err := s.Layout.NewScratch()
+	w, err := s.b.Layout.NewScratch()
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *step) plain(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 
 // packAhead does not wait for the compression.
 func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
-	tar, l := newSpool(s.Cache.Temp), s.newLayer()
+	tar, l := newSpool(s.b.Cache.Temp), s.newLayer()
 	s.settle(l, func() (v1.Descriptor, error) {
 		blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
 			_, err := io.Copy(z, tar) // into the blocks of the compressor
@@ -81,7 +81,7 @@ func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLay
 		if err := errors.Join(err, tar.CloseRead(err)); err != nil {
 			return v1.Descriptor{}, err
 		}
-		return commit(blob, s.Compression.MediaType)
+		return commit(blob, s.b.Compression.MediaType)
 	})
 	err := s.makeTar(ctx, l, tar, changes)
 	tar.CloseWrite(err)
@@ -108,7 +108,7 @@ func (s *step) packAndPlant(ctx context.Context, changes []layer.Change) (*built
 		return nil, nil
 	}
 	tree := s.plant(ctx, func(ctx context.Context, dir string) error {
-		return layer.Apply(ctx, dir, changes, s.unpackOptions())
+		return layer.Apply(ctx, dir, changes, s.b.unpackOptions())
 	})
 	l, err := s.pack(ctx, changes)
 	if err != nil {
@@ -128,16 +128,16 @@ func contentSize(changes []layer.Change) int64 {
 // compress makes a blob of the tar that write writes, about total bytes of it. It waits until few others do so.
 func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) error) (*layout.BlobWriter, error) {
 	select {
-	case s.packing <- struct{}{}:
-		defer func() { <-s.packing }()
+	case s.b.packing <- struct{}{}:
+		defer func() { <-s.b.packing }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	blob, err := s.Layout.NewBlob()
+	blob, err := s.b.Layout.NewBlob()
 	if err != nil {
 		return nil, err
 	}
-	z, err := s.Compression.NewWriter(blob, s.counting("compress", total, io.Discard))
+	z, err := s.b.Compression.NewWriter(blob, s.counting("compress", total, io.Discard))
 	if err == nil {
 		err = firstError(write(z), z.Close())
 	}
@@ -156,7 +156,7 @@ func (s *step) newLayer() *builtLayer {
 // identify notes what the layer holds, and completes the key of the step. It has to be called before the blob is complete.
 func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest, toc *layer.TOC) error {
 	l.DiffID, l.toc = diffID, toc
-	_, _ = s.tocs.get(string(diffID), func() (*layer.TOC, error) { return toc, nil })
+	_, _ = s.b.tocs.get(string(diffID), func() (*layer.TOC, error) { return toc, nil })
 	if !s.unread {
 		return nil
 	}
@@ -166,10 +166,10 @@ func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest
 // settle completes a layer beside what comes next: put puts it into the layout, its index and the entry of the cache are stored, and l is
 // ready.
 func (s *step) settle(l *builtLayer, put func() (v1.Descriptor, error)) {
-	s.n.making.Go(func() {
+	s.n.made.blobs.Go(func() {
 		defer close(l.ready)
 		if err := s.store(l, put); err != nil {
-			l.err = s.stepError(s.n, s.Step, err)
+			l.err = s.error(err)
 		}
 	})
 }
@@ -178,8 +178,8 @@ func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err erro
 	if l.Descriptor, err = put(); err != nil {
 		return err
 	}
-	s.images().Vouch(imagefs.Layer{Descriptor: l.Descriptor, DiffID: l.DiffID})
-	if err = s.images().SaveTOC(l.DiffID, l.toc); err == nil {
+	s.b.images().Vouch(imagefs.Layer{Descriptor: l.Descriptor, DiffID: l.DiffID})
+	if err = s.b.images().SaveTOC(l.DiffID, l.toc); err == nil {
 		err = s.remember(l)
 	}
 	if err == nil {
@@ -191,21 +191,21 @@ func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err erro
 // press returns the layer with a blob that a tag can name. Where it has none, since no tag needed it, it is compressed beside what
 // comes next.
 func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
-	if l == nil || !l.scratch || !s.n.needed {
+	if l == nil || !l.scratch || !s.n.need.tag {
 		return l
 	}
 	pressed := &builtLayer{DiffID: l.DiffID, ready: make(chan struct{})}
-	s.n.made = s.n.made.on(pressed)
-	s.n.making.Go(func() {
+	s.n.made.own = s.n.made.own.on(pressed)
+	s.n.made.blobs.Go(func() {
 		defer close(pressed.ready)
 		var err error
-		pressed.Descriptor, err = s.pressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.pressInto(ctx, l) })
+		pressed.Descriptor, err = s.b.pressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.pressInto(ctx, l) })
 		if err == nil {
-			s.images().Vouch(imagefs.Layer{Descriptor: pressed.Descriptor, DiffID: l.DiffID})
+			s.b.images().Vouch(imagefs.Layer{Descriptor: pressed.Descriptor, DiffID: l.DiffID})
 			err = s.rememberBlob(pressed)
 		}
 		if err != nil {
-			pressed.err = s.stepError(s.n, s.Step, err)
+			pressed.err = s.error(err)
 		}
 	})
 	return pressed
@@ -217,7 +217,7 @@ func (s *step) pressInto(ctx context.Context, l *builtLayer) (v1.Descriptor, err
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	tar, err := s.images().OpenLayer(desc, nil)
+	tar, err := s.b.images().OpenLayer(desc, nil)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
@@ -229,8 +229,8 @@ func (s *step) pressInto(ctx context.Context, l *builtLayer) (v1.Descriptor, err
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	return commit(blob, s.Compression.MediaType)
+	return commit(blob, s.b.Compression.MediaType)
 }
 
 // awaited reports whether something stands on the step's layer.
-func (s *step) awaited() bool { return s.n.stoodOn || s.Index < len(s.n.Steps)-1 }
+func (s *step) awaited() bool { return s.n.need.stoodOn || s.plan.Index < len(s.n.image.Steps)-1 }

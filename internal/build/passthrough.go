@@ -2,7 +2,6 @@ package build
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -14,113 +13,48 @@ import (
 
 	"genoci/internal/layer"
 	"genoci/internal/layout"
-	"genoci/internal/plan"
 	"genoci/internal/source"
-	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 )
 
 // passThrough takes the archive of a step as its layer, byte for byte, where the step does nothing but
 // expand it on nothing, and it is a sound layer (layer.Sound). The file is read once: in that pass it is
-// stored, hashed, decompressed, hashed again, checked and indexed. ok is false where the archive has to be put
-// into the layer entry by entry.
-func (s *step) passThrough(ctx context.Context) (l *builtLayer, ok bool, err error) {
-	if _, ok := passable(s.Step); !ok {
-		return l, false, nil
-	}
-	s.opStarted(s.Ops[0])
-	in, err := s.intake(ctx, &s.ins[0].archive)
+// stored, hashed, decompressed, hashed again, checked and indexed. It returns nil where the archive has to
+// be put into the layer entry by entry.
+func (s *step) passThrough(ctx context.Context, f *source.File) (*builtLayer, error) {
+	in, err := s.intake(ctx, f)
 	var file *fs.PathError
 	switch {
 	case err == nil:
-		l = s.newLayer()
-		if err := s.identify(ctx, l, in.diffID, in.toc); err != nil {
-			return nil, false, errors.Join(err, in.drop())
-		}
-		s.noteArchive(s.Step, asIs)
-		if l.scratch = in.scratch != nil; l.scratch {
-			s.settle(l, func() (v1.Descriptor, error) { return in.scratch.Commit(l.DiffID) })
-		} else {
-			s.settle(l, func() (v1.Descriptor, error) { return commit(in.blob, in.mediaType) })
-		}
-		if err := in.tree.commit(ctx, stack{l}); err != nil {
-			return nil, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
-		}
-		return l, true, nil
+		return s.takeOver(ctx, in)
 	case ctx.Err() != nil:
-		return l, false, ctx.Err()
+		return nil, ctx.Err()
 	case errors.As(err, &file): // reading the archive, or writing the layer
-		return l, false, s.opError(s.n, s.Step, s.Ops[0], err, nil)
+		return nil, s.opError(s.plan.Ops[0], err, nil)
 	}
 	// Whatever is wrong with what the archive holds, the other way takes it or says it better.
-	s.noteArchive(s.Step, rewritten(err.Error()))
-	s.report(Event{Kind: Rewritten, Target: s.n.String(), Step: s.Name(), Text: err.Error()})
-	return nil, false, nil
+	s.archive = stepkey.Archive{Fate: stepkey.Rewritten, Unsound: err.Error()}
+	s.report(Event{Kind: Rewritten, Text: err.Error()})
+	return nil, nil
 }
 
-// passable returns the op of a step that does nothing but expand an archive as it is, on nothing.
-func passable(s *plan.Step) (*spec.Expand, bool) {
-	if len(s.Ops) != 1 {
-		return nil, false
+// takeOver makes an archive that was taken the layer of the step.
+func (s *step) takeOver(ctx context.Context, in taken) (*builtLayer, error) {
+	l := s.newLayer()
+	if err := s.identify(ctx, l, in.diffID, in.toc); err != nil {
+		return nil, errors.Join(err, in.drop())
 	}
-	op, ok := s.Ops[0].Op.(*spec.Expand)
-	return op, ok && unpassable(s, op) == ""
+	s.archive = stepkey.Archive{Fate: stepkey.AsIs}
+	if l.scratch = in.scratch != nil; l.scratch {
+		s.settle(l, func() (v1.Descriptor, error) { return in.scratch.Commit(l.DiffID) })
+	} else {
+		s.settle(l, func() (v1.Descriptor, error) { return commit(in.blob, in.mediaType) })
+	}
+	if err := in.tree.commit(ctx, stack{l}); err != nil {
+		return nil, s.opError(s.plan.Ops[0], err, nil)
+	}
+	return l, nil
 }
-
-// unpassable says why an archive cannot be the layer of its step as it is, whatever it holds; "" where it can.
-func unpassable(s *plan.Step, op *spec.Expand) string {
-	if onto := onSomething(s); onto != "" {
-		return onto
-	}
-	switch {
-	case s.Hooked():
-		return "hooks run with it"
-	case len(s.Ops) != 1:
-		return "the layer holds more than it"
-	case clean(op.Dest) != ".":
-		return "dest moves it"
-	case op.StripComponents != 0:
-		return "strip_components"
-	case len(op.Include)+len(op.Exclude) != 0:
-		return "include and exclude leave something out"
-	case op.Chown != "":
-		return "chown"
-	}
-	return ""
-}
-
-// onSomething says that a step stands on another one or on a base, which may have no layers; "" where it does not.
-func onSomething(s *plan.Step) string {
-	if s.Image.Base.Kind != plan.Empty || s.Index > 0 {
-		return "it goes on something"
-	}
-	return ""
-}
-
-// asIs is what an Archive is told as whose bytes are the layer.
-const asIs = "taken as it is"
-
-// Archive says in words what becomes of the archive that op expands: that it is "taken as it is", with a condition where that is not
-// known, or "rewritten: " with the reason. It is for after Forecast.
-func (b *Builder) Archive(s *plan.Step, op *spec.Expand) string {
-	if why := unpassable(s, op); why != "" {
-		return rewritten(why)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return cmp.Or(b.archives[s], asIs+" if it is a sound layer")
-}
-
-// noteArchive notes what became of the archive of a passable step.
-func (b *Builder) noteArchive(s *plan.Step, how string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.archives == nil {
-		b.archives = map[*plan.Step]string{}
-	}
-	b.archives[s] = how
-}
-
-func rewritten(why string) string { return "rewritten: " + why }
 
 // taken is an archive that was taken as a layer.
 type taken struct {
@@ -136,7 +70,7 @@ type taken struct {
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
 // the user did not ask for another compression, and all tools read it; else its tar is compressed anew.
 func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) {
-	file, err := s.src.Take(f)
+	file, err := s.b.src.Take(f)
 	if err != nil {
 		return t, err
 	}
@@ -154,7 +88,7 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 		t.mediaType = c.MediaType
 		err = s.intakeAs(ctx, &t, c, file)
 	} else {
-		t.mediaType = s.Compression.MediaType
+		t.mediaType = s.b.Compression.MediaType
 		err = s.intakeAnew(ctx, &t, c, s.reading(ctx, file, file))
 	}
 	if err == nil {
@@ -168,7 +102,7 @@ func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) 
 
 // reading reads r, the bytes of the archive, and tells how far it has come.
 func (s *step) reading(ctx context.Context, r io.Reader, file *source.Taking) io.Reader {
-	return s.progress(ctx, s.n.String(), s.Name(), "expand", file.Size(), r)
+	return s.b.progress(ctx, s.n.String(), s.plan.Name(), "expand", file.Size(), r)
 }
 
 // drop leaves nothing of what was taken.
@@ -185,8 +119,8 @@ func (t *taken) drop() error {
 
 // keeps reports whether a layer may stay compressed as an archive is.
 func (s *step) keeps(c layer.Compression) bool {
-	if s.recompress() {
-		return c.Name == s.Compression.Name
+	if s.blob().Recompress {
+		return c.Name == s.b.Compression.Name
 	}
 	return c.MediaType != "" && c.Name != "none"
 }
@@ -194,7 +128,7 @@ func (s *step) keeps(c layer.Compression) bool {
 // intakeAs stores the compressed bytes, and reads the tar in them. Where the layout's file system can share the archive's blocks,
 // it does, and the blob is what is read: the bytes are not written, and nobody can change them meanwhile.
 func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file *source.Taking) (err error) {
-	if t.blob, err = s.Layout.NewBlob(); err != nil {
+	if t.blob, err = s.b.Layout.NewBlob(); err != nil {
 		return err
 	}
 	clone, err := t.blob.Clone(file.File)
@@ -247,13 +181,13 @@ func (s *step) intakeAnew(ctx context.Context, t *taken, c layer.Compression, in
 }
 
 func (s *step) tarWriter(t *taken) (z io.WriteCloser, err error) {
-	if s.n.needed {
-		if t.blob, err = s.Layout.NewBlob(); err != nil {
+	if s.n.need.tag {
+		if t.blob, err = s.b.Layout.NewBlob(); err != nil {
 			return nil, err
 		}
-		return s.Compression.NewWriter(t.blob)
+		return s.b.Compression.NewWriter(t.blob)
 	}
-	if t.scratch, err = s.Layout.NewScratch(); err != nil {
+	if t.scratch, err = s.b.Layout.NewScratch(); err != nil {
 		return nil, err
 	}
 	return s.plain(t.scratch)
@@ -265,12 +199,12 @@ func (s *step) readTar(ctx context.Context, t *taken, tar io.Reader, w io.Writer
 	defer sides[0].Close()
 	t.tree = s.plant(ctx, func(ctx context.Context, dir string) error {
 		defer sides[1].Close()
-		return layer.Unpack(ctx, dir, sides[1], s.unpackOptions())
+		return layer.Unpack(ctx, dir, sides[1], s.b.unpackOptions())
 	})
 	if t.tree == nil {
 		sides[1].Close()
 	}
-	t.toc, t.diffID, err = layer.Sound(ctx, io.TeeReader(sides[0], struct{ io.Writer }{w}), s.SourceEpoch)
+	t.toc, t.diffID, err = layer.Sound(ctx, io.TeeReader(sides[0], struct{ io.Writer }{w}), s.b.SourceEpoch)
 	if err != nil {
 		sides[0].Close() // for which the other side may be waiting
 		err = errors.Join(err, t.tree.drop())

@@ -37,12 +37,12 @@ func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir str
 
 // carries reports whether a later step runs something on the tree that this one makes.
 func (s *step) carries() bool {
-	for _, later := range s.n.Steps[s.Index+1:] {
+	for _, later := range s.n.image.Steps[s.plan.Index+1:] {
 		if later.Executes() {
 			return true
 		}
 	}
-	return s.n.carries
+	return s.n.need.tree
 }
 
 // commit waits for the tree, and makes it the snapshot of the layers.

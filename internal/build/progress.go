@@ -33,9 +33,9 @@ func (b *Builder) progress(ctx context.Context, target, step, what string, total
 }
 
 type meteredReader struct {
-	meter
-	ctx context.Context
-	r   io.Reader
+	meter meter
+	ctx   context.Context
+	r     io.Reader
 }
 
 func (r *meteredReader) Read(p []byte) (int, error) {
@@ -43,26 +43,26 @@ func (r *meteredReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := r.r.Read(p)
-	r.add(n)
+	r.meter.add(n)
 	return n, err
 }
 
 // counting tells how much was written to w of about total bytes.
 func (s *step) counting(what string, total int64, w io.Writer) io.Writer {
 	return &meteredWriter{
-		meter: meter{b: s.Builder, last: time.Now(), event: Event{Kind: Progress, Target: s.n.String(), Step: s.Name(), Text: what, Total: total}},
+		meter: meter{b: s.b, last: time.Now(), event: Event{Kind: Progress, Target: s.n.String(), Step: s.plan.Name(), Text: what, Total: total}},
 		w:     w,
 	}
 }
 
 type meteredWriter struct {
-	meter
-	w io.Writer
+	meter meter
+	w     io.Writer
 }
 
 func (w *meteredWriter) Write(p []byte) (int, error) {
 	n, err := w.w.Write(p)
-	w.add(n)
+	w.meter.add(n)
 	return n, err
 }
 

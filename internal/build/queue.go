@@ -26,9 +26,9 @@ func newQueue(p *plan.Plan, nodes nodes) *queue {
 			q.waiters[d] = append(q.waiters[d], n)
 		}
 	}
-	slices.SortStableFunc(q.order, func(a, b *node) int { return b.height - a.height })
+	slices.SortStableFunc(q.order, func(a, b *node) int { return b.need.height - a.need.height })
 	for i, n := range q.order {
-		n.rank = i
+		n.turn.rank = i
 	}
 	for _, n := range q.order {
 		q.check(n)
@@ -38,7 +38,7 @@ func newQueue(p *plan.Plan, nodes nodes) *queue {
 
 // check puts n where it belongs, if it waits no longer.
 func (q *queue) check(n *node) {
-	if n.queued {
+	if n.turn.queued {
 		return
 	}
 	ready, failed := n.ready()
@@ -46,12 +46,12 @@ func (q *queue) check(n *node) {
 	case failed != nil:
 		q.failing = append(q.failing, n)
 	case ready:
-		at, _ := slices.BinarySearchFunc(q.ready, n, func(a, b *node) int { return a.rank - b.rank })
+		at, _ := slices.BinarySearchFunc(q.ready, n, func(a, b *node) int { return a.turn.rank - b.turn.rank })
 		q.ready = slices.Insert(q.ready, at, n)
 	default:
 		return
 	}
-	n.queued = true
+	n.turn.queued = true
 }
 
 // changed looks at what waits for n, which is laid, done or skipped.
@@ -70,7 +70,7 @@ func (q *queue) next() *node {
 			q.failing = append(q.failing, n)
 			continue
 		}
-		n.begun = true
+		n.turn.begun = true
 		return n
 	}
 	return nil
@@ -91,5 +91,5 @@ func (q *queue) failures() iter.Seq2[*node, *node] {
 
 // left returns the images that were neither begun nor skipped.
 func (q *queue) left() []*node {
-	return slices.DeleteFunc(slices.Clone(q.order), func(n *node) bool { return n.begun || n.done })
+	return slices.DeleteFunc(slices.Clone(q.order), func(n *node) bool { return n.turn.begun || n.turn.done })
 }

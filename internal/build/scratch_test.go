@@ -128,8 +128,8 @@ func (w *work) buildAsForeseen(text string) {
 	explained := check(b.Explain(w.t.Context(), p))(w.t)
 	check(b.Build(w.t.Context(), p))(w.t)
 	for s, o := range foreseen {
-		if e := w.event(StepDone, s.Name()); e.Outcome != o || explained[s].Outcome != o || (o == Cached) != (explained[s].Reasons == nil) {
-			w.t.Errorf("%s is %s, foreseen %s, explained %+v", s.Name(), e.Outcome, o, explained[s])
+		if e := w.event(StepDone, s.Name()); e.Outcome != o.Outcome || explained[s].Prospect != o || (o.Outcome == Cached) != (explained[s].Reasons == nil) {
+			w.t.Errorf("%s is %s, foreseen %s, explained %+v", s.Name(), e.Outcome, o.Outcome, explained[s])
 		}
 	}
 	if p := w.verify(); len(p) > 0 {

@@ -7,7 +7,6 @@ import (
 
 	"genoci/internal/image"
 	"genoci/internal/plan"
-	"genoci/internal/spec"
 )
 
 // errSpared says that a step needs the layers of an image that was taken for spare.
@@ -16,13 +15,13 @@ var errSpared = errors.New("needs layers that were not made")
 // foresee says for each step of p what Build would do, and whether one of those that are carried out runs something. It notes which images are
 // spare: no tag needs them, and nor does a step that is carried out, so that it is enough to know what their steps made. Where a step is
 // carried out only since its layer is gone, what it made before is taken for what it will make.
-func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (outcomes map[*plan.Step]Outcome, executes bool, err error) {
-	outcomes = map[*plan.Step]Outcome{}
+func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (prospects map[*plan.Step]Prospect, executes bool, err error) {
+	prospects = map[*plan.Step]Prospect{}
 	nodes := newNodes(p)
 	gone := map[*plan.Step]bool{}
 	for _, img := range p.Images {
 		n := nodes[img]
-		n.spare = !n.needed
+		n.spare = !n.need.tag
 		known := n.allKnown()
 		if known {
 			if err := b.begin(ctx, n); err != nil {
@@ -30,18 +29,21 @@ func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (outcomes map[*plan
 			}
 		}
 		for _, s := range img.Steps {
+			prospect := Prospect{Outcome: Cached}
 			if known {
-				if known, gone[s], err = b.foreseeStep(ctx, nodes, n, s); err != nil {
+				st := b.step(n, s)
+				if known, gone[s], err = st.foresee(ctx); err != nil {
 					return nil, false, err
 				}
+				prospect.archive = st.archive
 			}
-			outcomes[s] = Cached
 			if !known {
-				outcomes[s] = wayOf(s)
+				prospect.Outcome = wayOf(s)
 			}
+			prospects[s] = prospect
 		}
 		if n.known = known; known {
-			n.early = image.Extend(n.base, b.extension(n))
+			n.early = image.Extend(n.base.img, extension(n))
 			n.img = n.early
 		}
 	}
@@ -51,11 +53,11 @@ func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (outcomes map[*plan
 		n.spare = n.spare && n.known
 		for _, s := range img.Steps {
 			if !n.spare && gone[s] {
-				outcomes[s] = wayOf(s)
+				prospects[s] = Prospect{wayOf(s), prospects[s].archive}
 			}
-			if outcomes[s] != Cached {
+			if prospects[s].Outcome != Cached {
 				executes = executes || s.Executes()
-				for _, from := range sourcesOf(nodes, s) {
+				for _, from := range sourcesOf(n, s) {
 					from.spare = false
 				}
 			}
@@ -66,50 +68,52 @@ func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (outcomes map[*plan
 		spared[img] = n.spare
 	}
 	b.spared = spared
-	return outcomes, executes, nil
+	return prospects, executes, nil
 }
 
-// foreseeStep reports whether the result of the step is known, and then adds it to the node; and whether only what it holds is known.
-func (b *Builder) foreseeStep(ctx context.Context, nodes nodes, n *node, s *plan.Step) (hit, gone bool, err error) {
-	if s.Hooked() { // which is never cached; pre may make its inputs
+// foresee reports whether the result of the step is known, and then adds it to the node; and whether only what it holds is known.
+func (s *step) foresee(ctx context.Context) (hit, gone bool, err error) {
+	if s.plan.Hooked() { // which is never cached; pre may make its inputs
 		return false, false, nil
 	}
-	ins, err := b.resolve(ctx, n, s)
-	if err != nil {
+	if _, err := s.resolve(ctx); err != nil {
 		return false, false, err
 	}
-	key, unread, err := b.keyNow(ctx, nodes, n, s, ins)
-	if err != nil || unread {
+	if err := s.keyNow(ctx); err != nil || s.unread {
 		return false, false, err
 	}
-	l, hit := b.lookup(n, s, key)
+	l, hit := s.lookup()
 	if hit {
-		n.add(s, l)
+		s.n.add(s.plan, l)
 	}
 	return hit, l != nil && l.gone, nil
 }
 
-// sourcesOf returns the images of the plan that a step copies from.
-func sourcesOf(nodes nodes, s *plan.Step) (all []*node) {
+// sourcesOf returns the images of the plan that a step of n copies from.
+func sourcesOf(n *node, s *plan.Step) (all []*node) {
 	for _, a := range s.Ops {
-		c, ok := a.Op.(*spec.Copy)
-		for _, img := range s.Image.From {
-			if ok && img.String() == c.From {
-				all = append(all, nodes[img])
+		for _, name := range a.Op.Images() {
+			for _, from := range n.from {
+				if from.String() == name {
+					all = append(all, from)
+				}
 			}
 		}
 	}
 	return all
 }
 
-// needsSpare reports whether a step that is carried out needs the layers of a spare image.
-func needsSpare(nodes nodes, n *node, s *plan.Step) bool {
-	return n.spare || n.onto != nil && n.onto.spare || slices.ContainsFunc(sourcesOf(nodes, s), func(d *node) bool { return d.spare })
+// sources returns the images of the plan that the step copies from.
+func (s *step) sources() []*node { return sourcesOf(s.n, s.plan) }
+
+// needsSpare reports whether the step, which is to be carried out, needs the layers of a spare image.
+func (s *step) needsSpare() bool {
+	return s.n.spare || s.n.onto != nil && s.n.onto.spare || slices.ContainsFunc(s.sources(), func(d *node) bool { return d.spare })
 }
 
 // foreseeSpare finds out which images are spare, unless that is known or all have tags.
 func (b *Builder) foreseeSpare(ctx context.Context, p *plan.Plan, nodes nodes) {
-	if b.spared != nil || !slices.ContainsFunc(p.Images, func(img *plan.Image) bool { return !nodes[img].needed }) {
+	if b.spared != nil || !slices.ContainsFunc(p.Images, func(img *plan.Image) bool { return !nodes[img].need.tag }) {
 		return
 	}
 	if _, _, err := b.foresee(ctx, p); err != nil {

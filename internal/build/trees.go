@@ -18,9 +18,9 @@ type trees struct {
 // driver returns the storage driver, opened at the first call.
 func (t *trees) driver() (snapshot.Driver, error) { return t.open() }
 
-// ensureTree makes sure that the driver has a snapshot of the tree that the layers make, and returns
+// ensureTree makes sure that the driver has a snapshot of the tree that the layers make, for a target, and returns
 // its name; "" for no layers.
-func (b *Builder) ensureTree(ctx context.Context, n *node, layers stack) (string, error) {
+func (b *Builder) ensureTree(ctx context.Context, target string, layers stack) (string, error) {
 	if len(layers) == 0 {
 		return "", nil
 	}
@@ -31,7 +31,7 @@ func (b *Builder) ensureTree(ctx context.Context, n *node, layers stack) (string
 			return struct{}{}, err
 		}
 		top := len(layers) - 1
-		parent, err := b.ensureTree(ctx, n, layers[:top])
+		parent, err := b.ensureTree(ctx, target, layers[:top])
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -41,7 +41,7 @@ func (b *Builder) ensureTree(ctx context.Context, n *node, layers stack) (string
 		}
 		l := imagefs.Layer{Descriptor: desc, DiffID: layers[top].DiffID}
 		return struct{}{}, b.images().Unpack(ctx, drv, parent, name, []imagefs.Layer{l}, b.unpackOptions(), func(r io.Reader) io.Reader {
-			return b.progress(ctx, n.String(), "", "unpack base", desc.Size, r)
+			return b.progress(ctx, target, "", "unpack base", desc.Size, r)
 		})
 	})
 	return name, err

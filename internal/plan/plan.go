@@ -90,22 +90,12 @@ func (s *Step) Executes() bool {
 	if s.Hooked() {
 		return true
 	}
-	return slices.ContainsFunc(s.Ops, func(a spec.Action) bool { return Runs(a.Op) })
+	return slices.ContainsFunc(s.Ops, func(a spec.Action) bool { return a.Op.Runs() })
 }
 
 // Hooked reports whether hooks run during the step. What they do on the host is not known, so such a
 // step is never taken from a cache.
 func (s *Step) Hooked() bool { return len(s.Pre) > 0 || len(s.Post) > 0 }
-
-// Runs reports whether the op runs something in the image.
-func Runs(op spec.Op) bool {
-	switch op.(type) {
-	case *spec.Run, *spec.Install, *spec.Hook:
-		return true
-	default:
-		return false
-	}
-}
 
 // Name returns NAME, or NAME#2 for the second step of an image with several.
 func (s *Step) Name() string {
@@ -163,8 +153,8 @@ func (p *planner) visit(t *spec.Target) *Image {
 	img := &Image{Target: t}
 	img.Base = p.base(t)
 	for _, a := range t.Actions {
-		if c, ok := a.Op.(*spec.Copy); ok && c.From != "" {
-			p.from(img, a.Pos, c.From)
+		for _, name := range a.Op.Images() {
+			p.from(img, a.Pos, name)
 		}
 	}
 	img.Steps = steps(img)

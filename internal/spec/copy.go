@@ -25,6 +25,19 @@ type Copy struct {
 
 func (c *Copy) written() **Written { return &c.Written }
 
+func (*Copy) whole(text string) Op { return &Copy{Src: text} }
+
+// Runs implements Op.
+func (*Copy) Runs() bool { return false }
+
+// Images implements Op.
+func (c *Copy) Images() []string {
+	if c.From == "" {
+		return nil
+	}
+	return []string{c.From}
+}
+
 // Inputs implements Op. What comes out of another image or the spec itself is not from outside.
 func (c *Copy) Inputs() []string {
 	if c.From != "" || c.Content != nil {

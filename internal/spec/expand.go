@@ -23,6 +23,14 @@ type Expand struct {
 
 func (e *Expand) written() **Written { return &e.Written }
 
+func (*Expand) whole(text string) Op { return &Expand{Src: text} }
+
+// Runs implements Op.
+func (*Expand) Runs() bool { return false }
+
+// Images implements Op.
+func (*Expand) Images() []string { return nil }
+
 // Inputs implements Op.
 func (e *Expand) Inputs() []string { return []string{e.Src} }
 

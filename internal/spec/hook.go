@@ -21,6 +21,14 @@ func (h *Hook) IsWord() bool { return !strings.ContainsAny(h.Script, blanks) }
 
 func (h *Hook) written() **Written { return &h.Written }
 
+func (*Hook) whole(text string) Op { return &Hook{Script: text} }
+
+// Runs implements Op.
+func (*Hook) Runs() bool { return true }
+
+// Images implements Op.
+func (*Hook) Images() []string { return nil }
+
 // Inputs implements Op. What a hook reads is not known.
 func (*Hook) Inputs() []string { return nil }
 

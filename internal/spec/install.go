@@ -21,6 +21,14 @@ type Install struct {
 
 func (i *Install) written() **Written { return &i.Written }
 
+func (*Install) whole(text string) Op { return &Install{Files: []string{text}} }
+
+// Runs implements Op.
+func (*Install) Runs() bool { return true }
+
+// Images implements Op.
+func (*Install) Images() []string { return nil }
+
 // Inputs implements Op.
 func (i *Install) Inputs() []string { return i.Files }
 

@@ -14,6 +14,14 @@ type Remove struct {
 
 func (r *Remove) written() **Written { return &r.Written }
 
+func (*Remove) whole(text string) Op { return &Remove{Paths: []string{text}} }
+
+// Runs implements Op.
+func (*Remove) Runs() bool { return false }
+
+// Images implements Op.
+func (*Remove) Images() []string { return nil }
+
 // Inputs implements Op.
 func (*Remove) Inputs() []string { return nil }
 

@@ -26,6 +26,14 @@ type Run struct {
 
 func (r *Run) written() **Written { return &r.Written }
 
+func (*Run) whole(text string) Op { return &Run{Script: text} }
+
+// Runs implements Op.
+func (*Run) Runs() bool { return true }
+
+// Images implements Op.
+func (*Run) Images() []string { return nil }
+
 // Inputs implements Op.
 func (r *Run) Inputs() []string {
 	if r.isWord() {

@@ -82,7 +82,8 @@ func writtenForm(f form[[]Action]) form[[]Action] {
 			if len(w.args.values) == 0 {
 				break
 			}
-			op := wholeOp(a.Op, w, n)
+			all, _ := w.text(n)
+			op := a.Op.whole(all) // an argument may hold several words
 			if len(written) == len(actions) && written[i].Op != nil {
 				op = written[i].Op
 			}
@@ -91,23 +92,6 @@ func writtenForm(f form[[]Action]) form[[]Action] {
 		return actions, ok
 	}
 	return f
-}
-
-// wholeOp is how an op is written of which only all of the text says something, since an argument holds several words.
-func wholeOp(op Op, w *decoder, n *yaml.Node) Op {
-	all, _ := w.text(n)
-	switch op.(type) {
-	case *Copy:
-		return &Copy{Src: all}
-	case *Expand:
-		return &Expand{Src: all}
-	case *Install:
-		return &Install{Files: []string{all}}
-	case *Remove:
-		return &Remove{Paths: []string{all}}
-	case *Run, *Hook:
-	}
-	return &Run{Script: all}
 }
 
 // withoutValues returns msg, which is about n, with ${{NAME}} in place of the values of arguments in what it quotes.

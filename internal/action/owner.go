@@ -1,4 +1,4 @@
-package build
+package action
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ type owner struct{ uid, gid int }
 
 // lookupOwner reads USER[:GROUP]: names of the image's own passwd(5) and group(5), or numbers. The
 // group of a user without GROUP is that of passwd, or for a number that is not there the number.
-func (s *step) lookupOwner(ctx context.Context, view layer.View, name string) (*owner, error) {
+func (s *Stage) lookupOwner(ctx context.Context, view layer.View, name string) (*owner, error) {
 	user, group, hasGroup := strings.Cut(name, ":")
 	uid, primary, err := s.lookupName(ctx, view, "etc/passwd", user, "user")
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *step) lookupOwner(ctx context.Context, view layer.View, name string) (*
 
 // lookupName finds a name or number in a file of passwd's form, and returns the numbers in its third and
 // fourth field; a number that is not there stands for itself.
-func (s *step) lookupName(ctx context.Context, view layer.View, file, name, what string) (id, primary int, err error) {
+func (s *Stage) lookupName(ctx context.Context, view layer.View, file, name, what string) (id, primary int, err error) {
 	number, numErr := strconv.ParseUint(name, 10, 31)
 	content, err := s.readFile(ctx, view, file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +63,7 @@ func (s *step) lookupName(ctx context.Context, view layer.View, file, name, what
 
 // readFile returns the content of a file of the tree that the step makes, up to maxAccounts. Symlinks are followed, inside the tree. view is the tree as it is
 // now; what that does not hold the content of is read from the layers below the step. The error wraps fs.ErrNotExist where there is no file.
-func (s *step) readFile(ctx context.Context, view layer.View, path string) ([]byte, error) {
+func (s *Stage) readFile(ctx context.Context, view layer.View, path string) ([]byte, error) {
 	real, err := layer.Resolve(view, path, true)
 	if err != nil {
 		return nil, err
@@ -81,18 +81,11 @@ func (s *step) readFile(ctx context.Context, view layer.View, path string) ([]by
 	case e.Size > maxAccounts:
 		return nil, &fs.PathError{Op: "read", Path: "/" + real, Err: syscall.EFBIG}
 	}
-	below := s.n.stack()
-	x := &imagefs.Extraction{Store: s.images()}
-	if x.View, err = s.view(ctx, below); err != nil {
+	below, err := s.Below(ctx)
+	if err != nil {
 		return nil, err
 	}
-	for _, l := range below {
-		desc, err := l.wait(ctx)
-		if err != nil {
-			return nil, err
-		}
-		x.Layers = append(x.Layers, desc)
-	}
+	x := &imagefs.Extraction{Store: s.Images, View: below.View, Layers: below.Layers}
 	if x.Spool, err = s.tempFile(); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
-package build
+package action
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -9,13 +10,262 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
+	"genoci/internal/cache"
 	"genoci/internal/imagefs"
 	"genoci/internal/layer"
 	"genoci/internal/source"
 	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 )
+
+// copying puts files of the host, of another image, or of the spec itself into the image.
+type copying struct {
+	at      At
+	op      *spec.Copy
+	matches []source.Match // on the host
+	path    string         // of the host, absolute
+	open    bool           // not all digests of matches are known
+	listed  [32]byte       // SHA-256 of the manifest of matches; where open is false
+}
+
+func copyKind() kind {
+	return &kindOf[*spec.Copy, copyNode]{
+		word: "copy", new: func(at At, op *spec.Copy) Action { return &copying{at: at, op: op} },
+		named: func(n copyNode) string { return toDest(n.Dest) },
+		elsewhere: func(was, is copyNode) bool {
+			return (was.Copy == "") != (is.Copy == "") || (was.From == "") != (is.From == "") || (was.Content == nil) != (is.Content == nil)
+		},
+		fields: func() []field[copyNode] {
+			return []field[copyNode]{
+				valueField("chmod", func(n copyNode) string {
+					if n.Chmod == nil {
+						return ""
+					}
+					return fmt.Sprintf("%04o", *n.Chmod)
+				}),
+				valueField("chown", func(n copyNode) string { return n.Chown }),
+				{
+					name: "content", source: true, same: func(was, is copyNode) bool { return textOf(was.Content) == textOf(is.Content) },
+					tell: func(t teller, was, is copyNode) []stepkey.Reason {
+						return []stepkey.Reason{t.text("", textOf(was.Content), textOf(is.Content))}
+					},
+				},
+				{name: "src", digest: true, source: true, same: func(was, is copyNode) bool { return was.Copy == is.Copy }, tell: tellFiles},
+				valueField("dest", func(n copyNode) string { return n.Dest }),
+				sourceField(listField("exclude", func(n copyNode) []string { return n.Exclude })),
+				{
+					name: "from", digest: true, source: true, same: func(was, is copyNode) bool { return was.From == is.From },
+					tell: func(t teller, _, _ copyNode) []stepkey.Reason {
+						if t.with.readsUncached(t.of) {
+							return nil // told already
+						}
+						return []stepkey.Reason{t.reason(stepkey.FromChanged)}
+					},
+				},
+				flagField("glob", func(n copyNode) bool { return n.Glob }),
+				flagField("parents", func(n copyNode) bool { return n.Parents }),
+				sourceField(valueField("src", func(n copyNode) string { return n.Src })),
+				valueField("unread", func(n copyNode) string { return n.Unread }),
+			}
+		},
+	}
+}
+
+// sourceField returns a field that says where something comes from.
+func sourceField[N any](f field[N]) field[N] {
+	f.source = true
+	return f
+}
+
+func textOf(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// tellFiles tells how what a copy took from the host differs from what it takes now.
+func tellFiles(t teller, was, _ copyNode) []stepkey.Reason {
+	c := t.of.(*copying)
+	old, err := t.with.node(was.Copy)
+	if err != nil {
+		r := t.reason(stepkey.FilesForgotten)
+		r.Path = inputOf(c.op)
+		return []stepkey.Reason{r}
+	}
+	var now bytes.Buffer
+	_ = writeManifest(&now, c.matches, t.with.RealTimes) // a buffer does not fail
+	d := treeChange{old: parseManifest(old), now: parseManifest(now.Bytes()), name: c.shownName}
+	all := d.reasons()
+	for i := range all {
+		all[i].Op, all[i].Pos = c.op.String(), c.at.Action.Pos
+	}
+	if len(all) == 0 {
+		all = append(all, t.named(stepkey.InputRenamed, inputOf(c.op)))
+	}
+	return all
+}
+
+// shownName returns the path of a line of a manifest as it is shown.
+func (c *copying) shownName(l listed) string {
+	src := c.op.Src
+	switch {
+	case source.IsURL(src):
+		return inputOf(c.op)
+	case l.kind == aroundMatch:
+		return path.Join(source.Around(src), l.path)
+	case c.op.Parents:
+		return path.Join(source.Around(src), l.match, l.path)
+	case source.IsGlob(src):
+		return path.Join(l.match, l.path)
+	}
+	return path.Join(src, l.path)
+}
+
+// copyNode is the part of a copy in a key.
+type copyNode struct {
+	Copy    string        `json:",omitempty"` // digest of the manifest of what the host has
+	Unread  string        `json:",omitempty"` // in place of Copy: the path, where not all content is known
+	Content *string       `json:",omitempty"`
+	From    digest.Digest `json:",omitempty"` // chain ID of the other image
+	Src     string        `json:",omitempty"` // in the other image
+	Exclude []string      `json:",omitempty"` // with From or Unread: the manifest has only what is left
+	Dest    string
+	Glob    bool    `json:",omitempty"` // Src is a glob, and Dest a folder
+	Parents bool    `json:",omitempty"`
+	Chown   string  `json:",omitempty"`
+	Chmod   *uint32 `json:",omitempty"`
+}
+
+// At implements Action.
+func (c *copying) At() At { return c.at }
+
+// Node implements Action.
+func (c *copying) Node(g Ground) (any, error) {
+	op := c.op
+	node := copyNode{Content: op.Content, Dest: op.Dest, Parents: op.Parents, Chown: op.Chown, Chmod: op.Chmod}
+	switch {
+	case op.From != "":
+		chain, err := g.Chain(op.From)
+		if err != nil {
+			return nil, err
+		}
+		node.From, node.Src, node.Exclude = chain, op.Src, op.Exclude
+	case op.Content == nil:
+		node.Glob = c.matches[0].Glob
+		if c.open {
+			node.Unread, node.Exclude = strconv.QuoteToASCII(c.path), op.Exclude
+		} else {
+			node.Copy = fmt.Sprintf("sha256:%x", c.listed)
+		}
+	}
+	return node, nil
+}
+
+// Written implements Action.
+func (c *copying) Written(of any) any {
+	node, written := of.(copyNode), spec.Shown(c.op).(*spec.Copy)
+	node.Content, node.Dest, node.Chown, node.Chmod = written.Content, written.Dest, written.Chown, written.Chmod
+	if node.Src != "" {
+		node.Src = written.Src
+	}
+	if node.Exclude != nil {
+		node.Exclude = written.Exclude
+	}
+	return node
+}
+
+// Names implements Reader.
+func (c *copying) Names(src *source.Source) ([]string, func(string) ([]string, error)) {
+	return localNames(c.at.Action, true), src.Find
+}
+
+// Find implements Reader.
+func (c *copying) Find(ctx context.Context, h Host) error {
+	if c.op.From != "" || c.op.Content != nil {
+		return nil
+	}
+	c.path = h.Source.Abs(c.op.Src)
+	var err error
+	c.matches, err = c.copied(ctx, h)
+	for _, m := range c.matches {
+		c.open = c.open || slices.ContainsFunc(m.Nodes, func(n source.Node) bool { return !n.Known() })
+	}
+	if !c.open {
+		c.listed = manifestSum(c.matches, h.RealTimes)
+	}
+	return err
+}
+
+// copied returns what the copy reads from outside.
+func (c *copying) copied(ctx context.Context, h Host) ([]source.Match, error) {
+	if !source.IsURL(c.op.Src) {
+		matches, err := h.Source.List(ctx, c.op.Src, c.op.Exclude, func(text string) { h.Warn(fmt.Sprintf("%s: %s", c.op, text)) })
+		if err == nil && c.op.Parents {
+			err = h.Source.WithParents(c.op.Src, matches)
+		}
+		return matches, err
+	}
+	m, err := h.Source.Download(ctx, c.op.Src, c.op.Checksum)
+	return []source.Match{m}, err
+}
+
+// Unread implements Reader.
+func (c *copying) Unread() bool { return c.open }
+
+// Complete implements Reader.
+func (c *copying) Complete(ctx context.Context, h Host) error {
+	if !c.open {
+		return nil
+	}
+	if err := h.Source.Digest(ctx, c.matches); err != nil {
+		return err
+	}
+	c.open, c.listed = false, manifestSum(c.matches, h.RealTimes)
+	return nil
+}
+
+// Keep implements Reader.
+func (c *copying) Keep(to *cache.Cache, h Host) error {
+	if c.matches == nil {
+		return nil
+	}
+	var text bytes.Buffer
+	if err := writeManifest(&text, c.matches, h.RealTimes); err != nil {
+		return err
+	}
+	return to.KeepNode(c.listed, text.Bytes())
+}
+
+// Compose implements Composer.
+func (c *copying) Compose(ctx context.Context, s *Stage, to *layer.Composer) error {
+	p := &placing{op: c.op, c: to, epoch: s.Epoch, realTimes: s.RealTimes, first: map[string]string{}, named: map[string]string{}}
+	var err error
+	if c.op.Chown != "" {
+		if p.owner, err = s.lookupOwner(ctx, to, c.op.Chown); err != nil {
+			return err
+		}
+	}
+	var matches []match
+	switch {
+	case c.op.Content != nil:
+		matches = []match{literal(*c.op.Content)}
+	case c.op.From != "":
+		matches, err = s.imageMatches(ctx, c.op)
+	default:
+		matches = hostMatches(c.matches)
+	}
+	if err != nil {
+		return err
+	}
+	return p.all(ctx, matches)
+}
 
 // item is a file, folder or other entry that a copy puts into the image: Path is below the match.
 type item struct {
@@ -30,30 +280,6 @@ type match struct {
 	items []item
 
 	parents []item // folders around it that come along, outermost first; their names are a part of name
-}
-
-// copy puts files of the host, of another image, or of the spec itself into the image.
-func (s *step) copy(ctx context.Context, c *layer.Composer, op *spec.Copy, in *input) error {
-	cp := &copying{op: op, c: c, epoch: s.n.epoch, realTimes: s.RealTimes, first: map[string]string{}, named: map[string]string{}}
-	var err error
-	if op.Chown != "" {
-		if cp.owner, err = s.lookupOwner(ctx, c, op.Chown); err != nil {
-			return err
-		}
-	}
-	var matches []match
-	switch {
-	case op.Content != nil:
-		matches = []match{literal(*op.Content)}
-	case op.From != "":
-		matches, err = s.imageMatches(ctx, op)
-	default:
-		matches = hostMatches(in.matches)
-	}
-	if err != nil {
-		return err
-	}
-	return cp.all(ctx, matches)
 }
 
 // literal is a file with the given content.
@@ -105,8 +331,8 @@ func hostItem(n *source.Node) item {
 	return it
 }
 
-// copying is a copy on its way into the image.
-type copying struct {
+// placing is a copy on its way into the image.
+type placing struct {
 	op        *spec.Copy
 	c         *layer.Composer
 	owner     *owner // nil: that of the image it comes from, or root
@@ -118,7 +344,7 @@ type copying struct {
 
 // all places the matches: as DEST, or into DEST where that is a folder, ends as one, or has to hold what a glob matches. Symlinks of the
 // image at DEST are followed, also where they lead to nothing yet.
-func (cp *copying) all(ctx context.Context, matches []match) error {
+func (cp *placing) all(ctx context.Context, matches []match) error {
 	dest, err := cp.c.Resolve(clean(cp.op.Dest), true)
 	if err != nil {
 		return err
@@ -165,7 +391,7 @@ func (cp *copying) all(ctx context.Context, matches []match) error {
 }
 
 // notFolder is the error where a match is to go into a folder and there is something else at dest.
-func (cp *copying) notFolder(m match, dest string) error {
+func (cp *placing) notFolder(m match, dest string) error {
 	what := m.name
 	switch {
 	case m.items[0].Type == layer.TypeDir:
@@ -179,7 +405,7 @@ func (cp *copying) notFolder(m match, dest string) error {
 }
 
 // content puts what is in the folder m into the folder dest. Folders that the image has already stay as they are.
-func (cp *copying) content(ctx context.Context, m match, dest string) error {
+func (cp *placing) content(ctx context.Context, m match, dest string) error {
 	top := m.items[0]
 	if !cp.op.Parents || m.name == "." {
 		top.Mode, top.UID, top.GID = 0o755, 0, 0
@@ -206,7 +432,7 @@ func (cp *copying) content(ctx context.Context, m match, dest string) error {
 }
 
 // folder makes a folder unless there is one. A symlink is followed.
-func (cp *copying) folder(it item, dest string) error {
+func (cp *placing) folder(it item, dest string) error {
 	real, err := cp.c.Resolve(dest, true)
 	if err != nil {
 		return err
@@ -224,7 +450,7 @@ func (cp *copying) folder(it item, dest string) error {
 }
 
 // put puts anything but a folder into the place of what is at dest, and a folder where nothing is.
-func (cp *copying) put(it item, dest string) error {
+func (cp *placing) put(it item, dest string) error {
 	dest, err := cp.c.Resolve(dest, false)
 	if err != nil {
 		return err
@@ -272,15 +498,12 @@ func (cp *copying) put(it item, dest string) error {
 
 // imageMatches finds what a copy reads from another image. The content that is needed comes out of
 // the image's layers, each of which is read once, into a temporary file.
-func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error) {
-	img, err := s.fromImage(s.nodes, s.n, op.From)
+func (s *Stage) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error) {
+	from, err := s.From(ctx, op.From)
 	if err != nil {
 		return nil, err
 	}
-	view, err := s.view(ctx, stackOf(img))
-	if err != nil {
-		return nil, err
-	}
+	view := from.View
 	paths, glob, err := viewMatches(view, op.Src)
 	if err != nil {
 		return nil, err
@@ -289,7 +512,7 @@ func (s *step) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error)
 	if err != nil {
 		return nil, err
 	}
-	x := &imagefs.Extraction{Store: s.images(), View: view, Layers: img.Manifest.Layers, Spool: spool}
+	x := &imagefs.Extraction{Store: s.Images, View: view, Layers: from.Layers, Spool: spool}
 	exclude := source.NewGlobs(op.Exclude)
 	var matches []match
 	for _, named := range paths {
@@ -420,9 +643,9 @@ func globView(view layer.View, pattern string) ([]string, error) {
 	return found, err
 }
 
-// keepXattr reports whether a copy takes an extended attribute of a file of the host along: all that layers keep but POSIX ACLs, which
+// KeepXattr reports whether a copy takes an extended attribute of a file of the host along: all that layers keep but POSIX ACLs, which
 // name users of the host, as its owner does.
-func keepXattr(name string) bool { return layer.KeepXattr(name) && !strings.HasPrefix(name, "system.") }
+func KeepXattr(name string) bool { return layer.KeepXattr(name) && !strings.HasPrefix(name, "system.") }
 
 // modeBits are the permissions of a file as an Entry has them.
 func modeBits(m fs.FileMode) uint32 {

@@ -1,4 +1,4 @@
-package build
+package action
 
 import (
 	"bytes"
@@ -19,13 +19,14 @@ import (
 	"genoci/internal/spec"
 )
 
-// placed are the files and symlinks that ops of a step put into its tree before packages are installed.
-type placed struct {
+// Placed are the files and symlinks that ops of a step put into its tree before packages are installed.
+type Placed struct {
 	files []layer.Change
 	open  map[string]layer.Opener // of hard link groups, by group
 }
 
-func (p *placed) add(changes []layer.Change) {
+// Add adds changes that actions made.
+func (p *Placed) Add(changes []layer.Change) {
 	for _, c := range changes {
 		by, ok := c.By.(*spec.Action)
 		if !ok || c.Type != layer.TypeFile && c.Type != layer.TypeSymlink {
@@ -50,8 +51,8 @@ func (p *placed) add(changes []layer.Change) {
 // maxNamed is how many paths a warning names.
 const maxNamed = 5
 
-// warnReplaced warns of files that copies of the step put into the tree, and the installation a, begun at that time, replaced or removed.
-func (s *step) warnReplaced(ctx context.Context, root string, a spec.Action, put *placed, begin time.Time) error {
+// WarnReplaced warns of files that copies of the step put into the tree, and the installation a, begun at that time, replaced or removed.
+func (s *Stage) WarnReplaced(ctx context.Context, root string, a spec.Action, put *Placed, begin time.Time) error {
 	if len(put.files) == 0 {
 		return nil
 	}
@@ -88,16 +89,11 @@ func (s *step) warnReplaced(ctx context.Context, root string, a spec.Action, put
 		if n := len(paths) - maxNamed; n > 0 {
 			paths, more = paths[:maxNamed], fmt.Sprintf(" and %d more", n)
 		}
-		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(), Text: fmt.Sprintf(
+		s.Warn(fmt.Sprintf(
 			"%s: %s replaced %s%s, which %s (%s) had put there; in steps, write the copy after the install to keep what is copied",
-			s.place(a), a.Op, strings.Join(paths, ", "), more, by.Op, s.place(*by))})
+			s.Place(a), a.Op, strings.Join(paths, ", "), more, by.Op, s.Place(*by)))
 	}
 	return nil
-}
-
-// place is where an action stands in the spec.
-func (s *step) place(a spec.Action) string {
-	return fmt.Sprintf("%s:%d:%d", s.n.file, a.Pos.Line, a.Pos.Col)
 }
 
 // accounts are files that packages add their users to.

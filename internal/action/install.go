@@ -1,4 +1,4 @@
-package build
+package action
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"genoci/internal/cache"
 	"genoci/internal/command"
 	"genoci/internal/deb"
 	"genoci/internal/image"
@@ -19,6 +20,7 @@ import (
 	"genoci/internal/sandbox"
 	"genoci/internal/source"
 	"genoci/internal/spec"
+	"genoci/internal/stepkey"
 )
 
 // packageManager installs packages by name from the repositories that the image knows.
@@ -42,8 +44,8 @@ var packageManagers = []packageManager{
 var dpkgKeeps = []string{"--force-confdef", "--force-confold"}
 
 // unattended returns a command that packages are told not to ask.
-func (s *step) unattended(root string, out *command.Output) *command.Command {
-	c := s.runner.Command(root, out)
+func (s *Stage) unattended(root string, out *command.Output) *command.Command {
+	c := s.Commands.Command(root, out)
 	c.Cmd.Env = image.SetFirstEnv(c.Cmd.Env, []string{"DEBIAN_FRONTEND=noninteractive"})
 	return c
 }
@@ -65,14 +67,130 @@ var (
 )
 
 // install installs package files and packages with the programs of the image.
-func (s *step) install(ctx context.Context, root string, op *spec.Install, in *input, out *command.Output) error {
+type install struct {
+	at    At
+	op    *spec.Install
+	files []source.File
+}
+
+func installKind() kind {
+	return &kindOf[*spec.Install, installNode]{
+		word: "install", new: func(at At, op *spec.Install) Action { return &install{at: at, op: op} },
+		named: func(n installNode) string { return strings.Join(n.Packages, " ") },
+		fields: func() []field[installNode] {
+			return []field[installNode]{
+				flagField("clean", func(n installNode) bool { return n.Clean }),
+				{name: "files", same: func(was, is installNode) bool { return slices.Equal(was.Install, is.Install) }, tell: tellPackages},
+				listField("packages", func(n installNode) []string { return n.Packages }),
+			}
+		},
+	}
+}
+
+// installNode is the part of an install in a key.
+type installNode struct {
+	Install  []string `json:",omitempty"` // digests and names of files
+	Packages []string `json:",omitempty"`
+	Clean    bool     `json:",omitempty"`
+}
+
+// At implements Action.
+func (i *install) At() At { return i.at }
+
+// Node implements Action.
+func (i *install) Node(Ground) (any, error) {
+	node := installNode{Packages: i.op.Packages, Clean: i.op.Clean}
+	for _, f := range i.files {
+		node.Install = append(node.Install, f.String()+" "+f.Name)
+	}
+	return node, nil
+}
+
+// Written implements Action.
+func (i *install) Written(of any) any {
+	node := of.(installNode)
+	node.Packages = spec.Shown(i.op).(*spec.Install).Packages
+	if len(i.op.Files) != len(i.files) {
+		return node
+	}
+	node.Install = nil
+	for j, name := range spec.ShownInputs(i.op) {
+		f := i.files[j]
+		if source.IsURL(i.op.Files[j]) {
+			f.Name = path.Base(name)
+		}
+		node.Install = append(node.Install, f.String()+" "+f.Name)
+	}
+	return node
+}
+
+// tellPackages compares lists of "DIGEST NAME" of package files.
+func tellPackages(t teller, old, now installNode) []stepkey.Reason {
+	digests := func(list []string) map[string]string {
+		m := map[string]string{}
+		for _, s := range list {
+			digest, name, _ := strings.Cut(s, " ")
+			m[name] = digest
+		}
+		return m
+	}
+	was, is := digests(old.Install), digests(now.Install)
+	var all []stepkey.Reason
+	add := func(code stepkey.Code, name string) { all = append(all, t.input(code, name, was[name], is[name])) }
+	for _, s := range now.Install {
+		_, name, _ := strings.Cut(s, " ")
+		if was[name] == "" {
+			add(stepkey.PackageAdded, name)
+		} else if was[name] != is[name] {
+			add(stepkey.PackageChanged, name)
+		}
+	}
+	for _, s := range old.Install {
+		if _, name, _ := strings.Cut(s, " "); is[name] == "" {
+			add(stepkey.PackageRemoved, name)
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, t.reason(stepkey.PackagesMoved))
+	}
+	return all
+}
+
+// Names implements Reader.
+func (i *install) Names(src *source.Source) ([]string, func(string) ([]string, error)) {
+	return localNames(i.at.Action, false), src.FindPackages
+}
+
+// Find implements Reader.
+func (i *install) Find(ctx context.Context, h Host) error {
+	for _, name := range i.op.Files {
+		found, err := h.Source.Packages(ctx, name)
+		if err != nil {
+			return err
+		}
+		i.files = append(i.files, found...)
+	}
+	return nil
+}
+
+// Unread implements Reader.
+func (*install) Unread() bool { return false }
+
+// Complete implements Reader.
+func (*install) Complete(context.Context, Host) error { return nil }
+
+// Keep implements Reader.
+func (*install) Keep(*cache.Cache, Host) error { return nil }
+
+// Run implements Runner.
+func (i *install) Run(ctx context.Context, s *Stage, root string, out *command.Output) error {
 	var moved []string // config files that rpm says it has moved away, by the names that they have now
 	out.Each(func(line string) {
 		if name := movedConfig(line); name != "" {
 			moved = append(moved, name)
 		}
 	})
-	debs, rpms, err := sortPackages(in.files)
+	debs, rpms, err := sortPackages(i.files)
 	if err != nil {
 		return err
 	}
@@ -87,18 +205,18 @@ func (s *step) install(ctx context.Context, root string, op *spec.Install, in *i
 		}
 	}
 	clean := packageLogs
-	if len(op.Packages) > 0 {
+	if len(i.op.Packages) > 0 {
 		pm, err := s.packageManager(root)
 		if err != nil {
 			return err
 		}
-		if err := s.shell(ctx, root, out, pm.install, op.Packages...); err != nil {
+		if err := s.shell(ctx, root, out, pm.install, i.op.Packages...); err != nil {
 			return err
 		}
 		if err := s.keepConfig(ctx, root, out, &moved); err != nil {
 			return err
 		}
-		if op.Clean {
+		if i.op.Clean {
 			clean = pm.clean + "\n" + clean
 		}
 	}
@@ -133,7 +251,7 @@ func readHead(f source.File, n int) ([]byte, error) {
 }
 
 // installDebs installs .deb packages with the image's dpkg, in an order that their own fields allow.
-func (s *step) installDebs(ctx context.Context, root string, out *command.Output, files []source.File) error {
+func (s *Stage) installDebs(ctx context.Context, root string, out *command.Output, files []source.File) error {
 	files, given, err := readDebs(files)
 	if err != nil {
 		return err
@@ -213,10 +331,10 @@ func installedDebs(root string) ([]deb.Package, error) {
 }
 
 // installRpms installs .rpm packages with the image's rpm, which orders them itself.
-func (s *step) installRpms(ctx context.Context, root string, out *command.Output, files []source.File, moved *[]string) error {
+func (s *Stage) installRpms(ctx context.Context, root string, out *command.Output, files []source.File, moved *[]string) error {
 	var batch []packageFile
 	for i, f := range files {
-		if !slices.ContainsFunc(batch, func(b packageFile) bool { return b.Digest == f.Digest }) {
+		if !slices.ContainsFunc(batch, func(b packageFile) bool { return b.file.Digest == f.Digest }) {
 			batch = append(batch, packageFile{i, f})
 		}
 	}
@@ -260,7 +378,7 @@ const keepBoth = `for moved; do
 done`
 
 // keepConfig puts config files back that rpm has just moved away, as its output says; that of the package becomes FILE.rpmnew.
-func (s *step) keepConfig(ctx context.Context, root string, out *command.Output, moved *[]string) error {
+func (s *Stage) keepConfig(ctx context.Context, root string, out *command.Output, moved *[]string) error {
 	if len(*moved) == 0 {
 		return nil
 	}
@@ -271,21 +389,21 @@ func (s *step) keepConfig(ctx context.Context, root string, out *command.Output,
 
 // packageFile is a package file, and its place in the list that it is from.
 type packageFile struct {
-	at int
-	source.File
+	at   int
+	file source.File
 }
 
 // packageTool runs a program of the image with arguments, and after them package files.
-func (s *step) packageTool(ctx context.Context, root string, out *command.Output, program string, args []string, files []packageFile) error {
+func (s *Stage) packageTool(ctx context.Context, root string, out *command.Output, program string, args []string, files []packageFile) error {
 	c := s.unattended(root, out)
 	cmd := c.Cmd
 	if _, err := sandbox.LookPath(root, program, cmd.Env); err != nil {
-		return fmt.Errorf("the image has no %s to install %s with", program, files[0].Name)
+		return fmt.Errorf("the image has no %s to install %s with", program, files[0].file.Name)
 	}
 	cmd.Args = append([]string{program}, args...)
 	for _, f := range files {
 		// The number keeps files of one name apart, and the order that the spec has.
-		inside, err := c.Input(fmt.Sprintf("packages/%d/%s", f.at, f.Name), f.File, 0o644)
+		inside, err := c.Input(fmt.Sprintf("packages/%d/%s", f.at, f.file.Name), f.file, 0o644)
 		if err != nil {
 			return err
 		}
@@ -305,10 +423,10 @@ func rpmArgs(root string) []string {
 	return args
 }
 
-func (s *step) packageManager(root string) (*packageManager, error) {
+func (s *Stage) packageManager(root string) (*packageManager, error) {
 	var names []string
 	for i, pm := range packageManagers {
-		if _, err := sandbox.LookPath(root, pm.name, s.runner.Env); err == nil {
+		if _, err := sandbox.LookPath(root, pm.name, s.Commands.Env); err == nil {
 			return &packageManagers[i], nil
 		}
 		names = append(names, pm.name)
@@ -317,14 +435,14 @@ func (s *step) packageManager(root string) (*packageManager, error) {
 }
 
 // shell runs shell text of ours with arguments.
-func (s *step) shell(ctx context.Context, root string, out *command.Output, text string, args ...string) error {
+func (s *Stage) shell(ctx context.Context, root string, out *command.Output, text string, args ...string) error {
 	c := s.unattended(root, out)
 	c.Cmd.Args = append([]string{"/bin/sh", "-e", "-c", text, "install"}, args...)
 	return c.RunUnattended(ctx)
 }
 
-// installs reports whether an action installs packages.
-func installs(a spec.Action) bool {
+// Installs reports whether an action installs packages.
+func Installs(a spec.Action) bool {
 	_, ok := a.Op.(*spec.Install)
 	return ok
 }
@@ -332,8 +450,8 @@ func installs(a spec.Action) bool {
 // keptSuffixes are what package managers add to the name of a config file of a package where they keep the file that is there.
 var keptSuffixes = []string{".dpkg-dist", ".ucf-dist", ".rpmnew", ".apk-new"}
 
-// warnKept tells which config files were kept, when packages that have others were installed.
-func (s *step) warnKept(changes []layer.Change) {
+// WarnKept tells which config files were kept, when packages that have others were installed.
+func (s *Stage) WarnKept(changes []layer.Change) {
 	var kept []string
 	for _, c := range changes {
 		for _, suffix := range keptSuffixes {
@@ -343,8 +461,7 @@ func (s *step) warnKept(changes []layer.Change) {
 		}
 	}
 	if len(kept) > 0 {
-		s.report(Event{Kind: Warning, Target: s.n.String(), Step: s.Name(),
-			Text: "config files that were there are kept, although packages have others: " + strings.Join(kept, ", ")})
+		s.Warn("config files that were there are kept, although packages have others: " + strings.Join(kept, ", "))
 	}
 }
 

@@ -1,11 +1,12 @@
-package build
+package action
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"genoci/internal/stepkey"
 )
 
 // treeChange compares two manifests.
@@ -16,7 +17,7 @@ type treeChange struct {
 
 // reasons returns what differs, sorted by path: what changed, came, went, or has another name. Of what is in a folder that
 // came or went as a whole, only the number is told.
-func (t *treeChange) reasons() []Reason {
+func (t *treeChange) reasons() []stepkey.Reason {
 	was, is := t.byName(t.old), t.byName(t.now)
 	gone := map[string]listed{}
 	for name, l := range was {
@@ -25,7 +26,7 @@ func (t *treeChange) reasons() []Reason {
 		}
 	}
 	came := map[string]listed{}
-	var all []Reason
+	var all []stepkey.Reason
 	for name, l := range is {
 		before, ok := was[name]
 		switch {
@@ -36,9 +37,11 @@ func (t *treeChange) reasons() []Reason {
 		}
 	}
 	all = append(all, renames(gone, came)...)
-	all = append(all, whole("+ ", came)...)
-	all = append(all, whole("- ", gone)...)
-	slices.SortFunc(all, func(a, b Reason) int { return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Text, b.Text)) })
+	all = append(all, whole(stepkey.FileAdded, came)...)
+	all = append(all, whole(stepkey.FileRemoved, gone)...)
+	slices.SortFunc(all, func(a, b stepkey.Reason) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.String(), b.String()))
+	})
 	return all
 }
 
@@ -53,40 +56,28 @@ func (t *treeChange) byName(lines []listed) map[string]listed {
 }
 
 // fileChange tells what is different about a path that was there and is.
-func fileChange(name string, old, now listed) Reason {
-	r := Reason{Path: name}
+func fileChange(name string, old, now listed) stepkey.Reason {
+	r := stepkey.Reason{Code: stepkey.FileChanged, Path: name}
 	add := func(field, was, is string) {
 		if was != is {
-			r.Changes = append(r.Changes, Change{field, was, is})
+			r.Changes = append(r.Changes, stepkey.Change{Field: field, Old: was, New: is})
 		}
 	}
 	if old.kind != now.kind {
 		add("type", old.kind, now.kind)
 	} else {
-		add("size", old.size, now.size)
-		add("content", old.sum, now.sum)
+		add(stepkey.SizeField, old.size, now.size)
+		add(stepkey.ContentField, old.sum, now.sum)
 		add("mode", old.mode, now.mode)
 		add("link", old.link, now.link)
 		add("mtime", old.mtime, now.mtime)
-		add("extended attributes", old.xattr, now.xattr)
+		add(stepkey.XattrsField, old.xattr, now.xattr)
 	}
-	var shown []string
-	for _, c := range r.Changes {
-		switch {
-		case c.Field == "extended attributes":
-			shown = append(shown, c.Field)
-		case c.Field != "content":
-			shown = append(shown, fmt.Sprintf("%s %s -> %s", c.Field, c.Old, c.New))
-		case old.size == now.size:
-			shown = append(shown, c.Field)
-		}
-	}
-	r.Text = fmt.Sprintf("%s changed (%s)", name, strings.Join(shown, ", "))
 	return r
 }
 
 // renames takes out of gone and came the files of which there is one of the same content, size and mode in each.
-func renames(gone, came map[string]listed) []Reason {
+func renames(gone, came map[string]listed) []stepkey.Reason {
 	type content struct{ sum, mode string }
 	from := map[content][]string{}
 	for name, l := range gone {
@@ -96,13 +87,13 @@ func renames(gone, came map[string]listed) []Reason {
 	for name, l := range came {
 		to[content{l.sum, l.mode}] = append(to[content{l.sum, l.mode}], name)
 	}
-	var all []Reason
+	var all []stepkey.Reason
 	for c, names := range to {
 		if c.sum == "" || len(names) != 1 || len(from[c]) != 1 || came[names[0]].size == "0" {
 			continue
 		}
 		old, now := from[c][0], names[0]
-		all = append(all, Reason{Path: now, Text: "renamed: " + old + " -> " + now, Changes: []Change{{"path", old, now}}})
+		all = append(all, stepkey.Reason{Code: stepkey.FileRenamed, Path: now, Changes: []stepkey.Change{{Field: "path", Old: old, New: now}}})
 		delete(gone, old)
 		delete(came, now)
 	}
@@ -110,34 +101,25 @@ func renames(gone, came map[string]listed) []Reason {
 }
 
 // whole tells of paths that came or went, of each folder with all that is in it as one.
-func whole(sign string, paths map[string]listed) []Reason {
-	var all []Reason
-	var folder string // that all names are below until one is not
-	below := 0
-	end := func() {
-		if below > 0 {
-			all[len(all)-1].Text += fmt.Sprintf(" and %d more in it", below)
-		}
-		folder, below = "", 0
-	}
+func whole(code stepkey.Code, paths map[string]listed) []stepkey.Reason {
+	var all []stepkey.Reason
+	folder := "" // that all names are below until one is not
 	for _, name := range slices.SortedFunc(maps.Keys(paths), comparePaths) {
 		if folder != "" && strings.HasPrefix(name, folder) {
-			below++
+			all[len(all)-1].Below++
 			continue
 		}
-		end()
-		text := sign + name
-		change := Change{Field: "type", New: paths[name].kind}
-		if sign == "- " {
+		r := stepkey.Reason{Code: code, Path: name, Folder: paths[name].kind == "folder"}
+		if folder = ""; r.Folder {
+			folder = name + "/"
+		}
+		change := stepkey.Change{Field: "type", New: paths[name].kind}
+		if code == stepkey.FileRemoved {
 			change.Old, change.New = change.New, ""
 		}
-		if paths[name].kind == "folder" {
-			folder = name + "/"
-			text = sign + folder
-		}
-		all = append(all, Reason{Path: name, Text: text, Changes: []Change{change}})
+		r.Changes = []stepkey.Change{change}
+		all = append(all, r)
 	}
-	end()
 	return all
 }
 
