@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -208,6 +209,16 @@ func flagField[N any](name string, of func(N) bool) field[N] {
 	return valueField(name, func(n N) string {
 		if of(n) {
 			return "true"
+		}
+		return ""
+	})
+}
+
+// modeField is a field with the mode of a file; nil for none.
+func modeField[N any](name string, of func(N) *uint32) field[N] {
+	return valueField(name, func(n N) string {
+		if mode := of(n); mode != nil {
+			return fmt.Sprintf("%04o", *mode)
 		}
 		return ""
 	})

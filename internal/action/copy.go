@@ -43,12 +43,7 @@ func copyKind() kind {
 		},
 		fields: func() []field[copyNode] {
 			return []field[copyNode]{
-				valueField("chmod", func(n copyNode) string {
-					if n.Chmod == nil {
-						return ""
-					}
-					return fmt.Sprintf("%04o", *n.Chmod)
-				}),
+				modeField("chmod", func(n copyNode) *uint32 { return n.Chmod }),
 				valueField("chown", func(n copyNode) string { return n.Chown }),
 				{
 					name: "content", source: true, same: func(was, is copyNode) bool { return textOf(was.Content) == textOf(is.Content) },

@@ -74,12 +74,10 @@ type Builder struct {
 	pressed  memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
 	trees    trees
 	spared   map[*plan.Image]bool // images whose layers no step needs that is carried out; nil: not known
-	opened   snapshot.Driver      // once it is
 	packing  chan struct{}        // holds a token for each layer that is being compressed
 
-	warnOnce sync.Once // of what the sandbox cannot do here
-	lendOnce sync.Once
-	lend     func() (*command.Busybox, error)
+	warnOnce sync.Once                        // of what the sandbox cannot do here
+	busybox  func() (*command.Busybox, error) // to lend, looked for once
 }
 
 // Outcome says how a step will be, or was, carried out.
@@ -107,10 +105,11 @@ func (b *Builder) setup(p *plan.Plan) error {
 	}
 	b.start = b.Now()
 	b.packing = make(chan struct{}, runtime.GOMAXPROCS(0))
+	b.busybox = sync.OnceValues(func() (*command.Busybox, error) { return command.FindBusybox(b.src, b.Busybox) })
 	b.trees.open = sync.OnceValues(func() (snapshot.Driver, error) {
 		drv, err := b.Driver()
 		if err == nil {
-			b.opened = drv
+			b.trees.opened = drv
 		}
 		return drv, err
 	})
@@ -363,14 +362,6 @@ func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
 	}
 	m.mu.Unlock()
 	return f()
-}
-
-// busybox returns the busybox to lend, looked for once.
-func (b *Builder) busybox() (*command.Busybox, error) {
-	b.lendOnce.Do(func() {
-		b.lend = sync.OnceValues(func() (*command.Busybox, error) { return command.FindBusybox(b.src, b.Busybox) })
-	})
-	return b.lend()
 }
 
 // busyboxDigest is that of the busybox that would be lent now; "" for none.

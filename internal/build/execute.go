@@ -405,7 +405,7 @@ func (b *Builder) cleanUp(ctx context.Context, n *node, err error) error {
 	x := s.execution()
 	tree, treeErr := s.newTree(ctx)
 	if treeErr != nil {
-		tree, treeErr = b.opened.New(ctx, "")
+		tree, treeErr = b.trees.opened.New(ctx, "")
 	}
 	if treeErr != nil {
 		return errors.Join(err, s.error(fmt.Errorf("make a tree for post hooks: %w", treeErr)))

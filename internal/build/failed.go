@@ -127,10 +127,10 @@ func (b *Builder) specPath(file string) string { return filepath.Join(b.src.Dir,
 // dropFailed drops the trees that failed steps left of targets that are built now, from the same spec. One that somebody is looking
 // into stays until the next time.
 func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResult) error {
-	if b.opened == nil { // nothing was executed
+	if b.trees.opened == nil { // nothing was executed
 		return nil
 	}
-	all, err := b.opened.Kept(ctx)
+	all, err := b.trees.opened.Kept(ctx)
 	for _, k := range all {
 		target, ok := kept.FailedTarget(k.Name)
 		if !ok || !slices.ContainsFunc(built, func(i ImageResult) bool { return i.Target == target }) {
@@ -140,7 +140,7 @@ func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResu
 		if noteErr != nil || note.Spec != b.specPath(file) {
 			continue
 		}
-		if dropErr := b.opened.Drop(ctx, k.Name); !errors.Is(dropErr, snapshot.ErrHeld) && !errors.Is(dropErr, unix.EBUSY) {
+		if dropErr := b.trees.opened.Drop(ctx, k.Name); !errors.Is(dropErr, snapshot.ErrHeld) && !errors.Is(dropErr, unix.EBUSY) {
 			err = errors.Join(err, dropErr)
 		}
 	}

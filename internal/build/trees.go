@@ -11,8 +11,9 @@ import (
 
 // trees makes snapshots of layer chains, each once.
 type trees struct {
-	open func() (snapshot.Driver, error)
-	made memo[string, struct{}]
+	open   func() (snapshot.Driver, error) // once
+	opened snapshot.Driver                 // nil while it is not
+	made   memo[string, struct{}]
 }
 
 // driver returns the storage driver, opened at the first call.
