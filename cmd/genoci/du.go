@@ -43,8 +43,8 @@ With tags, du shows those tags, their trees and their blobs.`,
 				return err
 			}
 			if len(tags) > 0 {
-				if err := only(inv, tags); err != nil {
-					return err
+				if tag, ok := inv.Only(tags); !ok {
+					return withHint(fmt.Errorf("tag %q does not exist in %s", tag, inv.Layout), "genoci ls lists the tags")
 				}
 			}
 			if asJSON {
@@ -84,33 +84,6 @@ func (f *storageFlags) survey(ctx context.Context, needLayout bool, messages io.
 	slices.SortStableFunc(inv.Blobs, func(a, b space.Blob) int { return cmp.Compare(b.Size, a.Size) })
 	slices.SortStableFunc(inv.Trees, func(a, b space.Tree) int { return cmp.Compare(b.Size, a.Size) })
 	return inv, nil
-}
-
-// only leaves of an inventory the images of some tags or digests, their blobs and their trees.
-func only(inv *space.Inventory, tags []string) error {
-	is := func(img space.Image, tag string) bool {
-		return slices.Contains(img.Tags, tag) || len(tag) >= len("sha256:123456") && strings.HasPrefix(string(img.Digest), tag)
-	}
-	for _, tag := range tags {
-		if !slices.ContainsFunc(inv.Images, func(img space.Image) bool { return is(img, tag) }) {
-			return withHint(fmt.Errorf("tag %q does not exist in %s", tag, inv.Layout), "genoci ls lists the tags")
-		}
-	}
-	inv.Images = slices.DeleteFunc(inv.Images, func(img space.Image) bool {
-		return !slices.ContainsFunc(tags, func(tag string) bool { return is(img, tag) })
-	})
-	has := map[digest.Digest]bool{}
-	for _, img := range inv.Images {
-		for _, b := range img.Blobs {
-			has[b.Digest] = true
-		}
-		for _, id := range img.Chain {
-			has[id] = true
-		}
-	}
-	inv.Blobs = slices.DeleteFunc(inv.Blobs, func(b space.Blob) bool { return !has[b.Digest] })
-	inv.Trees = slices.DeleteFunc(inv.Trees, func(t space.Tree) bool { return !has[digest.Digest(t.Name)] })
-	return nil
 }
 
 // jsonUsage is what du --json prints.
