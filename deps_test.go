@@ -74,6 +74,10 @@ var policy = map[string]rule{
 		level:   2,
 		imports: "internal/image internal/layer internal/sandbox github.com/moby/sys/user github.com/opencontainers/image-spec github.com/opencontainers/runtime-spec",
 	},
+	"internal/history": { // rootfs: what differs between two builds
+		level:   3,
+		imports: "internal/image internal/imagefs internal/layout internal/rootfs github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+	},
 	"internal/rootfs": {
 		level: 3,
 		imports: "internal/beneath internal/durable internal/image internal/imagefs internal/layer" +
@@ -153,7 +157,7 @@ var policy = map[string]rule{
 
 	"cmd/genoci": {
 		level: 4,
-		imports: "internal/beneath internal/build internal/bundle internal/cache internal/checkout internal/command internal/image" +
+		imports: "internal/beneath internal/build internal/bundle internal/cache internal/checkout internal/command internal/history internal/image" +
 			" internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/rootfs internal/sandbox" +
 			" internal/shown internal/snapshot internal/source internal/space internal/spec internal/stepkey internal/storage" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec" +

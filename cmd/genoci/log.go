@@ -12,13 +12,10 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"genoci/internal/image"
-	"genoci/internal/imagefs"
+	"genoci/internal/history"
 	"genoci/internal/layout"
-	"genoci/internal/rootfs"
 	"genoci/internal/spec"
 )
 
@@ -81,7 +78,7 @@ func (f *logFlags) run(ctx context.Context, stdout, stderr io.Writer, name strin
 		return err
 	}
 	defer release()
-	list, err := listBuilds(ctx, imagesOf(state, l, stderr), builds, current(tags, name))
+	list, err := history.List(ctx, imagesOf(state, l, stderr), builds, current(tags, name))
 	switch {
 	case f.json:
 		return errors.Join(err, printJSON(stdout, jsonLog(list, f.stat)))
@@ -132,113 +129,38 @@ func current(tags []layout.Tag, name string) digest.Digest {
 	return ""
 }
 
-// loggedBuild is what log says of a build.
-type loggedBuild struct {
-	build   layout.Build
-	current bool
-	known   bool // the image could be read
-	image   image.Image
-	added   int64        // bytes of blobs that the build before does not have
-	changes *rootfs.Diff // from the build before; nil: there is none, or it is not known
-}
-
-// listBuilds describes builds. Of those that cannot be read, the index says what there is to say,
-// and the error why.
-func listBuilds(ctx context.Context, store imagefs.Store, builds []layout.Build, now digest.Digest) ([]loggedBuild, error) {
-	list := make([]loggedBuild, len(builds))
-	var failed []error
-	var before *imagefs.Image
-	for i, b := range slices.Backward(builds) {
-		list[i] = loggedBuild{build: b, current: b.Descriptor.Digest == now}
-		img, err := store.Layout.ImageAt(b.Descriptor, v1.Platform{})
-		var opened *imagefs.Image
-		if err == nil {
-			list[i].known, list[i].image = true, img
-			opened, err = store.Open(ctx, img)
-		}
-		if err == nil {
-			err = list[i].compare(ctx, before, opened)
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("tag %s: %w", b, err))
-		}
-		before = opened
-	}
-	slices.Reverse(failed)
-	return list, errors.Join(failed...)
-}
-
-// compare says what is new in a build. before is nil for the first.
-func (b *loggedBuild) compare(ctx context.Context, before, now *imagefs.Image) error {
-	if before == nil {
-		b.added = imageSize(now.Image)
-		return nil
-	}
-	b.added = newBytes(before.Image, now.Image)
-	if before.Image.Descriptor.Digest == now.Image.Descriptor.Digest {
-		b.changes = &rootfs.Diff{}
-		return nil
-	}
-	d, err := rootfs.Compare(ctx, rootfs.StackOf(before), rootfs.StackOf(now), false)
-	b.changes = &d
-	return err
-}
-
-// newBytes returns the size of those blobs of an image that another one does not have.
-func newBytes(old, now image.Image) int64 {
-	have := map[digest.Digest]bool{}
-	for _, d := range blobsOf(old) {
-		have[d.Digest] = true
-	}
-	var n int64
-	for _, d := range blobsOf(now) {
-		if !have[d.Digest] {
-			n += d.Size
-			have[d.Digest] = true
-		}
-	}
-	return n
-}
-
-// blobsOf returns manifest, config and layers of an image.
-func blobsOf(img image.Image) []v1.Descriptor {
-	return append([]v1.Descriptor{img.Descriptor, img.Manifest.Config}, img.Manifest.Layers...)
-}
-
-// changed says in a few words what changed in a build.
-func (b *loggedBuild) changed() string {
+// changedText says in a few words what changed in a build.
+func changedText(b history.Build) string {
 	switch {
-	case b.changes == nil:
+	case b.Changes == nil:
 		return ""
-	case b.changes.IsEmpty():
+	case b.Changes.IsEmpty():
 		return "nothing"
 	}
 	var what []string
-	if _, total := b.changes.ByFolder(); len(b.changes.Files) > 0 {
+	if _, total := b.Changes.ByFolder(); len(b.Changes.Files) > 0 {
 		what = append(what, fmt.Sprintf("+%d -%d ~%d", total.Added, total.Deleted, total.Modified))
 	}
-	if len(b.changes.Config) > 0 {
+	if len(b.Changes.Config) > 0 {
 		what = append(what, "config")
 	}
 	return strings.Join(what, ", ")
 }
 
-func (b *loggedBuild) star() string {
-	if b.current {
+// star marks the builds that the name stands for.
+func star(b history.Build) string {
+	if b.Current {
 		return "*"
 	}
 	return ""
 }
 
-func printLog(w io.Writer, list []loggedBuild) {
+func printLog(w io.Writer, list []history.Build) {
 	rows := [][]string{{"", "TAG", "DIGEST", "SIZE", "NEW", "LAYERS", "CHANGED"}}
 	for _, b := range list {
-		row := []string{b.star(), b.build.String(), short(b.build.Descriptor.Digest), "?", "?", "?", ""}
-		if b.known {
-			row = append(row[:3], size(imageSize(b.image)), size(b.added), strconv.Itoa(len(b.image.Manifest.Layers)), b.changed())
+		row := []string{star(b), b.Tag.String(), short(b.Tag.Descriptor.Digest), "?", "?", "?", ""}
+		if b.Known {
+			row = append(row[:3], size(b.Size()), size(b.Added), strconv.Itoa(len(b.Image.Manifest.Layers)), changedText(b))
 		}
 		rows = append(rows, row)
 	}
@@ -246,25 +168,25 @@ func printLog(w io.Writer, list []loggedBuild) {
 }
 
 // printLogStat prints a paragraph for each build.
-func printLogStat(w io.Writer, list []loggedBuild) {
+func printLogStat(w io.Writer, list []history.Build) {
 	for i, b := range list {
 		if i > 0 {
 			say(w, "\n")
 		}
-		words := []string{b.build.String(), short(b.build.Descriptor.Digest)}
-		if b.known {
-			words = append(words, size(imageSize(b.image)), size(b.added)+" new", plural(len(b.image.Manifest.Layers), "layer"))
+		words := []string{b.Tag.String(), short(b.Tag.Descriptor.Digest)}
+		if b.Known {
+			words = append(words, size(b.Size()), size(b.Added)+" new", plural(len(b.Image.Manifest.Layers), "layer"))
 		}
-		if b.current {
-			words = append(words, "now "+b.build.Name)
+		if b.Current {
+			words = append(words, "now "+b.Tag.Name)
 		}
 		say(w, "%s\n", strings.Join(words, ", "))
 		switch {
-		case b.changes == nil:
-		case b.changes.IsEmpty():
-			say(w, "%s\n", b.changed())
+		case b.Changes == nil:
+		case b.Changes.IsEmpty():
+			say(w, "%s\n", changedText(b))
 		default:
-			printDiffStat(w, *b.changes)
+			printDiffStat(w, *b.Changes)
 		}
 	}
 }
@@ -289,15 +211,15 @@ type jsonChanges struct {
 	Folders []jsonCount `json:"folders,omitempty"` // with --stat
 }
 
-func jsonLog(list []loggedBuild, folders bool) []jsonBuild {
+func jsonLog(list []history.Build, folders bool) []jsonBuild {
 	out := []jsonBuild{}
 	for _, b := range list {
-		j := jsonBuild{Tag: b.build.String(), Date: b.build.Date, Digest: b.build.Descriptor.Digest, Current: b.current, New: b.added}
-		if b.known {
-			j.Created, j.Size, j.Layers = b.image.Config.Created, imageSize(b.image), len(b.image.Manifest.Layers)
+		j := jsonBuild{Tag: b.Tag.String(), Date: b.Tag.Date, Digest: b.Tag.Descriptor.Digest, Current: b.Current, New: b.Added}
+		if b.Known {
+			j.Created, j.Size, j.Layers = b.Image.Config.Created, b.Size(), len(b.Image.Manifest.Layers)
 		}
-		if b.changes != nil {
-			all := newJSONDiff(*b.changes, jsonDiff{}, false)
+		if b.Changes != nil {
+			all := newJSONDiff(*b.Changes, jsonDiff{}, false)
 			j.Changes = &jsonChanges{jsonCount: all.Total, Config: len(all.Config)}
 			if folders {
 				j.Changes.Folders = all.Folders
