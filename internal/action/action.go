@@ -1,6 +1,6 @@
-// Package action is what each action of a spec does: what it reads, its part of the key of a step, how it
-// is carried out, and how a change of it is told. Each has a file of its own, and a line in kinds. Its
-// words are those of package spec.
+// Package action is what each action of a spec does: what it reads, its part of the key of a step,
+// how it is carried out, and how a change of it is told. Each has a file of its own, and a line in
+// kinds. Its words are those of package spec.
 package action
 
 import (
@@ -22,8 +22,8 @@ import (
 	"genoci/internal/stepkey"
 )
 
-// Action is an action of a step, with what is known of what it reads. It is a Composer or a Runner, and
-// a Reader where it reads something from outside.
+// Action is an action of a step, with what is known of what it reads. It is a Composer or a Runner,
+// and a Reader where it reads something from outside.
 type Action interface {
 	// At returns where the action stands.
 	At() At
@@ -50,8 +50,8 @@ type Runner interface {
 // Reader is an Action that reads something from outside.
 type Reader interface {
 	Action
-	// Names returns the names of files of the host that the action cannot do without, and how they are
-	// looked for.
+	// Names returns the names of files of the host that the action cannot do without, and how they
+	// are looked for.
 	Names(src *source.Source) (names []string, find func(name string) ([]string, error))
 	// Find finds what the action reads. Digests that carrying out the step tells may stay unknown.
 	Find(ctx context.Context, h Host) error
@@ -155,8 +155,8 @@ func (e *Error) Error() string { return e.Action.Op.String() + ": " + e.Err.Erro
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// localNames returns the inputs of an action that are files of the host. paths says that one of an action
-// that could not be read whole may be a path in an image.
+// localNames returns the inputs of an action that are files of the host. paths says that one of an
+// action that could not be read whole may be a path in an image.
 func localNames(a spec.Action, paths bool) []string {
 	var names []string
 	for _, name := range a.Op.Inputs() {

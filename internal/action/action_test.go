@@ -60,8 +60,8 @@ func some(t reflect.Type) reflect.Value {
 	}
 }
 
-// What package spec decodes as an action is one here: it is carried out in the way that spec says, and each
-// field of its part of a key is compared.
+// What package spec decodes as an action is one here: it is carried out in the way that spec says,
+// and each field of its part of a key is compared.
 func TestKinds(t *testing.T) {
 	known := map[string]bool{"Hook": true} // which is part of no key
 	for _, k := range kinds() {

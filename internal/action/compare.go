@@ -22,8 +22,8 @@ type Comparison struct {
 	Uncached  func(image string) bool // reports whether an image that is copied from is not cached
 }
 
-// Differences says what is different about the actions of a step, whose key is now. Actions that are equal
-// are set apart first. What is left is paired by its kind, in order.
+// Differences says what is different about the actions of a step, whose key is now. Actions that
+// are equal are set apart first. What is left is paired by its kind, in order.
 func (c Comparison) Differences(then stepkey.Then, now *stepkey.Step, actions []Action) []stepkey.Reason {
 	was := c.versionsThen(then, now)
 	a, b := make([]string, len(was)), make([]string, len(now.Ops))
@@ -73,8 +73,8 @@ type version struct {
 	args  map[string]string // what the arguments stand for
 }
 
-// versionsThen returns the actions of the step as it was. Where arguments stand in it now and nothing is
-// kept of those that it may have had, nothing of its texts can be shown.
+// versionsThen returns the actions of the step as it was. Where arguments stand in it now and
+// nothing is kept of those that it may have had, nothing of its texts can be shown.
 func (c Comparison) versionsThen(then stepkey.Then, now *stepkey.Step) []version {
 	var about struct {
 		Ops  []json.RawMessage
@@ -284,7 +284,8 @@ func (t teller) replaced(name, was, is string) stepkey.Reason {
 	return r
 }
 
-// text is the reason that a text is another one; path is that of its file, "" where it stands in the spec.
+// text is the reason that a text is another one; path is that of its file, "" where it stands in
+// the spec.
 func (t teller) text(path, was, is string) stepkey.Reason {
 	r := t.reason(stepkey.TextChanged)
 	r.Path = path

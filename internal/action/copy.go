@@ -337,8 +337,9 @@ type placing struct {
 	named     map[string]string // what first has at a place
 }
 
-// all places the matches: as DEST, or into DEST where that is a folder, ends as one, or has to hold what a glob matches. Symlinks of the
-// image at DEST are followed, also where they lead to nothing yet.
+// all places the matches: as DEST, or into DEST where that is a folder, ends as one, or has to hold
+// what a glob matches. Symlinks of the image at DEST are followed, also where they lead to nothing
+// yet.
 func (cp *placing) all(ctx context.Context, matches []match) error {
 	dest, err := cp.c.Resolve(clean(cp.op.Dest), true)
 	if err != nil {
@@ -399,7 +400,8 @@ func (cp *placing) notFolder(m match, dest string) error {
 	return fmt.Errorf("%s, and /%s is a file in the image", what, dest)
 }
 
-// content puts what is in the folder m into the folder dest. Folders that the image has already stay as they are.
+// content puts what is in the folder m into the folder dest. Folders that the image has already
+// stay as they are.
 func (cp *placing) content(ctx context.Context, m match, dest string) error {
 	top := m.items[0]
 	if !cp.op.Parents || m.name == "." {
@@ -545,7 +547,8 @@ func (s *Stage) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error
 	return matches, x.Extract(ctx)
 }
 
-// imageParents returns the path of a match of src below the folder of which nothing is kept, and the folders on it.
+// imageParents returns the path of a match of src below the folder of which nothing is kept, and
+// the folders on it.
 func imageParents(view layer.View, src, named string) (name string, parents []item, err error) {
 	root := clean(source.Around(src))
 	if !layer.Below(named, root) {
@@ -571,8 +574,8 @@ func imageParents(view layer.View, src, named string) (name string, parents []it
 	return name, parents, nil
 }
 
-// viewMatches returns the paths of a tree that match a path or glob, each as it is named: at least one. A path that has pattern
-// characters in it and exists means itself.
+// viewMatches returns the paths of a tree that match a path or glob, each as it is named: at least
+// one. A path that has pattern characters in it and exists means itself.
 func viewMatches(view layer.View, pattern string) (paths []string, glob bool, err error) {
 	p := clean(pattern)
 	real, err := layer.Resolve(view, p, false)
@@ -589,7 +592,8 @@ func viewMatches(view layer.View, pattern string) (paths []string, glob bool, er
 	return found, true, err
 }
 
-// follow returns the canonical path of what stands at a path of a tree, or where a symlink there leads.
+// follow returns the canonical path of what stands at a path of a tree, or where a symlink there
+// leads.
 func follow(view layer.View, p string) (string, error) {
 	real, err := layer.Resolve(view, p, true)
 	if err != nil {
@@ -608,8 +612,8 @@ func follow(view layer.View, p string) (string, error) {
 	return "", &fs.PathError{Op: "find", Path: "/" + p, Err: fs.ErrNotExist}
 }
 
-// globView returns the paths of a tree that match a glob, each as it is named there. Symlinks are followed before the first element
-// with a pattern in it. What is below a match is not looked at.
+// globView returns the paths of a tree that match a glob, each as it is named there. Symlinks are
+// followed before the first element with a pattern in it. What is below a match is not looked at.
 func globView(view layer.View, pattern string) ([]string, error) {
 	if err := source.CheckGlob(pattern); err != nil {
 		return nil, err
@@ -638,8 +642,8 @@ func globView(view layer.View, pattern string) ([]string, error) {
 	return found, err
 }
 
-// KeepXattr reports whether a copy takes an extended attribute of a file of the host along: all that layers keep but POSIX ACLs, which
-// name users of the host, as its owner does.
+// KeepXattr reports whether a copy takes an extended attribute of a file of the host along: all
+// that layers keep but POSIX ACLs, which name users of the host, as its owner does.
 func KeepXattr(name string) bool { return layer.KeepXattr(name) && !strings.HasPrefix(name, "system.") }
 
 // modeBits are the permissions of a file as an Entry has them.

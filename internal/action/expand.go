@@ -92,8 +92,8 @@ func (x *expand) Names(src *source.Source) ([]string, func(string) ([]string, er
 	return localNames(x.at.Action, false), src.Find
 }
 
-// Find implements Reader. An archive that may be the layer as it is is read only once: its digest stays
-// unknown.
+// Find implements Reader. An archive that may be the layer as it is is read only once: its digest
+// stays unknown.
 func (x *expand) Find(ctx context.Context, h Host) (err error) {
 	if Passable(x.at.Step) && !source.IsURL(x.op.Src) && x.op.Checksum == "" {
 		x.archive, err = h.Source.Peek(x.op.Src)
@@ -117,8 +117,8 @@ func (x *expand) Complete(ctx context.Context, h Host) error {
 // Keep implements Reader.
 func (x *expand) Keep(*cache.Cache, Host) error { return nil }
 
-// Archive returns the archive of a step that does nothing but expand it as it is, on nothing; nil for
-// other steps.
+// Archive returns the archive of a step that does nothing but expand it as it is, on nothing; nil
+// for other steps.
 func Archive(s *plan.Step, actions []Action) *source.File {
 	if !Passable(s) {
 		return nil
@@ -135,8 +135,8 @@ func Passable(s *plan.Step) bool {
 	return ok && Hindrance(s, op) == stepkey.NoHindrance
 }
 
-// Hindrance says why the archive that op expands cannot be the layer of the step s as it is, whatever it
-// holds.
+// Hindrance says why the archive that op expands cannot be the layer of the step s as it is,
+// whatever it holds.
 func Hindrance(s *plan.Step, op *spec.Expand) stepkey.Hindrance {
 	switch {
 	case onSomething(s):
@@ -157,8 +157,8 @@ func Hindrance(s *plan.Step, op *spec.Expand) stepkey.Hindrance {
 	return stepkey.NoHindrance
 }
 
-// ArchiveOf says what becomes of the archive that an action of a step expands; known is what is known of
-// that where it may be the layer.
+// ArchiveOf says what becomes of the archive that an action of a step expands; known is what is
+// known of that where it may be the layer.
 func ArchiveOf(s *plan.Step, a spec.Action, known stepkey.Archive) stepkey.Archive {
 	op, ok := a.Op.(*spec.Expand)
 	if !ok {
@@ -176,8 +176,9 @@ func ArchiveOf(s *plan.Step, a spec.Action, known stepkey.Archive) stepkey.Archi
 // onSomething reports whether a step stands on another one or on a base, which may have no layers.
 func onSomething(s *plan.Step) bool { return s.Image.Base.Kind != plan.Empty || s.Index > 0 }
 
-// Compose implements Composer. A folder of the archive goes into a symlink to a folder that the image has
-// at its place, so that an archive with lib/ does not break a base in which /lib is a symlink.
+// Compose implements Composer. A folder of the archive goes into a symlink to a folder that the
+// image has at its place, so that an archive with lib/ does not break a base in which /lib is a
+// symlink.
 func (x *expand) Compose(ctx context.Context, s *Stage, c *layer.Composer) error {
 	a, err := s.readArchive(ctx, &x.archive)
 	if err != nil {
@@ -281,7 +282,8 @@ func (x *expansion) entry(e layer.ArchiveEntry) error {
 	return x.put(e.Path, e.Change, dest)
 }
 
-// name returns the name of an entry without the leading folders that are dropped, and whether it is included.
+// name returns the name of an entry without the leading folders that are dropped, and whether it is
+// included.
 func (x *expansion) name(name string) (string, bool) {
 	if n := x.op.StripComponents; n > 0 {
 		parts := strings.Split(name, "/")
@@ -348,7 +350,8 @@ func (x *expansion) put(name string, ch layer.Change, dest string) error {
 	return x.c.Put(ch)
 }
 
-// parents makes the folders around dest that neither the image nor the archive has. They belong to whom chown names.
+// parents makes the folders around dest that neither the image nor the archive has. They belong to
+// whom chown names.
 func (x *expansion) parents(dest string) error {
 	if x.owner == nil {
 		return nil

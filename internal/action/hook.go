@@ -105,7 +105,8 @@ func isPlain(path string) bool {
 	}) < 0
 }
 
-// chrootScript is a chroot(1) before the host's own in PATH. Programs of the image follow the image's links, so their root is the view for that.
+// chrootScript is a chroot(1) before the host's own in PATH. Programs of the image follow the
+// image's links, so their root is the view for that.
 const chrootScript = `#!/bin/sh
 for arg do
 	shift

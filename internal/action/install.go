@@ -40,7 +40,8 @@ var packageManagers = []packageManager{
 	{"apk", "apk add --no-cache \"$@\"", "rm -rf /var/cache/apk/*"},
 }
 
-// dpkgKeeps has dpkg keep config files that are there and are not what the package expects, where it would ask.
+// dpkgKeeps has dpkg keep config files that are there and are not what the package expects, where
+// it would ask.
 var dpkgKeeps = []string{"--force-confdef", "--force-confold"}
 
 // unattended returns a command that packages are told not to ask.
@@ -50,9 +51,10 @@ func (s *Stage) unattended(root string, out *command.Output) *command.Command {
 	return c
 }
 
-// packageLogs removes what package managers write with the time of day, or other things that differ from
-// build to build, in it. SQLite's shared memory of rpm's database is such; with an empty write-ahead log next to it, it
-// says nothing that the database does not (https://www.sqlite.org/wal.html).
+// packageLogs removes what package managers write with the time of day, or other things that differ
+// from build to build, in it. SQLite's shared memory of rpm's database is such; with an empty
+// write-ahead log next to it, it says nothing that the database does not
+// (https://www.sqlite.org/wal.html).
 const packageLogs = "rm -rf /var/log/dpkg.log /var/log/apt/* /var/log/alternatives.log /var/log/bootstrap.log" +
 	" /var/log/dnf* /var/log/yum.log /var/log/hawkey.log /var/log/zypper.log /var/log/zypp /var/cache/ldconfig/aux-cache" +
 	" /var/cache/debconf/*-old /var/lib/dpkg/*-old\n" +
@@ -250,7 +252,8 @@ func readHead(f source.File, n int) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, int64(n)))
 }
 
-// installDebs installs .deb packages with the image's dpkg, in an order that their own fields allow.
+// installDebs installs .deb packages with the image's dpkg, in an order that their own fields
+// allow.
 func (s *Stage) installDebs(ctx context.Context, root string, out *command.Output, files []source.File) error {
 	files, given, err := readDebs(files)
 	if err != nil {
@@ -284,7 +287,8 @@ func (s *Stage) installDebs(ctx context.Context, root string, out *command.Outpu
 	return nil
 }
 
-// readDebs returns what packages say of themselves. One that is given twice is left out; two of which only one could stay are an error.
+// readDebs returns what packages say of themselves. One that is given twice is left out; two of
+// which only one could stay are an error.
 func readDebs(files []source.File) (kept []source.File, packages []deb.Package, err error) {
 	for _, f := range files {
 		if slices.ContainsFunc(kept, func(k source.File) bool { return k.Digest == f.Digest }) {
@@ -370,14 +374,16 @@ func twice(lines string) error {
 	return nil
 }
 
-// keepBoth undoes what rpm does with a config file that its package does not mark as one to be kept (%config, not
-// %config(noreplace)): it moves the file that is there away, to FILE.rpmorig or FILE.rpmsave, and puts its own in the place.
+// keepBoth undoes what rpm does with a config file that its package does not mark as one to be kept
+// (%config, not %config(noreplace)): it moves the file that is there away, to FILE.rpmorig or
+// FILE.rpmsave, and puts its own in the place.
 const keepBoth = `for moved; do
   file=${moved%.rpm*}
   if [ -f "$file" ] && [ -f "$moved" ]; then mv -f "$file" "$file.rpmnew" && mv -f "$moved" "$file"; fi
 done`
 
-// keepConfig puts config files back that rpm has just moved away, as its output says; that of the package becomes FILE.rpmnew.
+// keepConfig puts config files back that rpm has just moved away, as its output says; that of the
+// package becomes FILE.rpmnew.
 func (s *Stage) keepConfig(ctx context.Context, root string, out *command.Output, moved *[]string) error {
 	if len(*moved) == 0 {
 		return nil
@@ -413,8 +419,8 @@ func (s *Stage) packageTool(ctx context.Context, root string, out *command.Outpu
 }
 
 // rpmArgs are the arguments of an rpm installation. Where the distribution is Debian's, rpm's own
-// database does not know what is installed, so that dependencies cannot be checked, and Debian's rpm
-// wants to be told that this is meant.
+// database does not know what is installed, so that dependencies cannot be checked, and Debian's
+// rpm wants to be told that this is meant.
 func rpmArgs(root string) []string {
 	args := []string{"--upgrade", "--verbose", "--replacepkgs", "--oldpackage"}
 	if _, ok, err := layer.Dir(root).Lookup("etc/debian_version"); err == nil && ok {
@@ -447,7 +453,8 @@ func Installs(a spec.Action) bool {
 	return ok
 }
 
-// keptSuffixes are what package managers add to the name of a config file of a package where they keep the file that is there.
+// keptSuffixes are what package managers add to the name of a config file of a package where they
+// keep the file that is there.
 var keptSuffixes = []string{".dpkg-dist", ".ucf-dist", ".rpmnew", ".apk-new"}
 
 // WarnKept tells which config files were kept, when packages that have others were installed.
@@ -465,8 +472,8 @@ func (s *Stage) WarnKept(changes []layer.Change) {
 	}
 }
 
-// movedConfig returns the last path of a line of rpm's: "warning: FILE saved as FILE.rpmsave", in the language of the image; "" where it
-// tells of something else.
+// movedConfig returns the last path of a line of rpm's: "warning: FILE saved as FILE.rpmsave", in
+// the language of the image; "" where it tells of something else.
 func movedConfig(line string) string {
 	for _, suffix := range []string{".rpmsave", ".rpmorig"} {
 		file, ok := strings.CutSuffix(strings.TrimSpace(line), suffix)

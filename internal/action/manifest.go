@@ -15,9 +15,9 @@ import (
 	"genoci/internal/source"
 )
 
-// A manifest is all of what a copy takes from the host, as text: the key of a step has its SHA-256, and the cache
-// keeps the text, so that two keys can be compared. It has a line for each match, then one for each thing in it in
-// the order of the walk:
+// A manifest is all of what a copy takes from the host, as text: the key of a step has its SHA-256,
+// and the cache keeps the text, so that two keys can be compared. It has a line for each match,
+// then one for each thing in it in the order of the walk:
 //
 //	match NAME
 //	u 755 src                  a folder around the match that comes along
@@ -28,8 +28,8 @@ import (
 //	p 644 fifo
 //	f 755 1200 SHA256 ping<TAB>security.capability=BASE64<TAB>user.note=BASE64     with extended attributes, by name
 //
-// Modes are octal, and followed by @MTIME where times count. In names, backslashes, tabs and line ends are written
-// as \\, \t and \n, so that no two trees have one text.
+// Modes are octal, and followed by @MTIME where times count. In names, backslashes, tabs and line
+// ends are written as \\, \t and \n, so that no two trees have one text.
 
 // writeManifest writes the manifest of matches, with times where the build keeps them.
 func writeManifest(w io.Writer, matches []source.Match, times bool) error {
@@ -186,7 +186,8 @@ type listed struct {
 	xattr string // extended attributes, as in the line
 }
 
-// aroundMatch is the kind of a folder around a match; its path is below the folder of which nothing is kept.
+// aroundMatch is the kind of a folder around a match; its path is below the folder of which nothing
+// is kept.
 const aroundMatch = "folder around it"
 
 // parseManifest returns the lines of a manifest, without those that it cannot read.

@@ -35,8 +35,8 @@ func (s *Stage) lookupOwner(ctx context.Context, view layer.View, name string) (
 	return o, nil
 }
 
-// lookupName finds a name or number in a file of passwd's form, and returns the numbers in its third and
-// fourth field; a number that is not there stands for itself.
+// lookupName finds a name or number in a file of passwd's form, and returns the numbers in its
+// third and fourth field; a number that is not there stands for itself.
 func (s *Stage) lookupName(ctx context.Context, view layer.View, file, name, what string) (id, primary int, err error) {
 	number, numErr := strconv.ParseUint(name, 10, 31)
 	content, err := s.readFile(ctx, view, file)
@@ -61,8 +61,10 @@ func (s *Stage) lookupName(ctx context.Context, view layer.View, file, name, wha
 	return 0, 0, fmt.Errorf("chown: the image has no %s %q in /%s", what, name, file)
 }
 
-// readFile returns the content of a file of the tree that the step makes, up to maxAccounts. Symlinks are followed, inside the tree. view is the tree as it is
-// now; what that does not hold the content of is read from the layers below the step. The error wraps fs.ErrNotExist where there is no file.
+// readFile returns the content of a file of the tree that the step makes, up to maxAccounts.
+// Symlinks are followed, inside the tree. view is the tree as it is now; what that does not hold
+// the content of is read from the layers below the step. The error wraps fs.ErrNotExist where there
+// is no file.
 func (s *Stage) readFile(ctx context.Context, view layer.View, path string) ([]byte, error) {
 	real, err := layer.Resolve(view, path, true)
 	if err != nil {

@@ -39,8 +39,8 @@ func (r *remove) Node(Ground) (any, error) { return removeNode{r.op.Paths}, nil 
 // Written implements Action.
 func (r *remove) Written(any) any { return removeNode{spec.Shown(r.op).(*spec.Remove).Paths} }
 
-// Compose implements Composer. Symlinks among the parents of a path are followed, as everywhere; one that
-// is named itself is removed, not what it points to.
+// Compose implements Composer. Symlinks among the parents of a path are followed, as everywhere;
+// one that is named itself is removed, not what it points to.
 func (r *remove) Compose(_ context.Context, s *Stage, c *layer.Composer) error {
 	for _, p := range r.op.Paths {
 		if clean(p) == "." {

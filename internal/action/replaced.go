@@ -19,7 +19,8 @@ import (
 	"genoci/internal/spec"
 )
 
-// Placed are the files and symlinks that ops of a step put into its tree before packages are installed.
+// Placed are the files and symlinks that ops of a step put into its tree before packages are
+// installed.
 type Placed struct {
 	files []layer.Change
 	open  map[string]layer.Opener // of hard link groups, by group
@@ -51,7 +52,8 @@ func (p *Placed) Add(changes []layer.Change) {
 // maxNamed is how many paths a warning names.
 const maxNamed = 5
 
-// WarnReplaced warns of files that copies of the step put into the tree, and the installation a, begun at that time, replaced or removed.
+// WarnReplaced warns of files that copies of the step put into the tree, and the installation a,
+// begun at that time, replaced or removed.
 func (s *Stage) WarnReplaced(ctx context.Context, root string, a spec.Action, put *Placed, begin time.Time) error {
 	if len(put.files) == 0 {
 		return nil
@@ -99,8 +101,9 @@ func (s *Stage) WarnReplaced(ctx context.Context, root string, a spec.Action, pu
 // accounts are files that packages add their users to.
 var accounts = []string{"etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/subuid", "etc/subgid"}
 
-// isStill reports whether what was put into the tree with the open root folder is there, whatever its mode and owner. Text that
-// was only added at the end counts as there, and so do users that packages add. What did not change since begin, by the kernel's record, is not read.
+// isStill reports whether what was put into the tree with the open root folder is there, whatever
+// its mode and owner. Text that was only added at the end counts as there, and so do users that
+// packages add. What did not change since begin, by the kernel's record, is not read.
 func isStill(root int, c layer.Change, begin time.Time) (bool, error) {
 	fd, err := beneath.Open(root, c.Path, unix.O_PATH|unix.O_NOFOLLOW, beneath.NoSymlinks)
 	switch {

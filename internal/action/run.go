@@ -121,7 +121,8 @@ func (r *run) Names(src *source.Source) ([]string, func(string) ([]string, error
 	return localNames(r.at.Action, false), src.Find
 }
 
-// Find implements Reader: a single word that is the name of an existing file is a script of the host.
+// Find implements Reader: a single word that is the name of an existing file is a script of the
+// host.
 func (r *run) Find(ctx context.Context, h Host) error {
 	if !r.op.IsFile {
 		if r.op.Script == "" || strings.ContainsAny(r.op.Script, " \t\n") {
@@ -139,7 +140,8 @@ func (r *run) Find(ctx context.Context, h Host) error {
 	return err
 }
 
-// danglingScript returns the error of a run whose script is a single word that names a symlink beside the spec that leads to nothing.
+// danglingScript returns the error of a run whose script is a single word that names a symlink
+// beside the spec that leads to nothing.
 func danglingScript(src *source.Source, op *spec.Run) error {
 	if op.Script == "" || strings.ContainsAny(op.Script, " \t\n") || strings.HasPrefix(op.Script, "/") {
 		return nil
@@ -153,8 +155,8 @@ func (*run) Unread() bool { return false }
 // Complete implements Reader.
 func (*run) Complete(context.Context, Host) error { return nil }
 
-// Keep implements Reader. It keeps the text of a script of the host, unless it is a large one, or is no
-// longer what was run.
+// Keep implements Reader. It keeps the text of a script of the host, unless it is a large one, or
+// is no longer what was run.
 func (r *run) Keep(c *cache.Cache, _ Host) error {
 	if r.script == nil || r.script.Size > maxScript {
 		return nil

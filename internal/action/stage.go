@@ -16,8 +16,8 @@ import (
 	"genoci/internal/spec"
 )
 
-// Stage is where the actions of a step are carried out. Close has to be called when its layer is made, or
-// will not be.
+// Stage is where the actions of a step are carried out. Close has to be called when its layer is
+// made, or will not be.
 type Stage struct {
 	Source    *source.Source
 	Cache     *cache.Cache

@@ -15,8 +15,8 @@ type treeChange struct {
 	name     func(listed) string // the path of a line as it is shown
 }
 
-// reasons returns what differs, sorted by path: what changed, came, went, or has another name. Of what is in a folder that
-// came or went as a whole, only the number is told.
+// reasons returns what differs, sorted by path: what changed, came, went, or has another name. Of
+// what is in a folder that came or went as a whole, only the number is told.
 func (t *treeChange) reasons() []stepkey.Reason {
 	was, is := t.byName(t.old), t.byName(t.now)
 	gone := map[string]listed{}
@@ -76,7 +76,8 @@ func fileChange(name string, old, now listed) stepkey.Reason {
 	return r
 }
 
-// renames takes out of gone and came the files of which there is one of the same content, size and mode in each.
+// renames takes out of gone and came the files of which there is one of the same content, size and
+// mode in each.
 func renames(gone, came map[string]listed) []stepkey.Reason {
 	type content struct{ sum, mode string }
 	from := map[content][]string{}

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// A build that finds everything as it was: its cost for each target must not grow with their number.
+// A build that finds everything as it was: its cost for each target must not grow with their
+// number.
 func BenchmarkNothingToDo(b *testing.B) {
 	for _, shape := range []string{"wide", "chain"} {
 		for _, n := range []int{20, 200} {

@@ -2,10 +2,11 @@
 // in root filesystems, and moves the tags. It is the one place where the parts meet. It prints
 // nothing; what happens is reported as Events.
 //
-// Each image of the plan is carried out by a goroutine of its own, begun when the image that it stands on is
-// laid (its steps are done) and those that it copies from are complete; its steps follow one another, and their layers
-// are compressed and stored beside what comes next. A step is looked up in the cache by a key
-// that covers all its inputs (completed while they are read, where nobody read them before), else *composed* (it runs nothing: its layer is put together from the
+// Each image of the plan is carried out by a goroutine of its own, begun when the image that it
+// stands on is laid (its steps are done) and those that it copies from are complete; its steps
+// follow one another, and their layers are compressed and stored beside what comes next. A step is
+// looked up in the cache by a key that covers all its inputs (completed while they are read, where
+// nobody read them before), else *composed* (it runs nothing: its layer is put together from the
 // index of the base and the inputs) or *executed* in a tree that a storage driver makes. Both ways
 // of carrying out the same step give the same bytes.
 package build
@@ -149,7 +150,8 @@ func newSource(c *cache.Cache, dir string) (*source.Source, error) {
 }
 
 // Forecast says for each step of p what Build would do, without doing any of it, and whether Build
-// needs a namespace (sandbox.Enter) for it. A step after one that is not cached counts as not cached.
+// needs a namespace (sandbox.Enter) for it. A step after one that is not cached counts as not
+// cached.
 func (b *Builder) Forecast(ctx context.Context, p *plan.Plan) (map[*plan.Step]Prospect, bool, error) {
 	if err := b.init(p); err != nil {
 		return nil, false, err
@@ -188,9 +190,9 @@ func (b *Builder) checkHooks(p *plan.Plan) error {
 	return nil
 }
 
-// Build builds all images of p, and moves their tags in one step at the end. On failure no tag moves,
-// or with KeepGoing those of the images that were built; the error is a *StepError, joined with
-// further ones under KeepGoing. The result holds what was built, on failure too.
+// Build builds all images of p, and moves their tags in one step at the end. On failure no tag
+// moves, or with KeepGoing those of the images that were built; the error is a *StepError, joined
+// with further ones under KeepGoing. The result holds what was built, on failure too.
 func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	if err := b.init(p); err != nil {
 		return nil, err

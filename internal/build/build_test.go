@@ -187,8 +187,9 @@ func (w *work) tags() []string {
 	return names
 }
 
-// archive returns a gzipped tar. The name of an entry may begin with "@SECONDS ", the time that it gets. An entry is "NAME", "NAME=content", "NAME!=content" (a program), "NAME -> link",
-// "NAME == hard link" or "NAME/".
+// archive returns a gzipped tar. The name of an entry may begin with "@SECONDS ", the time that it
+// gets. An entry is "NAME", "NAME=content", "NAME!=content" (a program), "NAME -> link", "NAME ==
+// hard link" or "NAME/".
 func archive(entries ...string) string {
 	var buf bytes.Buffer
 	z := gzip.NewWriter(&buf)
@@ -643,7 +644,8 @@ func TestTwoBuildsAtOnce(t *testing.T) {
 	}
 }
 
-// compressing makes the builder wait for start, or fail with its error, before it compresses a layer.
+// compressing makes the builder wait for start, or fail with its error, before it compresses a
+// layer.
 func (w *work) compressing(start func() error) {
 	w.change = func(b *Builder) {
 		b.Compression = layer.Compressions[0]
@@ -689,7 +691,8 @@ func TestTreeBeforeBlob(t *testing.T) {
 	}
 }
 
-// A layer that cannot be stored is told once, for the image that it is of; what was begun on it is skipped.
+// A layer that cannot be stored is told once, for the image that it is of; what was begun on it is
+// skipped.
 func TestBlobFails(t *testing.T) {
 	for _, keepGoing := range []bool{false, true} {
 		w := newWork(t, nil)
@@ -785,7 +788,8 @@ func TestCopyFromForeignLayer(t *testing.T) {
 	}
 }
 
-// zstdOf decompresses what is in a gzip file, and makes it one raw block in a frame with the window size 2^windowLog (RFC 8878, section 3.1.1).
+// zstdOf decompresses what is in a gzip file, and makes it one raw block in a frame with the window
+// size 2^windowLog (RFC 8878, section 3.1.1).
 func zstdOf(t *testing.T, gz string, windowLog int) []byte {
 	t.Helper()
 	tar := check(io.ReadAll(check(gzip.NewReader(strings.NewReader(gz)))(t)))(t)
@@ -794,7 +798,8 @@ func zstdOf(t *testing.T, gz string, windowLog int) []byte {
 	return append(append(b, byte(block), byte(block>>8), byte(block>>16)), tar...)
 }
 
-// An archive that is a sound layer is the layer, byte for byte; any other is put into one entry by entry, with the same tree.
+// An archive that is a sound layer is the layer, byte for byte; any other is put into one entry by
+// entry, with the same tree.
 func TestPassThrough(t *testing.T) {
 	sound := archive("a=1", "d/", "d/f=2", "d/g == d/f")
 	odd := archive("a=0", "a=1", "d/f=2", "d/g == d/f") // a path twice, and no entry for d
@@ -831,7 +836,8 @@ func TestPassThrough(t *testing.T) {
 	if w.build("u: {expand: odd.tgz}\n"); w.outcomes() != "u cached" {
 		t.Errorf("the same compression by wish: %s", w.outcomes())
 	}
-	// Data for other programs in front of a zstd stream, or a window beyond what zstd(1) takes, is not for all tools: the tar stays, compressed anew.
+	// Data for other programs in front of a zstd stream, or a window beyond what zstd(1) takes, is
+	// not for all tools: the tar stays, compressed anew.
 	for name, packed := range map[string][]byte{
 		"skippable":  append([]byte("\x50\x2a\x4d\x18\x04\x00\x00\x00data"), zstdOf(t, sound, 20)...),
 		"big window": zstdOf(t, sound, 28),
@@ -867,7 +873,8 @@ func TestPassThrough(t *testing.T) {
 	}
 }
 
-// An archive that was never expanded is not read before that; what it holds decides as soon as it was.
+// An archive that was never expanded is not read before that; what it holds decides as soon as it
+// was.
 func TestUnreadArchive(t *testing.T) {
 	w := newWork(t, map[string]string{"a.tgz": archive("a=1"), "b.tgz": archive("a=1")})
 	const text = "t: {expand: a.tgz}\n"
@@ -895,7 +902,8 @@ func TestUnreadArchive(t *testing.T) {
 	}
 }
 
-// A step that two targets have is carried out and compressed once, though they are built at the same time.
+// A step that two targets have is carried out and compressed once, though they are built at the
+// same time.
 func TestStepOfTwoTargets(t *testing.T) {
 	w := newWork(t, map[string]string{"f": strings.Repeat("f", 1<<20)})
 	compressed := 0
@@ -912,8 +920,8 @@ func TestStepOfTwoTargets(t *testing.T) {
 	}
 }
 
-// Targets that share a step share its layer, and nothing else: whichever of them carries it out, the history of each image has
-// the words of its own spec, and its archive is told of.
+// Targets that share a step share its layer, and nothing else: whichever of them carries it out,
+// the history of each image has the words of its own spec, and its archive is told of.
 func TestSharedStepHasOwnWords(t *testing.T) {
 	const text = "p: {copy: a /x, build_only: true}\nq: {copy: b /x}\n" +
 		"t1: {copy: {from: p, src: /x, dest: /y}}\nt2: {copy: {from: q, src: /x, dest: /y}}\n" +
@@ -944,7 +952,8 @@ func TestSharedStepHasOwnWords(t *testing.T) {
 	}
 }
 
-// Files that were never copied are read once, when they are; their digests are then those of the bytes that came into the layer.
+// Files that were never copied are read once, when they are; their digests are then those of the
+// bytes that came into the layer.
 func TestUnreadCopy(t *testing.T) {
 	w := newWork(t, map[string]string{"d/a": "A", "d/b": "B", "d/e": "", "d/sub/c": "C", "x": "X"})
 	if err := os.Link(filepath.Join(w.dir, "d/a"), filepath.Join(w.dir, "d/a2")); err != nil {
@@ -1005,7 +1014,8 @@ func TestUnreadCopyReplaced(t *testing.T) {
 	}
 }
 
-// A URL is a source of a copy: one file of mode 0644, asked for anew without a checksum, and only once with one.
+// A URL is a source of a copy: one file of mode 0644, asked for anew without a checksum, and only
+// once with one.
 func TestCopyURL(t *testing.T) {
 	w := newWork(t, nil)
 	content, asked := "one", 0
@@ -1211,7 +1221,8 @@ func TestUnreadCopyOfTwoTargets(t *testing.T) {
 	}
 }
 
-// An archive on nothing may be the layer as it is, but not on a base that has no layers: each gets its own, whichever was first.
+// An archive on nothing may be the layer as it is, but not on a base that has no layers: each gets
+// its own, whichever was first.
 func TestArchiveOnEmptyBase(t *testing.T) {
 	const text = "one: {expand: a.tgz}\nconf: {labels: {l: c}}\ntwo: {base: conf, expand: a.tgz}\n"
 	var made []string
@@ -1230,7 +1241,8 @@ func TestArchiveOnEmptyBase(t *testing.T) {
 	}
 }
 
-// An archive that is taken as a layer is compressed as the user asked, though a target without a tag has taken it as it is.
+// An archive that is taken as a layer is compressed as the user asked, though a target without a
+// tag has taken it as it is.
 func TestRecompressBesideNoTag(t *testing.T) {
 	w := newWork(t, map[string]string{"a.tgz": archive("a=1")})
 	zstd := check(layer.CompressionByName("zstd"))(t)
@@ -1242,8 +1254,8 @@ func TestRecompressBesideNoTag(t *testing.T) {
 	}
 }
 
-// What is known of a layer by its DiffID does not vouch for a blob of another image that claims it: the answer is the same whether or not anything of
-// that DiffID was seen before.
+// What is known of a layer by its DiffID does not vouch for a blob of another image that claims it:
+// the answer is the same whether or not anything of that DiffID was seen before.
 func TestLyingImages(t *testing.T) {
 	w := newWork(t, map[string]string{"real.tgz": archive("a=1"), "other.tgz": archive("a=2"), "f": "f"})
 	w.build("real: {expand: real.tgz}\nother: {expand: other.tgz}\n")

@@ -15,11 +15,12 @@ import (
 	"genoci/internal/spec"
 )
 
-// CheckInputs looks for what the plan needs from outside: files of the host, bases in other layouts, and tags of l, which is nil where
-// there is no layout yet. It returns an error for each that is not there or cannot be an input, in the order of the file. It looks at
-// names only: what files hold is seen when they are used, and URLs are not asked for. A file
-// that is missing may be there when the pre hooks of the target have run: then that is no error. p may be the plan of a spec with mistakes
-// (plan.New). A nil result means that all are there.
+// CheckInputs looks for what the plan needs from outside: files of the host, bases in other
+// layouts, and tags of l, which is nil where there is no layout yet. It returns an error for each
+// that is not there or cannot be an input, in the order of the file. It looks at names only: what
+// files hold is seen when they are used, and URLs are not asked for. A file that is missing may be
+// there when the pre hooks of the target have run: then that is no error. p may be the plan of a
+// spec with mistakes (plan.New). A nil result means that all are there.
 func CheckInputs(p *plan.Plan, l *layout.Layout) error {
 	c := checker{spec: p.Spec, src: &source.Source{Dir: p.Spec.Dir}, layout: l, bases: map[string]error{}}
 	for _, img := range p.Images {
@@ -121,7 +122,8 @@ func lookFor(find func(string) ([]string, error), name string) error {
 	return err
 }
 
-// inputError is the error of a file that is not there, with the name beside it that was probably meant.
+// inputError is the error of a file that is not there, with the name beside it that was probably
+// meant.
 func inputError(s *spec.Spec, img *plan.Image, a spec.Action, name string, err error) *spec.Error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return s.Errorf(a.Pos, img.String(), "%s: %v", a.Op, err)

@@ -23,7 +23,8 @@ import (
 	"genoci/test/strict"
 )
 
-// onSharing runs a test in a work whose folders are all on one file system that can share blocks, of each kind that there is.
+// onSharing runs a test in a work whose folders are all on one file system that can share blocks,
+// of each kind that there is.
 func onSharing(t *testing.T, test func(t *testing.T, w *work, tempDir func(*testing.T) string)) {
 	if !sandbox.Inside() {
 		strict.Lack(t, "mount", "no namespace")
@@ -80,8 +81,8 @@ func (w *work) blobPath(d digest.Digest) string {
 	return filepath.Join(w.layout.Dir(), "blobs", "sha256", d.Encoded())
 }
 
-// Where the file system can share blocks, a layer that is an archive, or one of another layout, takes no room on disk; the image is
-// the same as elsewhere.
+// Where the file system can share blocks, a layer that is an archive, or one of another layout,
+// takes no room on disk; the image is the same as elsewhere.
 func TestLayersShareBlocks(t *testing.T) {
 	onSharing(t, func(t *testing.T, w *work, tempDir func(*testing.T) string) {
 		a := bulky(1, 4<<20)
@@ -126,7 +127,8 @@ func TestLayersShareBlocks(t *testing.T) {
 	})
 }
 
-// An archive that changes while it is read becomes no blob with a wrong name, whether it can be shared or not.
+// An archive that changes while it is read becomes no blob with a wrong name, whether it can be
+// shared or not.
 func TestArchiveChangesWhileRead(t *testing.T) {
 	one, two := bulky(1, 1<<20), bulky(2, 1<<20)
 	if len(one) != len(two) {

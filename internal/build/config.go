@@ -15,8 +15,8 @@ import (
 	"genoci/internal/spec"
 )
 
-// defaultEpoch is 1980-01-01T00:00:00Z, the earliest time that zip files can hold. A constant, so that
-// neither a clock nor a commit changes any digest.
+// defaultEpoch is 1980-01-01T00:00:00Z, the earliest time that zip files can hold. A constant, so
+// that neither a clock nor a commit changes any digest.
 const defaultEpoch = 315532800
 
 // epochOf returns the time of what the build of a target makes, in seconds since 1970.

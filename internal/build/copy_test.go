@@ -20,8 +20,8 @@ import (
 
 const copyDoc = "../../docs/copy.md"
 
-// worlds is an archive of what the image of the table has, once for each cell from the host and from an image in a folder of its own, and once for
-// all that are errors.
+// worlds is an archive of what the image of the table has, once for each cell from the host and
+// from an image in a folder of its own, and once for all that are errors.
 func worlds(cells []copytable.Cell) string {
 	var all []string
 	for i := range 2*len(cells) + 1 {
@@ -44,7 +44,8 @@ func worlds(cells []copytable.Cell) string {
 	return archive(all...)
 }
 
-// copyOf returns the op of a cell as YAML, with the destination in the folder root: from the host where i is even, else from an image.
+// copyOf returns the op of a cell as YAML, with the destination in the folder root: from the host
+// where i is even, else from an image.
 func copyOf(c copytable.Cell, i, root int) string {
 	src, from := "files/"+c.Src, ""
 	if i%2 == 1 {
@@ -53,7 +54,8 @@ func copyOf(c copytable.Cell, i, root int) string {
 	return fmt.Sprintf(`copy: {src: "%s", dest: "/%d%s"%s}`, src, root, c.Dest, from)
 }
 
-// Each cell of the table of docs/copy.md gives what it says: from the host and from an image, composed and beside a run, and the layers are equal.
+// Each cell of the table of docs/copy.md gives what it says: from the host and from an image,
+// composed and beside a run, and the layers are equal.
 func TestCopyTable(t *testing.T) {
 	cells := copytable.Cells(t, copyDoc)
 	if len(cells) < 300 {
@@ -135,7 +137,8 @@ func TestCopyOptionsTable(t *testing.T) {
 	}
 }
 
-// Names of users and groups are looked up through symlinks of the image, absolute and relative, whichever layer holds the files.
+// Names of users and groups are looked up through symlinks of the image, absolute and relative,
+// whichever layer holds the files.
 func TestOwnersThroughLinks(t *testing.T) {
 	files := map[string]string{"f": "F", "a.tgz": archive("a=A")}
 	forDrivers(t, files, func(t *testing.T, w *work) {

@@ -8,8 +8,8 @@ import (
 	"genoci/internal/spec"
 )
 
-// stepEnv is the environment of the commands of a step: the image's, and what is for the build only.
-// Later ones win.
+// stepEnv is the environment of the commands of a step: the image's, and what is for the build
+// only. Later ones win.
 func stepEnv(n *node) []string {
 	env := []string{"PATH=" + sandbox.DefaultPath}
 	env = image.SetFirstEnv(env, n.base.env)

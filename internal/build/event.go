@@ -13,7 +13,8 @@ import (
 // Kind says what an Event tells.
 type Kind string
 
-// The kinds of events. Which fields each sets stands beside it; Time is always set, Target on all but BuildStarted and BuildDone.
+// The kinds of events. Which fields each sets stands beside it; Time is always set, Target on all
+// but BuildStarted and BuildDone.
 const (
 	BuildStarted Kind = "build-started" // Total: number of images
 	ImageStarted Kind = "image-started"

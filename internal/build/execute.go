@@ -243,8 +243,8 @@ func (x *execution) act(ctx context.Context, tree snapshot.Tree, base *layer.Mer
 	return nil
 }
 
-// composeInto carries out the actions from the index i up to one that runs something, next, and puts
-// their changes into the tree with the root folder dir, which looks like view.
+// composeInto carries out the actions from the index i up to one that runs something, next, and
+// puts their changes into the tree with the root folder dir, which looks like view.
 func (x *execution) composeInto(ctx context.Context, dir string, view layer.View, i int) (changes []layer.Change, next int, err error) {
 	s := x.s
 	c := layer.NewComposer(view, s.n.base.epoch)
@@ -268,7 +268,8 @@ func (x *execution) composeInto(ctx context.Context, dir string, view layer.View
 	return changes, next, nil
 }
 
-// give notes the times of changes that are put into the tree and that could be taken for the step's own.
+// give notes the times of changes that are put into the tree and that could be taken for the step's
+// own.
 func (x *execution) give(changes []layer.Change) {
 	for _, ch := range changes {
 		if ch.Type == layer.TypeWhiteout || ch.MTime < x.begin.Unix() {
@@ -289,8 +290,9 @@ func (x *execution) live(dir string, base layer.View) layer.View {
 	return &liveView{now: layer.Dir(dir), base: base, begin: x.begin.Unix(), epoch: x.s.n.base.epoch, given: x.given}
 }
 
-// liveView is a tree as the step's layer will have it: a folder that the step touched has the time of
-// the base's folder, or the epoch. Changes that are composed on it could else carry the time of day.
+// liveView is a tree as the step's layer will have it: a folder that the step touched has the time
+// of the base's folder, or the epoch. Changes that are composed on it could else carry the time of
+// day.
 type liveView struct {
 	now          layer.View
 	base         layer.View
@@ -324,7 +326,8 @@ func (v *liveView) ReadFile(path string) ([]byte, error) { return v.now.ReadFile
 // diff finds what the step changed. The times that are the step's own become the epoch, in the tree
 // as well: what later steps see is the same whether the tree was kept or unpacked from the layer.
 func (x *execution) diff(ctx context.Context, tree snapshot.Tree, base *layer.Merged) ([]layer.Change, error) {
-	// SOURCE_DATE_EPOCH is a limit for all times (https://reproducible-builds.org/specs/source-date-epoch/).
+	// SOURCE_DATE_EPOCH is a limit for all times
+	// (https://reproducible-builds.org/specs/source-date-epoch/).
 	o := layer.DiffOptions{Since: x.begin, Epoch: x.s.n.base.epoch, Clamp: x.s.b.SourceEpoch, Warn: func(path, what string) {
 		x.s.warn(path + ": " + what)
 	}}
@@ -392,8 +395,9 @@ func (x *execution) leaveHooks() error {
 	return room.Close()
 }
 
-// cleanUp runs the post hooks of an image that failed with err after its pre hooks began, and where no tree was at hand in which post hooks could
-// run. They have one as it was before the step that failed, or an empty one where that cannot be had; it goes afterwards.
+// cleanUp runs the post hooks of an image that failed with err after its pre hooks began, and where
+// no tree was at hand in which post hooks could run. They have one as it was before the step that
+// failed, or an empty one where that cannot be had; it goes afterwards.
 func (b *Builder) cleanUp(ctx context.Context, n *node, err error) error {
 	last := n.image.Steps[len(n.image.Steps)-1]
 	if !n.made.hooksOn || len(last.Post) == 0 {

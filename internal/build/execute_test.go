@@ -98,7 +98,8 @@ func mountsBelow(t *testing.T, dir string) string {
 
 const rootSpec = "root: {expand: root.tgz}\n"
 
-// Layers begin with the root: on an archive that has no entry for it, it is what unpacking made; on nothing it is new.
+// Layers begin with the root: on an archive that has no entry for it, it is what unpacking made; on
+// nothing it is new.
 const (
 	head  = "./ 0755 0:0 0\n"
 	fresh = "./ 0755 0:0 315532800\n"
@@ -150,7 +151,8 @@ func TestExecute(t *testing.T) {
 	})
 }
 
-// What is lent to an image without a shell is not in its layer, and is part of what the cache asks for.
+// What is lent to an image without a shell is not in its layer, and is part of what the cache asks
+// for.
 func TestLentBusybox(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		const text = "t: {run: 'echo hi | tr a-z A-Z >/out'}\n"
@@ -307,7 +309,8 @@ func TestComposedEqualsExecuted(t *testing.T) {
 	})
 }
 
-// carryOut carries out the only step of a spec in the given way, and returns the DiffID of its layer.
+// carryOut carries out the only step of a spec in the given way, and returns the DiffID of its
+// layer.
 func carryOut(t *testing.T, w *work, text string, way func(*execution, context.Context, *layer.Merged) (*builtLayer, error)) string {
 	t.Helper()
 	b, p := w.builder(text)
@@ -406,7 +409,8 @@ func TestFullDisk(t *testing.T) {
 	w.layout.Close()
 }
 
-// SOURCE_DATE_EPOCH limits times in the tree as well as in the layer: a later step does not see them as changed.
+// SOURCE_DATE_EPOCH limits times in the tree as well as in the layer: a later step does not see
+// them as changed.
 func TestClampedTree(t *testing.T) {
 	digests := map[string]bool{}
 	forDrivers(t, nil, func(t *testing.T, w *work) {
@@ -426,7 +430,8 @@ func TestClampedTree(t *testing.T) {
 	}
 }
 
-// The tree that a step runs in was made in the pass that made the layer below: nobody has to read that again.
+// The tree that a step runs in was made in the pass that made the layer below: nobody has to read
+// that again.
 func TestTreeOfOnePass(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		for name, root := range map[string]string{
@@ -480,8 +485,8 @@ func (s slow) Write(p []byte) (int, error) {
 	return s.WriteCloser.Write(p)
 }
 
-// An archive that turns out to be no sound layer in the middle is given up, also where the tree that is made of it has come as far as it can
-// without the layer.
+// An archive that turns out to be no sound layer in the middle is given up, also where the tree
+// that is made of it has come as far as it can without the layer.
 func TestTreeAheadOfUnsoundArchive(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 4<<16)
 	files := map[string]string{"twice.tgz": archive("a="+big, "f=1", "f=2", "b="+big)}

@@ -23,7 +23,8 @@ type Prospect struct {
 	archive stepkey.Archive
 }
 
-// Archive says what becomes of the archive that the action a of the step s expands; zero where it expands none.
+// Archive says what becomes of the archive that the action a of the step s expands; zero where it
+// expands none.
 func (p Prospect) Archive(s *plan.Step, a spec.Action) stepkey.Archive {
 	return action.ArchiveOf(s, a, p.archive)
 }
@@ -34,8 +35,9 @@ type Explanation struct {
 	Reasons  []stepkey.Reason // why it is not cached, the most telling first; none where it is
 }
 
-// Explain says for each step of p what Build would do, as Forecast does, and why. A step is compared with
-// what it was when the spec was built last. A step whose base is not cached is told from what is known without it.
+// Explain says for each step of p what Build would do, as Forecast does, and why. A step is
+// compared with what it was when the spec was built last. A step whose base is not cached is told
+// from what is known without it.
 func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Explanation, error) {
 	if err := b.init(p); err != nil {
 		return nil, err
@@ -60,7 +62,8 @@ func (b *Builder) Explain(ctx context.Context, p *plan.Plan) (map[*plan.Step]Exp
 			}
 			all[s] = e
 		}
-		// Where a step is not cached, this is no image that will ever be; yet its environment is what the next one inherits.
+		// Where a step is not cached, this is no image that will ever be; yet its environment is
+		// what the next one inherits.
 		n.early = image.Extend(n.base.img, extension(n))
 		n.img = n.early
 	}
@@ -129,7 +132,8 @@ func (s *step) why() []stepkey.Reason {
 	return s.reasons(now)
 }
 
-// comparable reports whether somebody wants to know how a step differs from what it was, which takes all digests.
+// comparable reports whether somebody wants to know how a step differs from what it was, which
+// takes all digests.
 func (s *step) comparable() bool {
 	return s.b.Why && !s.b.NoCache && s.b.last.Get(s.lastName()) != ""
 }
@@ -149,7 +153,8 @@ func (b *Builder) saveLast(p *plan.Plan) error {
 	})
 }
 
-// reasons says why a step, whose key covers now, is not cached: at least one. What may be secret in URLs and commands is left out.
+// reasons says why a step, whose key covers now, is not cached: at least one. What may be secret in
+// URLs and commands is left out.
 func (s *step) reasons(now *stepkey.Step) []stepkey.Reason {
 	all := s.differences(now)
 	for i := range all {

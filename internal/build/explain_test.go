@@ -18,7 +18,8 @@ import (
 	"genoci/test/strict"
 )
 
-// pretend lets the cache know all steps of a spec, as if each had been carried out and had changed nothing.
+// pretend lets the cache know all steps of a spec, as if each had been carried out and had changed
+// nothing.
 func (w *work) pretend(text string) {
 	w.t.Helper()
 	b, p := w.builder(text)

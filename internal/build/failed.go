@@ -33,8 +33,9 @@ func FailedTarget(ref string) (target string, ok bool) {
 	return target, ok && target != ""
 }
 
-// FailedNote is what is noted of the tree that a failed step left: what happened, and how a command is to be run in it. The
-// command as it was run and the values of environment variables are in it, since a shell needs them; it is kept, and goes, with the tree. Proxy settings are not.
+// FailedNote is what is noted of the tree that a failed step left: what happened, and how a command
+// is to be run in it. The command as it was run and the values of environment variables are in it,
+// since a shell needs them; it is kept, and goes, with the tree. Proxy settings are not.
 type FailedNote struct {
 	Target string    `json:"target"`
 	Step   string    `json:"step"` // TARGET, or TARGET#2 for the second of several layers
@@ -61,8 +62,9 @@ func ParseFailedNote(k snapshot.Kept) (*FailedNote, error) {
 	return n, nil
 }
 
-// keepFailed keeps the tree of a step that failed with err, and notes that at the *StepError. Where a user has ended the build the tree
-// goes: nothing is wrong with it. That a tree cannot be kept is told beside the error, and never in its place.
+// keepFailed keeps the tree of a step that failed with err, and notes that at the *StepError. Where
+// a user has ended the build the tree goes: nothing is wrong with it. That a tree cannot be kept is
+// told beside the error, and never in its place.
 func (x *execution) keepFailed(ctx context.Context, tree snapshot.Tree, err error) {
 	s := x.s
 	var failure *StepError
@@ -83,8 +85,9 @@ func (x *execution) keepFailed(ctx context.Context, tree snapshot.Tree, err erro
 	failure.Kept = FailedRef(failure.Target)
 }
 
-// keepIndexes makes sure that the cache has the indexes of what the step began with, so that what it left can be compared. Layers of the same build
-// that are not in the layout yet may never get there.
+// keepIndexes makes sure that the cache has the indexes of what the step began with, so that what
+// it left can be compared. Layers of the same build that are not in the layout yet may never get
+// there.
 func (s *step) keepIndexes(ctx context.Context) error {
 	for _, l := range s.n.stack() {
 		if s.b.images().HasTOC(l.DiffID) {
@@ -121,11 +124,12 @@ func (x *execution) failedNote(failure *StepError) *FailedNote {
 	return n
 }
 
-// specPath returns the absolute path of the spec, by which failed steps of targets of one name are told apart.
+// specPath returns the absolute path of the spec, by which failed steps of targets of one name are
+// told apart.
 func (b *Builder) specPath(file string) string { return filepath.Join(b.src.Dir, filepath.Base(file)) }
 
-// dropFailed drops the trees that failed steps left of targets that are built now, from the same spec. One that somebody is looking
-// into stays until the next time.
+// dropFailed drops the trees that failed steps left of targets that are built now, from the same
+// spec. One that somebody is looking into stays until the next time.
 func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResult) error {
 	if b.trees.opened == nil { // nothing was executed
 		return nil
@@ -147,8 +151,9 @@ func (b *Builder) dropFailed(ctx context.Context, file string, built []ImageResu
 	return err
 }
 
-// OpenFailed opens what the newest failed step of a target left. Close of the tree gives it back as it has become. The
-// error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld where somebody has it.
+// OpenFailed opens what the newest failed step of a target left. Close of the tree gives it back as
+// it has become. The error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld
+// where somebody has it.
 func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapshot.Tree, *FailedNote, error) {
 	tree, err := drv.Resume(ctx, kept.Failed(target))
 	if err != nil {
@@ -164,7 +169,8 @@ func OpenFailed(ctx context.Context, drv snapshot.Driver, target string) (snapsh
 	return tree, note, nil
 }
 
-// NoteOfFailed returns what is noted of what the newest failed step of a target left. The error wraps snapshot.ErrNotExist where there is none.
+// NoteOfFailed returns what is noted of what the newest failed step of a target left. The error
+// wraps snapshot.ErrNotExist where there is none.
 func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*FailedNote, error) {
 	name := kept.Failed(target)
 	all, err := drv.Kept(ctx)
@@ -178,7 +184,8 @@ func NoteOfFailed(ctx context.Context, drv snapshot.Driver, target string) (*Fai
 	return ParseFailedNote(all[i])
 }
 
-// DiffFailed returns how what a failed step left differs from what it began with. warn is told what a layer cannot hold.
+// DiffFailed returns how what a failed step left differs from what it began with. warn is told what
+// a layer cannot hold.
 func DiffFailed(ctx context.Context, base layer.View, tree snapshot.Tree, warn func(path, what string)) ([]layer.Change, error) {
 	touched, err := snapshot.Touched(ctx, tree)
 	if err != nil {

@@ -39,7 +39,8 @@ func (w *work) wantFailedTrees(want ...string) {
 	}
 }
 
-// openFailed opens what the failed step of a target left until the end of the test, with the content of one of its files, "" where it is not there.
+// openFailed opens what the failed step of a target left until the end of the test, with the
+// content of one of its files, "" where it is not there.
 func (w *work) openFailed(target, file string) (content string, note *FailedNote) {
 	w.t.Helper()
 	tree, note, err := OpenFailed(w.t.Context(), check(w.driver())(w.t), target)
@@ -206,7 +207,8 @@ func TestNoDriverNoFailed(t *testing.T) {
 	}
 }
 
-// What a failed step left can be compared with what it began with, though layers of its own build never got into the layout.
+// What a failed step left can be compared with what it began with, though layers of its own build
+// never got into the layout.
 func TestFailedDiff(t *testing.T) {
 	forDrivers(t, map[string]string{"file": "F"}, func(t *testing.T, w *work) {
 		w.build(rootSpec)

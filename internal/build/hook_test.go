@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// No link of a tree leads a hook to a file of the host, whoever made it; chroot(1) follows links inside.
+// No link of a tree leads a hook to a file of the host, whoever made it; chroot(1) follows links
+// inside.
 func TestHookLinks(t *testing.T) {
 	host := t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "file"), []byte("host\n"), 0o600); err != nil {
@@ -50,7 +51,8 @@ func TestHookLinks(t *testing.T) {
 	})
 }
 
-// What hooks mount is seen by commands, is not in the layer, and is gone afterwards; other actions are about what is below it.
+// What hooks mount is seen by commands, is not in the layer, and is gone afterwards; other actions
+// are about what is below it.
 func TestHookMounts(t *testing.T) {
 	files := map[string]string{"conf/resolv.conf": "nameserver of the hook\n", "conf/own": "conf\n", "file": "F"}
 	forDrivers(t, files, func(t *testing.T, w *work) {

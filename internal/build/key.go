@@ -62,9 +62,10 @@ func (s *step) complete(ctx context.Context) error {
 	return nil
 }
 
-// keyNow computes the key of the step, so far as it can be had without reading what only the step itself need read. It sets unread
-// where this is the key of all that is known but the content of an archive or of files that are copied: nothing like the step was
-// ever carried out. Steps that run something read everything first, since they do not see the bytes pass.
+// keyNow computes the key of the step, so far as it can be had without reading what only the step
+// itself need read. It sets unread where this is the key of all that is known but the content of an
+// archive or of files that are copied: nothing like the step was ever carried out. Steps that run
+// something read everything first, since they do not see the bytes pass.
 func (s *step) keyNow(ctx context.Context) error {
 	s.unread = false
 	if err := s.computeKey(); err != nil || !slices.ContainsFunc(s.actions, action.Unread) {
@@ -106,7 +107,8 @@ func (s *step) keyNode() (*stepkey.Step, error) {
 	return node, err
 }
 
-// chainOf returns the chain ID of an image that the step copies from. One that is not known yet differs from all others.
+// chainOf returns the chain ID of an image that the step copies from. One that is not known yet
+// differs from all others.
 func (s *step) chainOf(name string) (digest.Digest, error) {
 	if slices.ContainsFunc(s.open.from, func(d *node) bool { return d.String() == name }) {
 		return "not known yet", nil
@@ -128,8 +130,8 @@ func (s *step) fromImage(name string) (image.Image, error) {
 	return s.b.Layout.Image(name, image.BuiltHere())
 }
 
-// lookup returns the layer that a step of the key made before, if it is still in the layout or the image is spare; nil where it changed
-// nothing.
+// lookup returns the layer that a step of the key made before, if it is still in the layout or the
+// image is spare; nil where it changed nothing.
 func (s *step) lookup() (*builtLayer, bool) {
 	if s.b.NoCache || s.plan.Hooked() {
 		return nil, false
@@ -153,7 +155,8 @@ type located struct {
 	scratch, gone bool          // as in builtLayer
 }
 
-// find returns the entry of the key if it can be used for n. What Forecast found so, Build does not look for again.
+// find returns the entry of the key if it can be used for n. What Forecast found so, Build does not
+// look for again.
 func (b *Builder) find(n *node, key cache.Key) (located, bool) {
 	name := key.String()
 	if !n.need.tag {
@@ -176,8 +179,9 @@ func (b *Builder) find(n *node, key cache.Key) (located, bool) {
 	return at, ok
 }
 
-// locate finds the layer of an entry: as the blob that serves this build, as any that is there where no tag needs it, or as what
-// such a blob can be made of. Where n is spare, it need not be there.
+// locate finds the layer of an entry: as the blob that serves this build, as any that is there
+// where no tag needs it, or as what such a blob can be made of. Where n is spare, it need not be
+// there.
 func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 	at := located{entry: e}
 	if e.DiffID == "" {
@@ -203,7 +207,8 @@ func (b *Builder) locate(n *node, e cache.Entry) (located, bool) {
 	return at, at.scratch || n.spare
 }
 
-// blob says which blob of a layer serves this build. Where no tag needs the layer, nobody wishes that an archive is compressed anew.
+// blob says which blob of a layer serves this build. Where no tag needs the layer, nobody wishes
+// that an archive is compressed anew.
 func (b *Builder) blob(tag bool) stepkey.Blob {
 	return stepkey.Blob{Compression: b.Compression.ID, Recompress: b.Recompress && tag}
 }

@@ -62,8 +62,9 @@ all:
 `
 
 // storedSteps returns what the cache has of all steps: what their keys are made of, what is kept
-// beside that, and their entries without the time that they took and without what compressors decide. unread
-// says whether those are meant that were begun before all content was known, or the others.
+// beside that, and their entries without the time that they took and without what compressors
+// decide. unread says whether those are meant that were begun before all content was known, or the
+// others.
 func (w *work) storedSteps(unread bool) string {
 	w.t.Helper()
 	var all []string
@@ -95,8 +96,8 @@ func (w *work) storedSteps(unread bool) string {
 	return strings.Join(all, "\n")
 }
 
-// Keys of steps stay what they were, byte for byte, and so does what is stored under them. Otherwise
-// every cache is worthless.
+// Keys of steps stay what they were, byte for byte, and so does what is stored under them.
+// Otherwise every cache is worthless.
 func TestKeysStay(t *testing.T) {
 	w := newWork(t, map[string]string{
 		"one.tgz": archive("a=A", "b=B", "bz=Z", "d/", "d/b1=1"), "two.tgz": archive("x=X", "x=Y"),

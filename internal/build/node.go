@@ -19,8 +19,8 @@ import (
 // errSkipped marks images that were not built because another one failed.
 var errSkipped = errors.New("not built, it needs")
 
-// node is an image of the plan while it is built. It is laid when its steps are done and its tree can be built on; it is
-// complete when its blobs, config and manifest are in the layout.
+// node is an image of the plan while it is built. It is laid when its steps are done and its tree
+// can be built on; it is complete when its blobs, config and manifest are in the layout.
 type node struct {
 	image *plan.Image
 	file  string  // the spec, for messages
@@ -166,14 +166,16 @@ func (n *node) stack() stack {
 	return append(n.base.layers[:len(n.base.layers):len(n.base.layers)], n.made.layers...)
 }
 
-// add adds the layer of a step; none where that is nil. Whoever made the layer, the history has the words of the step itself.
+// add adds the layer of a step; none where that is nil. Whoever made the layer, the history has the
+// words of the step itself.
 func (n *node) add(s *plan.Step, l *builtLayer) {
 	if l != nil {
 		n.made.layers, n.made.words = n.made.layers.on(l), append(n.made.words, createdBy(s))
 	}
 }
 
-// added returns the layers of the steps as image.Extend takes them. Descriptors of blobs that are still to come are zero.
+// added returns the layers of the steps as image.Extend takes them. Descriptors of blobs that are
+// still to come are zero.
 func (n *node) added() []image.Layer {
 	layers := make([]image.Layer, len(n.made.layers))
 	for i, l := range n.made.layers {
@@ -213,7 +215,8 @@ func (b *Builder) lay(ctx context.Context, n *node) error {
 	return nil
 }
 
-// finishImage waits for its base to be complete and for its own blobs, and writes its config and manifest.
+// finishImage waits for its base to be complete and for its own blobs, and writes its config and
+// manifest.
 func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) error {
 	if n.onto != nil {
 		<-n.onto.complete
@@ -250,7 +253,8 @@ func (b *Builder) finishImage(ctx context.Context, n *node, begin time.Time) err
 	return nil
 }
 
-// maxLayers is how many layers an image may have for all engines to take it (moby, layer/layer_store.go, maxLayerDepth).
+// maxLayers is how many layers an image may have for all engines to take it (moby,
+// layer/layer_store.go, maxLayerDepth).
 const maxLayers = 125
 
 // size is that of the manifest and the config, where they were written, and of all layers.
@@ -286,8 +290,8 @@ func (b *Builder) begin(ctx context.Context, n *node) error {
 	return nil
 }
 
-// checkSources holds the images that n is made of, and that this build does not make, against their blobs: what is known of their layers is known by
-// what their configs say.
+// checkSources holds the images that n is made of, and that this build does not make, against their
+// blobs: what is known of their layers is known by what their configs say.
 func (b *Builder) checkSources(ctx context.Context, n *node) error {
 	if n.image.Base.Kind == plan.Tag || n.image.Base.Kind == plan.OCI {
 		if err := b.checkImage(ctx, n.base.img); err != nil {
@@ -313,7 +317,8 @@ func (b *Builder) checkSources(ctx context.Context, n *node) error {
 	return nil
 }
 
-// checkImage makes sure that the layout has all layers of an image, and that they are what its config says.
+// checkImage makes sure that the layout has all layers of an image, and that they are what its
+// config says.
 func (b *Builder) checkImage(ctx context.Context, img image.Image) error {
 	for _, desc := range img.Manifest.Layers {
 		if b.Layout.Has(desc) || image.IsForeign(desc.MediaType) {

@@ -13,8 +13,9 @@ import (
 	"genoci/internal/layout"
 )
 
-// pack makes a layer of changes; nil where there are none. Where something stands on the layer, it returns as soon as the tar of
-// the layer was made, and with that its DiffID and index; the tar is then compressed beside what comes next.
+// pack makes a layer of changes; nil where there are none. Where something stands on the layer, it
+// returns as soon as the tar of the layer was made, and with that its DiffID and index; the tar is
+// then compressed beside what comes next.
 func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	switch {
 	case len(changes) == 0:
@@ -102,7 +103,8 @@ func (s *step) makeTar(ctx context.Context, l *builtLayer, w io.Writer, changes 
 	return s.identify(ctx, l, diffID, toc)
 }
 
-// packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs it.
+// packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs
+// it.
 func (s *step) packAndPlant(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	if len(changes) == 0 {
 		return nil, nil
@@ -125,7 +127,8 @@ func contentSize(changes []layer.Change) int64 {
 	return n
 }
 
-// compress makes a blob of the tar that write writes, about total bytes of it. It waits until few others do so.
+// compress makes a blob of the tar that write writes, about total bytes of it. It waits until few
+// others do so.
 func (s *step) compress(ctx context.Context, total int64, write func(io.Writer) error) (*layout.BlobWriter, error) {
 	select {
 	case s.b.packing <- struct{}{}:
@@ -153,7 +156,8 @@ func (s *step) newLayer() *builtLayer {
 	return &builtLayer{ready: make(chan struct{})}
 }
 
-// identify notes what the layer holds, and completes the key of the step. It has to be called before the blob is complete.
+// identify notes what the layer holds, and completes the key of the step. It has to be called
+// before the blob is complete.
 func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest, toc *layer.TOC) error {
 	l.DiffID, l.toc = diffID, toc
 	_, _ = s.b.tocs.get(string(diffID), func() (*layer.TOC, error) { return toc, nil })
@@ -163,8 +167,8 @@ func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest
 	return s.learnKey(ctx)
 }
 
-// settle completes a layer beside what comes next: put puts it into the layout, its index and the entry of the cache are stored, and l is
-// ready.
+// settle completes a layer beside what comes next: put puts it into the layout, its index and the
+// entry of the cache are stored, and l is ready.
 func (s *step) settle(l *builtLayer, put func() (v1.Descriptor, error)) {
 	s.n.made.blobs.Go(func() {
 		defer close(l.ready)
@@ -188,8 +192,8 @@ func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err erro
 	return err
 }
 
-// press returns the layer with a blob that a tag can name. Where it has none, since no tag needed it, it is compressed beside what
-// comes next.
+// press returns the layer with a blob that a tag can name. Where it has none, since no tag needed
+// it, it is compressed beside what comes next.
 func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
 	if l == nil || !l.scratch || !s.n.need.tag {
 		return l

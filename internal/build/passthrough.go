@@ -17,10 +17,10 @@ import (
 	"genoci/internal/stepkey"
 )
 
-// passThrough takes the archive of a step as its layer, byte for byte, where the step does nothing but
-// expand it on nothing, and it is a sound layer (layer.Sound). The file is read once: in that pass it is
-// stored, hashed, decompressed, hashed again, checked and indexed. It returns nil where the archive has to
-// be put into the layer entry by entry.
+// passThrough takes the archive of a step as its layer, byte for byte, where the step does nothing
+// but expand it on nothing, and it is a sound layer (layer.Sound). The file is read once: in that
+// pass it is stored, hashed, decompressed, hashed again, checked and indexed. It returns nil where
+// the archive has to be put into the layer entry by entry.
 func (s *step) passThrough(ctx context.Context, f *source.File) (*builtLayer, error) {
 	in, err := s.intake(ctx, f)
 	var file *fs.PathError
@@ -67,8 +67,9 @@ type taken struct {
 	tree      *planting
 }
 
-// intake makes a layer of an archive. Its compressed bytes are the blob where layers may be compressed so and
-// the user did not ask for another compression, and all tools read it; else its tar is compressed anew.
+// intake makes a layer of an archive. Its compressed bytes are the blob where layers may be
+// compressed so and the user did not ask for another compression, and all tools read it; else its
+// tar is compressed anew.
 func (s *step) intake(ctx context.Context, f *source.File) (t taken, err error) {
 	file, err := s.b.src.Take(f)
 	if err != nil {
@@ -125,8 +126,9 @@ func (s *step) keeps(c layer.Compression) bool {
 	return c.MediaType != "" && c.Name != "none"
 }
 
-// intakeAs stores the compressed bytes, and reads the tar in them. Where the layout's file system can share the archive's blocks,
-// it does, and the blob is what is read: the bytes are not written, and nobody can change them meanwhile.
+// intakeAs stores the compressed bytes, and reads the tar in them. Where the layout's file system
+// can share the archive's blocks, it does, and the blob is what is read: the bytes are not written,
+// and nobody can change them meanwhile.
 func (s *step) intakeAs(ctx context.Context, t *taken, c layer.Compression, file *source.Taking) (err error) {
 	if t.blob, err = s.b.Layout.NewBlob(); err != nil {
 		return err
@@ -193,7 +195,8 @@ func (s *step) tarWriter(t *taken) (z io.WriteCloser, err error) {
 	return s.plain(t.scratch)
 }
 
-// readTar reads a tar to its end, and writes it to w. In that one pass it is checked and indexed, and unpacked where a later step needs a tree.
+// readTar reads a tar to its end, and writes it to w. In that one pass it is checked and indexed,
+// and unpacked where a later step needs a tree.
 func (s *step) readTar(ctx context.Context, t *taken, tar io.Reader, w io.Writer) (err error) {
 	sides := layer.Fork(tar, 2)
 	defer sides[0].Close()

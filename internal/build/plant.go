@@ -9,15 +9,17 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// planting is a tree that is made beside its layer, of the same bytes, because a later step needs it. A nil one makes none.
+// planting is a tree that is made beside its layer, of the same bytes, because a later step needs
+// it. A nil one makes none.
 type planting struct {
 	tree   snapshot.Tree
 	cancel context.CancelFunc
 	done   chan error
 }
 
-// plant begins a tree on what the steps before made, and lets fill put the layer of this step into it; nil where no
-// step will need the tree. A driver that does not work is for the step to tell that cannot do without.
+// plant begins a tree on what the steps before made, and lets fill put the layer of this step into
+// it; nil where no step will need the tree. A driver that does not work is for the step to tell
+// that cannot do without.
 func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir string) error) *planting {
 	if !s.carries() || !sandbox.Inside() {
 		return nil

@@ -18,7 +18,8 @@ type closedTree struct {
 
 func (t *closedTree) Close() error { t.closed = true; return nil }
 
-// TestPlantingOwner: a layer is made although its tree cannot be, because an owner has no id here. Other errors fail the step.
+// TestPlantingOwner: a layer is made although its tree cannot be, because an owner has no id here.
+// Other errors fail the step.
 func TestPlantingOwner(t *testing.T) {
 	for _, test := range []struct{ err, want error }{
 		{&layer.OwnerError{UID: 718322462, GID: 5, Err: unix.EINVAL}, nil},

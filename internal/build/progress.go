@@ -66,7 +66,8 @@ func (w *meteredWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// copyBuffer is io.Copy with a large buffer, and without the shortcuts that some writers' ReadFrom take.
+// copyBuffer is io.Copy with a large buffer, and without the shortcuts that some writers' ReadFrom
+// take.
 func copyBuffer(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 1<<20))
 }

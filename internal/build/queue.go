@@ -7,9 +7,10 @@ import (
 	"genoci/internal/plan"
 )
 
-// queue gives out the images of a plan in the order in which they are to be begun: of those that can be, the one is next that has the most
-// steps before it and what stands on it are done; of equal ones the first in the plan. When an image comes to something, only
-// those that wait for it are looked at.
+// queue gives out the images of a plan in the order in which they are to be begun: of those that
+// can be, the one is next that has the most steps before it and what stands on it are done; of
+// equal ones the first in the plan. When an image comes to something, only those that wait for it
+// are looked at.
 type queue struct {
 	order   []*node // all, the most urgent first
 	waiters map[*node][]*node
@@ -76,7 +77,8 @@ func (q *queue) next() *node {
 	return nil
 }
 
-// failures yields the images that cannot be built, with what they need and that failed. Whoever is told notes it at the node.
+// failures yields the images that cannot be built, with what they need and that failed. Whoever is
+// told notes it at the node.
 func (q *queue) failures() iter.Seq2[*node, *node] {
 	return func(yield func(n, failed *node) bool) {
 		for len(q.failing) > 0 {

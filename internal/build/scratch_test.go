@@ -32,7 +32,8 @@ func (w *work) counting() *atomic.Int64 {
 
 const toolSpec = "tool: {build_only: true, steps: [{copy: {content: A, dest: /a}, layer: true}, {copy: {content: B, dest: /b}}]}\n"
 
-// A layer is compressed when a tag needs it, once, and not before; images are the same as if it had always been.
+// A layer is compressed when a tag needs it, once, and not before; images are the same as if it had
+// always been.
 func TestScratchLayers(t *testing.T) {
 	const (
 		use  = toolSpec + "use: {copy: {from: tool, src: '/*', dest: /d/}}\n"
@@ -117,7 +118,8 @@ func (w *work) gc() {
 	}
 }
 
-// buildAsForeseen builds a spec, and makes sure that Forecast and Explain tell what becomes of each step.
+// buildAsForeseen builds a spec, and makes sure that Forecast and Explain tell what becomes of each
+// step.
 func (w *work) buildAsForeseen(text string) {
 	w.t.Helper()
 	b, p := w.builder(text)
@@ -147,7 +149,8 @@ func (w *work) event(kind Kind, step string) Event {
 	return Event{}
 }
 
-// What gc took of images without tags is made again where a step is carried out that needs it, and not before.
+// What gc took of images without tags is made again where a step is carried out that needs it, and
+// not before.
 func TestSpareImages(t *testing.T) {
 	const (
 		stages = "lib: {build_only: true, copy: {content: L, dest: /l}}\n" +
@@ -219,7 +222,8 @@ func TestSpareImages(t *testing.T) {
 	}
 }
 
-// A stage that gives something else each time is the same for all that copy from it in one build, also where it was foreseen that only some do so again.
+// A stage that gives something else each time is the same for all that copy from it in one build,
+// also where it was foreseen that only some do so again.
 func TestSpareChanges(t *testing.T) {
 	const text = rootSpec +
 		"lot: {base: root, build_only: true, run: 'busybox cat /proc/sys/kernel/random/uuid >/u'}\n" +
@@ -263,7 +267,8 @@ func (w *work) reopen() {
 	w.layout = check(layout.Open(dir))(w.t)
 }
 
-// A scratch layer that is damaged is made again if the machine was started since; else reading it is an error.
+// A scratch layer that is damaged is made again if the machine was started since; else reading it
+// is an error.
 func TestScratchDamaged(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, outcomes, err string

@@ -72,7 +72,8 @@ func mutations() []mutation {
 	}
 }
 
-// A tree that a step leaves is, in all that can be seen, what unpacking makes of its layer, whatever was done to it.
+// A tree that a step leaves is, in all that can be seen, what unpacking makes of its layer,
+// whatever was done to it.
 func TestTreeIsWhatItsLayerMakes(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		s := settled{t: t, driver: check(w.driver())(t)}
@@ -180,8 +181,8 @@ func linkMutations() []mutation {
 	}
 }
 
-// The names of a file of the base stay together whatever is done by one of them: in the kept tree, in the layer, and on each driver as in
-// plain files (vfs).
+// The names of a file of the base stay together whatever is done by one of them: in the kept tree,
+// in the layer, and on each driver as in plain files (vfs).
 func TestHardLinksOfTheBase(t *testing.T) {
 	type result struct{ tree, id string }
 	written := []string{"opened", "mode there and back", "opened, and unlink", "append", "append by two names", "chmod", "time", "truncate", "unlink and append", "replace, and append", "rename", "another name",
@@ -233,8 +234,8 @@ func TestHardLinksOfTheBase(t *testing.T) {
 	}
 }
 
-// Foreign layers have hard links to files of the layers below. What is done by such a name that is gone then has happened to the file's
-// other names, too, on each driver.
+// Foreign layers have hard links to files of the layers below. What is done by such a name that is
+// gone then has happened to the file's other names, too, on each driver.
 func TestHardLinksAcrossLayers(t *testing.T) {
 	forDrivers(t, nil, func(t *testing.T, w *work) {
 		s := settled{t: t, driver: check(w.driver())(t)}
@@ -305,8 +306,8 @@ func (s *settled) unpack(parent, name string, tar io.Reader) {
 	}
 }
 
-// step changes a tree on the base, makes a layer of that, and returns how the tree looks then, what unpacking makes of the
-// layer, and the layer's DiffID.
+// step changes a tree on the base, makes a layer of that, and returns how the tree looks then, what
+// unpacking makes of the layer, and the layer's DiffID.
 func (s *settled) step(change func(at func(string) string) error) (kept, unpacked, id string) {
 	s.t.Helper()
 	ctx := s.t.Context()

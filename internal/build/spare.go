@@ -12,9 +12,10 @@ import (
 // errSpared says that a step needs the layers of an image that was taken for spare.
 var errSpared = errors.New("needs layers that were not made")
 
-// foresee says for each step of p what Build would do, and whether one of those that are carried out runs something. It notes which images are
-// spare: no tag needs them, and nor does a step that is carried out, so that it is enough to know what their steps made. Where a step is
-// carried out only since its layer is gone, what it made before is taken for what it will make.
+// foresee says for each step of p what Build would do, and whether one of those that are carried
+// out runs something. It notes which images are spare: no tag needs them, and nor does a step that
+// is carried out, so that it is enough to know what their steps made. Where a step is carried out
+// only since its layer is gone, what it made before is taken for what it will make.
 func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (prospects map[*plan.Step]Prospect, executes bool, err error) {
 	prospects = map[*plan.Step]Prospect{}
 	nodes := newNodes(p)
@@ -71,7 +72,8 @@ func (b *Builder) foresee(ctx context.Context, p *plan.Plan) (prospects map[*pla
 	return prospects, executes, nil
 }
 
-// foresee reports whether the result of the step is known, and then adds it to the node; and whether only what it holds is known.
+// foresee reports whether the result of the step is known, and then adds it to the node; and
+// whether only what it holds is known.
 func (s *step) foresee(ctx context.Context) (hit, gone bool, err error) {
 	if s.plan.Hooked() { // which is never cached; pre may make its inputs
 		return false, false, nil
@@ -106,7 +108,8 @@ func sourcesOf(n *node, s *plan.Step) (all []*node) {
 // sources returns the images of the plan that the step copies from.
 func (s *step) sources() []*node { return sourcesOf(s.n, s.plan) }
 
-// needsSpare reports whether the step, which is to be carried out, needs the layers of a spare image.
+// needsSpare reports whether the step, which is to be carried out, needs the layers of a spare
+// image.
 func (s *step) needsSpare() bool {
 	return s.n.spare || s.n.onto != nil && s.n.onto.spare || slices.ContainsFunc(s.sources(), func(d *node) bool { return d.spare })
 }
@@ -121,8 +124,9 @@ func (b *Builder) foreseeSpare(ctx context.Context, p *plan.Plan, nodes nodes) {
 	}
 }
 
-// buildSparing builds all images of p but those that are spare, of which it is known what they hold. Where a step that was carried out anew made something
-// else than before, so that more is to be built than was foreseen, it begins again and spares none.
+// buildSparing builds all images of p but those that are spare, of which it is known what they
+// hold. Where a step that was carried out anew made something else than before, so that more is to
+// be built than was foreseen, it begins again and spares none.
 func (b *Builder) buildSparing(ctx context.Context, p *plan.Plan) (nodes, error) {
 	nodes := newNodes(p)
 	b.foreseeSpare(ctx, p, nodes)

@@ -7,14 +7,15 @@ import (
 	"sync"
 )
 
-// spoolMemory is how many bytes a spool holds in memory, and spoolChunk the pieces in which it does.
+// spoolMemory is how many bytes a spool holds in memory, and spoolChunk the pieces in which it
+// does.
 const (
 	spoolMemory = 8 << 20
 	spoolChunk  = 256 << 10
 )
 
-// spool carries bytes from a writer to a slower reader. Where the writer must not wait (it has a temporary file), what does not fit into
-// memory goes through that. Each side has one goroutine.
+// spool carries bytes from a writer to a slower reader. Where the writer must not wait (it has a
+// temporary file), what does not fit into memory goes through that. Each side has one goroutine.
 type spool struct {
 	temp func() (*os.File, error) // makes the file; nil: the writer waits for the reader
 

@@ -12,7 +12,8 @@ import (
 	"testing/synctest"
 )
 
-// A spool gives out what it was given, whether that fitted into memory or not, and whoever is slower.
+// A spool gives out what it was given, whether that fitted into memory or not, and whoever is
+// slower.
 func TestSpool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		temp := func() (*os.File, error) { return os.Create(filepath.Join(t.TempDir(), "spool")) }

@@ -12,9 +12,9 @@ import (
 	"genoci/internal/layer"
 )
 
-// builtLayer is a layer of an image that is being built. What it holds is known from the start (DiffID); its blob may
-// come later, since a tree is of use before anybody has compressed it. Images may share it, so it holds nothing that is told of
-// one of them.
+// builtLayer is a layer of an image that is being built. What it holds is known from the start
+// (DiffID); its blob may come later, since a tree is of use before anybody has compressed it.
+// Images may share it, so it holds nothing that is told of one of them.
 type builtLayer struct {
 	DiffID     digest.Digest
 	Descriptor v1.Descriptor // of the blob, once ready is closed
@@ -96,7 +96,8 @@ func (s stack) chainID() digest.Digest {
 	return below
 }
 
-// on returns the stack with l on top; without l where the step that should have made it changed nothing.
+// on returns the stack with l on top; without l where the step that should have made it changed
+// nothing.
 func (s stack) on(l *builtLayer) stack {
 	if l == nil {
 		return s

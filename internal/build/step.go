@@ -117,7 +117,8 @@ type carried struct {
 	archive stepkey.Archive
 }
 
-// carryOutOnce carries the step out, unless another image has just done that or is about it: then its layer is shared.
+// carryOutOnce carries the step out, unless another image has just done that or is about it: then
+// its layer is shared.
 func (s *step) carryOutOnce(ctx context.Context) (l *builtLayer, shared bool, err error) {
 	if s.plan.Hooked() {
 		l, err = s.carryOut(ctx)
@@ -176,8 +177,9 @@ func (s *step) learn(changes []layer.Change, toc *layer.TOC) {
 	}
 }
 
-// learnKey computes the key of a step that was begun without it. Files that were copied and did not come into the layer are
-// read now. That there was such a step is noted: the next time its inputs are read before it is decided whether to carry it out.
+// learnKey computes the key of a step that was begun without it. Files that were copied and did not
+// come into the layer are read now. That there was such a step is noted: the next time its inputs
+// are read before it is decided whether to carry it out.
 func (s *step) learnKey(ctx context.Context) error {
 	if err := s.complete(ctx); err != nil {
 		return err
@@ -201,7 +203,8 @@ func (s *step) error(err error) error {
 	return s.opError(a, err, nil)
 }
 
-// opError is the error of an action. Interruptions and errors that say where they happened stay as they are.
+// opError is the error of an action. Interruptions and errors that say where they happened stay as
+// they are.
 func (s *step) opError(a spec.Action, err error, tail []string) error {
 	var known *StepError
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) {
@@ -228,7 +231,8 @@ func (s *step) newTree(ctx context.Context) (snapshot.Tree, error) {
 	return drv.New(ctx, parent)
 }
 
-// firstError returns err, or else the error of closing what it came from: a writer that failed tells the same again.
+// firstError returns err, or else the error of closing what it came from: a writer that failed
+// tells the same again.
 func firstError(err, closing error) error {
 	if err != nil {
 		return err

@@ -8,8 +8,8 @@ import (
 	"genoci/internal/plan"
 )
 
-// moveTags lets the tags of all images that were built name them, in one step: NAME, NAME-DATE_N and
-// the target's further tags. The result's images learn their tags.
+// moveTags lets the tags of all images that were built name them, in one step: NAME, NAME-DATE_N
+// and the target's further tags. The result's images learn their tags.
 func (b *Builder) moveTags(ctx context.Context, p *plan.Plan, nodes nodes, res *Result) error {
 	tags := map[string][]string{}
 	err := b.Layout.Update(ctx, func(x *layout.Index) error {

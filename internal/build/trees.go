@@ -19,8 +19,8 @@ type trees struct {
 // driver returns the storage driver, opened at the first call.
 func (t *trees) driver() (snapshot.Driver, error) { return t.open() }
 
-// ensureTree makes sure that the driver has a snapshot of the tree that the layers make, for a target, and returns
-// its name; "" for no layers.
+// ensureTree makes sure that the driver has a snapshot of the tree that the layers make, for a
+// target, and returns its name; "" for no layers.
 func (b *Builder) ensureTree(ctx context.Context, target string, layers stack) (string, error) {
 	if len(layers) == 0 {
 		return "", nil

@@ -19,8 +19,8 @@ type Busybox struct {
 	applets func() ([]string, error) // what it can do; asked once
 }
 
-// StaticBusybox returns the path of a static busybox on the PATH of the host. The error says that there is
-// none, or why the one that is there cannot serve.
+// StaticBusybox returns the path of a static busybox on the PATH of the host. The error says that
+// there is none, or why the one that is there cannot serve.
 func StaticBusybox() (string, error) {
 	path, err := exec.LookPath("busybox")
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package command runs commands in the tree of an image, with what they are lent from the host. What is
-// lent is mounted, and never reaches a layer. What a command writes is passed on line by line.
+// Package command runs commands in the tree of an image, with what they are lent from the host.
+// What is lent is mounted, and never reaches a layer. What a command writes is passed on line by
+// line.
 package command
 
 import (
@@ -26,7 +27,8 @@ import (
 // mount, and never reaches the layer.
 const lentDir = "/.genoci"
 
-// RemoveLent removes from the tree with the root folder dir what a session has left there when its process was killed: mount points.
+// RemoveLent removes from the tree with the root folder dir what a session has left there when its
+// process was killed: mount points.
 func RemoveLent(dir string) error { return sandbox.RemoveLeft(dir, lentDir) }
 
 // Runner runs the commands of a step, one after the other.
@@ -114,8 +116,8 @@ func (c *Command) content(name string, f source.File, mode os.FileMode) (string,
 	return c.file(name, r, mode)
 }
 
-// again lends what a command had before, as it is now; what is not there any more is left out. The program "again", for the shell sh,
-// runs the command.
+// again lends what a command had before, as it is now; what is not there any more is left out. The
+// program "again", for the shell sh, runs the command.
 func (c *Command) again(s Setting, sh string) error {
 	for _, f := range s.Lent {
 		if err := c.fileAgain(f); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -206,7 +208,8 @@ func (c *Command) mount() error {
 	return nil
 }
 
-// Script lends a script of the host, and returns its path inside and the program of its interpreter line.
+// Script lends a script of the host, and returns its path inside and the program of its interpreter
+// line.
 func (c *Command) Script(f source.File) (path, interpreter string, err error) {
 	if path, err = c.Input(f.Name, f, 0o755); err != nil {
 		return "", "", err
@@ -252,7 +255,8 @@ func (c *Command) shell() (err error) {
 	return err
 }
 
-// sh returns the path of a POSIX shell for the command: the image's, or that of a static busybox, which is lent then with all that it can do.
+// sh returns the path of a POSIX shell for the command: the image's, or that of a static busybox,
+// which is lent then with all that it can do.
 func (c *Command) sh() (path string, err error) {
 	const sh = "/bin/sh"
 	if _, err := sandbox.LookPath(c.Cmd.Root, sh, c.Cmd.Env); err == nil {
@@ -285,7 +289,8 @@ func (c *Command) sh() (path string, err error) {
 	return lentDir + sh, nil
 }
 
-// Folder makes a folder for what is lent to a command, without the default ACL that the cache folder may have.
+// Folder makes a folder for what is lent to a command, without the default ACL that the cache
+// folder may have.
 func Folder(c *cache.Cache) (dir string, remove func() error, err error) {
 	if dir, remove, err = c.TempDir(); err != nil {
 		return "", func() error { return nil }, err
@@ -294,8 +299,9 @@ func Folder(c *cache.Cache) (dir string, remove func() error, err error) {
 	return dir, remove, os.Chmod(dir, 0o755)
 }
 
-// dropACL removes the ACLs that a new folder has from the default ACL of the one that it is in, if there are any (acl(5)): users that they
-// name could otherwise not, or only they could, read what is put in it.
+// dropACL removes the ACLs that a new folder has from the default ACL of the one that it is in, if
+// there are any (acl(5)): users that they name could otherwise not, or only they could, read what
+// is put in it.
 func dropACL(dir string) {
 	for _, name := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
 		_ = unix.Removexattr(dir, name) // there is none, or the file system has none

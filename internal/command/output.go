@@ -8,8 +8,8 @@ const tailLines = 20
 // maxLine is the length in bytes after which an output line is passed on in parts.
 const maxLine = 8 << 10
 
-// Output passes what a command writes on as lines, and keeps the last ones. A command writes both its
-// standard output and its standard error to it, so that lines keep their order.
+// Output passes what a command writes on as lines, and keeps the last ones. A command writes both
+// its standard output and its standard error to it, so that lines keep their order.
 type Output struct {
 	emit   []func(line string)
 	buf    []byte

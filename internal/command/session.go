@@ -11,8 +11,9 @@ import (
 	"genoci/internal/source"
 )
 
-// Session is a command, or a shell, that a person runs in a tree, in the sandbox that steps run in. It finds in /.genoci what Setting
-// has lent, and there, if Setting has a command, the program "again", which runs it.
+// Session is a command, or a shell, that a person runs in a tree, in the sandbox that steps run in.
+// It finds in /.genoci what Setting has lent, and there, if Setting has a command, the program
+// "again", which runs it.
 type Session struct {
 	Root    string   // of the tree
 	Args    []string // the command; none: a shell
@@ -59,8 +60,8 @@ func (s *Session) Run(ctx context.Context) (err error) {
 	return cmd.Run(ctx)
 }
 
-// env is the environment of the command: with the terminal that it is on, and without a file for what is typed into a shell,
-// which would stay in the tree.
+// env is the environment of the command: with the terminal that it is on, and without a file for
+// what is typed into a shell, which would stay in the tree.
 func (s *Session) env() []string {
 	env := proxyEnv(slices.Clone(s.Setting.Env))
 	if term := os.Getenv("TERM"); s.TTY && term != "" && !hasEnv(env, "TERM") {

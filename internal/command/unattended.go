@@ -18,9 +18,9 @@ var ErrQuestion = errors.New("a package asked a question, and nobody is there to
 // maxAsking is how long a command may go on asking, in a row of seconds in each of which it does.
 const maxAsking = 5
 
-// RunUnattended is Run for a command that may ask questions: of packages, or of those who install them.
-// The end of its standard input is all the answer that it gets. An error wraps ErrQuestion where the
-// command failed after it had asked, or asks over and over.
+// RunUnattended is Run for a command that may ask questions: of packages, or of those who install
+// them. The end of its standard input is all the answer that it gets. An error wraps ErrQuestion
+// where the command failed after it had asked, or asks over and over.
 func (c *Command) RunUnattended(ctx context.Context) error {
 	in, err := openEmptyInput()
 	if err != nil {
@@ -50,7 +50,8 @@ func (c *Command) RunUnattended(ctx context.Context) error {
 	return err
 }
 
-// emptyInput is a file without content that tells when it was read last: as /dev/null, but for that.
+// emptyInput is a file without content that tells when it was read last: as /dev/null, but for
+// that.
 type emptyInput struct {
 	file *os.File
 	made unix.Timespec
@@ -86,7 +87,8 @@ func (in *emptyInput) lastRead() unix.Timespec {
 
 func (in *emptyInput) wasRead() bool { return in.lastRead() != in.made }
 
-// insisted waits until the file was read again in each of maxAsking seconds one after the other, and returns true; or false when ctx ends.
+// insisted waits until the file was read again in each of maxAsking seconds one after the other,
+// and returns true; or false when ctx ends.
 func (in *emptyInput) insisted(ctx context.Context) bool {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// SetEnv returns env with each of vars ("K=V") in the place of the first variable of its name, or at
-// the end. Further variables of the name, which no runtime agrees about, are dropped. So configs of
-// images are changed.
+// SetEnv returns env with each of vars ("K=V") in the place of the first variable of its name, or
+// at the end. Further variables of the name, which no runtime agrees about, are dropped. So configs
+// of images are changed.
 func SetEnv(env, vars []string) []string {
 	for _, kv := range vars {
 		name, _, _ := strings.Cut(kv, "=")
@@ -25,8 +25,8 @@ func SetEnv(env, vars []string) []string {
 }
 
 // SetFirstEnv is SetEnv that keeps further variables of a name. So the environments of commands are
-// made. Keys of steps cover them, so that dropping a variable would change the keys of steps on bases
-// that have one twice.
+// made. Keys of steps cover them, so that dropping a variable would change the keys of steps on
+// bases that have one twice.
 func SetFirstEnv(env, vars []string) []string {
 	env = slices.Clone(env)
 	for _, kv := range vars {

@@ -75,7 +75,8 @@ func (a Archive) String() string {
 	return "rewritten: " + a.Unsound
 }
 
-// What entries of the cache say of archives. These texts are stored: they stay, whatever people are shown.
+// What entries of the cache say of archives. These texts are stored: they stay, whatever people are
+// shown.
 const (
 	storedAsIs      = "taken as it is"
 	storedRewritten = "rewritten: "
@@ -104,6 +105,6 @@ func StoredArchive(text string) Archive {
 	return Archive{}
 }
 
-// KeyedOnSomething stands in the keys of expands on a base without layers. It is part of these keys, and
-// stays as it is: a word that changes makes other keys.
+// KeyedOnSomething stands in the keys of expands on a base without layers. It is part of these
+// keys, and stays as it is: a word that changes makes other keys.
 const KeyedOnSomething = "it goes on something"

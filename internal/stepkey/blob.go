@@ -10,13 +10,15 @@ import (
 	"genoci/internal/cache"
 )
 
-// Blob says which of the blobs of a layer is meant: one layer may be stored in several compressions.
+// Blob says which of the blobs of a layer is meant: one layer may be stored in several
+// compressions.
 type Blob struct {
 	Compression string // its ID
 	Recompress  bool   // sound archives are compressed anew too; otherwise they stay as they are
 }
 
-// archivesStay begins the names of blobs for which archives stay as they are. It is stored, and stays.
+// archivesStay begins the names of blobs for which archives stay as they are. It is stored, and
+// stays.
 const archivesStay = "archives as they are, else "
 
 // Name returns the name of the blob in entries of the cache.
@@ -62,7 +64,8 @@ func descriptor(b cache.Blob) v1.Descriptor {
 	return v1.Descriptor{MediaType: b.MediaType, Digest: b.Digest, Size: b.Size}
 }
 
-// compressions returns the names of the blobs in an entry, without those that say the same as another.
+// compressions returns the names of the blobs in an entry, without those that say the same as
+// another.
 func compressions(e cache.Entry) string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(e.Blobs)) {

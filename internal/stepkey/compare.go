@@ -19,8 +19,8 @@ type Then struct {
 	all    fields
 }
 
-// ReadThen returns a step as it was, from what cache.Cache.Inputs returns of its key. What cannot be
-// read is as if it had not been there.
+// ReadThen returns a step as it was, from what cache.Cache.Inputs returns of its key. What cannot
+// be read is as if it had not been there.
 func ReadThen(node, about json.RawMessage) Then {
 	t := Then{About: about, all: fields{}}
 	_ = json.Unmarshal(node, &t.all)
@@ -36,8 +36,8 @@ type Below struct {
 	Uncached bool   // it is not cached itself
 }
 
-// Differences says what is different about a step beside its actions, which are for package action to compare:
-// the environment, what is the same for all of a build, and what the step stands on.
+// Differences says what is different about a step beside its actions, which are for package action
+// to compare: the environment, what is the same for all of a build, and what the step stands on.
 func (t Then) Differences(now *Step, below Below) []Reason {
 	all := EnvironmentChanges(t.env, now.Env)
 	all = append(all, t.settings(now)...)
@@ -98,8 +98,8 @@ func byName(env []string) map[string]string {
 	return m
 }
 
-// Unusable says why an entry that the cache has does not serve. want is the blob that this build needs,
-// and busybox the digest of the one that would be lent now.
+// Unusable says why an entry that the cache has does not serve. want is the blob that this build
+// needs, and busybox the digest of the one that would be lent now.
 func Unusable(e cache.Entry, want Blob, busybox string) Reason {
 	if e.Lent != "" && e.Lent != busybox {
 		return Reason{Code: BusyboxChanged, Changes: []Change{{"busybox", e.Lent, busybox}}}

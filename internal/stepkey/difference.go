@@ -11,10 +11,12 @@ import (
 // Region is a place where two lists differ: old[From:To] became new[At:End].
 type Region struct{ From, To, At, End int }
 
-// maxCells bounds the table that Regions fills, in pairs of elements. Longer lists differ in one piece.
+// maxCells bounds the table that Regions fills, in pairs of elements. Longer lists differ in one
+// piece.
 const maxCells = 1 << 22
 
-// Regions returns where two lists differ, in order: what is between is a longest common subsequence.
+// Regions returns where two lists differ, in order: what is between is a longest common
+// subsequence.
 func Regions[T comparable](old, now []T) []Region {
 	head := 0
 	for head < min(len(old), len(now)) && old[head] == now[head] {
@@ -34,7 +36,8 @@ func Regions[T comparable](old, now []T) []Region {
 	return walkRegions(a, b, common(a, b), head)
 }
 
-// common returns the table of the lengths of longest common subsequences of a[i:] and b[j:], at i*(len(b)+1)+j.
+// common returns the table of the lengths of longest common subsequences of a[i:] and b[j:], at
+// i*(len(b)+1)+j.
 func common[T comparable](a, b []T) []int32 {
 	row := len(b) + 1
 	t := make([]int32, (len(a)+1)*row)
@@ -50,7 +53,8 @@ func common[T comparable](a, b []T) []int32 {
 	return t
 }
 
-// walkRegions reads the regions out of the table of common. offset is that of a and b in their lists.
+// walkRegions reads the regions out of the table of common. offset is that of a and b in their
+// lists.
 func walkRegions[T comparable](a, b []T, t []int32, offset int) []Region {
 	var all []Region
 	row := len(b) + 1
@@ -121,7 +125,8 @@ func (e Edit) String() string {
 	return fmt.Sprintf("%s %s %s", noun, strings.Join(where, ", "), verb)
 }
 
-// TextChange says which lines of what may be shown of a text differ, and lists them: "- " what was, "+ " what is.
+// TextChange says which lines of what may be shown of a text differ, and lists them: "- " what was,
+// "+ " what is.
 func TextChange(old, now string) (e Edit, lines []string) {
 	a, b := splitLines(shown.Text(old)), splitLines(shown.Text(now))
 	if shown.Text(old) == shown.Text(now) && old != now {

@@ -92,8 +92,8 @@ var kinds = [...]Kind{
 	PackageAdded: Input, PackageChanged: Input, PackageRemoved: Input, PackagesMoved: Input,
 }
 
-// Reason is one answer to why a step is not cached. Values of variables and arguments do not stand in
-// it, since they may be secrets.
+// Reason is one answer to why a step is not cached. Values of variables and arguments do not stand
+// in it, since they may be secrets.
 type Reason struct {
 	Code    Code
 	Op      string   // the action in a line; "" where the reason concerns all of the step

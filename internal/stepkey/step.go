@@ -1,5 +1,5 @@
-// Package stepkey is the key of a step: what it covers, what is kept under it, and how one key differs
-// from another one. What an action adds to a key is for package action to say.
+// Package stepkey is the key of a step: what it covers, what is kept under it, and how one key
+// differs from another one. What an action adds to a key is for package action to say.
 package stepkey
 
 import (
@@ -31,8 +31,8 @@ type Step struct {
 	About *About `json:"-"` // kept beside the key; nil where no argument stands in the step
 }
 
-// About is what is kept beside the key of a step in whose actions arguments stand. It says which of them
-// changed, and what else, without their values.
+// About is what is kept beside the key of a step in whose actions arguments stand. It says which of
+// them changed, and what else, without their values.
 type About struct {
 	Ops  []any               // as in Step, with ${{NAME}} in place of the values; null where no argument stands in an action
 	Args []map[string]string // values by name, of each action
@@ -47,8 +47,8 @@ func (s *Step) Key() (cache.Key, error) {
 	return key, err
 }
 
-// HideValues returns the variables of env, K=V, with digests in place of their values: a key is kept,
-// and a value may be a secret.
+// HideValues returns the variables of env, K=V, with digests in place of their values: a key is
+// kept, and a value may be a secret.
 func HideValues(env []string) []string {
 	out := make([]string, len(env))
 	for i, kv := range env {
