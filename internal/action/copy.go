@@ -264,8 +264,8 @@ func (c *copying) Compose(ctx context.Context, s *Stage, to *layer.Composer) err
 
 // item is a file, folder or other entry that a copy puts into the image: Path is below the match.
 type item struct {
-	layer.Change
-	inode string // what hard links have in common; ""
+	change layer.Change
+	inode  string // what hard links have in common; ""
 }
 
 // match is one thing that the source of a copy names: itself, then what is in it.
@@ -285,7 +285,7 @@ func literal(content string) match {
 	if content != "" {
 		f.Open = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }
 	}
-	return match{name: "content", items: []item{{Change: f}}}
+	return match{name: "content", items: []item{{change: f}}}
 }
 
 // hostMatches makes items of what the host has.
@@ -304,23 +304,23 @@ func hostMatches(found []source.Match) []match {
 }
 
 func hostItem(n *source.Node) item {
-	it := item{inode: n.Inode, Change: layer.Change{Entry: layer.Entry{
+	it := item{inode: n.Inode, change: layer.Change{Entry: layer.Entry{
 		Path: n.Rel, Mode: modeBits(n.Mode), Size: n.Size, Link: n.Link, MTime: n.MTime, Xattrs: n.Xattrs,
 	}}}
 	switch n.Mode.Type() {
 	case fs.ModeDir:
-		it.Type = layer.TypeDir
+		it.change.Type = layer.TypeDir
 	case fs.ModeSymlink:
-		it.Type, it.Mode = layer.TypeSymlink, 0o777
+		it.change.Type, it.change.Mode = layer.TypeSymlink, 0o777
 	case fs.ModeNamedPipe:
-		it.Type = layer.TypeFIFO
+		it.change.Type = layer.TypeFIFO
 	default:
-		it.Type, it.Digest = layer.TypeFile, n.Digest
+		it.change.Type, it.change.Digest = layer.TypeFile, n.Digest
 		if !n.Known() {
-			it.Origin = n // whose digest is learned when the layer is made
+			it.change.Origin = n // whose digest is learned when the layer is made
 		}
 		if n.Size > 0 {
-			it.Open = n.Open
+			it.change.Open = n.Open
 		}
 	}
 	return it
@@ -359,18 +359,18 @@ func (cp *placing) all(ctx context.Context, matches []match) error {
 			return err
 		}
 		top := m.items[0]
-		if exists && !isDir && (into || top.Type == layer.TypeDir) {
+		if exists && !isDir && (into || top.change.Type == layer.TypeDir) {
 			return cp.notFolder(m, dest)
 		}
 		for _, it := range m.parents {
-			if err := cp.folder(it, path.Join(dest, it.Path)); err != nil {
+			if err := cp.folder(it, path.Join(dest, it.change.Path)); err != nil {
 				return err
 			}
 		}
 		switch {
-		case top.Type == layer.TypeDir && cp.op.Parents && m.name != ".":
+		case top.change.Type == layer.TypeDir && cp.op.Parents && m.name != ".":
 			err = cp.content(ctx, m, path.Join(dest, m.name))
-		case top.Type == layer.TypeDir:
+		case top.change.Type == layer.TypeDir:
 			err = cp.content(ctx, m, dest)
 		case into && m.name == "":
 			err = fmt.Errorf("the path of the URL does not end in the name of a file, and dest is a folder: write the name there, as in %s", path.Join(cp.op.Dest, "file"))
@@ -390,7 +390,7 @@ func (cp *placing) all(ctx context.Context, matches []match) error {
 func (cp *placing) notFolder(m match, dest string) error {
 	what := m.name
 	switch {
-	case m.items[0].Type == layer.TypeDir:
+	case m.items[0].change.Type == layer.TypeDir:
 		what += " is a folder"
 	case m.glob:
 		what += " goes into a folder, as all that a glob matches"
@@ -405,7 +405,7 @@ func (cp *placing) notFolder(m match, dest string) error {
 func (cp *placing) content(ctx context.Context, m match, dest string) error {
 	top := m.items[0]
 	if !cp.op.Parents || m.name == "." {
-		top.Mode, top.UID, top.GID = 0o755, 0, 0
+		top.change.Mode, top.change.UID, top.change.GID = 0o755, 0, 0
 	}
 	if err := cp.folder(top, dest); err != nil {
 		return err
@@ -414,9 +414,9 @@ func (cp *placing) content(ctx context.Context, m match, dest string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		to := path.Join(dest, it.Path)
+		to := path.Join(dest, it.change.Path)
 		var err error
-		if it.Type == layer.TypeDir {
+		if it.change.Type == layer.TypeDir {
 			err = cp.folder(it, to)
 		} else {
 			err = cp.put(it, to)
@@ -439,7 +439,7 @@ func (cp *placing) folder(it item, dest string) error {
 	case err != nil:
 		return err
 	case ok && e.Type != layer.TypeDir:
-		return fmt.Errorf("%s is a folder, and /%s is a file in the image", it.Path, real)
+		return fmt.Errorf("%s is a folder, and /%s is a file in the image", it.change.Path, real)
 	case ok:
 		return nil
 	}
@@ -459,7 +459,7 @@ func (cp *placing) put(it item, dest string) error {
 	if err := cp.c.MkdirAll(path.Dir(dest), parents.uid, parents.gid); err != nil {
 		return err
 	}
-	if it.Type != layer.TypeDir {
+	if it.change.Type != layer.TypeDir {
 		if e, ok, err := cp.c.Lookup(dest); err != nil {
 			return err
 		} else if ok && e.Type == layer.TypeDir {
@@ -471,9 +471,9 @@ func (cp *placing) put(it item, dest string) error {
 		delete(cp.named, dest)
 	}
 	if first, ok := cp.first[it.inode]; ok && it.inode != "" {
-		return cp.c.Link(dest, first, it.Open)
+		return cp.c.Link(dest, first, it.change.Open)
 	}
-	ch := it.Change
+	ch := it.change
 	ch.Path = dest
 	if cp.owner != nil {
 		ch.UID, ch.GID = cp.owner.uid, cp.owner.gid
@@ -525,16 +525,16 @@ func (s *Stage) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error
 		}
 		var way []item // folders around what is next that are excluded, and come along with what is excepted in them
 		err = layer.Walk(view, p, func(e layer.Entry) (bool, error) {
-			it := item{Change: layer.Change{Entry: e}}
-			it.Path, it.Group = layer.Rel(p, e.Path), ""
-			for len(way) > 0 && !strings.HasPrefix(it.Path, way[len(way)-1].Path+"/") {
+			it := item{change: layer.Change{Entry: e}}
+			it.change.Path, it.change.Group = layer.Rel(p, e.Path), ""
+			for len(way) > 0 && !strings.HasPrefix(it.change.Path, way[len(way)-1].change.Path+"/") {
 				way = way[:len(way)-1]
 			}
-			if it.Path != "." && exclude.Match(it.Path) {
+			if it.change.Path != "." && exclude.Match(it.change.Path) {
 				way = append(way, it)
-				return exclude.ExceptsBelow(it.Path), nil
+				return exclude.ExceptsBelow(it.change.Path), nil
 			}
-			it.Open, it.inode = x.Want(e)
+			it.change.Open, it.inode = x.Want(e)
 			m.items = append(append(m.items, way...), it)
 			way = nil
 			return true, nil
@@ -567,8 +567,8 @@ func imageParents(view layer.View, src, named string) (name string, parents []it
 		if err != nil {
 			return "", nil, err
 		}
-		it := item{Change: layer.Change{Entry: e}}
-		it.Path = name[:i]
+		it := item{change: layer.Change{Entry: e}}
+		it.change.Path = name[:i]
 		parents = append(parents, it)
 	}
 	return name, parents, nil

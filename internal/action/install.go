@@ -186,6 +186,7 @@ func (*install) Keep(*cache.Cache, Host) error { return nil }
 
 // Run implements Runner.
 func (i *install) Run(ctx context.Context, s *Stage, root string, out *command.Output) error {
+	begin := s.Now()
 	var moved []string // config files that rpm says it has moved away, by the names that they have now
 	out.Each(func(line string) {
 		if name := movedConfig(line); name != "" {
@@ -222,7 +223,10 @@ func (i *install) Run(ctx context.Context, s *Stage, root string, out *command.O
 			clean = pm.clean + "\n" + clean
 		}
 	}
-	return s.shell(ctx, root, out, clean)
+	if err := s.shell(ctx, root, out, clean); err != nil {
+		return err
+	}
+	return s.warnReplaced(ctx, i.at.Action, begin)
 }
 
 // sortPackages tells packages by their content.
@@ -447,18 +451,24 @@ func (s *Stage) shell(ctx context.Context, root string, out *command.Output, tex
 	return c.RunUnattended(ctx)
 }
 
-// Installs reports whether an action installs packages.
-func Installs(a spec.Action) bool {
-	_, ok := a.Op.(*spec.Install)
-	return ok
-}
-
 // keptSuffixes are what package managers add to the name of a config file of a package where they
 // keep the file that is there.
 var keptSuffixes = []string{".dpkg-dist", ".ucf-dist", ".rpmnew", ".apk-new"}
 
-// WarnKept tells which config files were kept, when packages that have others were installed.
-func (s *Stage) WarnKept(changes []layer.Change) {
+// installs reports whether one of some actions installs packages.
+func installs(actions []Action) bool {
+	return slices.ContainsFunc(actions, func(a Action) bool {
+		_, ok := a.(*install)
+		return ok
+	})
+}
+
+// Look looks at what the actions of a step changed in its tree. It tells which config files were kept,
+// when packages that have others were installed.
+func (s *Stage) Look(actions []Action, changes []layer.Change) {
+	if !installs(actions) {
+		return
+	}
 	var kept []string
 	for _, c := range changes {
 		for _, suffix := range keptSuffixes {

@@ -19,15 +19,22 @@ import (
 	"genoci/internal/spec"
 )
 
-// Placed are the files and symlinks that ops of a step put into its tree before packages are
+// placed are the files and symlinks that ops of a step put into its tree before packages are
 // installed.
-type Placed struct {
+type placed struct {
 	files []layer.Change
 	open  map[string]layer.Opener // of hard link groups, by group
 }
 
-// Add adds changes that actions made.
-func (p *Placed) Add(changes []layer.Change) {
+// Put notes changes that were put into the tree. later are the actions that come after those which
+// made them.
+func (s *Stage) Put(changes []layer.Change, later []Action) {
+	if installs(later) {
+		s.put.add(changes)
+	}
+}
+
+func (p *placed) add(changes []layer.Change) {
 	for _, c := range changes {
 		by, ok := c.By.(*spec.Action)
 		if !ok || c.Type != layer.TypeFile && c.Type != layer.TypeSymlink {
@@ -52,13 +59,14 @@ func (p *Placed) Add(changes []layer.Change) {
 // maxNamed is how many paths a warning names.
 const maxNamed = 5
 
-// WarnReplaced warns of files that copies of the step put into the tree, and the installation a,
+// warnReplaced warns of files that copies of the step put into the tree, and that the installation a,
 // begun at that time, replaced or removed.
-func (s *Stage) WarnReplaced(ctx context.Context, root string, a spec.Action, put *Placed, begin time.Time) error {
+func (s *Stage) warnReplaced(ctx context.Context, a spec.Action, begin time.Time) error {
+	put := &s.put
 	if len(put.files) == 0 {
 		return nil
 	}
-	dir, err := os.Open(root)
+	dir, err := os.Open(s.Dir)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -23,9 +24,11 @@ type Stage struct {
 	Cache     *cache.Cache
 	Images    imagefs.Store
 	Commands  command.Runner
-	Epoch     int64  // seconds since 1970
-	Clamp     *int64 // SOURCE_DATE_EPOCH; nil for none
-	RealTimes bool   // times of files are kept
+	Dir       string           // root folder of the tree, without what hooks have mounted in it; "" where nothing runs
+	Now       func() time.Time // the clock of file systems
+	Epoch     int64            // seconds since 1970
+	Clamp     *int64           // SOURCE_DATE_EPOCH; nil for none
+	RealTimes bool             // times of files are kept
 
 	Below    func(context.Context) (Tree, error)                                        // what the step stands on, with blobs that are there
 	From     func(ctx context.Context, image string) (Tree, error)                      // another image
@@ -34,6 +37,7 @@ type Stage struct {
 	Progress func(ctx context.Context, what string, total int64, r io.Reader) io.Reader // tells how much of r is read
 
 	files []io.Closer
+	put   placed // by actions before an installation
 }
 
 // Tree is what layers make: as it can be looked up, and where its content is.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +32,7 @@ func (s *step) execution() *execution {
 	b := s.b
 	x := &execution{s: s, stage: action.Stage{
 		Source: b.src, Cache: b.Cache, Images: b.images(), Epoch: s.n.base.epoch, Clamp: b.SourceEpoch, RealTimes: b.RealTimes,
-		Below: s.below, From: s.fromTree, Warn: s.warn, Place: s.place,
+		Below: s.below, From: s.fromTree, Warn: s.warn, Place: s.place, Now: coarseNow,
 		Progress: func(ctx context.Context, what string, total int64, r io.Reader) io.Reader {
 			return b.progress(ctx, s.n.String(), s.plan.Name(), what, total, r)
 		},
@@ -169,10 +168,8 @@ func (x *execution) execute(ctx context.Context, base *layer.Merged) (l *builtLa
 	}
 	s.lent = x.stage.Commands.Lent()
 	changes, err := x.diff(ctx, tree, base)
-	if err == nil && slices.ContainsFunc(s.plan.Ops, action.Installs) {
-		x.stage.WarnKept(changes)
-	}
 	if err == nil {
+		x.stage.Look(s.actions, changes)
 		l, err = s.pack(ctx, changes)
 	}
 	if err == nil && l != nil {
@@ -214,29 +211,18 @@ func (x *execution) act(ctx context.Context, tree snapshot.Tree, base *layer.Mer
 		dir = x.room.Below() // what hooks have mounted is for commands; all else is about the image
 		view = x.live(dir, base)
 	}
-	var put action.Placed // by actions before an installation
+	x.stage.Dir = dir
 	for i := 0; i < len(s.actions); {
-		if a := s.plan.Ops[i]; a.Op.Runs() {
-			begin := coarseNow()
+		if s.plan.Ops[i].Op.Runs() {
 			if err := x.run(ctx, tree.Dir(), s.actions[i]); err != nil {
 				return err
-			}
-			if action.Installs(a) {
-				if err := x.stage.WarnReplaced(ctx, dir, a, &put, begin); err != nil {
-					return s.opError(a, err, nil)
-				}
 			}
 			view = x.live(dir, base)
 			i++
 			continue
 		}
-		changes, next, err := x.composeInto(ctx, dir, view, i)
-		if err != nil {
+		if i, err = x.composeInto(ctx, dir, view, i); err != nil {
 			return err
-		}
-		i = next
-		if slices.ContainsFunc(s.plan.Ops[i:], action.Installs) {
-			put.Add(changes)
 		}
 		view = x.live(dir, base)
 	}
@@ -245,16 +231,16 @@ func (x *execution) act(ctx context.Context, tree snapshot.Tree, base *layer.Mer
 
 // composeInto carries out the actions from the index i up to one that runs something, next, and
 // puts their changes into the tree with the root folder dir, which looks like view.
-func (x *execution) composeInto(ctx context.Context, dir string, view layer.View, i int) (changes []layer.Change, next int, err error) {
+func (x *execution) composeInto(ctx context.Context, dir string, view layer.View, i int) (next int, err error) {
 	s := x.s
 	c := layer.NewComposer(view, s.n.base.epoch)
 	for next = i; next < len(s.actions) && !s.plan.Ops[next].Op.Runs(); next++ {
 		c.By = &s.plan.Ops[next]
 		if err := x.compose(ctx, c, s.actions[next]); err != nil {
-			return nil, next, err
+			return next, err
 		}
 	}
-	changes, err = c.Changes()
+	changes, err := c.Changes()
 	if err == nil {
 		x.give(changes)
 		err = layer.Apply(ctx, dir, changes, s.b.unpackOptions())
@@ -263,9 +249,10 @@ func (x *execution) composeInto(ctx context.Context, dir string, view layer.View
 		err = fmt.Errorf("%w: a hook has mounted something there", err)
 	}
 	if err != nil {
-		return nil, next, s.opError(s.plan.Ops[next-1], err, nil)
+		return next, s.opError(s.plan.Ops[next-1], err, nil)
 	}
-	return changes, next, nil
+	x.stage.Put(changes, s.actions[next:])
+	return next, nil
 }
 
 // give notes the times of changes that are put into the tree and that could be taken for the step's
