@@ -121,7 +121,7 @@ var policy = map[string]rule{
 
 	"internal/stepkey": {
 		level:   2,
-		imports: "internal/cache internal/shown internal/spec github.com/opencontainers/go-digest github.com/opencontainers/image-spec",
+		imports: "internal/cache internal/shown internal/spec github.com/opencontainers/go-digest github.com/opencontainers/image-spec github.com/rogpeppe/go-internal",
 	},
 
 	"internal/action": {

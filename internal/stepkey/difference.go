@@ -1,9 +1,12 @@
 package stepkey
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
 
 	"genoci/internal/shown"
 )
@@ -11,73 +14,52 @@ import (
 // Region is a place where two lists differ: old[From:To] became new[At:End].
 type Region struct{ From, To, At, End int }
 
-// maxCells bounds the table that Regions fills, in pairs of elements. Longer lists differ in one
-// piece.
-const maxCells = 1 << 22
-
-// Regions returns where two lists differ, in order: what is between is a longest common
-// subsequence.
+// Regions returns where two lists differ, in order.
 func Regions[T comparable](old, now []T) []Region {
-	head := 0
-	for head < min(len(old), len(now)) && old[head] == now[head] {
-		head++
-	}
-	tail := 0
-	for tail < min(len(old), len(now))-head && old[len(old)-1-tail] == now[len(now)-1-tail] {
-		tail++
-	}
-	a, b := old[head:len(old)-tail], now[head:len(now)-tail]
-	if len(a)+len(b) == 0 {
-		return nil
-	}
-	if len(a) == 0 || len(b) == 0 || len(a)*len(b) > maxCells {
-		return []Region{{head, head + len(a), head, head + len(b)}}
-	}
-	return walkRegions(a, b, common(a, b), head)
-}
-
-// common returns the table of the lengths of longest common subsequences of a[i:] and b[j:], at
-// i*(len(b)+1)+j.
-func common[T comparable](a, b []T) []int32 {
-	row := len(b) + 1
-	t := make([]int32, (len(a)+1)*row)
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
-				t[i*row+j] = t[(i+1)*row+j+1] + 1
-			} else {
-				t[i*row+j] = max(t[(i+1)*row+j], t[i*row+j+1])
+	ids := map[T]int{}
+	text := func(list []T) []byte { // a line for each element
+		var b []byte
+		for _, e := range list {
+			id, ok := ids[e]
+			if !ok {
+				id = len(ids)
+				ids[e] = id
 			}
+			b = fmt.Appendln(b, id)
 		}
+		return b
 	}
-	return t
+	return hunks(diff.Diff("old", text(old), "now", text(now)))
 }
 
-// walkRegions reads the regions out of the table of common. offset is that of a and b in their
-// lists.
-func walkRegions[T comparable](a, b []T, t []int32, offset int) []Region {
-	var all []Region
-	row := len(b) + 1
-	for i, j := 0, 0; i < len(a) || j < len(b); {
-		if i < len(a) && j < len(b) && a[i] == b[j] {
-			i, j = i+1, j+1
+// hunks returns the regions that differ in a diff in unified form.
+func hunks(unified []byte) (regions []Region) {
+	var from, lines, at, nowLines int
+	inHunk, open := false, false
+	for line := range bytes.Lines(unified) {
+		if n, _ := fmt.Sscanf(string(line), "@@ -%d,%d +%d,%d", &from, &lines, &at, &nowLines); n == 4 {
+			from, at = from-min(lines, 1), at-min(nowLines, 1) // from 0; of no lines, that in front is named
+			inHunk, open = true, false
 			continue
 		}
-		e := Region{From: offset + i, At: offset + j}
-		for i < len(a) || j < len(b) {
-			if i < len(a) && j < len(b) && a[i] == b[j] {
-				break
+		switch {
+		case !inHunk: // the names
+		case line[0] == ' ':
+			from, at, open = from+1, at+1, false
+		default:
+			if !open {
+				regions, open = append(regions, Region{From: from, To: from, At: at, End: at}), true
 			}
-			if j == len(b) || i < len(a) && t[(i+1)*row+j] >= t[i*row+j+1] {
-				i++
+			last := &regions[len(regions)-1]
+			if line[0] == '-' {
+				from++
 			} else {
-				j++
+				at++
 			}
+			last.To, last.End = from, at
 		}
-		e.To, e.End = offset+i, offset+j
-		all = append(all, e)
 	}
-	return all
+	return regions
 }
 
 // EditKind says what became of lines of a text.
