@@ -92,7 +92,7 @@ func TestSecretsReachNothing(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "state")); err != nil {
 		t.Fatal(err)
 	}
-	if out := genoci(0, append([]string{"explain"}, arg...)...); !strings.Contains(out, "it is sealed, and its key is not here") {
+	if out := genoci(0, append([]string{"explain"}, arg...)...); !strings.Contains(out, "it is encrypted, and its key is missing") {
 		t.Error(out)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "genoci.yaml"), []byte(spec), 0o644); err != nil {

@@ -36,7 +36,7 @@ func Open(dir int, path string, flags int, lead uint64) (int, error) {
 }
 
 // ErrElsewhere is wrapped where a folder beneath another is a symlink, or a mount.
-var ErrElsewhere = errors.New("nothing is removed there")
+var ErrElsewhere = errors.New("nothing was removed there")
 
 // Check returns an error, which wraps ErrElsewhere and names the place, where one of the folders beneath root is a symlink or a mount, or lies behind one.
 // A folder that is missing is no error. root itself may be a symlink: somebody has named it.

@@ -181,7 +181,7 @@ func (r *remover) leave(up leaving) error {
 		return os.NewSyscallError("fstat", err)
 	}
 	if st.Dev != up.dev || st.Ino != up.ino {
-		return errors.New("it was moved while it was removed")
+		return errors.New("moved during its removal")
 	}
 	return rmdir(fd, up.name)
 }

@@ -1115,7 +1115,7 @@ func TestCopyParents(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"t: {copy: {src: ../out.txt, dest: /p, parents: true}}\n": "so that no folders around it can be kept: put /./ into src",
+		"t: {copy: {src: ../out.txt, dest: /p, parents: true}}\n": "so parents cannot keep its folders: put /./ into src",
 	} {
 		if err := os.WriteFile(filepath.Join(w.dir, "../out.txt"), nil, 0o644); err != nil {
 			t.Fatal(err)
@@ -1276,7 +1276,7 @@ func TestLyingImages(t *testing.T) {
 		{"blob", func(d *v1.Descriptor) { *d = other.Manifest.Layers[0] }, "its content is " + other.Config.RootFS.DiffIDs[0].String() + ", and not " + real.Config.RootFS.DiffIDs[0].String()},
 		{"type", func(d *v1.Descriptor) { d.MediaType = zstd }, "magic number mismatch"},
 		{"plain", func(d *v1.Descriptor) { d.MediaType = tar }, "layer"},
-		{"unknown", func(d *v1.Descriptor) { d.MediaType = "text/plain" }, `media type "text/plain" is not that of a layer`},
+		{"unknown", func(d *v1.Descriptor) { d.MediaType = "text/plain" }, `"text/plain" is not the media type of a layer`},
 		{"size", func(d *v1.Descriptor) { d.Size++ }, "1 of its"},
 	} {
 		for _, l := range []*layout.Layout{w.layout, foreign} {

@@ -141,7 +141,7 @@ func (c *Cache) sweep() error {
 		}
 		err = errors.Join(beneath.RemoveAll(c.dir, filepath.Join(TempsDir, e.Name())), lock.Close())
 		if err != nil {
-			return fmt.Errorf("remove what a killed build left: %w", err)
+			return fmt.Errorf("remove the files of a killed build: %w", err)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 
 // ErrSealed is wrapped where something that the cache keeps cannot be opened: it was sealed with another random key than the one
 // that is here, or there is none.
-var ErrSealed = errors.New("it is sealed, and its key is not here")
+var ErrSealed = errors.New("it is encrypted, and its key is missing")
 
 // secretSize is the size of the random key, and of those that are derived of it, in bytes.
 const secretSize = 32
@@ -58,7 +58,7 @@ func (c *Cache) readSecret(create bool) ([]byte, error) {
 		return nil, ErrSealed
 	}
 	if rel, err := filepath.Rel(c.dir, c.secretFile); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-		return nil, fmt.Errorf("%w: %s would be copied with the cache", ErrSealed, c.secretFile)
+		return nil, fmt.Errorf("%w: a copy of the cache would contain %s", ErrSealed, c.secretFile)
 	}
 	b, err := os.ReadFile(c.secretFile)
 	if errors.Is(err, fs.ErrNotExist) && create {
@@ -73,7 +73,7 @@ func (c *Cache) readSecret(create bool) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("key of the cache: %w", err)
 	case len(b) != secretSize:
-		return nil, fmt.Errorf("key of the cache: %s is damaged: remove it", c.secretFile)
+		return nil, fmt.Errorf("key of the cache: %s is damaged; remove it", c.secretFile)
 	}
 	return b, nil
 }

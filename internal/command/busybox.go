@@ -38,7 +38,7 @@ func FindBusybox(src *source.Source, path string) (*Busybox, error) {
 		err = checkStatic(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("none can be lent to it: %w; install busybox-static, or name one with --busybox", err)
+		return nil, fmt.Errorf("genoci cannot lend it a busybox: %w; install busybox-static, or name one with --busybox", err)
 	}
 	ctx := context.Background()
 	f, err := src.File(ctx, path, "")
@@ -66,7 +66,7 @@ func checkStatic(path string) error {
 	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("%s is dynamically linked, and a static one is needed", path)
+			return fmt.Errorf("%s is dynamically linked, but it must be static", path)
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // ErrQuestion says that a package asked a question, which nobody answers.
-var ErrQuestion = errors.New("a package asked a question, and nobody is there to answer it")
+var ErrQuestion = errors.New("a package asked a question, and nobody can answer it")
 
 // maxAsking is how long a command may go on asking, in a row of seconds in each of which it does.
 const maxAsking = 5

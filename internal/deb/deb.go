@@ -84,7 +84,7 @@ func Read(r io.Reader) (Package, error) {
 			return readControl(io.LimitReader(br, size))
 		}
 		if _, err := io.CopyN(io.Discard, br, size+size%2); err != nil {
-			return Package{}, fmt.Errorf("not a Debian package: its archive is cut off: %w", err)
+			return Package{}, fmt.Errorf("not a Debian package: its archive is truncated: %w", err)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func readControl(r io.Reader) (Package, error) {
 		}
 		p := parse(fieldsOf(string(text)))
 		if p.Name == "" || p.Version == "" {
-			return Package{}, errors.New("control does not say which package, or which version, it is of")
+			return Package{}, errors.New("control has no package name or no version")
 		}
 		return p, nil
 	}

@@ -100,11 +100,11 @@ func ParseManifest(data []byte) (v1.Manifest, error) {
 	case foreign.FSLayers != nil || m.SchemaVersion == 1:
 		return v1.Manifest{}, errors.New("manifest: docker schema 1 is not supported")
 	case !IsManifest(m.MediaType):
-		return v1.Manifest{}, fmt.Errorf("manifest: media type %q is not that of a manifest", m.MediaType)
+		return v1.Manifest{}, fmt.Errorf("manifest: %q is not the media type of a manifest", m.MediaType)
 	case m.SchemaVersion != 2:
 		return v1.Manifest{}, fmt.Errorf("manifest: schemaVersion is %d, not 2", m.SchemaVersion)
 	case foreign.Manifests != nil: // could be read as an index too: CVE-2021-41190
-		return v1.Manifest{}, errors.New("manifest: has a field of an index, manifests")
+		return v1.Manifest{}, errors.New("manifest: it has the field manifests, which belongs to an index")
 	}
 	return m, checkManifest(m)
 }
@@ -124,11 +124,11 @@ func ParseIndex(data []byte) (v1.Index, error) {
 	}
 	switch {
 	case !IsIndex(x.MediaType):
-		return v1.Index{}, fmt.Errorf("index: media type %q is not that of an index", x.MediaType)
+		return v1.Index{}, fmt.Errorf("index: %q is not the media type of an index", x.MediaType)
 	case x.SchemaVersion != 2:
 		return v1.Index{}, fmt.Errorf("index: schemaVersion is %d, not 2", x.SchemaVersion)
 	case foreign.Config != nil || foreign.Layers != nil: // could be read as a manifest too: CVE-2021-41190
-		return v1.Index{}, errors.New("index: has a field of a manifest, config or layers")
+		return v1.Index{}, errors.New("index: it has the field config or layers, which belongs to a manifest")
 	}
 	for i, d := range x.Manifests {
 		if err := checkDescriptor(d); err != nil {
@@ -174,10 +174,10 @@ func check(m v1.Manifest, c Config) error {
 		}
 	}
 	if have, want := len(c.RootFS.DiffIDs), len(m.Layers); have != want {
-		return fmt.Errorf("config: rootfs.diff_ids: %d for %d layers of the manifest", have, want)
+		return fmt.Errorf("config: rootfs.diff_ids: %d entries, but the manifest has %d layers", have, want)
 	}
 	if have, want := layersIn(c.History), len(m.Layers); len(c.History) > 0 && have != want {
-		return fmt.Errorf("config: history: %d entries with a layer for %d layers of the manifest", have, want)
+		return fmt.Errorf("config: history: %d entries with a layer, but the manifest has %d layers", have, want)
 	}
 	return nil
 }

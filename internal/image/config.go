@@ -90,7 +90,7 @@ func decodeObject(data []byte, fields []field) (unknown map[string]json.RawMessa
 			}
 			unknown[m.Name] = m.Value
 		case fields[at].name != m.Name: // other tools in Go would read it as that
-			return nil, fmt.Errorf("field %q, which some tools take for %q", m.Name, fields[at].name)
+			return nil, fmt.Errorf("some tools read the field %q as %q", m.Name, fields[at].name)
 		default:
 			if err := Unmarshal(m.Value, fields[at].value); err != nil {
 				return nil, fmt.Errorf("%s: %w", m.Name, err)

@@ -198,10 +198,10 @@ func TestMarshalRefuses(t *testing.T) {
 	good := Extend(Image{}, Extension{Layers: []Layer{layer("1")}, Platform: v1.Platform{OS: "linux", Architecture: "amd64"}})
 	for want, spoil := range map[string]func(*Image){
 		"config: architecture and os must be set":                                func(i *Image) { i.Config.OS = "" },
-		"config: rootfs.diff_ids: 0 for 1 layers of the manifest":                func(i *Image) { i.Config.RootFS.DiffIDs = nil },
+		"config: rootfs.diff_ids: 0 entries, but the manifest has 1 layers":      func(i *Image) { i.Config.RootFS.DiffIDs = nil },
 		`manifest: layers[0]: digest "": invalid checksum digest format`:         func(i *Image) { i.Manifest.Layers = []v1.Descriptor{{MediaType: "x"}} },
 		`config: rootfs.diff_ids[0]: "sha256:0": invalid checksum digest length`: func(i *Image) { i.Config.RootFS.DiffIDs = []digest.Digest{"sha256:0"} },
-		"config: history: 0 entries with a layer for 1 layers of the manifest":   func(i *Image) { i.Config.History = []v1.History{{EmptyLayer: true}} },
+		"config: history: 0 entries with a layer, but the manifest has 1 layers": func(i *Image) { i.Config.History = []v1.History{{EmptyLayer: true}} },
 		`manifest: an artifact (application/vnd.example), not an image`:          func(i *Image) { i.Manifest.Config.MediaType = "application/vnd.example" },
 	} {
 		img := good
@@ -219,9 +219,9 @@ func TestParseErrors(t *testing.T) {
 		{"cut off", "\n}\n", "", "manifest: unexpected end of JSON input"},
 		{"schema 1", `"schemaVersion": 2`, `"schemaVersion": 1`, "manifest: docker schema 1 is not supported"},
 		{"version", `"schemaVersion": 2`, `"schemaVersion": 3`, "manifest: schemaVersion is 3, not 2"},
-		{"index", "distribution.manifest.v2", "distribution.manifest.list.v2", `manifest: media type "application/vnd.docker.distribution.manifest.list.v2+json" is not that of a manifest`},
+		{"index", "distribution.manifest.v2", "distribution.manifest.list.v2", `manifest: "application/vnd.docker.distribution.manifest.list.v2+json" is not the media type of a manifest`},
 		{"list", `"layers": [`, `"layers": 1, "x": [`, "manifest: layers: unexpected number"},
-		{"ambiguous", `"layers": [`, `"manifests": [], "layers": [`, "manifest: has a field of an index, manifests"},
+		{"ambiguous", `"layers": [`, `"manifests": [], "layers": [`, "manifest: it has the field manifests, which belongs to an index"},
 		{"artifact", "docker.container.image", "cncf.helm.config", `manifest: an artifact (application/vnd.cncf.helm.config.v1+json), not an image`},
 		{"layer digest", "aaaaaaaa\"", "AAAAAAAA\"", `manifest: layers[0]: digest "sha256:` + strings.Repeat("a", 56) + `AAAAAAAA": invalid checksum digest format`},
 		{"layer size", `"size": 200`, `"size": -1`, "manifest: layers[1]: size is -1"},
@@ -247,9 +247,9 @@ func TestParseErrors(t *testing.T) {
 func TestParseCounts(t *testing.T) {
 	manifest, config := dockerFiles(t)
 	for old, test := range map[string]struct{ new, want string }{
-		`"empty_layer": true`: {`"empty_layer": false`, "config: history: 3 entries with a layer for 2 layers of the manifest"},
+		`"empty_layer": true`: {`"empty_layer": false`, "config: history: 3 entries with a layer, but the manifest has 2 layers"},
 		`"type": "layers"`:    {`"type": "layerz"`, `config: rootfs.type is "layerz", not "layers"`},
-		"\",\n      \"sha256:2222222222222222222222222222222222222222222222222222222222222222": {"", "config: rootfs.diff_ids: 1 for 2 layers of the manifest"},
+		"\",\n      \"sha256:2222222222222222222222222222222222222222222222222222222222222222": {"", "config: rootfs.diff_ids: 1 entries, but the manifest has 2 layers"},
 	} {
 		changed := strings.Replace(string(config), old, test.new, 1)
 		m := strings.NewReplacer(
@@ -268,8 +268,8 @@ func TestAmbiguousConfig(t *testing.T) {
 		`{"config":{"User":"a"},"Config":{"User":"b"}}`:    `field "Config" twice`,
 		`{"config":{"Env":["A=1"]},"config":{"User":"b"}}`: `field "config" twice`,
 		`{"config":{"Env":["A=1"],"env":["A=2"]}}`:         `config: field "env" twice`,
-		`{"config":{"env":["A=2"]}}`:                       `config: field "env", which some tools take for "Env"`,
-		`{"oſ":"linux"}`:                                   `field "oſ", which some tools take for "os"`,
+		`{"config":{"env":["A=2"]}}`:                       `config: some tools read the field "env" as "Env"`,
+		`{"oſ":"linux"}`:                                   `some tools read the field "oſ" as "os"`,
 		`{"x":1,"X":2}`:                                    `field "X" twice`,
 		`{"config":[]}`:                                    "config: unexpected array",
 		`{"config":null,"x":{"y":1,"Y":2}}`:                "",
@@ -303,9 +303,9 @@ func TestParseIndex(t *testing.T) {
 		`{"schemaVersion":2,"manifests":[` + entry + `]}`:                                       "",
 		`{"schemaVersion":2}`:                                                                   "",
 		`{"schemaVersion":2,"mediaType":"` + dockerList + `"}`:                                  "",
-		`{"schemaVersion":2,"mediaType":"text/plain"}`:                                          `index: media type "text/plain" is not that of an index`,
+		`{"schemaVersion":2,"mediaType":"text/plain"}`:                                          `index: "text/plain" is not the media type of an index`,
 		`{"manifests":[]}`:                                                                      "index: schemaVersion is 0, not 2",
-		`{"schemaVersion":2,"layers":[]}`:                                                       "index: has a field of a manifest, config or layers",
+		`{"schemaVersion":2,"layers":[]}`:                                                       "index: it has the field config or layers, which belongs to a manifest",
 		`{"schemaVersion":2,"manifests":[` + entry + `,{}]}`:                                    "index: manifests[1]: mediaType is missing",
 		`{"schemaVersion":2,"manifests":[{"mediaType":"a"}]}`:                                   `index: manifests[0]: digest "": invalid checksum digest format`,
 		strings.Replace(`{"schemaVersion":2,"manifests":[`+entry+`]}`, "sha256:", "blake3:", 1): "", // may be read by others

@@ -133,7 +133,7 @@ func (a *Archive) entry(s *scanner, h *tar.Header) (e ArchiveEntry, err error) {
 	case e.Path == "." && e.Type != TypeDir:
 		return e, errNoRoot
 	case hasWhiteout(e.Path):
-		return e, errors.New("names that begin with .wh. mean a removal in layers")
+		return e, errors.New("in layers, a name that begins with .wh. means a removed file")
 	case h.Typeflag == tar.TypeLink:
 		if e.HardLink, err = cleanPath(h.Linkname); err != nil {
 			return e, fmt.Errorf("hard link: %w", err)
@@ -209,7 +209,7 @@ func (b *bombReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.n += int64(n)
 	if b.n > maxUnpacked || b.n > maxUnratioed && b.n/maxRatio > b.compressed.count() {
-		return 0, fmt.Errorf("%d bytes unpacked from %d: this is more than any real archive has", b.n, b.compressed.count())
+		return 0, fmt.Errorf("%d bytes unpacked from %d: no real archive has so many", b.n, b.compressed.count())
 	}
 	return n, err
 }

@@ -184,7 +184,7 @@ func (c *Composer) Link(path, target string, open Opener) error {
 		return nil // it is one already
 	}
 	if file.names++; file.names > maxNames {
-		return &fs.PathError{Op: "link", Path: path, Err: fmt.Errorf("more than the %d names of one file that file systems such as ext4 hold", maxNames)}
+		return &fs.PathError{Op: "link", Path: path, Err: fmt.Errorf("the file has more names than filesystems such as ext4 can hold (%d)", maxNames)}
 	}
 	*to = node{here: &here, ours: true, hides: true, file: from.file}
 	return nil
@@ -222,7 +222,7 @@ func (c *Composer) takeNames(from *node, target string, open Opener) error {
 	return nil
 }
 
-var errNoContent = errors.New("the content is not known")
+var errNoContent = errors.New("the content is unknown")
 
 // Remove removes path with everything below it. Nothing there is no error. A symlink at the path itself is removed, not followed.
 func (c *Composer) Remove(path string) error {
@@ -520,4 +520,4 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 }
 
 // ErrReserved is wrapped where something has a name that no layer can hold (image-spec, layer.md, "Whiteouts").
-var ErrReserved = errors.New("names that begin with .wh. stand for removed files in layers")
+var ErrReserved = errors.New("in layers, a name that begins with .wh. means a removed file")

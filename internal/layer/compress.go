@@ -96,7 +96,7 @@ func CompressionByName(name string) (Compression, error) {
 		}
 		names = append(names, c.Name)
 	}
-	return Compression{}, fmt.Errorf("compression %q is none of %s", name, strings.Join(names, ", "))
+	return Compression{}, fmt.Errorf("unknown compression %q: expected one of %s", name, strings.Join(names, ", "))
 }
 
 // layerTypes are the media types of uncompressed layers, of OCI (image-spec, layer.md; the second is for what registries
@@ -122,7 +122,7 @@ func CompressionByMediaType(mediaType string) (Compression, error) {
 			}
 		}
 	}
-	return Compression{}, fmt.Errorf("media type %q is not that of a layer", mediaType)
+	return Compression{}, fmt.Errorf("%q is not the media type of a layer", mediaType)
 }
 
 // Decompress tells by its first bytes how r is compressed, and returns it decompressed. Closing that does not close r.

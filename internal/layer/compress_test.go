@@ -221,7 +221,7 @@ func TestCompressionByName(t *testing.T) {
 	}
 	for _, name := range []string{"xz", "bzip2", "", "Gzip"} {
 		_, err := CompressionByName(name)
-		if want := `compression "` + name + `" is none of gzip, zstd, none`; err == nil || err.Error() != want {
+		if want := `unknown compression "` + name + `": expected one of gzip, zstd, none`; err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

@@ -133,7 +133,7 @@ func (d *delta) addParents() error {
 				return err
 			}
 			if !ok || e.Type != TypeDir {
-				return fmt.Errorf("%s: changed in a folder that is not in the base", ch.Path)
+				return fmt.Errorf("%s: changed, but its folder is not in the base", ch.Path)
 			}
 			e = canonical(e)
 			e.Path = dir

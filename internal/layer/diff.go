@@ -329,7 +329,7 @@ func (w *walker) name(fd int, v visit, name string, names map[string]Entry) (fou
 		w.warn(path, ErrReserved.Error())
 		return false, nil, nil
 	case st.Mode&unix.S_IFMT == unix.S_IFSOCK:
-		w.warn(path, "sockets cannot be in a layer")
+		w.warn(path, "a layer cannot hold a socket")
 		if w.options.Settle {
 			err = unlinkQuietly(fd, name)
 		}

@@ -291,9 +291,9 @@ func TestDiffWarns(t *testing.T) {
 	o := DiffOptions{Start: time.Unix(1, 0), Warn: func(path, what string) { warned = append(warned, path+": "+what) }}
 	wantText(t, listing(t, mustDiff(t, dir, view, o)), "./ parent\na/ parent\na/.wh.f\n")
 	slices.Sort(warned)
-	wantText(t, strings.Join(warned, "\n"), `.wh.b: names that begin with .wh. stand for removed files in layers
-a/.wh..wh..opq: names that begin with .wh. stand for removed files in layers
-a/f: sockets cannot be in a layer`)
+	wantText(t, strings.Join(warned, "\n"), `.wh.b: in layers, a name that begins with .wh. means a removed file
+a/.wh..wh..opq: in layers, a name that begins with .wh. means a removed file
+a/f: a layer cannot hold a socket`)
 	o.Warn = nil
 	mustDiff(t, dir, view, o)
 	o.Strict = true

@@ -194,7 +194,7 @@ func (s *scanner) ownHeaders(h *tar.Header, d *head) error {
 			h.Linkname = link
 		}
 	case d.long == 0 && path == "" && !isSparse(h) && string(d.block[257:265]) == gnuMagic && h.Name != headName(d.block):
-		return errors.New("its name has a prefix, which headers of GNU tar cannot have")
+		return errors.New("its name has a prefix, but headers of GNU tar have none")
 	}
 	if size, err := strconv.ParseInt(h.PAXRecords[paxSize], 10, 64); err == nil && size <= max11 && size != headSize(d.block) {
 		s.doubt("its header and its PAX record say different sizes")
@@ -205,7 +205,7 @@ func (s *scanner) ownHeaders(h *tar.Header, d *head) error {
 	switch flag := d.block[156]; flag {
 	case tar.TypeReg, '\x00', tar.TypeCont, tar.TypeGNUSparse:
 		if h.Size != 0 {
-			return errors.New("its name ends in / as that of a folder, but it has content")
+			return errors.New("its name ends in / like that of a folder, but it has content")
 		}
 		h.Typeflag = tar.TypeDir
 		if flag != '\x00' {
@@ -308,7 +308,7 @@ func (w *behindWriter) Write(p []byte) (int, error) {
 			break
 		}
 		if isHeader(&w.block) {
-			return 0, fmt.Errorf("%w at byte %d, behind the end of the first", ErrAnother, w.at)
+			return 0, fmt.Errorf("%w at byte %d, after the end of the first one", ErrAnother, w.at)
 		}
 		w.take()
 	}

@@ -62,28 +62,28 @@ func heldXattr(e *Entry, name, value string) (string, bool) {
 // holdable returns an error where no tree can hold what an entry says.
 func holdable(e *Entry) error {
 	if len(e.Path) > maxHeldPath {
-		return fmt.Errorf("a path of %d bytes, and there may be %d: %w", len(e.Path), maxHeldPath, unix.ENAMETOOLONG)
+		return fmt.Errorf("the path has %d bytes; the limit is %d: %w", len(e.Path), maxHeldPath, unix.ENAMETOOLONG)
 	}
 	if e.Type == TypeChar && e.Major == 0 && e.Minor == 0 {
-		return errors.New("is the device 0:0, which overlay file systems take for a removed file")
+		return errors.New("is the device 0:0, which means a removed file in an overlay filesystem")
 	}
 	size := 0
 	for name, value := range held(e) {
 		switch {
 		case strings.HasSuffix(name, "acl_access"), strings.HasSuffix(name, "acl_default"):
 			if !validACL(value) {
-				return fmt.Errorf("extended attribute %s: not an access control list", name)
+				return fmt.Errorf("extended attribute %s: invalid access control list", name)
 			}
 		case name == capabilityXattr:
 			if !validCapability(value) {
-				return fmt.Errorf("extended attribute %s: not capabilities of a file", name)
+				return fmt.Errorf("extended attribute %s: invalid file capabilities", name)
 			}
 		}
 		_, short, _ := strings.Cut(name, ".")
 		size += xattrSize + padded(len(short)) + padded(len(value))
 	}
 	if size > maxXattrs {
-		return fmt.Errorf("its extended attributes take %d bytes, of which file systems such as ext4 hold %d", size, maxXattrs)
+		return fmt.Errorf("its extended attributes have %d bytes; filesystems such as ext4 hold %d", size, maxXattrs)
 	}
 	return nil
 }

@@ -163,7 +163,7 @@ func isLowerLink(e Entry) bool { return e.Type == TypeFile && e.Link != "" }
 // addWhiteout adds the removal of a name in dir.
 func (ix *indexer) addWhiteout(dir, name string) error {
 	if name == "" || name == "." || name == ".." {
-		return errors.New("whiteout of no name")
+		return errors.New("whiteout without a name")
 	}
 	ix.toc.add(Entry{Path: join(dir, name), Type: TypeWhiteout}, 0)
 	return nil
@@ -268,7 +268,7 @@ func entryFromHeader(h *tar.Header) (Entry, error) {
 		// Linux has no modes of symlinks; what some tools write there means nothing.
 		e.Link, e.Mode = h.Linkname, 0o777
 		if e.Link == "" || len(e.Link) > maxPath || strings.IndexByte(e.Link, 0) >= 0 {
-			return Entry{}, errors.New("symlink to an impossible name")
+			return Entry{}, errors.New("symlink with an invalid target")
 		}
 	case TypeChar, TypeBlock:
 		if !validDevice(h.Devmajor, h.Devminor) {

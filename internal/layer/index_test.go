@@ -160,8 +160,8 @@ func TestIndexErrors(t *testing.T) {
 		{"hard link to nothing", []member{hardMember("l", "")}, "index: l: hard link: empty name"},
 		{"long name", []member{fileMember(long, "")}, "index: " + long + ": name with an element of 256 bytes"},
 		{"root", []member{fileMember(".", "")}, "index: .: the root is not a folder"},
-		{"whiteout of nothing", []member{fileMember("d/.wh.", "")}, "index: d/.wh.: whiteout of no name"},
-		{"whiteout of a folder itself", []member{fileMember("d/.wh..", "")}, "index: d/.wh..: whiteout of no name"},
+		{"whiteout of nothing", []member{fileMember("d/.wh.", "")}, "index: d/.wh.: whiteout without a name"},
+		{"whiteout of a folder itself", []member{fileMember("d/.wh..", "")}, "index: d/.wh..: whiteout without a name"},
 		{"below a whiteout", []member{fileMember(".wh.d/x", "")}, "index: .wh.d/x: below a whiteout"},
 		{"continued from another volume", []member{fileMember("f", "").with(func(h *tar.Header) { h.Typeflag = 'M' })}, `index: f: entry of unknown type 'M'`},
 		{"device number", []member{nodeMember(tar.TypeChar, "n", 1<<12, 0)}, "index: n: device 4096:0"},
@@ -242,7 +242,7 @@ func TestIndexLimits(t *testing.T) {
 	}{
 		{"entries", makeTar(t, fileMember("a/b/c/d", "")), limits{entries: 4, text: 1000}, errTooMuch.Error()},
 		{"text", makeTar(t, fileMember(strings.Repeat("n", 200), "")), limits{entries: 10, text: 200}, errTooMuch.Error()},
-		{"holes", sparse, limits{entries: 10, text: 1000, holes: 200000}, "sparse: more holes in sparse files than any real archive has"},
+		{"holes", sparse, limits{entries: 10, text: 1000, holes: 200000}, "sparse: no real archive has so many holes in sparse files"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -109,7 +109,7 @@ func (m *Merged) Children(path string) iter.Seq2[Entry, error] {
 			}
 			e := t.entry(at.record)
 			if dir, _ := split(e.Path); dir != path || Compare(last, e.Path) >= 0 {
-				yield(Entry{}, fmt.Errorf("%s: damaged index of layer %d: %q is in it", path, at.layer, e.Path))
+				yield(Entry{}, fmt.Errorf("%s: damaged index of layer %d: it contains %q", path, at.layer, e.Path))
 				return
 			}
 			last = e.Path

@@ -131,7 +131,7 @@ func (p *packer) add(e *Entry, offset int64) error {
 	if isLink(e) {
 		first, ok := p.packed[e.Group]
 		if !ok {
-			return fmt.Errorf("hard link to %s, which the layer does not have", e.Group)
+			return fmt.Errorf("hard link to %s, which is not in the layer", e.Group)
 		}
 		e.Digest, offset = first.digest, first.offset
 	} else if e.Group != "" {

@@ -162,14 +162,14 @@ func TestPackErrors(t *testing.T) {
 		{"grown", []Change{grown}, "pack f: changed while it was read"},
 		{"shrunk", []Change{shrunk}, "pack f: changed while it was read"},
 		{"other content", []Change{other}, "pack f: changed while it was read"},
-		{"no content", []Change{unknown}, "pack f: the content is not known"},
+		{"no content", []Change{unknown}, "pack f: the content is unknown"},
 		{"unreadable", []Change{failing}, "pack f: permission denied"},
 		{"out of order", []Change{dir("b"), dir("a")}, "pack a: out of order after b"},
 		{"twice", []Change{dir("a"), dir("a")}, "pack a: out of order after a"},
 		{"whiteout behind other names", []Change{dir("a"), file("a/b", ""), gone("a/c")}, "pack a/c: out of order after a/b"},
-		{"name of a whiteout", []Change{file("a/.wh.b", "")}, "pack a/.wh.b: names that begin with .wh. stand for removed files in layers"},
+		{"name of a whiteout", []Change{file("a/.wh.b", "")}, "pack a/.wh.b: in layers, a name that begins with .wh. means a removed file"},
 		{"opaque", []Change{{Entry: Entry{Path: "a", Type: TypeDir, Opaque: true}}}, "pack a: opaque folders are written as whiteouts"},
-		{"link to nothing", []Change{{Entry: Entry{Path: "b", Type: TypeFile, Group: "a"}}}, "pack b: hard link to a, which the layer does not have"},
+		{"link to nothing", []Change{{Entry: Entry{Path: "b", Type: TypeFile, Group: "a"}}}, "pack b: hard link to a, which is not in the layer"},
 	}
 	for _, test := range tests {
 		_, _, err := Pack(context.Background(), io.Discard, test.changes)

@@ -29,7 +29,7 @@ var defaultLimits = limits{entries: 2 << 20, text: 1 << 30, holes: 64 << 30}
 
 var (
 	errNotTar  = errors.New("not a tar archive") // the very first bytes are not those of a tar
-	errTooMuch = errors.New("more entries or longer names than any real archive has")
+	errTooMuch = errors.New("no real archive has so many entries or such long names")
 	errNoRoot  = errors.New("the root is not a folder")
 )
 
@@ -246,7 +246,7 @@ func (s *summing) Read(p []byte) (int, error) {
 }
 
 // errHoles means that a tar grows without end.
-var errHoles = errors.New("more holes in sparse files than any real archive has")
+var errHoles = errors.New("no real archive has so many holes in sparse files")
 
 // copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero bytes.
 func (s *scanner) copyContent(w io.Writer) (n int64, err error) {

@@ -127,7 +127,7 @@ func parseTOC(data []byte) (*TOC, error) {
 	}
 	count := uint64(le.Uint32(data[hdrCount:]))
 	if total := le.Uint64(data[hdrTotal:]); total != uint64(len(data)) {
-		return nil, fmt.Errorf("%d bytes where %d were written", len(data), total)
+		return nil, fmt.Errorf("%d bytes, but %d were written", len(data), total)
 	}
 	end := tocHeaderSize + count*tocRecordSize
 	if end > uint64(len(data)) {

@@ -140,7 +140,7 @@ func (x *extractor) header(h *tar.Header, c fileContent) error {
 
 func (x *extractor) whiteout(dir, name string) error {
 	if name == "" || name == "." || name == ".." {
-		return errors.New("whiteout of no name")
+		return errors.New("whiteout without a name")
 	}
 	return x.hide(join(dir, name))
 }

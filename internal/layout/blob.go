@@ -92,7 +92,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	v.left -= int64(n)
 	switch {
 	case v.left < 0:
-		n, v.err = n-1, fmt.Errorf("blob %s: longer than its %d bytes", v.desc.Digest, v.desc.Size)
+		n, v.err = n-1, fmt.Errorf("blob %s: longer than %d bytes, its size in the manifest", v.desc.Digest, v.desc.Size)
 	case errors.Is(err, io.EOF):
 		v.err = v.end()
 	default:
@@ -268,7 +268,7 @@ const maxJSON = 32 << 20
 // read returns the content of a manifest, an index or a config, verified.
 func (l *Layout) read(desc v1.Descriptor) ([]byte, error) {
 	if desc.Size > maxJSON {
-		return nil, fmt.Errorf("blob %s: %d bytes are too many for a manifest or config", desc.Digest, desc.Size)
+		return nil, fmt.Errorf("blob %s: too large for a manifest or config: %d bytes", desc.Digest, desc.Size)
 	}
 	path, err := l.blobPath(desc.Digest)
 	if err != nil {

@@ -171,7 +171,7 @@ func (s search) choose(index []byte, depth int) (image.Image, error) {
 		return image.Image{}, err
 	}
 	if depth > maxDepth {
-		return image.Image{}, errors.New("indexes lie in each other too deep")
+		return image.Image{}, errors.New("the indexes are nested too deeply")
 	}
 	if desc, ok := image.Match(x.Manifests, s.platform); ok {
 		return s.load(desc, depth)

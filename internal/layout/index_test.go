@@ -134,7 +134,7 @@ func TestIndexErrors(t *testing.T) {
 		`{"schemaVersion":2,"manifests":[{}]}`:                 "index: manifests[0]: mediaType is missing",
 		`{"schemaVersion":1,"manifests":[]}`:                   "index: schemaVersion is 1, not 2",
 		`{"schemaVersion":2,"manifests":[],"Manifests":[]}`:    `field "Manifests" twice`,
-		`{"schemaVersion":2,"mediaType":"a/b","manifests":[]}`: `index: media type "a/b" is not that of an index`,
+		`{"schemaVersion":2,"mediaType":"a/b","manifests":[]}`: `index: "a/b" is not the media type of an index`,
 	} {
 		if _, err := parseIndex(text); err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %s", text, err, want)

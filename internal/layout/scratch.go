@@ -89,7 +89,7 @@ func verifyFile(path string, want digest.Digest) error {
 		return err
 	}
 	if !sum.Verified() {
-		return fmt.Errorf("%s: is damaged", path)
+		return fmt.Errorf("%s: damaged", path)
 	}
 	return nil
 }

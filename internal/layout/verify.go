@@ -145,7 +145,7 @@ func (v *verifier) checkPresent(desc v1.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("blob %s: size is %d, but %d in what names it", desc.Digest, st.Size(), desc.Size)
+	return fmt.Errorf("blob %s: size is %d, but the blob that names it says %d", desc.Digest, st.Size(), desc.Size)
 }
 
 // checkManifest checks a manifest with its config, and notes what they say of layers. Artifacts hold no layers.
@@ -269,7 +269,7 @@ func checkClaims(
 	}
 	for _, c := range claims {
 		if got := digest.NewDigest(c.diffID.Algorithm(), hashes[c.diffID.Algorithm()]); got != c.diffID {
-			return c.tag, fmt.Errorf("layer: DiffID is %s, but %s in the config", got, c.diffID)
+			return c.tag, fmt.Errorf("layer: DiffID is %s, but the config says %s", got, c.diffID)
 		}
 	}
 	return "", nil

@@ -81,8 +81,8 @@ func TestVerifyDiffIDs(t *testing.T) {
 		{"right sha512", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right512}, ""},
 		{"two algorithms", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right, right512}, ""},
 		{"uncompressed", v1.MediaTypeImageLayer, content, []digest.Digest{right}, ""},
-		{"wrong", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{wrong}, "layer: DiffID is " + right.String() + ", but " + wrong.String() + " in the config"},
-		{"images disagree", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right, wrong}, "layer: DiffID is " + right.String() + ", but " + wrong.String() + " in the config"},
+		{"wrong", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{wrong}, "layer: DiffID is " + right.String() + ", but the config says " + wrong.String()},
+		{"images disagree", v1.MediaTypeImageLayerGzip, gzipped(content), []digest.Digest{right, wrong}, "layer: DiffID is " + right.String() + ", but the config says " + wrong.String()},
 		{"not compressed", v1.MediaTypeImageLayerGzip, content, []digest.Digest{right}, "decompress layer: gzip: invalid header"},
 		{"cut off", v1.MediaTypeImageLayerGzip, gzipped(content)[:30], []digest.Digest{right}, "decompress layer: unexpected EOF"},
 		{"encrypted", v1.MediaTypeImageLayerGzip + "+encrypted", []byte("?"), []digest.Digest{right}, ""},
@@ -151,7 +151,7 @@ func TestVerifySizes(t *testing.T) {
 		if err := l.Update(t.Context(), func(x *Index) error { x.Set("tag", manifest); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf(`tag "tag": blob %s: size is 2, but %d in what names it`, config.Digest, size)
+		want := fmt.Sprintf(`tag "tag": blob %s: size is 2, but the blob that names it says %d`, config.Digest, size)
 		if got := problems(t, l); !slices.Contains(got, want) {
 			t.Errorf("size %d: problems %q, want %q", size, got, want)
 		}

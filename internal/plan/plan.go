@@ -177,14 +177,14 @@ func (p *planner) needs(pos spec.Pos, name string) *Image {
 func (p *planner) ring(pos spec.Pos, ring []*spec.Target) {
 	last := ring[len(ring)-1]
 	if len(ring) == 1 {
-		p.errorf(pos, last, "", "it needs itself")
+		p.errorf(pos, last, "", "it depends on itself")
 		return
 	}
 	var b strings.Builder
 	for _, t := range ring {
 		fmt.Fprintf(&b, "%s needs ", t.Name)
 	}
-	p.errorf(pos, last, "", "targets need each other in a ring: %s%s", &b, ring[0].Name)
+	p.errorf(pos, last, "", "circular dependency between targets: %s%s", &b, ring[0].Name)
 }
 
 func (p *planner) base(t *spec.Target) Base {

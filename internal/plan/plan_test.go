@@ -90,10 +90,10 @@ func TestErrors(t *testing.T) {
 		{"image of a registry", "a: {base: 'debian:12'}\n", `dir/genoci.yaml:1:11: target "a": base "debian:12" is neither a target of this file nor a tag of the layout
     a: {base: 'debian:12'}
               ^ an image of a registry is copied first: skopeo copy docker://debian:12 oci:images:debian-12; its base is then oci:images:debian-12`},
-		{"ring", "a: {base: b}\nb: {base: c}\nc: {copy: {from: a, src: /x, dest: /y}}\n", `dir/genoci.yaml:3:11: target "c": targets need each other in a ring: a needs b needs c needs a
+		{"ring", "a: {base: b}\nb: {base: c}\nc: {copy: {from: a, src: /x, dest: /y}}\n", `dir/genoci.yaml:3:11: target "c": circular dependency between targets: a needs b needs c needs a
     c: {copy: {from: a, src: /x, dest: /y}}
               ^`},
-		{"itself", "a: {base: a}\n", `dir/genoci.yaml:1:11: target "a": it needs itself
+		{"itself", "a: {base: a}\n", `dir/genoci.yaml:1:11: target "a": it depends on itself
     a: {base: a}
               ^`},
 	} {

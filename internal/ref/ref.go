@@ -85,7 +85,7 @@ func (e *Error) Unwrap() error { return e.Reason }
 // the whole text. The error is an *Error.
 func Parse(text string) (Ref, error) {
 	if text == "" || strings.ContainsAny(text, "\n\x00") {
-		return Ref{}, &Error{Text: text, Reason: errors.New("a name is one line of text")}
+		return Ref{}, &Error{Text: text, Reason: errors.New("the name must be one line of text")}
 	}
 	word, rest, _ := strings.Cut(text, ":")
 	for _, t := range transports {
@@ -152,7 +152,7 @@ func (r *Ref) parseLayout(rest string) error {
 		return errMissing
 	}
 	if strings.HasPrefix(path, "//") {
-		return errors.New(`a folder does not begin with "//"`)
+		return errors.New(`the folder must not begin with "//"`)
 	}
 	r.Path, r.Tag = path, tag
 	return nil

@@ -67,12 +67,12 @@ func TestParse(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                     `invalid image "": a name is one line of text`,
-		"a\nb":                 `invalid image "a\nb": a name is one line of text`,
+		"":                     `invalid image "": the name must be one line of text`,
+		"a\nb":                 `invalid image "a\nb": the name must be one line of text`,
 		"oci:":                 `invalid image "oci:": a part is missing: expected oci:DIR[:TAG][@DIGEST]`,
 		"oci::t":               `a part is missing`,
 		"oci:d:":               `a part is missing`,
-		"oci://h/x:t":          `a folder does not begin with "//"`,
+		"oci://h/x:t":          `the folder must not begin with "//"`,
 		"oci:d@sha256:12":      `digest sha256:12: invalid checksum digest length: expected oci:DIR[:TAG][@DIGEST]`,
 		"docker:debian":        `a part is missing: expected docker://HOST/REPOSITORY[:TAG][@DIGEST]`,
 		"docker://Debian":      `repository name (library/Debian) must be lowercase: expected docker://`,

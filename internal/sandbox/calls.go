@@ -99,11 +99,11 @@ const (
 // failure returns the error that a report is about.
 func (c *calls) failure(report []byte) error {
 	if len(report) != reportSize {
-		return fmt.Errorf("report of %d bytes", len(report))
+		return fmt.Errorf("unexpected unexpected report of %d bytes", len(report))
 	}
 	entry := (binary.NativeEndian.Uint64(report) - programAddr - listOffset) / uint64(binary.Size(call{}))
 	if entry >= uint64(len(c.names)) {
-		return fmt.Errorf("report of call %d", entry)
+		return fmt.Errorf("unexpected unexpected report of call %d", entry)
 	}
 	result := int64(binary.NativeEndian.Uint64(report[8:]))
 	if result >= 0 {
@@ -133,7 +133,7 @@ func (c *calls) image() ([]byte, error) {
 	start := binary.Size(h)
 	end := listOffset + len(c.list)*binary.Size(call{})
 	if start+len(instructions) > listOffset || end > dataOffset {
-		return nil, fmt.Errorf("%d system calls are too many", len(c.list))
+		return nil, fmt.Errorf("too many system calls: %d", len(c.list))
 	}
 	h.File = elf.Header64{
 		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},

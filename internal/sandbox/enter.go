@@ -124,7 +124,7 @@ func moveThreads(dir string) error {
 		return err
 	}
 	if before != after {
-		return errors.New("another root or working folder")
+		return errors.New("the root or working folder is another one")
 	}
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_SETNS, uintptr(pidfd), kinds, 0); errno != 0 {
 		return os.NewSyscallError("setns", errno)

@@ -35,7 +35,7 @@ func rememberOutside() error {
 func Outside(f func() error) error {
 	if !outside.known {
 		if entered || os.Geteuid() != 0 {
-			return fmt.Errorf("%w: a mount by others than root ends with the process", ErrUnsupported)
+			return fmt.Errorf("%w: only mounts of root outlive the process", ErrUnsupported)
 		}
 		return f()
 	}

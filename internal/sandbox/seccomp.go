@@ -112,7 +112,7 @@ func compile(profile *specs.LinuxSeccomp, abis []abi) ([]unix.SockFilter, error)
 	p.load(offsetArch, entry)
 	slices.Reverse(p.code)
 	if len(p.code) > unix.BPF_MAXINSNS {
-		return nil, fmt.Errorf("%d instructions, of %d that the kernel takes", len(p.code), unix.BPF_MAXINSNS)
+		return nil, fmt.Errorf("%d instructions; the kernel takes %d", len(p.code), unix.BPF_MAXINSNS)
 	}
 	return p.code, nil
 }

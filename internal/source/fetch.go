@@ -70,7 +70,7 @@ func (s *Source) parse(rawURL string) (address, error) {
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return a, fmt.Errorf("%q cannot be read as a URL", a.shown) // the error has all of it
+		return a, fmt.Errorf("invalid URL %q", a.shown) // the error has all of it
 	}
 	a.URL, a.secret = u, a.secret || u.User != nil || u.RawQuery != ""
 	return a, nil
@@ -271,7 +271,7 @@ func getError(u address, err error) error {
 		err = e.Err
 	}
 	if text := err.Error(); text != shown.URLs(text) || strings.Contains(text, "Location header") {
-		err = errors.New("the server redirects to what cannot be read as a URL")
+		err = errors.New("the server redirects to an invalid URL")
 	}
 	return fmt.Errorf("get %s: %w", u.shown, err)
 }

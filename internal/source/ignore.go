@@ -51,7 +51,7 @@ func parseIgnored(name, text string) (Globs, error) {
 		pattern, exception := strings.CutPrefix(strings.TrimSpace(line), "!")
 		if pattern = strings.TrimSpace(pattern); pattern == "" {
 			if exception {
-				return nil, fmt.Errorf("%s:%d: nothing follows \"!\"", name, n)
+				return nil, fmt.Errorf("%s:%d: a pattern must follow \"!\"", name, n)
 			}
 			continue
 		}

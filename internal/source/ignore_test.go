@@ -53,7 +53,7 @@ func TestParseIgnored(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"a\n\n[b\n": `.dockerignore:3: invalid pattern "[b": a [ is not closed, or the \ at the end escapes nothing`,
-		"a\n!\n":    ".dockerignore:2: nothing follows \"!\"",
+		"a\n!\n":    ".dockerignore:2: a pattern must follow \"!\"",
 	} {
 		if _, err := parseIgnored(".dockerignore", text); err == nil || err.Error() != want {
 			t.Errorf("%q: %v", text, err)
@@ -70,7 +70,7 @@ func TestIgnored(t *testing.T) {
 		{".", "a.txt d d/b d/keep.log out out/sub out/sub/keep", ""},
 		{"d", "b keep.log", ""},
 		{"*", "a.txt: d: b keep.log out: sub sub/keep", ""},
-		{"*.log", "", "all that matches is left out"},
+		{"*.log", "", "everything that matches is excluded"},
 		{"**/keep*", "keep.log: keep:", ""},
 		{"secret", "secret:", ""},
 		{"a.log", "a.log:", ""},

@@ -33,7 +33,7 @@ func (s *Source) WithParents(src string, matches []Match) error {
 			return err
 		}
 		if name == ".." || strings.HasPrefix(name, "../") {
-			return fmt.Errorf("%s is not below %s, so that no folders around it can be kept: put /./ into src before those that are to be", m.Path, root)
+			return fmt.Errorf("%s is not below %s, so parents cannot keep its folders: put /./ into src before those to keep", m.Path, root)
 		}
 		m.Name = name
 		for j := range name {

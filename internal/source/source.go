@@ -228,7 +228,7 @@ func (f File) String() string { return "sha256:" + hex.EncodeToString(f.Digest[:
 
 func (f File) check(name, checksum string) error {
 	if checksum != "" && !strings.EqualFold(checksum, f.String()) {
-		return fmt.Errorf("read %s: checksum is %s, not %s as the spec says", name, f, checksum)
+		return fmt.Errorf("read %s: checksum is %s, but the spec says %s", name, f, checksum)
 	}
 	return nil
 }
@@ -388,7 +388,7 @@ func (s *Source) glob(pattern string, skip func(string, fs.DirEntry) bool) ([]st
 	return found, nil
 }
 
-var errNothingLeft = errors.New("all that matches is left out")
+var errNothingLeft = errors.New("everything that matches is excluded")
 
 // kind names the type of a file for messages.
 func kind(m fs.FileMode) string {

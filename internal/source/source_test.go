@@ -237,7 +237,7 @@ func TestMatchSkipsSocketsKeepsHardLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(warned) != 1 || warned[0] != sock+": sockets cannot be in a layer" {
+	if len(warned) != 1 || warned[0] != sock+": a layer cannot hold a socket" {
 		t.Errorf("warned of %v, want the socket", warned)
 	}
 	n := ms[0].Nodes
@@ -266,7 +266,7 @@ func TestSocketIsNoSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pattern := range []string{"s", "link", "?", "*"} {
-		if ms, err := match(s, context.Background(), pattern, nil, nil); err == nil || !strings.HasSuffix(err.Error(), "/s: is a socket, which no layer can hold") {
+		if ms, err := match(s, context.Background(), pattern, nil, nil); err == nil || !strings.HasSuffix(err.Error(), "/s: is a socket, which a layer cannot hold") {
 			t.Errorf("copy %s: %v, %v", pattern, ms, err)
 		}
 	}
@@ -275,7 +275,7 @@ func TestSocketIsNoSource(t *testing.T) {
 // What is not as long as it says would else be cut off without a word: files of /proc have no size, those of /sys one that is too large.
 func TestFalseSize(t *testing.T) {
 	s := newSource(t, nil)
-	const want = ": size and content do not agree"
+	const want = ": its size does not fit its content"
 	for _, path := range []string{"/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"} {
 		ctx := context.Background()
 		if _, err := os.Stat(path); err != nil {

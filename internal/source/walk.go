@@ -66,7 +66,7 @@ func (w *walk) match(path string, named bool) (Match, error) {
 		return m, err
 	}
 	if top.Mode&fs.ModeSocket != 0 {
-		return m, &fs.PathError{Op: "copy", Path: real, Err: errors.New("is a socket, which no layer can hold")}
+		return m, &fs.PathError{Op: "copy", Path: real, Err: errors.New("is a socket, which a layer cannot hold")}
 	}
 	root := &listing{nodes: []Node{top}}
 	if top.Mode.IsDir() {
@@ -159,7 +159,7 @@ func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
 	for i := range l.nodes {
 		n := &l.nodes[i]
 		if n.Mode&fs.ModeSocket != 0 {
-			warn(fmt.Sprintf("%s: sockets cannot be in a layer", n.Path))
+			warn(fmt.Sprintf("%s: a layer cannot hold a socket", n.Path))
 			continue
 		}
 		all = append(all, *n)
@@ -342,7 +342,7 @@ func checkEmpty(dir int, name, path string) error {
 
 // falseSize is the error of a file that does not hold as many bytes as stat(2) says.
 func falseSize(path string) error {
-	return &fs.PathError{Op: "read", Path: path, Err: errors.New("size and content do not agree, as in files of /proc and /sys: copy it to an ordinary file first")}
+	return &fs.PathError{Op: "read", Path: path, Err: errors.New("its size does not fit its content, as with files of /proc and /sys: copy it to an ordinary file first")}
 }
 
 // readLink returns the text of a symlink.

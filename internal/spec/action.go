@@ -144,7 +144,7 @@ func checkStep(d *decoder, n *yaml.Node, keys keys, _ *step) {
 		case first == nil:
 			first = &e
 		default:
-			d.errorf(posOf(e.key), `a step has one action: %q needs a step of its own, beginning with "- "`, e.key.Value)
+			d.errorf(posOf(e.key), `a step has one action: %q needs its own step, which begins with "- "`, e.key.Value)
 		}
 	}
 	if first == nil {

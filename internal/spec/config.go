@@ -116,7 +116,7 @@ func absoluteShape() shape[string] {
 // checkAbsolute refuses what is no absolute path.
 func checkAbsolute(s string) error {
 	if !path.IsAbs(s) {
-		return fmt.Errorf(`%q is not absolute: a path of the image begins with "/" here`, s)
+		return fmt.Errorf(`%q is not absolute: a path in the image begins with "/"`, s)
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func checkAbsolute(s string) error {
 func volumesShape() shape[[]string] {
 	volume := stringForm("a string", schema{"pattern": "^/[^:]*$"}, func(s string) error {
 		if strings.Contains(s, ":") {
-			return fmt.Errorf("%q: a volume is a path of the image alone; what is mounted there is said when a container starts", s)
+			return fmt.Errorf("%q: a volume is only a path in the image; whoever starts a container decides what is mounted there", s)
 		}
 		return checkAbsolute(s)
 	})

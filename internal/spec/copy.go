@@ -114,7 +114,7 @@ func checkCopy(d *decoder, n *yaml.Node, keys keys, c *Copy) {
 	}
 	d.require(n, keys, "dest")
 	for _, e := range keys.inOrder("src", "from", "exclude", "parents", "checksum") {
-		d.errorf(posOf(e.key), `%q cannot stand beside "content" (line %d)`, e.key.Value, content.key.Line)
+		d.errorf(posOf(e.key), `%q does not go with "content" (line %d)`, e.key.Value, content.key.Line)
 	}
 	if c.Dest != "" && IsFolder(c.Dest) {
 		d.errorf(posOf(keys["dest"].value), `%q is a folder; "content" needs the name of a file`, c.Dest)
@@ -130,7 +130,7 @@ func checkCopyURL(d *decoder, keys keys, c *Copy) {
 		return
 	}
 	for _, e := range keys.inOrder("from", "exclude", "parents") {
-		d.errorf(posOf(e.key), `%q cannot stand with a URL, which is one file`, e.key.Value)
+		d.errorf(posOf(e.key), `%q does not go with a URL, which is one file`, e.key.Value)
 	}
 }
 
@@ -154,7 +154,7 @@ func parseCopy(s string) (Op, error) {
 	case 1:
 		return nil, fmt.Errorf(`expected "SRC DEST", found %q alone`, words[0])
 	}
-	return nil, fmt.Errorf(`expected "SRC DEST", found %d words; several copies are a list, and {src: ..., dest: ...} takes paths with blanks`, len(words))
+	return nil, fmt.Errorf(`expected "SRC DEST", found %d words; write several copies as a list, and paths with blanks as {src: ..., dest: ...}`, len(words))
 }
 
 // checkFile refuses what is neither a path nor a glob, nor a URL that can be fetched.

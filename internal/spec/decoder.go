@@ -104,7 +104,7 @@ func (d *decoder) errors() error {
 	}
 	errs := d.errs.Sorted()
 	if len(d.errs) == maxErrors {
-		errs = append(errs, d.spec.Errorf(errs[len(errs)-1].Pos, "", "there are more errors than the %d that are shown", maxErrors))
+		errs = append(errs, d.spec.Errorf(errs[len(errs)-1].Pos, "", "only the first %d errors are shown", maxErrors))
 	}
 	return errs
 }
@@ -115,7 +115,7 @@ func (d *decoder) text(n *yaml.Node) (string, bool) {
 		return "", false
 	}
 	if strings.Contains(n.Value, "\x00") {
-		d.errorf(posOf(n), "the text holds a NUL character")
+		d.errorf(posOf(n), "the text contains a NUL character")
 		return "", false
 	}
 	s, err := d.args.expand(n.Value)

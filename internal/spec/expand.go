@@ -105,7 +105,7 @@ func globsShape() shape[[]string] {
 	check := func(s string) error {
 		pattern, exception := strings.CutPrefix(s, "!")
 		if exception && pattern == "" {
-			return fmt.Errorf("%q: a pattern has to follow \"!\"", s)
+			return fmt.Errorf("%q: a pattern must follow \"!\"", s)
 		}
 		return checkGlob(pattern)
 	}
@@ -118,7 +118,7 @@ func globsShape() shape[[]string] {
 				if n.Kind == yaml.SequenceNode {
 					n = n.Content[0]
 				}
-				d.errorf(posOf(n), `%q is an exception, and nothing before it matches; in a list, write what it is an exception from first`, globs[0])
+				d.errorf(posOf(n), `%q is an exception, but no pattern comes before it; in a list, write that pattern first`, globs[0])
 				return nil, false
 			}
 			return globs, ok
@@ -148,7 +148,7 @@ func checkSource(s string) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "":
-		return fmt.Errorf("%q is no URL", s)
+		return fmt.Errorf("invalid URL %q", s)
 	case u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("%q: only http and https URLs can be fetched", s)
 	}
@@ -160,7 +160,7 @@ func checksumShape() shape[string] {
 	return shape[string]{textForm("a string", schema{"pattern": "^[sS][hH][aA]256:[0-9a-fA-F]{64}$"}, func(s string) (string, error) {
 		hex, ok := strings.CutPrefix(strings.ToLower(s), "sha256:")
 		if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
-			return "", fmt.Errorf("%q is not a checksum: expected sha256: and 64 hexadecimal digits", s)
+			return "", fmt.Errorf("invalid checksum %q: expected sha256: and 64 hexadecimal digits", s)
 		}
 		return "sha256:" + hex, nil
 	})}

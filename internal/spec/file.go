@@ -84,7 +84,7 @@ func (d *decoder) decodeTarget(e entry) *draft {
 	d.target = name
 	defer func() { d.target = "" }()
 	if name == emptyBase || name == scratchBase {
-		d.errorf(posOf(e.key), "the name %q is reserved for the base that has nothing in it", name)
+		d.errorf(posOf(e.key), "the name %q is reserved for the empty base", name)
 	} else if err := checkName("target", name); err != nil {
 		d.errorf(posOf(e.key), "%v", err)
 	}
@@ -114,7 +114,7 @@ func (d *decoder) checkTags(targets []*draft) {
 		for _, tag := range t.Tags {
 			if other, ok := owner[tag]; ok {
 				d.target = t.Name
-				d.errorf(t.tagsPos, "tags: %q is a tag of target %q already", tag, other)
+				d.errorf(t.tagsPos, "tags: %q is already a tag of target %q", tag, other)
 				d.target = ""
 				continue
 			}

@@ -48,7 +48,7 @@ func checkHealthcheck(d *decoder, n *yaml.Node, keys keys, h *healthcheck) {
 		d.errorf(posOf(n), "the map is empty")
 	}
 	if disable, ok := keys["disable"]; ok && h.disable && len(keys) > 1 {
-		d.errorf(posOf(disable.key), `"disable" stands alone`)
+		d.errorf(posOf(disable.key), `"disable" must be the only key`)
 	}
 }
 
@@ -78,9 +78,9 @@ func checkTest(words []string) error {
 	case kind != "NONE" && kind != "CMD" && kind != "CMD-SHELL":
 		return fmt.Errorf("the list begins with %q; expected CMD, CMD-SHELL or NONE", kind)
 	case kind == "NONE" && rest != 0:
-		return fmt.Errorf("NONE stands alone")
+		return fmt.Errorf("NONE must be the only word")
 	case kind == "CMD" && rest == 0:
-		return fmt.Errorf("CMD without a command")
+		return fmt.Errorf("CMD needs a command")
 	case kind == "CMD-SHELL" && rest != 1:
 		return fmt.Errorf("CMD-SHELL takes one string, found %d", rest)
 	}
@@ -96,7 +96,7 @@ func durationShape() shape[int64] {
 			return 0, fmt.Errorf("invalid duration %q: expected a form like 30s, 1m30s or 500ms", s)
 		}
 		if v != 0 && v < time.Millisecond {
-			return 0, fmt.Errorf("%q is less than the 1ms that a healthcheck can do", s)
+			return 0, fmt.Errorf("%q is less than 1ms, the shortest time of a health check", s)
 		}
 		return int64(v), nil
 	})}

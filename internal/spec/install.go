@@ -131,7 +131,7 @@ func checkPackage(name string) error {
 // name of a package, in all likelihood.
 func checkPackageFile(file string) error {
 	if path.Ext(file) != ".deb" && path.Ext(file) != ".rpm" && !strings.Contains(file, "/") {
-		return fmt.Errorf("%q is not a .deb or .rpm file; packages by name are {packages: NAME}, a folder of package files is NAME/", file)
+		return fmt.Errorf("%q is not a .deb or .rpm file; write {packages: NAME} for a package by name, and NAME/ for a folder of package files", file)
 	}
 	return checkSource(file)
 }

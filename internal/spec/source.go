@@ -36,10 +36,10 @@ func (d *decoder) checkText(text string) bool {
 			d.errorf(pos, "byte 0x%02x is not UTF-8", text[i])
 			return false
 		case r == '\r' && !strings.HasPrefix(text[i+1:], "\n"):
-			d.errorf(pos, "a carriage return without a line feed is not allowed here")
+			d.errorf(pos, "a carriage return needs a line feed after it")
 			return false
 		case r == '\u0085' || r == '\u2028' || r == '\u2029':
-			d.errorf(pos, `line separator %U is not allowed here; in double quotes it is written "\u%04x"`, r, r)
+			d.errorf(pos, `line separator %U is not allowed here; in double quotes, write "\u%04x"`, r, r)
 			return false
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff:
 			d.errorf(pos, "character %U is not allowed", r)

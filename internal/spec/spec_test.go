@@ -263,8 +263,8 @@ func TestBytes(t *testing.T) {
 		{"\xff\xfea\x00:\x00", "f.yaml:1:1: byte 0xff is not UTF-8\n    \ufffd\ufffda\ufffd:\ufffd\n    ^"},
 		{"app:\n  run: é\x00\n", "f.yaml:2:9: character U+0000 is not allowed\n      run: é\ufffd\n            ^"},
 		{"app: \x1b[31m{}\n", "f.yaml:1:6: character U+001B is not allowed\n    app: \ufffd[31m{}\n         ^"},
-		{"app: {}\rlib: {}\n", "f.yaml:1:8: a carriage return without a line feed is not allowed here\n    app: {}\ufffdlib: {}\n           ^"},
-		{"app: {run: a\u2028b}\n", "f.yaml:1:13: line separator U+2028 is not allowed here; in double quotes it is written \"\\u2028\"\n    app: {run: a\u2028b}\n                ^"},
+		{"app: {}\rlib: {}\n", "f.yaml:1:8: a carriage return needs a line feed after it\n    app: {}\ufffdlib: {}\n           ^"},
+		{"app: {run: a\u2028b}\n", "f.yaml:1:13: line separator U+2028 is not allowed here; in double quotes, write \"\\u2028\"\n    app: {run: a\u2028b}\n                ^"},
 		{strings.Repeat("#", maxSize+1), "f.yaml:1:1: the file is larger than 4 MiB\n    " + strings.Repeat("#", 100) + "…\n    ^"},
 		{strings.Repeat("[", 20000), "f.yaml:1:10001: YAML: exceeded max depth of 10000\n    …" + strings.Repeat("[", 100) + "…\n    " + strings.Repeat(" ", 61) + "^"},
 		{"app:\n\t\trun: x\n", "f.yaml:2:1: a tab cannot indent YAML; use blanks\n    \t\trun: x\n    ^"},
@@ -283,7 +283,7 @@ func TestBytes(t *testing.T) {
 func TestManyErrors(t *testing.T) {
 	_, err := Parse("f.yaml", []byte("app: {"+strings.Repeat("a: b, ", 1000)+"}\n"), Options{})
 	errs, ok := errors.AsType[Errors](err)
-	if !ok || len(errs) != maxErrors+1 || errs[maxErrors].Msg != "there are more errors than the 100 that are shown" {
+	if !ok || len(errs) != maxErrors+1 || errs[maxErrors].Msg != "only the first 100 errors are shown" {
 		t.Errorf("%d errors, the last is %v", len(errs), errs[len(errs)-1])
 	}
 }

@@ -132,7 +132,7 @@ func (t *draft) place() {
 func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 	if steps, ok := keys["steps"]; ok {
 		for _, e := range keys.inOrder(directiveNames()...) {
-			d.errorf(posOf(e.key), `%q cannot stand beside "steps" (line %d); make it one of the steps`, e.key.Value, steps.key.Line)
+			d.errorf(posOf(e.key), `%q does not go with "steps" (line %d); make it one of the steps`, e.key.Value, steps.key.Line)
 		}
 	}
 	set := map[string]bool{}
@@ -141,13 +141,13 @@ func finishTarget(d *decoder, _ *yaml.Node, keys keys, t *draft) {
 	}
 	for _, v := range t.annotations.environment {
 		if set[v.Key] {
-			d.errorf(posOf(keys["annotations"].key), `annotations: variable %q stands in "environment" too`, v.Key)
+			d.errorf(posOf(keys["annotations"].key), `annotations: variable %q is also in "environment"`, v.Key)
 		}
 	}
 	if tags, ok := keys["tags"]; ok {
 		t.tagsPos = posOf(tags.key)
 		if t.BuildOnly && len(t.Tags) > 0 {
-			d.errorf(posOf(tags.key), `"tags" cannot stand beside "build_only" (line %d): such an image gets no tag`, keys["build_only"].key.Line)
+			d.errorf(posOf(tags.key), `"tags" does not go with "build_only" (line %d): such an image gets no tag`, keys["build_only"].key.Line)
 		}
 	}
 }

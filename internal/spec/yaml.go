@@ -56,12 +56,12 @@ func (d *decoder) syntaxError(err error) {
 	}
 	if alias, ok := strings.CutPrefix(e.Message, "unknown anchor '"); ok {
 		alias, _, _ = strings.Cut(alias, "'")
-		d.errorf(at, `no anchor &%s stands above; quote the text if it is to begin with "*"`, alias)
+		d.errorf(at, `there is no anchor &%s above; quote the text if it should begin with "*"`, alias)
 		return
 	}
 	switch e.Message {
 	case "mapping values are not allowed in this context":
-		d.errorf(at, `":" cannot stand here: quote the text if it is part of a value, or look for a line above that lacks its own ":"`)
+		d.errorf(at, `":" is not allowed here: quote the text if it is part of a value, or look for a line above without its own ":"`)
 	case "did not find expected key":
 		d.errorf(at, "expected a key; check the indentation and the quotes from line %d on", begin.Line)
 	case "could not find expected ':'":
@@ -111,7 +111,7 @@ func (d *decoder) checkAliases(root *yaml.Node) bool {
 		if n.Kind == yaml.AliasNode {
 			size, known := sizes[n.Alias]
 			if size == open {
-				d.errorf(posOf(n), "the anchor &%s holds an alias of itself", n.Value)
+				d.errorf(posOf(n), "the anchor &%s contains an alias of itself", n.Value)
 				return 0, false
 			}
 			if !known {
@@ -129,7 +129,7 @@ func (d *decoder) checkAliases(root *yaml.Node) bool {
 				return 0, false
 			}
 			if total += size; total > maxSize {
-				d.errorf(posOf(c), "with its aliases expanded, the file is larger than %d MiB", maxSize>>20)
+				d.errorf(posOf(c), "the file is larger than %d MiB after its aliases are expanded", maxSize>>20)
 				return 0, false
 			}
 		}
@@ -235,7 +235,7 @@ func (d *decoder) merge(value *yaml.Node, what string) []entry {
 	for _, s := range sources {
 		m := follow(s)
 		if kindOf(m) != mapping {
-			d.errorf(posOf(s), `"<<" wants a map or a list of maps, not %s`, kindOf(m))
+			d.errorf(posOf(s), `"<<" needs a map or a list of maps, not %s`, kindOf(m))
 			continue
 		}
 		out = append(out, d.entries(m, what)...)
@@ -250,7 +250,7 @@ func (d *decoder) checkKey(key *yaml.Node, what string) bool {
 		d.errorf(posOf(key), "a %s is a string, not %s", what, kindOf(key))
 	case !d.checkTag(key):
 	case strings.Contains(key.Value, "\x00"):
-		d.errorf(posOf(key), "the %s holds a NUL character", what)
+		d.errorf(posOf(key), "the %s contains a NUL character", what)
 	case strings.Contains(key.Value, argumentOpen):
 		d.errorf(posOf(key), "%s...}} is expanded in values only, not in keys", argumentOpen)
 	default:

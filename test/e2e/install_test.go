@@ -206,13 +206,13 @@ func TestInstallQuestion(t *testing.T) {
 	}
 	for _, name := range []string{"ask", "tty"} {
 		res := fail(name)
-		holds(t, name, res.Stderr, "install "+name+".deb: a package asked a question, and nobody is there to answer it: exit status 1\n", "hint: in `steps`", "debconf-set-selections", "build_env")
+		holds(t, name, res.Stderr, "install "+name+".deb: a package asked a question, and nobody can answer it: exit status 1\n", "hint: in `steps`", "debconf-set-selections", "build_env")
 	}
 	if res := fail("fails"); strings.Contains(res.Stderr, "question") {
 		t.Errorf("nothing was asked:\n%s", res.Stderr)
 	}
 	w.write("genoci.yaml", "debian: {expand: debian.tar.gz}\nt: {base: debian, install: forever.deb}\n")
-	w.fail(1, "a package asked a question, and nobody is there to answer it, over and over")
+	w.fail(1, "a package asked a question, and nobody can answer it, over and over")
 	w.write("genoci.yaml", `
 debian: {expand: debian.tar.gz}
 reads: {base: debian, install: reads.deb}

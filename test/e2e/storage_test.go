@@ -350,7 +350,7 @@ func TestStorageHostFull(t *testing.T) {
 	tags := s.layout.TagNames(t)
 
 	s.write("full.yaml", "sys: {expand: sys.tgz}\nfull: {base: sys, run: head -c 400000000 /dev/urandom > /big}\n")
-	res := s.fail(1, "no space left on device in the file system that holds "+s.file+" (", "-f", "full.yaml")
+	res := s.fail(1, "no space left on device on the filesystem of "+s.file+" (", "-f", "full.yaml")
 	if !strings.HasSuffix(res.Stderr, "\nhint: make space where its file is, then: genoci storage detach, genoci storage setup; what was committed is there again\n") {
 		t.Errorf("no hint at the end of\n%s", res.Stderr)
 	}

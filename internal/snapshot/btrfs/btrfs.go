@@ -67,7 +67,7 @@ func checkFileSystem(dir string) error {
 		return err
 	}
 	if !isOnBtrfs(dir) {
-		return fmt.Errorf("%s is not on a btrfs: %w; use a folder on one, or have root make one in a file: genoci storage setup --driver btrfs",
+		return fmt.Errorf("%s is not on a btrfs: %w; use a folder on a btrfs, or let root make one in a file: genoci storage setup --driver btrfs",
 			dir, snapshot.ErrUnsupported)
 	}
 	return nil

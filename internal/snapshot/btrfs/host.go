@@ -44,7 +44,7 @@ func (h host) left() (left, missing int64, err error) {
 }
 
 // ErrStopped is wrapped where the kernel writes nothing to the btrfs any more, after an error. What was committed is there again when it is mounted anew.
-var ErrStopped = errors.New("this btrfs is no longer written to")
+var ErrStopped = errors.New("the kernel has stopped writing to this btrfs")
 
 // full returns an error where there is no space for what has to be written to the file.
 func (h host) full() error {
@@ -55,7 +55,7 @@ func (h host) full() error {
 	if err != nil || left >= min(reserve, missing) { // an error: it is in another mount namespace
 		return nil
 	}
-	return fmt.Errorf("%w in the file system that holds %s (%d MB)", unix.ENOSPC, h.file, left/1000_000)
+	return fmt.Errorf("%w on the filesystem of %s (%d MB)", unix.ENOSPC, h.file, left/1000_000)
 }
 
 // explain adds to an error of the driver what is known of its cause: dir is on the btrfs.

@@ -219,7 +219,7 @@ func (l *Loopback) makeFile() (string, error) {
 		size = DefaultSize
 	}
 	if size < templateSize {
-		return "", fmt.Errorf("set up %s: a btrfs takes at least %d MB", l.File, templateSize/1000_000)
+		return "", fmt.Errorf("set up %s: a btrfs needs at least %d MB", l.File, templateSize/1000_000)
 	}
 	temp := filepath.Join(filepath.Dir(l.File), "."+filepath.Base(l.File)+".genoci-new")
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process left it
@@ -290,7 +290,7 @@ func (l *Loopback) resize() (string, error) {
 	var done string
 	switch {
 	case l.Size != 0 && l.Size < info.Size():
-		return "", fmt.Errorf("set up %s: it has %d MB already, and cannot be made smaller", l.File, info.Size()/1000_000)
+		return "", fmt.Errorf("set up %s: it already has %d MB, and cannot become smaller", l.File, info.Size()/1000_000)
 	case l.Size > info.Size():
 		if err := os.Truncate(l.File, l.Size); err != nil {
 			return "", err

@@ -277,7 +277,7 @@ func TestHostFull(t *testing.T) {
 	}
 	_ = f.Close() // what was lost is told by Commit
 	err = tree.Commit(t.Context(), "full")
-	if err == nil || !strings.Contains(err.Error(), "no space left on device in the file system that holds "+l.File+" (") {
+	if err == nil || !strings.Contains(err.Error(), "no space left on device on the filesystem of "+l.File+" (") {
 		t.Errorf("commit: %v", err)
 	}
 	t.Logf("commit: %v", err)

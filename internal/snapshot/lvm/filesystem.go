@@ -49,7 +49,7 @@ func fileSystemOf(name string) (fileSystem, error) {
 			return f, nil
 		}
 	}
-	return fileSystem{}, fmt.Errorf("file system %q: ext4 or xfs is wanted", name)
+	return fileSystem{}, fmt.Errorf("invalid filesystem %q: expected ext4 or xfs", name)
 }
 
 // format makes an empty file system on a device.

@@ -175,7 +175,7 @@ func (l *Loopback) Setup() (done []string, err error) {
 // foreign is the error about something of somebody else's that is in the way.
 func (l *Loopback) foreign(s State) error {
 	if s.group {
-		return fmt.Errorf("volume group %s, without a thin pool %s: %w", l.Group, l.Pool, ErrForeign)
+		return fmt.Errorf("volume group %s has no thin pool %s: %w", l.Group, l.Pool, ErrForeign)
 	}
 	return &fs.PathError{Op: "set up", Path: l.File, Err: ErrForeign}
 }
@@ -224,7 +224,7 @@ func (l *Loopback) makeGroup(s *State) (string, error) {
 	}
 	size, pool := l.sizes()
 	if pool < 64<<20 {
-		return "", fmt.Errorf("set up %s: %d MB are too little for a thin pool", l.File, size/1000_000)
+		return "", fmt.Errorf("set up %s: %d MB are not enough for a thin pool", l.File, size/1000_000)
 	}
 	if err := l.removeUnfinished(); err != nil {
 		return "", err
@@ -290,7 +290,7 @@ func (l *Loopback) attach(s *State) (string, error) {
 		return "", err
 	}
 	if len(groups) == 0 || groups[0][0] != l.Group {
-		err := fmt.Errorf("%s does not hold the volume group %s, but %q", l.File, l.Group, groups)
+		err := fmt.Errorf("%s holds the volume group %[3]q, not %[2]s", l.File, l.Group, groups)
 		return "", errors.Join(err, loop.Detach(s.Device))
 	}
 	return fmt.Sprintf("attached %s as %s", l.File, s.Device), l.lookAtGroup(s)

@@ -85,7 +85,7 @@ func openPool(group, name string) (pool, error) {
 		}
 	}
 	if err != nil {
-		return p, fmt.Errorf("thin pool %v: %w: %w; genoci storage setup --driver lvm makes or attaches one in a file; or name one that is there: vg and thinpool in the settings",
+		return p, fmt.Errorf("thin pool %v: %w: %w; genoci storage setup --driver lvm makes or attaches one in a file; or name an existing one with the settings vg and thinpool",
 			p.volume, snapshot.ErrUnsupported, err)
 	}
 	return p, nil
@@ -147,7 +147,7 @@ func (p *pool) explain(err error) error {
 	}
 	const full = 99.5
 	if data, metadata, usageErr := p.usage(); usageErr == nil && (data >= full || metadata >= full) {
-		return fmt.Errorf("thin pool %v is full (data %.0f%%, metadata %.0f%%): %w; remove what is not needed: genoci gc, or make it larger (lvextend(8))",
+		return fmt.Errorf("thin pool %v is full (data %.0f%%, metadata %.0f%%): %w; remove what nobody needs with genoci gc, or enlarge the pool with lvextend(8)",
 			p.volume, data, metadata, err)
 	}
 	return err

@@ -38,7 +38,7 @@ func BindReadOnly(src, dst string) error {
 func MakeMountpoint(dir string) error {
 	err := os.Remove(dir)
 	if errors.Is(err, unix.ENOTEMPTY) {
-		return fmt.Errorf("files were put into %s while the tree was not mounted there; move them elsewhere: %w", dir, unix.ENOTEMPTY)
+		return fmt.Errorf("%s has files from a time when the tree was not mounted there; move them elsewhere: %w", dir, unix.ENOTEMPTY)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

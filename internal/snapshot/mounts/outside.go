@@ -16,7 +16,7 @@ type Outside func(f func() error) error
 // Mount calls mount there, for a tree that is to be shown.
 func (o Outside) Mount(mount func() error) error {
 	if o == nil {
-		return fmt.Errorf("%w: what an ordinary user mounts ends with the process", snapshot.ErrUnsupported)
+		return fmt.Errorf("%w: mounts of an ordinary user end with the process", snapshot.ErrUnsupported)
 	}
 	return o(mount)
 }

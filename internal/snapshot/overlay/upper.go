@@ -103,7 +103,7 @@ func (a attributes) record(name string, folder bool) (r record, err error) {
 			}
 		case slices.Contains([]string{"origin", "impure", "nlink", "upper", "uuid", "protattr"}, kind):
 		default:
-			return r, fmt.Errorf("overlay attribute %s is not to be had here", attr)
+			return r, fmt.Errorf("overlay attribute %s is not supported here", attr)
 		}
 	}
 	return r, nil
@@ -156,7 +156,7 @@ func (a attributes) checkPlain(ctx context.Context, dir string) error {
 		if names, err := a.names(name); err != nil || len(names) == 0 {
 			return err
 		}
-		return fmt.Errorf("%s: an attribute %s* has a meaning of its own to the overlay driver", name, a)
+		return fmt.Errorf("%s: attributes %s* have a special meaning in an overlay", name, a)
 	})
 }
 
@@ -167,7 +167,7 @@ func checkDevice(name string) error {
 		return &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
 	if st.Rdev == 0 {
-		return fmt.Errorf("%s: the character device 0:0 stands for a removed file in the overlay driver", name)
+		return fmt.Errorf("%s: the character device 0:0 means a removed file in an overlay", name)
 	}
 	return nil
 }

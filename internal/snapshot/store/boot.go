@@ -59,7 +59,7 @@ func (s *Store) dropUnsynced() error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("drop what a crash may have damaged: %w", err)
+			return fmt.Errorf("drop trees that a crash may have damaged: %w", err)
 		}
 	}
 	return nil

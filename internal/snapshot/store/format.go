@@ -40,7 +40,7 @@ func (s *Store) checkFormat(kind string) error {
 	case err != nil:
 		return err
 	case string(have) != want:
-		return fmt.Errorf("%s holds snapshots of another driver or under other user ids; use another folder, or delete it: %w", s.dir, snapshot.ErrUnsupported)
+		return fmt.Errorf("%s holds snapshots of another driver, or of other user ids; use another folder, or delete it: %w", s.dir, snapshot.ErrUnsupported)
 	}
 	return nil
 }
