@@ -45,7 +45,7 @@ func extract(dir string, o UnpackOptions, fill func(*extractor) error) error {
 
 // extractor is the state of one Unpack or Apply. All is done by one goroutine, in the order of the entries, but for regular files
 // that are small and new: makers make those some time later. Whatever could find such a file there, or not there, waits for them first
-// (makers.settle): what replaces or removes something, links, and names that come again. A path that leads through
+// (makers.wait): what replaces or removes something, links, and names that come again. A path that leads through
 // one is found to lead nowhere, and looked up once more then. All else can neither meet nor miss them.
 type extractor struct {
 	nodeMaker
@@ -118,7 +118,7 @@ func (x *extractor) put(e Entry, target string, c fileContent, said string) erro
 		}
 	}
 	if target != "" || again {
-		x.makers.settle()
+		x.makers.wait()
 	}
 	at := x.parent.fd
 	var err error
@@ -213,7 +213,7 @@ func (x *extractor) remove(fd int, name string) error {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		x.makers.settle()
+		x.makers.wait()
 		x.open.flush()
 	}
 	return beneath.RemoveAt(fd, name)
@@ -270,7 +270,7 @@ func (x *extractor) linkAt(from int, target string, fd int, name string) error {
 
 // hide applies the whiteout of path: what lower layers have there goes. Like other entries it needs folders around it.
 func (x *extractor) hide(path string) error {
-	x.makers.settle()
+	x.makers.wait()
 	dir, name := split(path)
 	if err := x.enterParent(dir); err != nil {
 		return err
@@ -321,7 +321,7 @@ func (x *extractor) enterParent(path string) error {
 	if err == nil {
 		return nil
 	}
-	x.makers.settle() // the path may lead through a file that was not there
+	x.makers.wait() // the path may lead through a file that was not there
 	err = x.enterExisting(path)
 	if errors.Is(err, unix.ENOENT) || !x.options.KeepOwner && errors.Is(err, unix.EACCES) {
 		if err := x.mkdirAll(path); err != nil {

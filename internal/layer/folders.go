@@ -22,7 +22,7 @@ type unpackedFolder struct {
 	plain    bool            // if so: it has no attributes yet
 	fresh    bool            // it was empty, so that names has all that is in it
 	hidden   bool            // nothing of lower layers is in it any more, nor in the folders in it
-	names    map[string]bool // what was put in it; some may be gone again, or not be there before the makers have settled
+	names    map[string]bool // what was put in it; some may be gone again, or not be there before the makers have made them
 	visited  bool            // inherits is known
 	inherits bool            // files that are made in it get ACLs from it
 }

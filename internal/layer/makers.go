@@ -59,7 +59,7 @@ func newMakers(n *nodeMaker) *makers {
 // takes reports whether makers make what e is.
 func (m *makers) takes(e *Entry) bool { return e.Type == TypeFile && e.Size <= fileBatchSize }
 
-// add has a file of at most fileBatchSize bytes made, at the latest when settle returns. read, which gives its content, is called at once.
+// add has a file of at most fileBatchSize bytes made, at the latest when wait returns. read, which gives its content, is called at once.
 func (m *makers) add(f newFile, read func([]byte) error) error {
 	size := int(f.entry.Size)
 	if m.now != nil && (m.now.used+size > fileBatchSize || len(m.now.files) == batchFiles) {
@@ -108,15 +108,15 @@ func (m *makers) flush() {
 	m.now = nil
 }
 
-// settle returns when all files that were added are there, or could not be made.
-func (m *makers) settle() {
+// wait returns when all files that were added are there, or could not be made.
+func (m *makers) wait() {
 	m.flush()
 	m.pending.Wait()
 }
 
-// close settles and ends the goroutines. It returns the error of the first file, in the archive's order, that could not be made.
+// close waits and ends the goroutines. It returns the error of the first file, in the archive's order, that could not be made.
 func (m *makers) close() error {
-	m.settle()
+	m.wait()
 	close(m.full)
 	m.running.Wait()
 	return m.err

@@ -59,7 +59,7 @@ func TestUnpackOrder(t *testing.T) {
 		lower, upper := scriptedTar(t, script[:len(script)/8*4], names), scriptedTar(t, script[len(script)/8*4:], names)
 
 		var want, wantErr string
-		for i, after := range []func(*makers){(*makers).settle, (*makers).flush, func(*makers) {}} {
+		for i, after := range []func(*makers){(*makers).wait, (*makers).flush, func(*makers) {}} {
 			dir := newFolder(t)
 			err := unpackSo(dir, lower, after)
 			if err == nil {

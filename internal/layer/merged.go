@@ -45,7 +45,7 @@ func (m *Merged) lookup(path string, n int) (Entry, place, bool, error) {
 		i, ok := t.search(path)
 		switch {
 		case ok && t.typ(i) != TypeWhiteout:
-			e, at, err := m.settle(t.entry(i), place{n, i})
+			e, at, err := m.inherit(t.entry(i), place{n, i})
 			return e, at, err == nil, err
 		case ok || t.hides(i, path):
 			return Entry{}, place{}, false, nil
@@ -54,9 +54,9 @@ func (m *Merged) lookup(path string, n int) (Entry, place, bool, error) {
 	return Entry{}, place{}, false, nil
 }
 
-// settle gives an entry of the layer at.layer what its own layer does not know of it: the metadata of
+// inherit gives an entry of the layer at.layer what its own layer does not know of it: the metadata of
 // a folder without a header, the file that a hard link to a lower layer stands for.
-func (m *Merged) settle(e Entry, at place) (Entry, place, error) {
+func (m *Merged) inherit(e Entry, at place) (Entry, place, error) {
 	switch {
 	case isLowerLink(e):
 		target, from, ok, err := m.target(e.Link, at.layer)
@@ -113,7 +113,7 @@ func (m *Merged) Children(path string) iter.Seq2[Entry, error] {
 				return
 			}
 			last = e.Path
-			e, _, err := m.settle(e, at)
+			e, _, err := m.inherit(e, at)
 			if !yield(e, err) || err != nil {
 				return
 			}

@@ -101,7 +101,7 @@ func (c *Cmd) Run(ctx context.Context) error {
 	if len(c.Args) == 0 || !filepath.IsAbs(c.Root) || slices.ContainsFunc(texts, func(s string) bool { return strings.Contains(s, "\x00") }) {
 		return fmt.Errorf("run %q in %q: %w", c.Args, c.Root, unix.EINVAL)
 	}
-	settleRuntime()
+	probeRuntime()
 	go func() { _, _ = defaultFilter() }() // takes a millisecond, once
 	j, points, err := c.prepare()
 	if err == nil {
@@ -113,8 +113,8 @@ func (c *Cmd) Run(ctx context.Context) error {
 	return unsupported(err)
 }
 
-// settleRuntime makes the first call of its kind, which tries something in a child process: that is not to become one of a command's namespaces.
-func settleRuntime() {
+// probeRuntime makes the first call of its kind, which tries something in a child process: that is not to become one of a command's namespaces.
+func probeRuntime() {
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Release()
 	}

@@ -228,7 +228,7 @@ func exitLike(status syscall.WaitStatus) {
 }
 
 // startAsUser starts the program in a new user and mount namespace, in that role, and returns when
-// it has settled there.
+// it is root there.
 func startAsUser(role string) (*exec.Cmd, error) {
 	ids, err := callerIDs()
 	if err != nil {
@@ -264,7 +264,7 @@ func startAsUser(role string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, diagnoseUserNamespace(err)
 	}
-	if err := settleFromOutside(cmd.Process.Pid, ids, own); err != nil {
+	if err := mapIDsFromOutside(cmd.Process.Pid, ids, own); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		return nil, err
@@ -282,8 +282,8 @@ func allCapabilities() []uintptr {
 	return caps
 }
 
-// settleFromOutside gives the process its ids, tells it so, and reads its answer.
-func settleFromOutside(pid int, ids identityMaps, conn *os.File) error {
+// mapIDsFromOutside gives the process its ids, tells it so, and reads its answer.
+func mapIDsFromOutside(pid int, ids identityMaps, conn *os.File) error {
 	if err := ids.write(pid); err != nil {
 		return err
 	}
@@ -299,25 +299,25 @@ func settleFromOutside(pid int, ids identityMaps, conn *os.File) error {
 		return fmt.Errorf("enter a user namespace: %w", err)
 	case len(answer) == 0:
 		return errors.New("enter a user namespace: the process in it died")
-	case string(answer) != settled:
+	case string(answer) != becameRoot:
 		return diagnoseUserNamespace(errors.New(string(answer)))
 	}
 	return nil
 }
 
-// settled is the answer of a process that has settled in its user namespace; any other is an error.
-const settled = "ok"
+// becameRoot is the answer of a process that is root in its user namespace; any other is an error.
+const becameRoot = "ok"
 
-// settle makes the process root in the user namespace that it was started in, once the process at
+// awaitIDs makes the process root in the user namespace that it was started in, once the process at
 // the other end of the socket has given it ids. Where that fails, it says why, and ends.
-func settle(fd int) {
+func awaitIDs(fd int) {
 	conn := os.NewFile(uintptr(fd), "socket")
 	defer conn.Close()
 	var parent int
 	if _, err := fmt.Fscan(conn, &parent); err != nil {
 		os.Exit(1) // the outer process gave up, and says why
 	}
-	answer := settled
+	answer := becameRoot
 	err := becomeRoot(parent)
 	if err != nil {
 		answer = err.Error()

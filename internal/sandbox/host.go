@@ -38,7 +38,7 @@ func (c *HostCmd) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	settleRuntime()
+	probeRuntime()
 	return unsupported(onThread(func() error {
 		return inNamespaces(unix.CLONE_NEWNS|unix.CLONE_NEWPID, func() error { return c.runInside(ctx) })
 	}))

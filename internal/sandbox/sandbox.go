@@ -64,10 +64,10 @@ func Init() {
 		}
 		entered = true
 	case roleUser:
-		settle(fd)
+		awaitIDs(fd)
 		entered = true
 	case roleProbe:
-		settle(fd)
+		awaitIDs(fd)
 		os.Exit(probeProc())
 	}
 }
