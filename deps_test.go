@@ -1,5 +1,6 @@
-// Package genoci_test holds the rules that all packages of the module keep. It reads source files with go/parser
-// and never asks the go command, whose answers the test cache would not see changing.
+// Package genoci_test holds the rules that all packages of the module keep. It reads source files
+// with go/parser and never asks the go command, whose answers the test cache would not see
+// changing.
 package genoci_test
 
 import (
@@ -19,8 +20,8 @@ import (
 
 // rule says what a package may import besides the standard library.
 type rule struct {
-	// level of the package in ARCHITECTURE.md. Imports never lead upwards, and within a level only where a line
-	// below says why.
+	// level of the package in ARCHITECTURE.md. Imports never lead upwards, and within a level only
+	// where a line below says why.
 	level int
 	// imports are packages of this module, as in policy, and other modules.
 	imports string
@@ -30,11 +31,11 @@ type rule struct {
 	anyOS bool
 }
 
-// policy is who may import whom. This is policy, not a record of what is: a new line, or a new word in one, is
-// a decision about the design, and changes ARCHITECTURE.md too.
+// policy is who may import whom. This is policy, not a record of what is: a new line, or a new word
+// in one, is a decision about the design, and changes ARCHITECTURE.md too.
 //
-// Third-party modules have one home each, so that they can be replaced there: yaml in spec, compressions in layer, cobra in the
-// program. What only tests need never reaches the program.
+// Third-party modules have one home each, so that they can be replaced there: yaml in spec,
+// compressions in layer, cobra in the program. What only tests need never reaches the program.
 var policy = map[string]rule{
 	"internal/shown":    {level: 0, anyOS: true},
 	"internal/ref":      {level: 0, imports: "github.com/distribution/reference github.com/opencontainers/go-digest", anyOS: true},
@@ -265,7 +266,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// imports returns the paths that a file imports; those of this module are relative to it, as in policy.
+// imports returns the paths that a file imports; those of this module are relative to it, as in
+// policy.
 func imports(t *testing.T, file source) []string {
 	t.Helper()
 	var paths []string
@@ -393,7 +395,8 @@ func undocumented(file *ast.File) []*ast.Ident {
 	return names
 }
 
-// undocumentedSpec returns the exported names of one line of a declaration, where neither it nor the declaration has a comment.
+// undocumentedSpec returns the exported names of one line of a declaration, where neither it nor
+// the declaration has a comment.
 func undocumentedSpec(spec ast.Spec, d *ast.GenDecl) []*ast.Ident {
 	var names []*ast.Ident
 	var comments []*ast.CommentGroup
@@ -436,7 +439,8 @@ func isExportedReceiver(recv *ast.FieldList) bool {
 	}
 }
 
-// TestOneOpenat2 holds that paths beneath a folder are opened by package beneath, which repeats what was interrupted (ADR 0028).
+// TestOneOpenat2 holds that paths beneath a folder are opened by package beneath, which repeats
+// what was interrupted (ADR 0028).
 func TestOneOpenat2(t *testing.T) {
 	packages, _ := parse(t, 0)
 	for name, sources := range packages {
@@ -448,7 +452,8 @@ func TestOneOpenat2(t *testing.T) {
 	}
 }
 
-// printers are the files of the program that write by other means than say, table and printJSON: what each of them writes so.
+// printers are the files of the program that write by other means than say, table and printJSON:
+// what each of them writes so.
 var printers = map[string]string{
 	"cmd/genoci/say.go":              "what it has made fit",
 	"cmd/genoci/format.go":           "the cells of a table, quoted",
@@ -462,11 +467,12 @@ var printers = map[string]string{
 // printing are calls that write text as it is.
 const printing = "fmt.Fprint fmt.Fprintf fmt.Fprintln fmt.Print fmt.Printf fmt.Println io.WriteString io.Copy io.CopyN io.CopyBuffer json.NewEncoder"
 
-// printingMethods are methods that do so, of writers and of cobra's commands. A strings.Builder is called b.
+// printingMethods are methods that do so, of writers and of cobra's commands. A strings.Builder is
+// called b.
 const printingMethods = "Write WriteString WriteTo Print Printf Println PrintErr PrintErrf PrintErrln"
 
-// TestOneWayToPrint holds that text of others gets onto no terminal and into no log as it is: in the program, words are printed by say and table,
-// and values by printJSON, which see to that.
+// TestOneWayToPrint holds that text of others gets onto no terminal and into no log as it is: in
+// the program, words are printed by say and table, and values by printJSON, which see to that.
 func TestOneWayToPrint(t *testing.T) {
 	packages, files := parse(t, 0)
 	used := map[string]bool{}

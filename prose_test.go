@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what people read in Markdown. They are generous: most sentences have fewer than 25 words.
+// Bounds of what people read in Markdown. They are generous: most sentences have fewer than 25
+// words.
 const (
 	maxWords   = 30  // of a sentence
 	maxColumns = 100 // of a line that can be wrapped: no heading, no row of a table, no code
@@ -42,7 +43,8 @@ func TestProse(t *testing.T) {
 	}
 }
 
-// documents returns the paths of all Markdown files of the module, but for those that tests read as data.
+// documents returns the paths of all Markdown files of the module, but for those that tests read as
+// data.
 func documents(t *testing.T) []string {
 	t.Helper()
 	var names []string
@@ -100,7 +102,8 @@ func endsInLink(line string) bool {
 	return strings.Contains(last, "](") || strings.Contains(last, "://")
 }
 
-// sentences returns what is said in a document, without its code. A code span is one word, and a link is its text.
+// sentences returns what is said in a document, without its code. A code span is one word, and a
+// link is its text.
 func sentences(text string) []sentence {
 	var all []sentence
 	var paragraph []string

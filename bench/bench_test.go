@@ -17,8 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// TestSuite carries out all jobs of genoci and the limits on tiny inputs, without a disk of their own, and writes the docs from what came
-// of it.
+// TestSuite carries out all jobs of genoci and the limits on tiny inputs, without a disk of their
+// own, and writes the docs from what came of it.
 func TestSuite(t *testing.T) {
 	s := testSuite(t)
 	for _, sc := range scenarios() {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// buildah builds with its own commands where a step is asked for, and by its Dockerfile builder, with layers, where results are to be found
-// again.
+// buildah builds with its own commands where a step is asked for, and by its Dockerfile builder,
+// with layers, where results are to be found again.
 func buildah() *tool {
 	const (
 		build = "buildah bud -q --layers --pull-never -f "
@@ -121,7 +121,8 @@ func buildah() *tool {
 	}
 }
 
-// chainDockerfile returns a Dockerfile of n small commands, with an argument that sets a run apart from others.
+// chainDockerfile returns a Dockerfile of n small commands, with an argument that sets a run apart
+// from others.
 func chainDockerfile(from string, n int) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s\nARG n\n", from)

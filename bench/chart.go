@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// style is what all pictures have in common: no background, and colours of middling lightness, which can be read on white and on black. A
-// media query would go by the reader's system, which need not be as the page is.
+// style is what all pictures have in common: no background, and colours of middling lightness,
+// which can be read on white and on black. A media query would go by the reader's system, which
+// need not be as the page is.
 const style = `<style>
 text { font: 12px -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #717a85 }
 .small { font-size: 11px }

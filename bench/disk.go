@@ -21,8 +21,9 @@ import (
 // inside is the variable that tells the program that it runs in namespaces of its own.
 const inside = "GENOCI_BENCH_INSIDE"
 
-// enter starts the program again in a mount and a process namespace of its own, and returns its exit code. Whatever happens to the
-// program in there, its processes and mounts end with it: nothing can be left behind.
+// enter starts the program again in a mount and a process namespace of its own, and returns its
+// exit code. Whatever happens to the program in there, its processes and mounts end with it:
+// nothing can be left behind.
 func enter() (int, error) {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"=1")
@@ -57,8 +58,8 @@ func removeCgroups() {
 	}
 }
 
-// privateMounts makes mounts stay in the namespace, and shows it its own processes. What tools keep for the whole machine, however they are told to
-// work in a place, is kept in memory.
+// privateMounts makes mounts stay in the namespace, and shows it its own processes. What tools keep
+// for the whole machine, however they are told to work in a place, is kept in memory.
 func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -77,11 +78,13 @@ func privateMounts() error {
 	return os.Mkdir("/run/lock", 0o755)
 }
 
-// mountPoint is where the disk is mounted, in the program's own namespace only. It is short, since paths of sockets are limited.
+// mountPoint is where the disk is mounted, in the program's own namespace only. It is short, since
+// paths of sockets are limited.
 const mountPoint = "/mnt"
 
-// mountDisk makes a file system of size bytes and mounts it: ext4 with a journal and everything laid out beforehand, on a loop device with
-// direct I/O, so that no cache but that of the file system itself plays a part. The file has no name, and the device goes with its last user.
+// mountDisk makes a file system of size bytes and mounts it: ext4 with a journal and everything
+// laid out beforehand, on a loop device with direct I/O, so that no cache but that of the file
+// system itself plays a part. The file has no name, and the device goes with its last user.
 func mountDisk(ctx context.Context, folder string, size int64) error {
 	file, err := os.OpenFile(folder, os.O_RDWR|unix.O_TMPFILE, 0o600)
 	if err != nil {
@@ -107,7 +110,8 @@ func mountDisk(ctx context.Context, folder string, size int64) error {
 	return nil
 }
 
-// attach returns a loop device whose content is file, and which detaches itself when nobody has it open or mounted any more.
+// attach returns a loop device whose content is file, and which detaches itself when nobody has it
+// open or mounted any more.
 func attach(file *os.File) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -136,7 +140,8 @@ func attach(file *os.File) (*os.File, error) {
 	}
 }
 
-// settle writes out what earlier work has left in the disk's caches, so that it does not weigh on what is timed next.
+// settle writes out what earlier work has left in the disk's caches, so that it does not weigh on
+// what is timed next.
 func settle(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -146,8 +151,8 @@ func settle(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// trim gives blocks that are no longer used back to the file system below the disk. Where that is not possible, the disk's file stays as large as
-// it has become.
+// trim gives blocks that are no longer used back to the file system below the disk. Where that is
+// not possible, the disk's file stays as large as it has become.
 func trim(dir string) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -186,7 +191,8 @@ func mountsBelow(dir string) ([]string, error) {
 	}
 	var mounts []string
 	for line := range strings.Lines(string(info)) {
-		// proc_pid_mountinfo(5): the fifth field is the mount point. Those of the places need no unquoting.
+		// proc_pid_mountinfo(5): the fifth field is the mount point. Those of the places need no
+		// unquoting.
 		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
 			mounts = append(mounts, fields[4])
 		}

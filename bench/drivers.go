@@ -26,7 +26,8 @@ type storage struct {
 	emulated     bool  // measured in a virtual machine, where all takes many times as long
 }
 
-// storages are those that docs/benchmarks.md shows. Drivers that copy whole trees are not given a million files.
+// storages are those that docs/benchmarks.md shows. Drivers that copy whole trees are not given a
+// million files.
 func storages() []storage {
 	const small, large = 100_000, 1_000_000
 	return []storage{
@@ -80,7 +81,8 @@ func (s *suite) measureDrivers(ctx context.Context) ([]driverResult, error) {
 	return all, err
 }
 
-// measureStorages measures the storages that are emulated, or the others, and reports what each took at each size.
+// measureStorages measures the storages that are emulated, or the others, and reports what each
+// took at each size.
 func (s *suite) measureStorages(ctx context.Context, emulated bool, report func(driverResult) error) error {
 	for _, st := range storages() {
 		if st.emulated != emulated {
@@ -102,10 +104,12 @@ func (s *suite) measureStorages(ctx context.Context, emulated bool, report func(
 	return nil
 }
 
-// resultMark begins a line with a result, among what else the serial line of a virtual machine brings.
+// resultMark begins a line with a result, among what else the serial line of a virtual machine
+// brings.
 const resultMark = "result: "
 
-// measureInside measures the emulated storages in folder dir, inside the virtual machine, with the inputs in folder corpus. It prints a line for each result.
+// measureInside measures the emulated storages in folder dir, inside the virtual machine, with the
+// inputs in folder corpus. It prints a line for each result.
 func measureInside(ctx context.Context, corpus, dir string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -123,7 +127,8 @@ func measureInside(ctx context.Context, corpus, dir string) error {
 	})
 }
 
-// measureEmulated runs measureInside by a program that starts it in a virtual machine (test/vm/run.sh), and returns the results.
+// measureEmulated runs measureInside by a program that starts it in a virtual machine
+// (test/vm/run.sh), and returns the results.
 func measureEmulated(ctx context.Context, machine, corpus string) ([]driverResult, error) {
 	genoci, err := exec.LookPath("genoci")
 	if err != nil {
@@ -162,7 +167,8 @@ func measureEmulated(ctx context.Context, machine, corpus string) ([]driverResul
 	return all, nil
 }
 
-// measureDriver measures a storage, in a place of its own; the chain only where there is an input for it.
+// measureDriver measures a storage, in a place of its own; the chain only where there is an input
+// for it.
 func (s *suite) measureDriver(ctx context.Context, st storage, files int, input string) (r driverResult, err error) {
 	r = driverResult{Storage: st.name, Processor: describeMachine().Processor, Files: files, Time: time.Now().UTC().Truncate(time.Second)}
 	product := *s.tools[0]
@@ -223,7 +229,8 @@ func (p *place) measureCheckouts(ctx context.Context, r *driverResult) (err erro
 	return err
 }
 
-// median runs a command line some times, with what is to come before and after each time, and returns the median of its times.
+// median runs a command line some times, with what is to come before and after each time, and
+// returns the median of its times.
 func (p *place) median(ctx context.Context, runs int, before, timed, after string) (float64, error) {
 	var r result
 	for range runs {

@@ -59,7 +59,8 @@ func genoci() *tool {
 	}
 }
 
-// chainSpec returns a spec of n targets, each standing on the one before and running one small command.
+// chainSpec returns a spec of n targets, each standing on the one before and running one small
+// command.
 func chainSpec(n int) string {
 	spec, base := "", "$in"
 	for i := 1; i <= n; i++ {
@@ -69,7 +70,8 @@ func chainSpec(n int) string {
 	return spec
 }
 
-// parallelSpec returns a spec of n targets on one base, each of which waits for half a second and writes 10 MB that cannot be compressed.
+// parallelSpec returns a spec of n targets on one base, each of which waits for half a second and
+// writes 10 MB that cannot be compressed.
 func parallelSpec(n int) string {
 	spec := ""
 	for i := 1; i <= n; i++ {

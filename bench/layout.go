@@ -25,7 +25,8 @@ type descriptor struct {
 
 const refName = "org.opencontainers.image.ref.name"
 
-// imageHas returns a check that the image tag of the layout in folder has files of these names. An empty tag stands for the newest image.
+// imageHas returns a check that the image tag of the layout in folder has files of these names. An
+// empty tag stands for the newest image.
 func imageHas(folder, tag string, names ...string) check {
 	return func(p *place) error {
 		files, err := imageFiles(p.path(folder), p.expandVars(tag))
@@ -41,7 +42,8 @@ func imageHas(folder, tag string, names ...string) check {
 	}
 }
 
-// imageHolds returns a check that an image has all regular files that an archive has, with their sizes.
+// imageHolds returns a check that an image has all regular files that an archive has, with their
+// sizes.
 func imageHolds(folder, tag, archive string) check {
 	return func(p *place) error {
 		files, err := imageFiles(p.path(folder), p.expandVars(tag))
@@ -52,8 +54,8 @@ func imageHolds(folder, tag, archive string) check {
 	}
 }
 
-// folderHolds returns a check that a folder has all regular files that an archive has, with their sizes. A relative folder is one of the
-// place.
+// folderHolds returns a check that a folder has all regular files that an archive has, with their
+// sizes. A relative folder is one of the place.
 func folderHolds(folder, archive string) check {
 	return func(p *place) error {
 		top := folder
@@ -92,8 +94,9 @@ func sameFiles(files map[string]int64, archive string) error {
 	return nil
 }
 
-// archiveFiles returns the names that an archive has, with their sizes. It keeps them in a file beside the archive, since a large one takes
-// long to read, and a list in memory would make each process that is started look as large (see quiet).
+// archiveFiles returns the names that an archive has, with their sizes. It keeps them in a file
+// beside the archive, since a large one takes long to read, and a list in memory would make each
+// process that is started look as large (see quiet).
 func archiveFiles(archive string) (map[string]int64, error) {
 	list := archive + ".files"
 	files := map[string]int64{}
@@ -120,7 +123,8 @@ func (p *place) read(name string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// imageFiles returns the names that an image's layers put, with the sizes of regular files. What layers remove is not looked at.
+// imageFiles returns the names that an image's layers put, with the sizes of regular files. What
+// layers remove is not looked at.
 func imageFiles(layout, tag string) (map[string]int64, error) {
 	var index struct{ Manifests []descriptor }
 	if err := readJSON(filepath.Join(layout, "index.json"), &index); err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/klauspost/pgzip"
 )
 
-// limit does the least that a scenario cannot do without, as a process that is timed like the tools.
+// limit does the least that a scenario cannot do without, as a process that is timed like the
+// tools.
 func limit(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "gunzip":
@@ -39,7 +40,8 @@ func limit(ctx context.Context, args []string) error {
 	return fmt.Errorf("limit: no such work: %q", args)
 }
 
-// decodeAndHash reads a compressed file once, and hashes it as it is and as what it holds, both beside the decompression.
+// decodeAndHash reads a compressed file once, and hashes it as it is and as what it holds, both
+// beside the decompression.
 func decodeAndHash(name string, decode func(io.Reader) (io.Reader, error)) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -57,7 +59,8 @@ func decodeAndHash(name string, decode func(io.Reader) (io.Reader, error)) error
 	return err
 }
 
-// packAndHash writes a file or folder as a tar into the file blob, compressed on all cores, and hashes both forms.
+// packAndHash writes a file or folder as a tar into the file blob, compressed on all cores, and
+// hashes both forms.
 func packAndHash(ctx context.Context, name string) error {
 	return compress(ctx, func(w io.Writer) error {
 		tw := tar.NewWriter(w)

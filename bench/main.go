@@ -1,10 +1,12 @@
 // Bench compares genoci with its peers side by side, and with what the machine can do at best.
 //
-// It is run by run.sh, which builds it, the programs and the inputs. What it measures is data: scenarios in scenario.go, and for each tool
-// a file that says how the tool does the jobs of the scenarios. Results go into results.json, and from there into docs/benchmarks.md and
-// the pictures beside it; see report.go, chart.go and plot.go.
+// It is run by run.sh, which builds it, the programs and the inputs. What it measures is data:
+// scenarios in scenario.go, and for each tool a file that says how the tool does the jobs of the
+// scenarios. Results go into results.json, and from there into docs/benchmarks.md and the pictures
+// beside it; see report.go, chart.go and plot.go.
 //
-// The program runs in a mount and a process namespace of its own, on a disk that is made for it, so that nothing is left behind.
+// The program runs in a mount and a process namespace of its own, on a disk that is made for it, so
+// that nothing is left behind.
 package main
 
 import (
@@ -187,7 +189,8 @@ func bench(ctx context.Context, o options) error {
 	return s.parts(ctx, o)
 }
 
-// parts measures the parts that are asked for, one after the other, and writes what was found after each.
+// parts measures the parts that are asked for, one after the other, and writes what was found after
+// each.
 func (s *suite) parts(ctx context.Context, o options) error {
 	r, err := readReport(o.results)
 	if err != nil {

@@ -33,8 +33,9 @@ func cpuSeconds(usage *syscall.Rusage) float64 {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }
 
-// measure runs command lines in a place, one after the other, and returns what they and the place's daemon took. The usage of a process is
-// that which the kernel has added up for wait4(2): its own, and that of all its descendants that were waited for.
+// measure runs command lines in a place, one after the other, and returns what they and the place's
+// daemon took. The usage of a process is that which the kernel has added up for wait4(2): its own,
+// and that of all its descendants that were waited for.
 func (p *place) measure(ctx context.Context, lines []string) (sample, error) {
 	var s sample
 	before, err := p.daemon.usage(true)
@@ -55,7 +56,8 @@ func (p *place) measure(ctx context.Context, lines []string) (sample, error) {
 	return s, nil
 }
 
-// patience is how long a command may take. Nothing here takes a quarter of it; one that hangs is not to keep all others waiting.
+// patience is how long a command may take. Nothing here takes a quarter of it; one that hangs is
+// not to keep all others waiting.
 const patience = 15 * time.Minute
 
 func (p *place) measureLine(ctx context.Context, line string, s *sample) error {
@@ -146,8 +148,8 @@ func (d *daemon) stop() {
 	d.log.Close()
 }
 
-// usage returns what the daemon and those of its children that have ended took so far, and its largest resident set since it was last
-// reset.
+// usage returns what the daemon and those of its children that have ended took so far, and its
+// largest resident set since it was last reset.
 func (d *daemon) usage(reset bool) (sample, error) {
 	var s sample
 	if d == nil {
@@ -158,7 +160,8 @@ func (d *daemon) usage(reset bool) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	// proc_pid_stat(5): the name may hold blanks; after it come state (3), and utime to cstime as 14 to 17, in ticks of 10 ms.
+	// proc_pid_stat(5): the name may hold blanks; after it come state (3), and utime to cstime as
+	// 14 to 17, in ticks of 10 ms.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	for _, ticks := range fields[14-3 : 18-3] {
 		n, err := strconv.ParseInt(ticks, 10, 64)

@@ -43,8 +43,9 @@ func plot(c curve, g growth) string {
 	return p.end()
 }
 
-// ideal draws the straight line that the time should follow: through the first point where it is to stay, and where it is to grow, with a
-// fixed part as at the smallest size and the rest as at the largest.
+// ideal draws the straight line that the time should follow: through the first point where it is to
+// stay, and where it is to grow, with a fixed part as at the smallest size and the rest as at the
+// largest.
 func (p *picture) ideal(c curve, g growth, x, y axis) {
 	first, last := g.Points[0], g.Points[len(g.Points)-1]
 	slope := 0.0

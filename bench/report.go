@@ -249,7 +249,8 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%.0f", float64(n)/1e6)
 }
 
-// Row writes a result as cells of a table: median, smallest and largest time, CPU time, memory, size, and what there is to say.
+// Row writes a result as cells of a table: median, smallest and largest time, CPU time, memory,
+// size, and what there is to say.
 func (r result) Row() string {
 	if len(r.Samples) == 0 {
 		return fmt.Sprintf("failed | | | | | %s", strings.ReplaceAll(r.Failed, "|", "¦"))
@@ -270,7 +271,8 @@ func (r result) Row() string {
 		megabytes(memory), megabytes(int64(r.median(output))), strings.TrimSpace(note))
 }
 
-// PeakMemory is the largest resident set of any process of genoci in all scenarios, in bytes, and where it was.
+// PeakMemory is the largest resident set of any process of genoci in all scenarios, in bytes, and
+// where it was.
 func (r *report) PeakMemory() (peak struct {
 	Bytes    int64
 	Scenario string

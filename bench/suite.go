@@ -51,7 +51,8 @@ type outcome struct {
 	Results []result  `json:"results"`
 }
 
-// run carries out all scenarios. An error is one of the suite itself; tools that fail are in their results.
+// run carries out all scenarios. An error is one of the suite itself; tools that fail are in their
+// results.
 func (s *suite) run(ctx context.Context, report func(outcome) error) error {
 	s.places = map[placeKey]*place{}
 	defer func() {
@@ -59,7 +60,8 @@ func (s *suite) run(ctx context.Context, report func(outcome) error) error {
 			s.drop(key)
 		}
 	}()
-	// By input, so that what was made of one can be dropped before the next. No job goes on from one on another input.
+	// By input, so that what was made of one can be dropped before the next. No job goes on from
+	// one on another input.
 	order := inputs(s.scenarios)
 	todo := slices.Clone(s.scenarios)
 	slices.SortStableFunc(todo, func(a, b scenario) int {
@@ -82,7 +84,8 @@ func (s *suite) run(ctx context.Context, report func(outcome) error) error {
 	return nil
 }
 
-// runScenario lets the tools do a scenario's job in turns, and keeps the places that the scenarios to come go on in.
+// runScenario lets the tools do a scenario's job in turns, and keeps the places that the scenarios
+// to come go on in.
 func (s *suite) runScenario(ctx context.Context, sc scenario, coming []scenario) (outcome, error) {
 	o := outcome{ID: sc.id, Time: time.Now().UTC().Truncate(time.Second)}
 	var tools []*tool
@@ -115,7 +118,8 @@ func (s *suite) runScenario(ctx context.Context, sc scenario, coming []scenario)
 	return o, nil
 }
 
-// quick is the time, in seconds, below which a tool does a scenario quickRuns times as often, since short times vary more.
+// quick is the time, in seconds, below which a tool does a scenario quickRuns times as often, since
+// short times vary more.
 const (
 	quick     = 0.5
 	quickRuns = 3
@@ -160,7 +164,8 @@ func (s *suite) runJob(ctx context.Context, t *tool, sc scenario, first bool) (s
 	return got, nil
 }
 
-// place returns where a tool can do a job next: a new place, or the one in which what the job goes on from was done.
+// place returns where a tool can do a job next: a new place, or the one in which what the job goes
+// on from was done.
 func (s *suite) place(ctx context.Context, t *tool, j job, input string) (*place, error) {
 	key := placeKey{t.name, input, t.root(j)}
 	p := s.places[key]
@@ -233,8 +238,9 @@ func (p *place) do(ctx context.Context, j job) (sample, error) {
 	return got, nil
 }
 
-// quiet makes what is timed next start on a disk without unwritten data and with the input in the page cache. It also makes this program
-// small: a process inherits the largest resident set of the one that starts it (setmax_mm_hiwater_rss in the kernel's exec_mmap).
+// quiet makes what is timed next start on a disk without unwritten data and with the input in the
+// page cache. It also makes this program small: a process inherits the largest resident set of the
+// one that starts it (setmax_mm_hiwater_rss in the kernel's exec_mmap).
 func (p *place) quiet() error {
 	debug.FreeOSMemory()
 	// proc_pid_clear_refs(5): 5 resets the high-water mark.

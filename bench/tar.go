@@ -61,7 +61,8 @@ func startsSpec(n int) string {
 	return spec
 }
 
-// igzip is the limit with the fastest program known for each part, for those who wonder what else there is.
+// igzip is the limit with the fastest program known for each part, for those who wonder what else
+// there is.
 func igzip() *tool {
 	return pipes("igzip", "ISA-L's decoder, in a pipe to `sha256sum`", "igzip", "igzip -dc")
 }

@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// job is a piece of work that tools are compared in. What each means is said by the scenarios that want it.
+// job is a piece of work that tools are compared in. What each means is said by the scenarios that
+// want it.
 type job string
 
 const (
@@ -46,16 +47,19 @@ type tool struct {
 	version string
 	env     []string
 	files   map[string]string // written into each new place
-	// daemon is a command line that runs as long as a place is used; ready is one that succeeds when it can be asked.
+	// daemon is a command line that runs as long as a place is used; ready is one that succeeds
+	// when it can be asked.
 	daemon, ready string
 	jobs          map[job]work
 }
 
-// work is how a tool does a job. The fields are command lines, run in the place's folder one after the other; as in a makefile, a
-// line without anything that a shell would interpret is run directly, others by /bin/sh -e.
+// work is how a tool does a job. The fields are command lines, run in the place's folder one after
+// the other; as in a makefile, a line without anything that a shell would interpret is run
+// directly, others by /bin/sh -e.
 //
-// In them, and in env and files, $corpus stands for the folder of the inputs, $in for the name of the scenario's input, $n for the
-// number of the run, which makes it differ from the runs before, $dir for the place's folder, and $bench for this program.
+// In them, and in env and files, $corpus stands for the folder of the inputs, $in for the name of
+// the scenario's input, $n for the number of the run, which makes it differ from the runs before,
+// $dir for the place's folder, and $bench for this program.
 type work struct {
 	after job      // goes on in the place where this job was done, instead of in a new one
 	again bool     // with the number of the run of that job, so that nothing is new
@@ -83,7 +87,8 @@ type place struct {
 
 var variable = regexp.MustCompile(`\$[a-z]+`)
 
-// expandVars replaces the variables that the place knows; what it does not know is left to the shell.
+// expandVars replaces the variables that the place knows; what it does not know is left to the
+// shell.
 func (p *place) expandVars(text string) string {
 	return variable.ReplaceAllStringFunc(text, func(name string) string {
 		if value, ok := p.vars[name[1:]]; ok {

@@ -1,7 +1,7 @@
 package main
 
-// umoci does its work as its manual has it: unpack an image into a bundle, change the tree, repack. It runs nothing itself, so that
-// chroot stands in for a sandbox, which is less than the others do.
+// umoci does its work as its manual has it: unpack an image into a bundle, change the tree, repack.
+// It runs nothing itself, so that chroot stands in for a sandbox, which is less than the others do.
 func umoci() *tool {
 	const (
 		edit      = "chroot bundle/rootfs /bin/sh -c \"echo $n > /file\""

@@ -1,2 +1,3 @@
-// Package examples holds specs to start from, each in a folder with what it needs; all of them are tests.
+// Package examples holds specs to start from, each in a folder with what it needs; all of them are
+// tests.
 package examples

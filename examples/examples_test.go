@@ -1,8 +1,9 @@
-// Every example is built: with every storage driver that works here, and with its targets in every order. All
-// of these must give the same images, and those that want.txt says.
+// Every example is built: with every storage driver that works here, and with its targets in every
+// order. All of these must give the same images, and those that want.txt says.
 //
-// want.txt holds the config of each target and the layers that the target adds to its base. What a prepare.sh makes differs
-// from machine to machine; a target whose layers it changes has the line "layers differ from machine to machine" there, which -update keeps.
+// want.txt holds the config of each target and the layers that the target adds to its base. What a
+// prepare.sh makes differs from machine to machine; a target whose layers it changes has the line
+// "layers differ from machine to machine" there, which -update keeps.
 package examples
 
 import (
@@ -69,13 +70,15 @@ func testExample(t *testing.T, name string) {
 	}
 }
 
-// outcome is what a build left: its layout, and the images by target, without those that have no tag.
+// outcome is what a build left: its layout, and the images by target, without those that have no
+// tag.
 type outcome struct {
 	layout program.Layout
 	images map[string]program.Image
 }
 
-// buildIn builds targets (none: all) in dir, into a new layout and with a new cache, both in the folder state.
+// buildIn builds targets (none: all) in dir, into a new layout and with a new cache, both in the
+// folder state.
 func buildIn(t *testing.T, dir, state, driver string, env, targets []string) *outcome {
 	t.Helper()
 	out := &outcome{program.Layout(filepath.Join(state, "oci")), make(map[string]program.Image)}
@@ -123,7 +126,8 @@ func (o *outcome) text(t *testing.T, name string) []string {
 	return lines
 }
 
-// prepare runs the example's prepare.sh, if it has one, and reports that. Status 77 says what is lacking.
+// prepare runs the example's prepare.sh, if it has one, and reports that. Status 77 says what is
+// lacking.
 func prepare(t *testing.T, dir string) bool {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "prepare.sh")); errors.Is(err, fs.ErrNotExist) {

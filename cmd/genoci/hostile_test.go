@@ -506,7 +506,8 @@ func hostileDeb(name, needs string) string {
 	return all
 }
 
-// hostileLayout makes a layout in which all that the specification lets be text is hostile. With more, it has what is "broken", or an "odd" digest, too.
+// hostileLayout makes a layout in which all that the specification lets be text is hostile. With
+// more, it has what is "broken", or an "odd" digest, too.
 func hostileLayout(t *testing.T, dir, more string) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs/sha256"), 0o755); err != nil {
 		t.Fatal(err)

@@ -15,13 +15,16 @@ import (
 
 // Output rules, for all commands
 //
-//   - stdout holds results only: the images of ls, the plan of plan, the summary of build. With --json, results are JSON,
-//     whose fields do not change their meaning; new ones may come.
-//   - stderr holds everything else: progress, warnings, notes, errors, hints. A line that is not progress begins with
-//     "error: ", "hint: ", "warning: " or "note: ", or with the position of an error in a spec.
-//   - What a step writes is shown without escape sequences and other control characters. Text of others, as names are, has them written out: say.go.
-//   - Raw bytes go to stdout only where a person asks for those: what a command writes that shell, chroot and unshare run, and, where stdout
-//     is no terminal, the content that get copies and the path that checkout prints.
+//   - stdout holds results only: the images of ls, the plan of plan, the summary of build. With
+//     --json, results are JSON, whose fields do not change their meaning; new ones may come.
+//   - stderr holds everything else: progress, warnings, notes, errors, hints. A line that is not
+//     progress begins with "error: ", "hint: ", "warning: " or "note: ", or with the position of an
+//     error in a spec.
+//   - What a step writes is shown without escape sequences and other control characters. Text of
+//     others, as names are, has them written out: say.go.
+//   - Raw bytes go to stdout only where a person asks for those: what a command writes that shell,
+//     chroot and unshare run, and, where stdout is no terminal, the content that get copies and the
+//     path that checkout prints.
 //
 // How build shows its progress, --progress:
 //

@@ -463,8 +463,8 @@ func installs(actions []Action) bool {
 	})
 }
 
-// Look looks at what the actions of a step changed in its tree. It tells which config files were kept,
-// when packages that have others were installed.
+// Look looks at what the actions of a step changed in its tree. It tells which config files were
+// kept, when packages that have others were installed.
 func (s *Stage) Look(actions []Action, changes []layer.Change) {
 	if !installs(actions) {
 		return

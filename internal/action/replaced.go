@@ -59,8 +59,8 @@ func (p *placed) add(changes []layer.Change) {
 // maxNamed is how many paths a warning names.
 const maxNamed = 5
 
-// warnReplaced warns of files that copies of the step put into the tree, and that the installation a,
-// begun at that time, replaced or removed.
+// warnReplaced warns of files that copies of the step put into the tree, and that the installation
+// a, begun at that time, replaced or removed.
 func (s *Stage) warnReplaced(ctx context.Context, a spec.Action, begin time.Time) error {
 	put := &s.put
 	if len(put.files) == 0 {

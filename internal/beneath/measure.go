@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DiskUsage returns how many bytes of disk are taken by what is at path and below, folders included, as du(1) counts: a file with several names
-// once, nothing that is mounted there, and what lies deeper than some hundred folders not at all. What is not there takes none. The content of a
-// file for which apart returns true is not counted; apart may be nil.
+// DiskUsage returns how many bytes of disk are taken by what is at path and below, folders
+// included, as du(1) counts: a file with several names once, nothing that is mounted there, and
+// what lies deeper than some hundred folders not at all. What is not there takes none. The content
+// of a file for which apart returns true is not counted; apart may be nil.
 func DiskUsage(ctx context.Context, path string, apart func(parent int, name string, st *unix.Stat_t) (bool, error)) (int64, error) {
 	u := usage{ctx: ctx, seen: map[inode]bool{}, apart: apart}
 	parent, err := openRoot(filepath.Dir(path))

@@ -11,7 +11,8 @@ import (
 	"genoci/internal/treetest"
 )
 
-// A file with several names counts once, and content that is counted apart does not; what is behind a symlink or a mount is elsewhere.
+// A file with several names counts once, and content that is counted apart does not; what is behind
+// a symlink or a mount is elsewhere.
 func TestDiskUsage(t *testing.T) {
 	dir := t.TempDir()
 	treetest.Make(t, dir, `

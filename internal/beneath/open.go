@@ -1,5 +1,6 @@
-// Package beneath opens, removes and measures what lies beneath a folder, and is the one caller of openat2(2). Somebody may have put a symlink in the
-// place of a folder there, or mounted something: a path then leads as far as its caller says, and what is not genoci's stays.
+// Package beneath opens, removes and measures what lies beneath a folder, and is the one caller of
+// openat2(2). Somebody may have put a symlink in the place of a folder there, or mounted something:
+// a path then leads as far as its caller says, and what is not genoci's stays.
 package beneath
 
 import (
@@ -22,13 +23,15 @@ const (
 	InRootNoLinks = InRoot | unix.RESOLVE_NO_SYMLINKS                 // "/" and ".." are the folder's, a symlink is ELOOP
 )
 
-// Open opens path, relative to the open folder dir (or unix.AT_FDCWD). The flags are those of open(2), to which O_CLOEXEC is added; lead is one of the
-// constants above. It returns the descriptor, or the error of openat2(2), an errno, which Linux has since 5.6.
+// Open opens path, relative to the open folder dir (or unix.AT_FDCWD). The flags are those of
+// open(2), to which O_CLOEXEC is added; lead is one of the constants above. It returns the
+// descriptor, or the error of openat2(2), an errno, which Linux has since 5.6.
 func Open(dir int, path string, flags int, lead uint64) (int, error) {
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: lead}
 	for {
 		fd, err := unix.Openat2(dir, path, &how)
-		// EAGAIN: something was renamed or mounted meanwhile, anywhere in the system, and ".." could not be resolved safely.
+		// EAGAIN: something was renamed or mounted meanwhile, anywhere in the system, and ".."
+		// could not be resolved safely.
 		if err != unix.EINTR && err != unix.EAGAIN {
 			return fd, err
 		}
@@ -38,8 +41,9 @@ func Open(dir int, path string, flags int, lead uint64) (int, error) {
 // ErrElsewhere is wrapped where a folder beneath another is a symlink, or a mount.
 var ErrElsewhere = errors.New("nothing was removed there")
 
-// Check returns an error, which wraps ErrElsewhere and names the place, where one of the folders beneath root is a symlink or a mount, or lies behind one.
-// A folder that is missing is no error. root itself may be a symlink: somebody has named it.
+// Check returns an error, which wraps ErrElsewhere and names the place, where one of the folders
+// beneath root is a symlink or a mount, or lies behind one. A folder that is missing is no error.
+// root itself may be a symlink: somebody has named it.
 func Check(root string, folders ...string) error {
 	top, err := openRoot(root)
 	if err != nil {
@@ -91,7 +95,8 @@ func openFolder(top int, root, name string) (int, error) {
 	return -1, wrapPath("open", filepath.Join(root, name), err)
 }
 
-// elsewhere says which folder on the way from root to name is not what it should be: err is what opening it gave.
+// elsewhere says which folder on the way from root to name is not what it should be: err is what
+// opening it gave.
 func elsewhere(root, name string, err error) error {
 	at := root
 	for part := range strings.SplitSeq(name, "/") {

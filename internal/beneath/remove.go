@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove removes the file, symlink or empty folder called name, a path beneath root. The error wraps ErrElsewhere where a folder on the way to it is a
-// symlink or a mount, and fs.ErrNotExist where nothing is there.
+// Remove removes the file, symlink or empty folder called name, a path beneath root. The error
+// wraps ErrElsewhere where a folder on the way to it is a symlink or a mount, and fs.ErrNotExist
+// where nothing is there.
 func Remove(root, name string) error {
 	parent, err := openParent(root, name)
 	if err != nil {
@@ -27,8 +28,9 @@ func Remove(root, name string) error {
 	return wrapPath("remove", filepath.Join(root, name), err)
 }
 
-// RemoveAll deletes what is called name, a path beneath root, and all below, as RemoveAt does. The error wraps ErrElsewhere where a folder on the way
-// to it is a symlink or a mount. What is not there is no error.
+// RemoveAll deletes what is called name, a path beneath root, and all below, as RemoveAt does. The
+// error wraps ErrElsewhere where a folder on the way to it is a symlink or a mount. What is not
+// there is no error.
 func RemoveAll(root, name string) error {
 	parent, err := openParent(root, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -41,8 +43,9 @@ func RemoveAll(root, name string) error {
 	return wrapPath("remove", filepath.Join(root, name), RemoveAt(parent, filepath.Base(name)))
 }
 
-// RemovePath deletes what is at path and below, as RemoveAt does; the folder that it lies in may be reached through symlinks. Nothing at path is no
-// error; "/", and what ends in "." or "..", is (EINVAL).
+// RemovePath deletes what is at path and below, as RemoveAt does; the folder that it lies in may be
+// reached through symlinks. Nothing at path is no error; "/", and what ends in "." or "..", is
+// (EINVAL).
 func RemovePath(path string) error {
 	path = filepath.Clean(path)
 	switch filepath.Base(path) {
@@ -52,9 +55,10 @@ func RemovePath(path string) error {
 	return RemoveAll(filepath.Dir(path), filepath.Base(path))
 }
 
-// RemoveAt deletes what is called name in the open folder dir, and all below. It follows no symlink and crosses no mount (EBUSY), gets into folders
-// without permissions, and read-only subvolumes of a btrfs, as far as the process may change those, and copes with any depth.
-// What is not there, or goes meanwhile, is no error. An error in a folder below name begins with its path.
+// RemoveAt deletes what is called name in the open folder dir, and all below. It follows no symlink
+// and crosses no mount (EBUSY), gets into folders without permissions, and read-only subvolumes of
+// a btrfs, as far as the process may change those, and copes with any depth. What is not there, or
+// goes meanwhile, is no error. An error in a folder below name begins with its path.
 func RemoveAt(dir int, name string) error {
 	switch err := unix.Unlinkat(dir, name, 0); err {
 	case nil, unix.ENOENT:
@@ -71,14 +75,15 @@ func RemoveAt(dir int, name string) error {
 	return r.remove(dir, name)
 }
 
-// remover goes through a tree that it deletes, with the descriptor of one folder at a time: trees may be deeper
-// than any limit of open files or of paths.
+// remover goes through a tree that it deletes, with the descriptor of one folder at a time: trees
+// may be deeper than any limit of open files or of paths.
 type remover struct {
 	at    *os.File  // the folder that it is in
 	above []leaving // the folders around that, outermost first
 }
 
-// leaving is a folder on the way down: what it is, so that ".." is known to lead back to it, and what is left to do in it.
+// leaving is a folder on the way down: what it is, so that ".." is known to lead back to it, and
+// what is left to do in it.
 type leaving struct {
 	dev, ino uint64
 	name     string // of the folder that was entered
@@ -141,8 +146,9 @@ func (r *remover) down(name string, rest []string) (dirs []string, err error) {
 	return dirs, err
 }
 
-// enter makes the folder called name in dir the current one, deletes all in it that are no folders, and returns the names of those. Where there is no
-// such folder, the error is ENOENT itself, and the current one stays.
+// enter makes the folder called name in dir the current one, deletes all in it that are no folders,
+// and returns the names of those. Where there is no such folder, the error is ENOENT itself, and
+// the current one stays.
 func (r *remover) enter(dir int, name string) (dirs []string, err error) {
 	f, err := openToEmpty(dir, name)
 	if err != nil {
@@ -186,8 +192,8 @@ func (r *remover) leave(up leaving) error {
 	return rmdir(fd, up.name)
 }
 
-// emptied removes the folder called name in parent if nothing is in it, which saves opening it. It reports whether the folder is gone.
-// What does not let itself be removed is for remove to look at.
+// emptied removes the folder called name in parent if nothing is in it, which saves opening it. It
+// reports whether the folder is gone. What does not let itself be removed is for remove to look at.
 func emptied(parent int, name string) bool { return rmdir(parent, name) == nil }
 
 func rmdir(parent int, name string) error {
@@ -198,7 +204,8 @@ func rmdir(parent int, name string) error {
 	return err
 }
 
-// openToEmpty opens the folder name in parent: readable and writable for its owner, and on the same mount (else EBUSY). The error is an errno.
+// openToEmpty opens the folder name in parent: readable and writable for its owner, and on the same
+// mount (else EBUSY). The error is an errno.
 func openToEmpty(parent int, name string) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW
 	fd, err := Open(parent, name, flags, OnMount)
@@ -249,7 +256,8 @@ const (
 	subvolReadOnly = 1 << 1     // BTRFS_SUBVOL_RDONLY
 )
 
-// makeWritable makes a subvolume of a btrfs writable, in which else nothing could be removed. A folder that is none stays as it is.
+// makeWritable makes a subvolume of a btrfs writable, in which else nothing could be removed. A
+// folder that is none stays as it is.
 func makeWritable(dir int) {
 	var flags uint64
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(dir), getFlags, uintptr(unsafe.Pointer(&flags))); errno != 0 || flags&subvolReadOnly == 0 {

@@ -1,6 +1,6 @@
 // Package cache remembers which layer a step made: from a key, which covers every input of the
-// step, to an entry. It can be deleted at any moment. It never looks into layers or layouts: whether
-// what an entry names is still there is for the caller to see.
+// step, to an entry. It can be deleted at any moment. It never looks into layers or layouts:
+// whether what an entry names is still there is for the caller to see.
 package cache
 
 import (
@@ -28,9 +28,9 @@ var (
 	ErrInUse = errors.New("in use")
 )
 
-// Cache is a folder of genoci's own state: results of steps, TOCs, digests of input files, downloads
-// and the drivers' snapshots, each in a folder below. flock(2) of the folder itself is held, shared, by all that Use it, and
-// exclusively by who removes things that they may need.
+// Cache is a folder of genoci's own state: results of steps, TOCs, digests of input files,
+// downloads and the drivers' snapshots, each in a folder below. flock(2) of the folder itself is
+// held, shared, by all that Use it, and exclusively by who removes things that they may need.
 type Cache struct {
 	dir        string
 	secretFile string // see SealAt
@@ -98,8 +98,9 @@ func (c *Cache) Temp() (*os.File, error) {
 	return f, nil
 }
 
-// TempDir makes a folder for temporary files, and returns how to remove it. Folders whose process was
-// killed are removed by a later call: each is held by a lock (flock(2)) that ends with its process.
+// TempDir makes a folder for temporary files, and returns how to remove it. Folders whose process
+// was killed are removed by a later call: each is held by a lock (flock(2)) that ends with its
+// process.
 func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	tmp, err := c.Dir(TempsDir)
 	if err != nil {
@@ -118,8 +119,8 @@ func (c *Cache) TempDir() (dir string, remove func() error, err error) {
 	return dir, func() error { return errors.Join(beneath.RemoveAll(tmp, filepath.Base(dir)), lock.Close()) }, nil
 }
 
-// sweep removes the folders for temporary files that no live process holds. One that is younger than a minute may
-// not be locked yet. What somebody has put elsewhere stays.
+// sweep removes the folders for temporary files that no live process holds. One that is younger
+// than a minute may not be locked yet. What somebody has put elsewhere stays.
 func (c *Cache) sweep() error {
 	tmp := filepath.Join(c.dir, TempsDir)
 	if beneath.Check(c.dir, TempsDir) != nil {
@@ -166,7 +167,8 @@ func NewKey(node any) (Key, error) {
 	return Key{id: hex.EncodeToString(sum[:]), node: b}, nil
 }
 
-// With returns the key with more to keep, sealed, beside what it was made of: about, which decides nothing.
+// With returns the key with more to keep, sealed, beside what it was made of: about, which decides
+// nothing.
 func (k Key) With(about any) (Key, error) {
 	var err error
 	if k.about, err = json.Marshal(about); err != nil {
@@ -188,11 +190,13 @@ type Entry struct {
 	Tar int64 `json:"tar,omitempty"`
 	// Lent is the SHA-256 of the busybox that was lent to the step, "" for none.
 	Lent string `json:"lent,omitempty"`
-	// Chain is the chain ID of the tree that the step made: of the layers below, and of its own. A driver may have a snapshot of it.
+	// Chain is the chain ID of the tree that the step made: of the layers below, and of its own. A
+	// driver may have a snapshot of it.
 	Chain digest.Digest `json:"chain,omitempty"`
 	// Seconds is how long it took.
 	Seconds float64 `json:"seconds,omitempty"`
-	// Archive says what became of an archive that might have been the layer as it is; "" for other steps.
+	// Archive says what became of an archive that might have been the layer as it is; "" for other
+	// steps.
 	Archive string `json:"archive,omitempty"`
 }
 
@@ -207,14 +211,15 @@ type Blob struct {
 type record struct {
 	Key   string `json:"key"` // so that no damaged file is taken for an entry
 	Entry Entry  `json:"entry"`
-	// Inputs is the node that the key was made of, sealed: beside the key it would tell what is short and secret in it, by trying.
+	// Inputs is the node that the key was made of, sealed: beside the key it would tell what is
+	// short and secret in it, by trying.
 	Inputs []byte `json:"inputs,omitempty"`
 	// About is what Key.With was given, sealed.
 	About []byte `json:"about,omitempty"`
 }
 
-// Get returns the entry of the key. The error is ErrMiss where there is none, or where what is there
-// cannot be used.
+// Get returns the entry of the key. The error is ErrMiss where there is none, or where what is
+// there cannot be used.
 func (c *Cache) Get(k Key) (Entry, error) {
 	b, err := readFile(c.path(k))
 	if err != nil {
@@ -228,7 +233,8 @@ func (c *Cache) Get(k Key) (Entry, error) {
 	return r.Entry, nil
 }
 
-// markUsed gives a file the time of day, unless it was used today: what was not used for long can go first.
+// markUsed gives a file the time of day, unless it was used today: what was not used for long can
+// go first.
 func markUsed(path string) {
 	var st unix.Stat_t
 	now := time.Now()
@@ -237,7 +243,8 @@ func markUsed(path string) {
 	}
 }
 
-// Put stores the entry of the key. What an earlier entry of the same result says of other blobs, and of the tar, stays.
+// Put stores the entry of the key. What an earlier entry of the same result says of other blobs,
+// and of the tar, stays.
 func (c *Cache) Put(k Key, e Entry) error {
 	if old, err := c.Get(k); err == nil && old.DiffID == e.DiffID && old.Lent == e.Lent {
 		for id, b := range old.Blobs {
@@ -266,7 +273,8 @@ func (c *Cache) path(k Key) string {
 	return filepath.Join(c.dir, StepsDir, k.id[:2], k.id[2:]+".json")
 }
 
-// writeFile puts a file of the cache at path. It makes the folder, and does not sync: what a crash damages, Get does not take for an entry.
+// writeFile puts a file of the cache at path. It makes the folder, and does not sync: what a crash
+// damages, Get does not take for an entry.
 func writeFile(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

@@ -23,8 +23,8 @@ const (
 	keepLast = 365 * 24 * time.Hour // how long a spec is remembered after the last build that changed something
 )
 
-// Last remembers the keys under which the steps of one spec were built last. Steps are known by names without
-// line ends. All methods may be called concurrently.
+// Last remembers the keys under which the steps of one spec were built last. Steps are known by
+// names without line ends. All methods may be called concurrently.
 type Last struct {
 	c    *Cache
 	path string
@@ -33,8 +33,8 @@ type Last struct {
 	now  map[string]string
 }
 
-// Last returns the keys of the spec with the absolute path. Nothing is read until it is needed; what cannot be
-// read is as if it had never been.
+// Last returns the keys of the spec with the absolute path. Nothing is read until it is needed;
+// what cannot be read is as if it had never been.
 func (c *Cache) Last(spec string) *Last {
 	sum := sha256.Sum256([]byte(spec))
 	l := &Last{c: c, path: filepath.Join(c.dir, LastDir, hex.EncodeToString(sum[:16])), now: map[string]string{}}
@@ -81,8 +81,8 @@ func (l *Last) Set(step string, k Key) {
 	l.now[step] = k.id
 }
 
-// Save writes what Set noted, where it is news, and forgets steps for which known is false. Two builds of one spec
-// at once may lose each other's news.
+// Save writes what Set noted, where it is news, and forgets steps for which known is false. Two
+// builds of one spec at once may lose each other's news.
 func (l *Last) Save(known func(step string) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// A key is a Merkle tree: its node names larger inputs, such as the list of a folder's files, by their SHA-256.
-// What stands behind such a name decides nothing. It is kept so that people can be told how two keys differ: sealed, and under names that
-// tell nothing, since secrets may be in it.
+// A key is a Merkle tree: its node names larger inputs, such as the list of a folder's files, by
+// their SHA-256. What stands behind such a name decides nothing. It is kept so that people can be
+// told how two keys differ: sealed, and under names that tell nothing, since secrets may be in it.
 
 // sealedMore is how much longer sealed content is: a nonce and a tag.
 const sealedMore = 12 + 16
 
-// KeepNode keeps content, whose SHA-256 is sum, unless it is kept already, or there is no key to seal it with.
+// KeepNode keeps content, whose SHA-256 is sum, unless it is kept already, or there is no key to
+// seal it with.
 func (c *Cache) KeepNode(sum [32]byte, content []byte) error {
 	name, err := c.nodeName(sum, true)
 	if err != nil {
@@ -40,7 +41,8 @@ func (c *Cache) KeepNode(sum [32]byte, content []byte) error {
 	return nil
 }
 
-// Node returns the content whose SHA-256 is sum. The error is ErrMiss where it is not kept, or damaged, and wraps ErrSealed where its key is not here.
+// Node returns the content whose SHA-256 is sum. The error is ErrMiss where it is not kept, or
+// damaged, and wraps ErrSealed where its key is not here.
 func (c *Cache) Node(sum [32]byte) ([]byte, error) {
 	name, err := c.nodeName(sum, false)
 	if err != nil {
@@ -58,8 +60,9 @@ func (c *Cache) Node(sum [32]byte) ([]byte, error) {
 
 func (c *Cache) nodePath(name string) string { return filepath.Join(c.dir, NodesDir, name) }
 
-// Inputs returns the node that the key of the id (Key.String) was made of, and what Key.With was given, nil for nothing. The error is ErrMiss
-// where there is no entry of the key, or a damaged one, and wraps ErrSealed where the key that it was sealed with is not here.
+// Inputs returns the node that the key of the id (Key.String) was made of, and what Key.With was
+// given, nil for nothing. The error is ErrMiss where there is no entry of the key, or a damaged
+// one, and wraps ErrSealed where the key that it was sealed with is not here.
 func (c *Cache) Inputs(id string) (node, about json.RawMessage, err error) {
 	b, err := readFile(c.path(Key{id: id}))
 	if err != nil {

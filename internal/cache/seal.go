@@ -17,19 +17,22 @@ import (
 	"genoci/internal/durable"
 )
 
-// ErrSealed is wrapped where something that the cache keeps cannot be opened: it was sealed with another random key than the one
-// that is here, or there is none.
+// ErrSealed is wrapped where something that the cache keeps cannot be opened: it was sealed with
+// another random key than the one that is here, or there is none.
 var ErrSealed = errors.New("it is encrypted, and its key is missing")
 
 // secretSize is the size of the random key, and of those that are derived of it, in bytes.
 const secretSize = 32
 
-// SealAt names the file of the random key with which the cache seals what is for this machine's eyes only: what keys were made of, and the names
-// of URLs that hold a secret. The file is made when it is needed first. It has to be outside the cache's folder, so that a copy of that tells
-// nothing. Without such a file, or where it can be neither read nor made, nothing of the sort is kept.
+// SealAt names the file of the random key with which the cache seals what is for this machine's
+// eyes only: what keys were made of, and the names of URLs that hold a secret. The file is made
+// when it is needed first. It has to be outside the cache's folder, so that a copy of that tells
+// nothing. Without such a file, or where it can be neither read nor made, nothing of the sort is
+// kept.
 func (c *Cache) SealAt(file string) { c.secretFile = file }
 
-// Secret returns the random key of this cache folder for a purpose, making it where it is missing. Nobody can tell it from another's.
+// Secret returns the random key of this cache folder for a purpose, making it where it is missing.
+// Nobody can tell it from another's.
 func (c *Cache) Secret(purpose string) ([]byte, error) { return c.secret(purpose, true) }
 
 // secret derives the key for a purpose (RFC 5869), from that of all cache folders of a user.
@@ -103,7 +106,8 @@ func makeSecret(file string) error {
 	return errors.Join(err, f.Drop())
 }
 
-// seal returns content so that only open gives it back (AES-256-GCM, NIST SP 800-38D). name is what it is kept under.
+// seal returns content so that only open gives it back (AES-256-GCM, NIST SP 800-38D). name is what
+// it is kept under.
 func (c *Cache) seal(name string, content []byte) ([]byte, error) {
 	box, err := c.box(true)
 	if err != nil {
@@ -112,7 +116,8 @@ func (c *Cache) seal(name string, content []byte) ([]byte, error) {
 	return box.Seal(nil, nil, content, []byte(name)), nil
 }
 
-// open returns what was sealed under a name. The error wraps ErrSealed where the key is not the one.
+// open returns what was sealed under a name. The error wraps ErrSealed where the key is not the
+// one.
 func (c *Cache) open(name string, sealed []byte) ([]byte, error) {
 	box, err := c.box(false)
 	if err != nil {
@@ -138,7 +143,8 @@ func (c *Cache) box(create bool) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// nodeName returns the name that a node with the SHA-256 sum is kept under, which does not tell the sum.
+// nodeName returns the name that a node with the SHA-256 sum is kept under, which does not tell the
+// sum.
 func (c *Cache) nodeName(sum [32]byte, create bool) (string, error) {
 	key, err := c.secret("names", create)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"genoci/internal/durable"
 )
 
-// Use holds off those who call Exclude until release, or the end of the process: whoever relies on things in the cache to stay calls it first. It
-// waits for one who has called Exclude before.
+// Use holds off those who call Exclude until release, or the end of the process: whoever relies on
+// things in the cache to stay calls it first. It waits for one who has called Exclude before.
 func (c *Cache) Use(ctx context.Context) (release func(), err error) {
 	f, err := durable.LockPath(ctx, c.dir, durable.Shared)
 	if err != nil {
@@ -28,9 +28,10 @@ func (c *Cache) Use(ctx context.Context) (release func(), err error) {
 	return func() { durable.Unlock(f) }, nil
 }
 
-// Exclude makes sure that nobody uses the cache until release, so that anything can be removed from it: whatever is temporary there has no process any
-// more. It waits a moment, since most use it only briefly. The error
-// wraps ErrInUse where somebody does, and [beneath.ErrElsewhere] where one of the cache's folders is a symlink or a mount: nothing may be removed there.
+// Exclude makes sure that nobody uses the cache until release, so that anything can be removed from
+// it: whatever is temporary there has no process any more. It waits a moment, since most use it
+// only briefly. The error wraps ErrInUse where somebody does, and [beneath.ErrElsewhere] where one
+// of the cache's folders is a symlink or a mount: nothing may be removed there.
 func (c *Cache) Exclude() (release func(), err error) {
 	if err := beneath.Check(c.dir, Folders()...); err != nil {
 		return nil, err
@@ -45,7 +46,8 @@ func (c *Cache) Exclude() (release func(), err error) {
 	return func() { durable.Unlock(f) }, nil
 }
 
-// AddLayout notes that the cache has results, or trees, of what is in the layout in the folder with the absolute path dir.
+// AddLayout notes that the cache has results, or trees, of what is in the layout in the folder with
+// the absolute path dir.
 func (c *Cache) AddLayout(dir string) error {
 	sum := sha256.Sum256([]byte(dir))
 	path := filepath.Join(c.dir, LayoutsDir, hex.EncodeToString(sum[:16]))

@@ -11,7 +11,8 @@ import (
 	"genoci/internal/beneath"
 )
 
-// While somebody uses the cache nobody can exclude others; while somebody has excluded them, users wait.
+// While somebody uses the cache nobody can exclude others; while somebody has excluded them, users
+// wait.
 func TestUseAndExclude(t *testing.T) {
 	c := open(t)
 	done1, err1 := c.Use(t.Context())
@@ -107,7 +108,8 @@ func TestAddLayout(t *testing.T) {
 	}
 }
 
-// What is behind a symlink in the place of one of the cache's folders is not the cache's: builds use it, and nothing is removed from it.
+// What is behind a symlink in the place of one of the cache's folders is not the cache's: builds
+// use it, and nothing is removed from it.
 func TestFollowsNoLink(t *testing.T) {
 	for _, kind := range Folders() {
 		t.Run(kind, func(t *testing.T) {

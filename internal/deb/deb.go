@@ -1,5 +1,5 @@
-// Package deb knows what Debian packages say of themselves, and from that the order in which dpkg can install several of them. It
-// reads; installing is for the image's own dpkg.
+// Package deb knows what Debian packages say of themselves, and from that the order in which dpkg
+// can install several of them. It reads; installing is for the image's own dpkg.
 package deb
 
 import (
@@ -24,7 +24,8 @@ type Package struct {
 	Provides            []Clause
 }
 
-// Instance returns the name by which dpkg knows the package once it is unpacked, also where the image has it for several architectures.
+// Instance returns the name by which dpkg knows the package once it is unpacked, also where the
+// image has it for several architectures.
 func (p Package) Instance() string {
 	if p.Arch == "all" {
 		return p.Name
@@ -62,8 +63,8 @@ func (c Clause) String() string {
 // maxControl is the longest control file that is read.
 const maxControl = 1 << 20
 
-// Read returns what the control file of a package says, from the package file (deb(5): an ar archive, whose member
-// control.tar holds it). It reads no further than that.
+// Read returns what the control file of a package says, from the package file (deb(5): an ar
+// archive, whose member control.tar holds it). It reads no further than that.
 func Read(r io.Reader) (Package, error) {
 	br := bufio.NewReader(r)
 	magic := make([]byte, 8)
@@ -218,7 +219,8 @@ func relation(s string) Relation {
 	return r
 }
 
-// satisfies reports whether p, under its own name or one that it provides, is what a relation of the package of asks for.
+// satisfies reports whether p, under its own name or one that it provides, is what a relation of
+// the package of asks for.
 func (p *Package) satisfies(r Relation, of *Package) bool {
 	if !p.fits(r, of) {
 		return false
@@ -235,8 +237,8 @@ func (p *Package) satisfies(r Relation, of *Package) bool {
 	return false
 }
 
-// fits reports whether the architecture of p is one that a relation of the package of means. A package for all architectures counts as
-// one of the image's own.
+// fits reports whether the architecture of p is one that a relation of the package of means. A
+// package for all architectures counts as one of the image's own.
 func (p *Package) fits(r Relation, of *Package) bool {
 	switch r.Arch {
 	case "any":
@@ -247,7 +249,8 @@ func (p *Package) fits(r Relation, of *Package) bool {
 	return p.Arch == r.Arch || p.Arch == "all"
 }
 
-// same reports whether dpkg keeps one of the two only: they have one name, and are not for different architectures.
+// same reports whether dpkg keeps one of the two only: they have one name, and are not for
+// different architectures.
 func (p *Package) same(q *Package) bool {
 	return p.Name == q.Name && (p.Arch == q.Arch || p.Arch == "all" || q.Arch == "all")
 }

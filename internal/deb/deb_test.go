@@ -185,7 +185,8 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// A plan names each package once where it is unpacked, and once where it is configured, whatever its fields ask for.
+// A plan names each package once where it is unpacked, and once where it is configured, whatever
+// its fields ask for.
 func TestPlanIsWhole(t *testing.T) {
 	relations := []string{"", "Depends: p1", "Pre-Depends: p2", "Pre-Depends: p3, p0; Depends: p4", "Breaks: p1 (<< 2); Pre-Depends: p4", "Conflicts: p0 (<< 2); Depends: p2 | p1"}
 	const n = 5

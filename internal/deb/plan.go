@@ -24,14 +24,16 @@ type Call struct {
 // Plan is how dpkg installs packages.
 type Plan struct {
 	Calls []Call
-	// Deconfigure: some of the packages break versions of others of them that the image has, so that dpkg has to be allowed to
-	// deconfigure these until they are replaced (--auto-deconfigure).
+	// Deconfigure: some of the packages break versions of others of them that the image has, so
+	// that dpkg has to be allowed to deconfigure these until they are replaced
+	// (--auto-deconfigure).
 	Deconfigure bool
 }
 
-// NewPlan returns how dpkg installs the packages given in an image that has others installed. Their order stays, but
-// where their fields ask for another one: what a package pre-depends on is configured before it is unpacked, with all that it needs itself,
-// and what it breaks is replaced before. What dpkg has to refuse is left for dpkg to say.
+// NewPlan returns how dpkg installs the packages given in an image that has others installed. Their
+// order stays, but where their fields ask for another one: what a package pre-depends on is
+// configured before it is unpacked, with all that it needs itself, and what it breaks is replaced
+// before. What dpkg has to refuse is left for dpkg to say.
 func NewPlan(given, installed []Package) Plan {
 	p := planner{given: given, installed: installed, state: make([]state, len(given))}
 	var order []int
@@ -86,7 +88,8 @@ func (p *planner) add(a Action, packages ...int) {
 	p.plan.Calls = append(p.plan.Calls, Call{a, packages})
 }
 
-// unpack has a package unpacked, and before that, whatever has to be. Where these form a ring, dpkg tells what is wrong with it.
+// unpack has a package unpacked, and before that, whatever has to be. Where these form a ring, dpkg
+// tells what is wrong with it.
 func (p *planner) unpack(i int) {
 	if p.state[i] != untouched {
 		return
@@ -122,7 +125,8 @@ func (p *planner) configure(i int) {
 	}
 }
 
-// needs returns the package i and what it needs, directly or not, of those given that are not configured; what is needed comes first.
+// needs returns the package i and what it needs, directly or not, of those given that are not
+// configured; what is needed comes first.
 func (p *planner) needs(i int) (all []int) {
 	seen := make([]bool, len(p.given))
 	var visit func(i int)
@@ -142,7 +146,8 @@ func (p *planner) needs(i int) (all []int) {
 	return all
 }
 
-// provider returns the first of the given packages that satisfies a clause of the package i, in the order of the clause; -1 if there is none.
+// provider returns the first of the given packages that satisfies a clause of the package i, in the
+// order of the clause; -1 if there is none.
 func (p *planner) provider(i int, c Clause) int {
 	for _, r := range c {
 		for j := range p.given {
@@ -154,7 +159,8 @@ func (p *planner) provider(i int, c Clause) int {
 	return -1
 }
 
-// broken returns the given packages of which the image has a version that clauses of the package i name, while those do not name the given one.
+// broken returns the given packages of which the image has a version that clauses of the package i
+// name, while those do not name the given one.
 func (p *planner) broken(i int, clauses []Clause) []int {
 	var all []int
 	for _, c := range clauses {
@@ -170,7 +176,8 @@ func (p *planner) broken(i int, clauses []Clause) []int {
 	return all
 }
 
-// deconfigure reports whether dpkg has to be allowed to deconfigure packages, if all of these are replaced.
+// deconfigure reports whether dpkg has to be allowed to deconfigure packages, if all of these are
+// replaced.
 func (p *planner) deconfigure(order []int) bool {
 	some := false
 	for at, i := range order {
@@ -190,7 +197,8 @@ func (p *planner) deconfigure(order []int) bool {
 	return some
 }
 
-// named reports whether a clause of the package i with one relation, such as of Breaks, names q. A package never means itself.
+// named reports whether a clause of the package i with one relation, such as of Breaks, names q. A
+// package never means itself.
 func (p *planner) named(c Clause, q *Package, i int) bool {
 	return !q.same(&p.given[i]) && q.satisfies(c[0], &p.given[i])
 }
@@ -209,7 +217,8 @@ func provided(packages []Package, c Clause, of *Package) bool {
 	return false
 }
 
-// Missing returns what the given packages depend on that neither the image nor another of them has, in words.
+// Missing returns what the given packages depend on that neither the image nor another of them has,
+// in words.
 func Missing(given, installed []Package) []string {
 	left := slices.DeleteFunc(slices.Clone(installed), func(q Package) bool {
 		return slices.ContainsFunc(given, func(g Package) bool { return g.same(&q) })

@@ -25,7 +25,8 @@ func holds(version, op, other string) bool {
 	return false
 }
 
-// Compare compares two versions as deb-version(7) says: negative where a is the older one, zero where they are one, else positive.
+// Compare compares two versions as deb-version(7) says: negative where a is the older one, zero
+// where they are one, else positive.
 func Compare(a, b string) int {
 	epochA, upstreamA, revisionA := split(a)
 	epochB, upstreamB, revisionB := split(b)
@@ -62,7 +63,8 @@ func comparePart(a, b string) int {
 	return 0
 }
 
-// weight is the place of the first character of s in the order of versions: "~" before the end, letters after it, then all else.
+// weight is the place of the first character of s in the order of versions: "~" before the end,
+// letters after it, then all else.
 func weight(s string) int {
 	switch {
 	case s == "" || isDigit(s[0]):

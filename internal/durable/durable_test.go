@@ -105,7 +105,8 @@ func TestUnlockDespiteChild(t *testing.T) {
 	Unlock(f)
 }
 
-// Readers see the old content or the new one, however many processes write, and nothing else is left.
+// Readers see the old content or the new one, however many processes write, and nothing else is
+// left.
 func TestWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")

@@ -25,14 +25,15 @@ const (
 // TempPrefix begins the names of files that CreateTemp has made.
 const TempPrefix = ".genoci-"
 
-// IsTemp reports whether a file of that name is one that CreateTemp has made. It belongs to a live process as long as it is locked.
+// IsTemp reports whether a file of that name is one that CreateTemp has made. It belongs to a live
+// process as long as it is locked.
 func IsTemp(name string) bool { return strings.HasPrefix(name, TempPrefix) }
 
 // Temp is a new file that has no name of its own yet.
 type Temp struct{ *os.File }
 
-// CreateTemp makes a file with that mode in the folder dir, whatever the umask. It is locked until it is closed: whoever removes what
-// processes have left that were killed finds that it is alive.
+// CreateTemp makes a file with that mode in the folder dir, whatever the umask. It is locked until
+// it is closed: whoever removes what processes have left that were killed finds that it is alive.
 func CreateTemp(dir string, mode fs.FileMode) (*Temp, error) {
 	for {
 		t, err := create(dir, mode)
@@ -49,12 +50,13 @@ func CreateTemp(dir string, mode fs.FileMode) (*Temp, error) {
 		if err != nil && !errors.Is(err, ErrLocked) {
 			return nil, err
 		}
-		// Somebody came between, and took a file without a lock for that of a dead process. It is gone by now.
+		// Somebody came between, and took a file without a lock for that of a dead process. It is
+		// gone by now.
 	}
 }
 
-// create makes the file of CreateTemp, without a lock. A file of package os would be offered to the poller first: five system calls for a
-// regular file, which it refuses.
+// create makes the file of CreateTemp, without a lock. A file of package os would be offered to the
+// poller first: five system calls for a regular file, which it refuses.
 func create(dir string, mode fs.FileMode) (*Temp, error) {
 	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC
 	for {
@@ -82,7 +84,8 @@ func Linked(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink > 0
 }
 
-// Rename gives the file the name path, in the place of what has that name, and closes it. When it fails, Drop is still due.
+// Rename gives the file the name path, in the place of what has that name, and closes it. When it
+// fails, Drop is still due.
 func (t *Temp) Rename(path string, sync Sync) error {
 	if sync != NoSync {
 		if err := t.Sync(); err != nil {
@@ -108,8 +111,8 @@ func (t *Temp) Drop() error {
 	return errors.Join(err, t.Close())
 }
 
-// WriteFile gives the file at path, in a folder that exists, the content data in one step: a reader sees what was there, or all of
-// data. Several processes may do so at the same time.
+// WriteFile gives the file at path, in a folder that exists, the content data in one step: a reader
+// sees what was there, or all of data. Several processes may do so at the same time.
 func WriteFile(path string, data []byte, mode fs.FileMode, sync Sync) error {
 	err := writeFile(path, data, mode, sync)
 	if errors.Is(err, fs.ErrNotExist) { // somebody has taken the new file, which is not locked, for that of a dead process
@@ -133,8 +136,8 @@ func writeFile(path string, data []byte, mode fs.FileMode, sync Sync) error {
 	return nil
 }
 
-// Replace is WriteFile, without a sync, for a file that only one process at a time writes, as under a lock: what a killed one leaves
-// is path.new, which the next one takes.
+// Replace is WriteFile, without a sync, for a file that only one process at a time writes, as under
+// a lock: what a killed one leaves is path.new, which the next one takes.
 func Replace(path string, data []byte) error {
 	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
 		return err
@@ -151,7 +154,8 @@ func SyncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// SyncFileSystem writes the file system that holds path to the disk: one call, where a tree may have 100,000 files.
+// SyncFileSystem writes the file system that holds path to the disk: one call, where a tree may
+// have 100,000 files.
 func SyncFileSystem(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package durable writes files in one step, and locks files and folders, so that neither a crash nor another process sees
-// half of a change. It never removes what it has not made itself.
+// Package durable writes files in one step, and locks files and folders, so that neither a crash
+// nor another process sees half of a change. It never removes what it has not made itself.
 package durable
 
 import (
@@ -20,16 +20,19 @@ const (
 	Exclusive Mode = unix.LOCK_EX // nobody else
 )
 
-// ErrLocked is wrapped where somebody else has a lock: another process, or another part of this one.
+// ErrLocked is wrapped where somebody else has a lock: another process, or another part of this
+// one.
 const ErrLocked = unix.EWOULDBLOCK
 
-// TryLock locks an open file or folder without waiting. The lock ends when f is closed, or with the process, unless
-// a child process has a copy of the descriptor (see Unlock). Each opening of a path has a lock of its own. The error wraps ErrLocked.
+// TryLock locks an open file or folder without waiting. The lock ends when f is closed, or with the
+// process, unless a child process has a copy of the descriptor (see Unlock). Each opening of a path
+// has a lock of its own. The error wraps ErrLocked.
 func TryLock(f *os.File, mode Mode) error {
 	return pathError("lock", f.Name(), flock(f, int(mode)|unix.LOCK_NB))
 }
 
-// Lock is TryLock, but waits for the lock until ctx ends; the error then wraps the cause. When it fails, f is closed.
+// Lock is TryLock, but waits for the lock until ctx ends; the error then wraps the cause. When it
+// fails, f is closed.
 func Lock(ctx context.Context, f *os.File, mode Mode) error {
 	err := flock(f, int(mode)|unix.LOCK_NB)
 	if errors.Is(err, ErrLocked) {
@@ -64,7 +67,8 @@ func wait(ctx context.Context, f *os.File, mode Mode) error {
 	}
 }
 
-// TryLockPath opens the file or folder at path, and locks it without waiting, as TryLock does. Unlock ends that.
+// TryLockPath opens the file or folder at path, and locks it without waiting, as TryLock does.
+// Unlock ends that.
 func TryLockPath(path string, mode Mode) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -105,8 +109,9 @@ func LockWithin(ctx context.Context, path string, mode Mode, d time.Duration) (*
 	}
 }
 
-// Unlock ends the lock of f at once, and closes it. Closing alone would leave the lock to a child process that is just being
-// started, until that executes its program. Nothing was written through f, and nobody could act on an error.
+// Unlock ends the lock of f at once, and closes it. Closing alone would leave the lock to a child
+// process that is just being started, until that executes its program. Nothing was written through
+// f, and nobody could act on an error.
 func Unlock(f *os.File) {
 	_ = flock(f, unix.LOCK_UN)
 	f.Close()

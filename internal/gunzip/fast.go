@@ -2,22 +2,27 @@ package gunzip
 
 import "encoding/binary"
 
-// The fast loop goes in rounds, and looks at the ends of in and out once in each. A round decodes up to two literals, or one or none and a
-// match. It refills bits at its beginning, and again where a code is longer than its table is wide, before the length and before the distance.
+// The fast loop goes in rounds, and looks at the ends of in and out once in each. A round decodes
+// up to two literals, or one or none and a match. It refills bits at its beginning, and again where
+// a code is longer than its table is wide, before the length and before the distance.
 //
-// Each refill leaves 56 bits or more, and has 64 right ones. Up to the next refill at most a literal, a length and a distance follow that
-// the tables have without a link (11, 11+5 and 9+13 bits, 49 in all), or a length with one (15+5) and a distance without (22), or a
-// distance with one (15+13). So have does not get below 0, and behind each of these 11 bits or more are right, for the next look at lits.
+// Each refill leaves 56 bits or more, and has 64 right ones. Up to the next refill at most a
+// literal, a length and a distance follow that the tables have without a link (11, 11+5 and 9+13
+// bits, 49 in all), or a length with one (15+5) and a distance without (22), or a distance with one
+// (15+13). So have does not get below 0, and behind each of these 11 bits or more are right, for
+// the next look at lits.
 const (
-	// fastIn is how much input there has to be when a round begins: each of three refills reads 8 bytes, and goes on by up to 7.
+	// fastIn is how much input there has to be when a round begins: each of three refills reads 8
+	// bytes, and goes on by up to 7.
 	fastIn = 7 + 7 + 8
-	// fastOut is how much room there has to be when a round begins: for a literal, and for a match, which is copied 32 bytes
-	// at a time, and so takes up to 9 times 32.
+	// fastOut is how much room there has to be when a round begins: for a literal, and for a match,
+	// which is copied 32 bytes at a time, and so takes up to 9 times 32.
 	fastOut = 1 + 9*32
 )
 
-// fastGo decodes literals and matches as long as in and out have room, up to the end of a block, and to what is no code, neither of which it takes.
-// It reports false where a length is followed by no distance, or by one that reaches behind low.
+// fastGo decodes literals and matches as long as in and out have room, up to the end of a block,
+// and to what is no code, neither of which it takes. It reports false where a length is followed by
+// no distance, or by one that reaches behind low.
 func (d *state) fastGo() bool {
 	in, at, bits, have := d.in, d.at, d.bits, d.have
 	out, pos := d.out, d.pos
@@ -27,7 +32,8 @@ func (d *state) fastGo() bool {
 		bits, at, have = refill(in, bits, at, have)
 		e := lits[bits&(litSize-1)]
 
-		// A literal or nothing: no branch has to be guessed. Matches follow each other, or one literal, mostly.
+		// A literal or nothing: no branch has to be guessed. Matches follow each other, or one
+		// literal, mostly.
 		out[pos] = e.literal()
 		pos += int(e >> 31)
 		bits >>= e.skip() & 63

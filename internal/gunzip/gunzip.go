@@ -1,5 +1,6 @@
-// Package gunzip decompresses gzip streams (RFC 1952), on one core about three times as fast as other Go code does.
-// It takes and refuses what compress/gzip of the standard library takes and refuses.
+// Package gunzip decompresses gzip streams (RFC 1952), on one core about three times as fast as
+// other Go code does. It takes and refuses what compress/gzip of the standard library takes and
+// refuses.
 package gunzip
 
 import (
@@ -44,7 +45,8 @@ type Reader struct {
 	base int // what low is for own
 }
 
-// NewReader returns a Reader for the concatenated members that r yields. It reads the first header: io.EOF says that r is empty.
+// NewReader returns a Reader for the concatenated members that r yields. It reads the first header:
+// io.EOF says that r is empty.
 func NewReader(r io.Reader) (*Reader, error) {
 	return newReader(r, false, hasAssembly(), new([inSize]byte), new([window + ownSize]byte))
 }
@@ -64,8 +66,8 @@ func newReader(r io.Reader, padded, assembly bool, in *[inSize]byte, own *[windo
 	return z, nil
 }
 
-// Read implements io.Reader. It fills p unless the stream ends, and decodes right into it where it holds 64 KiB or more;
-// the memory behind what it returns is scratch space then.
+// Read implements io.Reader. It fills p unless the stream ends, and decodes right into it where it
+// holds 64 KiB or more; the memory behind what it returns is scratch space then.
 func (z *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -128,8 +130,9 @@ func (z *Reader) decodeOwn(n int) {
 	z.base = z.low
 }
 
-// decodeInto decodes into p, which has room for two windows or more. What matches reach back to has to stand in p, so the
-// first window is decoded into own, which has what is before it; the last one is put there for the next time.
+// decodeInto decodes into p, which has room for two windows or more. What matches reach back to has
+// to stand in p, so the first window is decoded into own, which has what is before it; the last one
+// is put there for the next time.
 func (z *Reader) decodeInto(p []byte) int {
 	z.decodeOwn(window)
 	n := copy(p, z.own[z.next:z.end])
@@ -228,7 +231,8 @@ const (
 	flagComment   = 1 << 4
 )
 
-// maxString is the longest name or comment, its end included, that is read, as in the standard library.
+// maxString is the longest name or comment, its end included, that is read, as in the standard
+// library.
 const maxString = 512
 
 // header reads the header of a member.

@@ -93,8 +93,8 @@ func standard(data []byte) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(z, most))
 }
 
-// compare reads data in all ways, and compares it to what the standard library says. Before an error that may have had less, since it wants
-// all bits of the longest code that may come.
+// compare reads data in all ways, and compares it to what the standard library says. Before an
+// error that may have had less, since it wants all bits of the longest code that may come.
 func compare(t *testing.T, data []byte) {
 	t.Helper()
 	want, wantErr := standard(data)

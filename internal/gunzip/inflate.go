@@ -162,7 +162,8 @@ func fixedLengths() (lits, dists []uint8) {
 	return lengths[:maxLits], lengths[maxLits:]
 }
 
-// setCodes makes the tables of the codes of the given lengths. It reports whether there are such codes.
+// setCodes makes the tables of the codes of the given lengths. It reports whether there are such
+// codes.
 func (d *inflater) setCodes(lits, dists []uint8) bool {
 	if !d.code.set(lits) {
 		return false
@@ -175,7 +176,8 @@ func (d *inflater) setCodes(lits, dists []uint8) bool {
 	return true
 }
 
-// codeOrder is the order in which the lengths of the codes for lengths of codes come (RFC 1951, section 3.2.7).
+// codeOrder is the order in which the lengths of the codes for lengths of codes come (RFC 1951,
+// section 3.2.7).
 var codeOrder = [...]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
 // readCodes reads the codes of a block, and makes their tables (RFC 1951, section 3.2.7).
@@ -253,7 +255,8 @@ func (d *inflater) symbols() {
 	}
 }
 
-// symbol decodes one literal, match or end of a block, or finishes a match, with care for the ends of in and out.
+// symbol decodes one literal, match or end of a block, or finishes a match, with care for the ends
+// of in and out.
 func (d *inflater) symbol() {
 	if d.length > 0 {
 		d.copyMatch()
@@ -332,7 +335,8 @@ func (d *inflater) drop(n uint) {
 	d.have -= n
 }
 
-// fill makes have n or more, where n is at most 56. It reports false where the source ends before that.
+// fill makes have n or more, where n is at most 56. It reports false where the source ends before
+// that.
 func (d *inflater) fill(n uint) bool {
 	for d.have < n {
 		if len(d.in)-d.at >= 8 {
@@ -357,7 +361,8 @@ func (d *inflater) giveBack() {
 	d.bits, d.have = 0, 0
 }
 
-// more reads more of the source into in, of which little is left. It reports false at the end of the source, why is in srcErr.
+// more reads more of the source into in, of which little is left. It reports false at the end of
+// the source, why is in srcErr.
 func (d *inflater) more() bool {
 	if d.srcErr != nil {
 		return false

@@ -58,7 +58,8 @@ func newHuffman(lengths []uint8) huffman {
 	return c
 }
 
-// codesHeader appends the header of a block with these codes, the lengths of which are written one by one.
+// codesHeader appends the header of a block with these codes, the lengths of which are written one
+// by one.
 func (w *bitWriter) codesHeader(final bool, lits, dists []uint8) {
 	w.header(final, 2)
 	w.write(uint64(len(lits)-257), 5)
@@ -104,7 +105,8 @@ func (c *choices) below(n int) int {
 	return int(c.extra >> 33 % uint64(n))
 }
 
-// code chooses a complete code of at most longest bits for used of the symbols, all of must among them.
+// code chooses a complete code of at most longest bits for used of the symbols, all of must among
+// them.
 func (c *choices) code(symbols, used, longest int, must ...int) []uint8 {
 	leaves := []uint8{1, 1}
 	for len(leaves) < used {

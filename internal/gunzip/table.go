@@ -2,7 +2,8 @@ package gunzip
 
 import "math/bits"
 
-// Widths of the tables, and of what is behind them for longer codes. A code has at most maxCode bits (RFC 1951, section 3.2.7).
+// Widths of the tables, and of what is behind them for longer codes. A code has at most maxCode
+// bits (RFC 1951, section 3.2.7).
 const (
 	maxCode  = 15
 	litBits  = 11
@@ -18,7 +19,8 @@ const (
 	endBlock = 256 // the symbol behind a block's last
 )
 
-// litEntry is what the next bits of the stream mean, where a literal, a length or the end of the block comes.
+// litEntry is what the next bits of the stream mean, where a literal, a length or the end of the
+// block comes.
 //
 //	a literal   bits 0 to 5: how many bits it takes; bits 8 to 15: what it is; bit 31 is set
 //	a length    bits 8 to 13: how many bits it takes, extra bits included; bits 16 to 24: what those are added to; bits 25 to 28: how
@@ -67,15 +69,16 @@ func (e distEntry) distance(bits uint64) int {
 	return int(e>>16) + int(bits&(1<<e.size()-1)>>(e>>8&15))
 }
 
-// codeEntry is what the next bits mean where the length of a code comes: bits 0 to 2 how many bits that takes, 0 for what is no
-// code; above them the symbol.
+// codeEntry is what the next bits mean where the length of a code comes: bits 0 to 2 how many bits
+// that takes, 0 for what is no code; above them the symbol.
 type codeEntry uint8
 
 func (e codeEntry) size() uint  { return uint(e & 7) }
 func (e codeEntry) symbol() int { return int(e >> 3) }
 
-// litTable decodes literals and lengths. It is indexed by the next litBits bits; further tables of litSub entries follow: at most one for
-// two codes, since all codes with the same beginning are a complete code together (see build).
+// litTable decodes literals and lengths. It is indexed by the next litBits bits; further tables of
+// litSub entries follow: at most one for two codes, since all codes with the same beginning are a
+// complete code together (see build).
 type litTable [litSize + maxLits/2*litSub]litEntry
 
 // distTable decodes distances; further tables follow as in litTable.
@@ -124,8 +127,9 @@ type code struct {
 	longest int
 }
 
-// set makes c a code of the lengths of the symbols' codes, 0 for symbols without one. It reports false where
-// that is no code. As in the standard library and in zlib a code is complete, or is one code of one bit, or none at all.
+// set makes c a code of the lengths of the symbols' codes, 0 for symbols without one. It reports
+// false where that is no code. As in the standard library and in zlib a code is complete, or is one
+// code of one bit, or none at all.
 func (c *code) set(lengths []uint8) bool {
 	*c = code{}
 	for _, n := range lengths {
@@ -159,10 +163,12 @@ func (c *code) isSingle() bool { return c.longest == 1 && c.count[1] == 1 }
 // newCodeEntry is the entry of a symbol of the code of lengths of codes.
 func newCodeEntry(symbol uint16, n uint) codeEntry { return codeEntry(symbol<<3 | uint16(n)) }
 
-// build makes the decoding table of a code: t is indexed by the next width bits; further tables are made behind these. none is the entry of no
-// code, of that of a symbol with a code of n bits, and link that of a further table.
+// build makes the decoding table of a code: t is indexed by the next width bits; further tables are
+// made behind these. none is the entry of no code, of that of a symbol with a code of n bits, and
+// link that of a further table.
 func build[E litEntry | distEntry | codeEntry](t []E, width int, c *code, none E, of func(symbol uint16, n uint) E, link func(at int) E) {
-	// Codes come with their first bit lowest, so word is kept reversed, and counting up carries downwards.
+	// Codes come with their first bit lowest, so word is kept reversed, and counting up carries
+	// downwards.
 	t[0] = none
 	word, symbols := uint(0), c.symbols[:]
 	for n := 1; n <= width; n++ {

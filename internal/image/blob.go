@@ -17,9 +17,10 @@ import (
 // ErrNotImage is wrapped by the errors about what is there, and is something else than an image.
 var ErrNotImage = errors.New("not an image")
 
-// Marshal returns the bytes of the config blob and of the manifest blob that names it, with the manifest's
-// descriptor. They depend on img alone: fields in fixed order, maps sorted, no added space. An image that Parse would
-// refuse, or that has no architecture or operating system, is an error.
+// Marshal returns the bytes of the config blob and of the manifest blob that names it, with the
+// manifest's descriptor. They depend on img alone: fields in fixed order, maps sorted, no added
+// space. An image that Parse would refuse, or that has no architecture or operating system, is an
+// error.
 func Marshal(img Image) (config, manifest []byte, desc v1.Descriptor, err error) {
 	m, c := img.Manifest, img.Config
 	m.SchemaVersion = 2
@@ -60,8 +61,9 @@ func describe(mediaType string, data []byte) v1.Descriptor {
 	return v1.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
-// Parse reads a manifest (OCI or docker schema 2) and its config. Errors say what is wrong with which field; size and
-// digest of the config are held against the manifest, and counts of layers, diff IDs and history against each other.
+// Parse reads a manifest (OCI or docker schema 2) and its config. Errors say what is wrong with
+// which field; size and digest of the config are held against the manifest, and counts of layers,
+// diff IDs and history against each other.
 func Parse(manifest, config []byte) (Image, error) {
 	m, err := ParseManifest(manifest)
 	if err != nil {
@@ -82,8 +84,9 @@ func WithConfig(m v1.Manifest, manifest, config []byte) (Image, error) {
 	return img, check(m, img.Config)
 }
 
-// ParseManifest reads the manifest of an image (OCI or docker schema 2), without its config. Manifests of artifacts that
-// are no images are refused: the error wraps ErrNotImage. A media type that the manifest leaves out is set.
+// ParseManifest reads the manifest of an image (OCI or docker schema 2), without its config.
+// Manifests of artifacts that are no images are refused: the error wraps ErrNotImage. A media type
+// that the manifest leaves out is set.
 func ParseManifest(data []byte) (v1.Manifest, error) {
 	var m v1.Manifest
 	var foreign struct {
@@ -207,7 +210,8 @@ func checkManifest(m v1.Manifest) error {
 	return nil
 }
 
-// checkDescriptor lets digests of unknown algorithms pass, as the specification asks for (descriptor.md, "Digests").
+// checkDescriptor lets digests of unknown algorithms pass, as the specification asks for
+// (descriptor.md, "Digests").
 func checkDescriptor(d v1.Descriptor) error {
 	if d.MediaType == "" {
 		return errors.New("mediaType is missing")
@@ -221,7 +225,8 @@ func checkDescriptor(d v1.Descriptor) error {
 	return nil
 }
 
-// CheckDigest is d.Validate, without its regular expressions for a SHA-256 that is well formed: a build looks at thousands.
+// CheckDigest is d.Validate, without its regular expressions for a SHA-256 that is well formed: a
+// build looks at thousands.
 func CheckDigest(d digest.Digest) error {
 	hex, ok := strings.CutPrefix(string(d), "sha256:")
 	if ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == "" {

@@ -16,8 +16,9 @@ type Change struct {
 	New   any
 }
 
-// Compare returns how the configs and annotations of two images differ, sorted by field and key. Layers, histories and times are left
-// out, and so are annotations that say how an image came about.
+// Compare returns how the configs and annotations of two images differ, sorted by field and key.
+// Layers, histories and times are left out, and so are annotations that say how an image came
+// about.
 func Compare(a, b Image) []Change {
 	c := &comparison{}
 	x, y := a.Config, b.Config
@@ -113,7 +114,8 @@ func asJSON(h *Healthcheck) string {
 	return string(text)
 }
 
-// variables returns the values of an environment by their names. Of several of one name the first counts, as it does for getenv(3).
+// variables returns the values of an environment by their names. Of several of one name the first
+// counts, as it does for getenv(3).
 func variables(env []string) map[string]string {
 	m := make(map[string]string, len(env))
 	for _, kv := range env {

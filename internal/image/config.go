@@ -106,8 +106,8 @@ type Member struct {
 	Value json.RawMessage
 }
 
-// Members takes a JSON object to pieces, in its order; null has none. A name that stands there twice, be it in upper and lower case, can be
-// read in two ways, and is an error.
+// Members takes a JSON object to pieces, in its order; null has none. A name that stands there
+// twice, be it in upper and lower case, can be read in two ways, and is an error.
 func Members(data []byte) ([]Member, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	switch brace, err := dec.Token(); {
@@ -153,7 +153,8 @@ func fold(name string) string {
 	}, name)
 }
 
-// encodeObject writes fields in their order, without the empty ones, then the unknown ones sorted by name.
+// encodeObject writes fields in their order, without the empty ones, then the unknown ones sorted
+// by name.
 func encodeObject(fields []field, unknown map[string]json.RawMessage) ([]byte, error) {
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
 		fields = append(fields, field{name, unknown[name], true})
@@ -188,8 +189,9 @@ func isEmpty(value []byte) bool {
 	return false
 }
 
-// encode is json.Marshal without the escapes that only HTML needs, so that commands in histories stay readable. What package json
-// would do with a long way round, it does by itself: our own objects, which json would read again, and short and empty values.
+// encode is json.Marshal without the escapes that only HTML needs, so that commands in histories
+// stay readable. What package json would do with a long way round, it does by itself: our own
+// objects, which json would read again, and short and empty values.
 func encode(v any) ([]byte, error) {
 	switch v := v.(type) {
 	case *Config:
@@ -212,7 +214,8 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// isPlain reports whether a string consists of printable ASCII characters that JSON writes as they are.
+// isPlain reports whether a string consists of printable ASCII characters that JSON writes as they
+// are.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {

@@ -31,8 +31,8 @@ type Extension struct {
 	CreatedBy   string // history of a config change without a layer; "" for none
 }
 
-// ConfigEdit is how a target changes the config of its base. Nil and "" keep what the base has; a list that is empty
-// but not nil clears it.
+// ConfigEdit is how a target changes the config of its base. Nil and "" keep what the base has; a
+// list that is empty but not nil clears it.
 type ConfigEdit struct {
 	Entrypoint  []string // setting it drops an inherited Cmd
 	Cmd         []string
@@ -46,13 +46,13 @@ type ConfigEdit struct {
 	Healthcheck *Healthcheck
 }
 
-// Extend returns base (the zero Image for an empty one) with e on top. The descriptor is zero. Docker schema 2 media types
-// become OCI ones; foreign and nondistributable layers stay as they are. What base holds is never changed, but may be shared
-// by the result.
+// Extend returns base (the zero Image for an empty one) with e on top. The descriptor is zero.
+// Docker schema 2 media types become OCI ones; foreign and nondistributable layers stay as they
+// are. What base holds is never changed, but may be shared by the result.
 //
-// Annotations of the base that speak of the base itself are not inherited (created, ref.name, base.name, base.digest),
-// nor is its subject. A base without a history gets an entry for each layer where e adds to the history,
-// since one that covers only some layers is wrong.
+// Annotations of the base that speak of the base itself are not inherited (created, ref.name,
+// base.name, base.digest), nor is its subject. A base without a history gets an entry for each
+// layer where e adds to the history, since one that covers only some layers is wrong.
 func Extend(base Image, e Extension) Image {
 	return Image{Manifest: extendManifest(base.Manifest, e), Config: extendConfig(base.Config, e)}
 }

@@ -1,5 +1,5 @@
-// Package image is the meaning of OCI images: manifests, configs, indexes, histories, as the image-spec v1.1 has them. It is
-// pure: functions from data to data, no files, no network.
+// Package image is the meaning of OCI images: manifests, configs, indexes, histories, as the
+// image-spec v1.1 has them. It is pure: functions from data to data, no files, no network.
 package image
 
 import (
@@ -17,9 +17,10 @@ type Image struct {
 	Config     Config
 }
 
-// Config is an image config (image-spec, config.md): the specified fields, docker's healthcheck, and whatever else a
-// foreign config holds, kept as it is. Its JSON has the fields in the order of the specification, then the unknown ones
-// sorted by name. Names that are those of fields but for upper and lower case are an error, since package json would take them for these.
+// Config is an image config (image-spec, config.md): the specified fields, docker's healthcheck,
+// and whatever else a foreign config holds, kept as it is. Its JSON has the fields in the order of
+// the specification, then the unknown ones sorted by name. Names that are those of fields but for
+// upper and lower case are an error, since package json would take them for these.
 type Config struct {
 	v1.Image
 	Healthcheck   *Healthcheck               // in "config"
@@ -37,7 +38,8 @@ type Healthcheck struct {
 	Retries       int           `json:",omitempty"`
 }
 
-// ChainIDs returns the chain ID of each prefix of diffIDs (image-spec, config.md, "Layer ChainID"): one for each layer.
+// ChainIDs returns the chain ID of each prefix of diffIDs (image-spec, config.md, "Layer ChainID"):
+// one for each layer.
 func ChainIDs(diffIDs []digest.Digest) []digest.Digest {
 	ids := make([]digest.Digest, len(diffIDs))
 	below := digest.Digest("")

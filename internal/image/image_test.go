@@ -262,7 +262,8 @@ func TestParseCounts(t *testing.T) {
 	}
 }
 
-// A config of which tools read different things is none: package json takes a name in any case, and merges what stands there twice.
+// A config of which tools read different things is none: package json takes a name in any case, and
+// merges what stands there twice.
 func TestAmbiguousConfig(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"config":{"User":"a"},"Config":{"User":"b"}}`:    `field "Config" twice`,

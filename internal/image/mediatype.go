@@ -19,18 +19,20 @@ const (
 	dockerForeignGzip = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
-// IsManifest reports whether mediaType is that of a manifest with a config and layers: OCI or docker schema 2.
+// IsManifest reports whether mediaType is that of a manifest with a config and layers: OCI or
+// docker schema 2.
 func IsManifest(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageManifest || mediaType == dockerManifest
 }
 
-// IsIndex reports whether mediaType is that of a list of manifests: an OCI image index or a docker manifest list.
+// IsIndex reports whether mediaType is that of a list of manifests: an OCI image index or a docker
+// manifest list.
 func IsIndex(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageIndex || mediaType == dockerList
 }
 
-// IsForeign reports whether mediaType is that of a layer that layouts and registries need not hold, because it is
-// fetched from the URLs of its descriptor.
+// IsForeign reports whether mediaType is that of a layer that layouts and registries need not hold,
+// because it is fetched from the URLs of its descriptor.
 func IsForeign(mediaType string) bool {
 	switch mediaType {
 	case dockerForeign, dockerForeignGzip,
@@ -42,13 +44,14 @@ func IsForeign(mediaType string) bool {
 	return false
 }
 
-// IsConfig reports whether mediaType is that of an image's config. Manifests with another are artifacts, not images.
+// IsConfig reports whether mediaType is that of an image's config. Manifests with another are
+// artifacts, not images.
 func IsConfig(mediaType string) bool {
 	return mediaType == v1.MediaTypeImageConfig || mediaType == dockerConfig
 }
 
-// MediaType tells what a JSON blob is from itself: by its field mediaType, else by the fields that only an index or
-// only a manifest has. It returns "" for anything else.
+// MediaType tells what a JSON blob is from itself: by its field mediaType, else by the fields that
+// only an index or only a manifest has. It returns "" for anything else.
 func MediaType(data []byte) string {
 	var blob struct {
 		MediaType string          `json:"mediaType"`
@@ -68,7 +71,8 @@ func MediaType(data []byte) string {
 	return ""
 }
 
-// ociLayer returns the OCI media type of a layer. Only docker's ordinary ones have another name in OCI.
+// ociLayer returns the OCI media type of a layer. Only docker's ordinary ones have another name in
+// OCI.
 func ociLayer(mediaType string) string {
 	switch mediaType {
 	case dockerLayer:

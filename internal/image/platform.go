@@ -8,12 +8,12 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Host returns the platform of images that run on this machine, without a variant: Match takes the best
-// one for it.
+// Host returns the platform of images that run on this machine, without a variant: Match takes the
+// best one for it.
 func Host() v1.Platform { return v1.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
-// BuiltHere returns the platform of images that are built on this machine: Host, with the variant that
-// stands in the configs of such images and in the keys of steps.
+// BuiltHere returns the platform of images that are built on this machine: Host, with the variant
+// that stands in the configs of such images and in the keys of steps.
 func BuiltHere() v1.Platform {
 	p := Host()
 	switch p.Architecture {
@@ -30,9 +30,9 @@ func FormatPlatform(p v1.Platform) string {
 	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
 }
 
-// Match returns the entry of manifests whose platform suits a machine of platform want best: the operating system and
-// architecture are its own, the variant is the highest that it can run. An entry without a platform never matches.
-// Of equals the first is taken, as image-index.md demands.
+// Match returns the entry of manifests whose platform suits a machine of platform want best: the
+// operating system and architecture are its own, the variant is the highest that it can run. An
+// entry without a platform never matches. Of equals the first is taken, as image-index.md demands.
 func Match(manifests []v1.Descriptor, want v1.Platform) (v1.Descriptor, bool) {
 	var best v1.Descriptor
 	bestRank := -1.0
@@ -50,7 +50,8 @@ func Match(manifests []v1.Descriptor, want v1.Platform) (v1.Descriptor, bool) {
 // Runs reports whether an image for platform have runs on a machine of platform want.
 func Runs(have, want v1.Platform) bool { return rank(have, want) >= 0 }
 
-// rank says how well have suits want, from 0; less if it does not. An operating system version counts only where it is asked for.
+// rank says how well have suits want, from 0; less if it does not. An operating system version
+// counts only where it is asked for.
 func rank(have, want v1.Platform) float64 {
 	haveArch, haveLevel := machine(have)
 	wantArch, wantLevel := machine(want)
@@ -63,8 +64,9 @@ func rank(have, want v1.Platform) float64 {
 	return haveLevel
 }
 
-// machine returns the architecture, under its Go name, and the level of the instruction set, which is what the variants
-// of arm, arm64 and amd64 count: v6, v7, v8.2. Other variants are architectures of their own.
+// machine returns the architecture, under its Go name, and the level of the instruction set, which
+// is what the variants of arm, arm64 and amd64 count: v6, v7, v8.2. Other variants are
+// architectures of their own.
 func machine(p v1.Platform) (architecture string, level float64) {
 	arch, variant := strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
 	switch arch {

@@ -42,7 +42,8 @@ func HardLink(name, target string) Member {
 	return Member{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}, ""}
 }
 
-// Tar returns an archive of the members. It panics where archive/tar refuses one: the test is wrong.
+// Tar returns an archive of the members. It panics where archive/tar refuses one: the test is
+// wrong.
 func Tar(members ...Member) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -78,7 +79,8 @@ type Blob interface {
 	Commit(mediaType string) (v1.Descriptor, error)
 }
 
-// Layout is what Write needs of a layout. It is an interface, so that the tests of package layout can call Write.
+// Layout is what Write needs of a layout. It is an interface, so that the tests of package layout
+// can call Write.
 type Layout[B Blob] interface {
 	NewBlob() (B, error)
 	WriteImage(image.Image) (image.Image, error)

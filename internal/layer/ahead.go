@@ -7,19 +7,22 @@ import (
 	"sync/atomic"
 )
 
-// aheadSize and aheadCount are the size and the number of the blocks that Fork reads before they are asked for.
+// aheadSize and aheadCount are the size and the number of the blocks that Fork reads before they
+// are asked for.
 const (
 	aheadSize  = 256 << 10
 	aheadCount = 8
 )
 
-// ReadAhead reads r in a goroutine of its own, some blocks before they are asked for, so that what r does (decompressing) and what is
-// done with it (hashing, unpacking) go on at the same time. Close waits for the last read of r to return, and does not close r.
+// ReadAhead reads r in a goroutine of its own, some blocks before they are asked for, so that what
+// r does (decompressing) and what is done with it (hashing, unpacking) go on at the same time.
+// Close waits for the last read of r to return, and does not close r.
 func ReadAhead(r io.Reader) io.ReadCloser { return Fork(r, 1)[0] }
 
-// Fork is ReadAhead for n readers that all get what r yields, its error included, from one read of it. Each reader is for one
-// goroutine. The slowest holds up the others, by some blocks; one that is closed holds up nobody. The last Close waits for
-// the last read of r to return. r is not closed.
+// Fork is ReadAhead for n readers that all get what r yields, its error included, from one read of
+// it. Each reader is for one goroutine. The slowest holds up the others, by some blocks; one that
+// is closed holds up nobody. The last Close waits for the last read of r to return. r is not
+// closed.
 func Fork(r io.Reader, n int) []io.ReadCloser {
 	f := &fork{empty: make(chan *block, aheadCount), stop: make(chan struct{}), done: make(chan struct{})}
 	for range aheadCount {
@@ -36,8 +39,9 @@ func Fork(r io.Reader, n int) []io.ReadCloser {
 	return readers
 }
 
-// TeeAhead is ReadAhead that also writes to w all that r yields, in another goroutine, for hashing it. At the end that Read
-// tells w has got all; an error of w comes instead of that end. When it is closed earlier, or r fails, w may have got more or less than was read.
+// TeeAhead is ReadAhead that also writes to w all that r yields, in another goroutine, for hashing
+// it. At the end that Read tells w has got all; an error of w comes instead of that end. When it is
+// closed earlier, or r fails, w may have got more or less than was read.
 func TeeAhead(r io.Reader, w io.Writer) io.ReadCloser {
 	sides := Fork(r, 2)
 	t := &teeAhead{ReadCloser: sides[0], written: make(chan error, 1)}

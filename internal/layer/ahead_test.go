@@ -46,7 +46,8 @@ func TestReadAhead(t *testing.T) {
 	}
 }
 
-// All readers of a fork get all bytes and the error behind them, however fast each of them is, and in whichever way it reads.
+// All readers of a fork get all bytes and the error behind them, however fast each of them is, and
+// in whichever way it reads.
 func TestFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		data := random(2*aheadCount*aheadSize + 12345)

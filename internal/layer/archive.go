@@ -32,20 +32,22 @@ type ArchiveEntry struct {
 }
 
 // ReadArchive reads a tar, compressed in any of Compressions (told by content), to its end. The
-// uncompressed bytes go to spool, an empty file that the archive owns from now on, even when there is an error.
+// uncompressed bytes go to spool, an empty file that the archive owns from now on, even when there
+// is an error.
 //
-// Entries are in the archive's order, and a path may come more than once: the last one counts. Names that leave the
-// archive's root are clamped to it, sparse files expanded, sockets dropped. Names of whiteouts are an error, since
-// they would delete something once they are in a layer. Extended attributes are read as GNU tar, star and bsdtar write
-// them, and kept as KeepXattr says; PAX global headers count for what follows them. Where headers contradict each other, names and types are those that
-// GNU tar reads.
-// The digest of each file's content is known.
+// Entries are in the archive's order, and a path may come more than once: the last one counts.
+// Names that leave the archive's root are clamped to it, sparse files expanded, sockets dropped.
+// Names of whiteouts are an error, since they would delete something once they are in a layer.
+// Extended attributes are read as GNU tar, star and bsdtar write them, and kept as KeepXattr says;
+// PAX global headers count for what follows them. Where headers contradict each other, names and
+// types are those that GNU tar reads. The digest of each file's content is known.
 //
-// Where tools would read names, sizes or the content of an entry in different ways, and GNU tar cannot be followed, it is an error; so is another
-// archive behind the end of the first.
+// Where tools would read names, sizes or the content of an entry in different ways, and GNU tar
+// cannot be followed, it is an error; so is another archive behind the end of the first.
 //
-// What is no tar, is cut off, or grows beyond what any real archive does, is an error: more than 1 TiB, more than 16 GiB
-// at more than 1000 times the compressed size, or what exceeds the limits of Index.
+// What is no tar, is cut off, or grows beyond what any real archive does, is an error: more than 1
+// TiB, more than 16 GiB at more than 1000 times the compressed size, or what exceeds the limits of
+// Index.
 func ReadArchive(ctx context.Context, r io.Reader, spool *os.File) (*Archive, error) {
 	a := &Archive{spool: spool}
 	if err := a.read(ctx, r, defaultLimits); err != nil {
@@ -190,15 +192,16 @@ func addLibarchiveXattrs(e *Entry, h *tar.Header) error {
 	return nil
 }
 
-// Limits of what an archive may grow to. Only zero bytes, and the like, are compressed to less than a thousandth; gzip
-// cannot do much better than that (1:1032), the others can.
+// Limits of what an archive may grow to. Only zero bytes, and the like, are compressed to less than
+// a thousandth; gzip cannot do much better than that (1:1032), the others can.
 const (
 	maxUnpacked  = 1 << 40
 	maxUnratioed = 16 << 30 // up to here the ratio does not matter
 	maxRatio     = 1000
 )
 
-// bombReader reads decompressed data until that is more than any real archive makes of what was compressed.
+// bombReader reads decompressed data until that is more than any real archive makes of what was
+// compressed.
 type bombReader struct {
 	r          io.Reader
 	compressed *countingReader // what was read for it

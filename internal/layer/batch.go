@@ -196,8 +196,8 @@ func (b *batch) content(p *packedEntry, open Opener) error {
 	return nil
 }
 
-// readFile reads a file that must have the size of buf, which has room for a byte more: a file that gives less than it is asked for is at its
-// end, and knows it.
+// readFile reads a file that must have the size of buf, which has room for a byte more: a file that
+// gives less than it is asked for is at its end, and knows it.
 func readFile(open Opener, buf []byte) error {
 	r, err := open()
 	if err != nil {

@@ -59,7 +59,8 @@ func BenchmarkPack(b *testing.B) {
 	}
 }
 
-// Layers of files on disk, with all that a build does: reading, both digests, compressing, and the digest of the blob.
+// Layers of files on disk, with all that a build does: reading, both digests, compressing, and the
+// digest of the blob.
 func BenchmarkPackCompressed(b *testing.B) {
 	var many []Change
 	dir := b.TempDir()
@@ -131,7 +132,8 @@ func BenchmarkGzip(b *testing.B) {
 	}
 }
 
-// reportSize reports the size of what was made of a tar, and the processor time since before, which on a busy machine says more than the clock.
+// reportSize reports the size of what was made of a tar, and the processor time since before, which
+// on a busy machine says more than the clock.
 func reportSize(b *testing.B, size, of int64, before time.Duration) {
 	b.Helper()
 	b.ReportMetric(float64(size)/float64(of), "size")

@@ -28,8 +28,8 @@ func (a Attributes) Has(other Attributes) bool { return a&other == other }
 
 // Difference is a path that is not the same in two trees.
 type Difference struct {
-	// Old and New are what stands there in the first and the second tree; nil: nothing does. Group is the first of all names that the
-	// file has in its tree, "" where it has but one.
+	// Old and New are what stands there in the first and the second tree; nil: nothing does. Group
+	// is the first of all names that the file has in its tree, "" where it has but one.
 	Old, New *Entry
 
 	Attributes Attributes // what is different, where both have something there
@@ -43,11 +43,13 @@ func (d Difference) Path() string {
 	return d.Old.Path
 }
 
-// Between returns how the tree b differs from a, in the order of Compare. The lowest shared layers are known to be the same in both: what
-// is only theirs is not looked at. Files are compared by the digests that the indexes hold. Times are AttrTime only with times; else a path at which
-// nothing else is different is left out.
+// Between returns how the tree b differs from a, in the order of Compare. The lowest shared layers
+// are known to be the same in both: what is only theirs is not looked at. Files are compared by the
+// digests that the indexes hold. Times are AttrTime only with times; else a path at which nothing
+// else is different is left out.
 //
-// A file has another set of hard links only where two names that both trees have are one file in one of them, and two in the other.
+// A file has another set of hard links only where two names that both trees have are one file in
+// one of them, and two in the other.
 func Between(ctx context.Context, a, b *Merged, shared int, times bool) ([]Difference, error) {
 	c := &comparison{
 		ctx: ctx,
@@ -76,7 +78,8 @@ type comparison struct {
 	linked   []string // paths of files that may have several names in a tree
 }
 
-// path compares what is at a path and below. all says that the layers above cannot tell where to look.
+// path compares what is at a path and below. all says that the layers above cannot tell where to
+// look.
 func (c *comparison) path(path string, all bool) error {
 	if err := c.ctx.Err(); err != nil {
 		return err
@@ -279,7 +282,8 @@ type comparedTree struct {
 	groups map[int]map[string][]string // names of hard link groups in the order of Compare, by layer and group; those that the tree does not show too
 }
 
-// names returns all names that the file at a path has in the tree, in the order of Compare; none where there is nothing.
+// names returns all names that the file at a path has in the tree, in the order of Compare; none
+// where there is nothing.
 func (t *comparedTree) names(path string) ([]string, error) {
 	e, at, ok, err := t.lookup(path, len(t.layers))
 	if err != nil || !ok {

@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// blockCoding is a way of compressing in blocks that are compressed apart from each other. The bytes depend on what is
-// written alone: blocks are cut where they have size bytes, whatever the sizes of writes and the number of cores.
+// blockCoding is a way of compressing in blocks that are compressed apart from each other. The
+// bytes depend on what is written alone: blocks are cut where they have size bytes, whatever the
+// sizes of writes and the number of cores.
 type blockCoding struct {
 	size     int // bytes of a block
 	history  int // bytes before a block that its coder may look at
@@ -17,7 +18,8 @@ type blockCoding struct {
 	trailer  func(size int64) []byte    // what stands behind the last block of size bytes in all; nil for nothing
 }
 
-// maxCoders is how many goroutines of a blockWriter compress, at most: each takes memory for two blocks, and there may be a blockWriter for each core.
+// maxCoders is how many goroutines of a blockWriter compress, at most: each takes memory for two
+// blocks, and there may be a blockWriter for each core.
 const maxCoders = 16
 
 // blockCoder compresses one block after another. Each goroutine has its own.
@@ -41,8 +43,9 @@ func (b *codedBlock) data() []byte { return b.buf[b.start:] }
 // before is what was written before the block, as far as coders look.
 func (b *codedBlock) before() []byte { return b.buf[:b.start] }
 
-// blockWriter compresses what is written to it block by block: as many at the same time as there are cores, while the next is filled and what is
-// done is written. What has less than one block is compressed by Close, without any goroutine.
+// blockWriter compresses what is written to it block by block: as many at the same time as there
+// are cores, while the next is filled and what is done is written. What has less than one block is
+// compressed by Close, without any goroutine.
 type blockWriter struct {
 	blockCoding
 	w    io.Writer
@@ -61,8 +64,9 @@ type blockWriter struct {
 	err     error // the first one
 }
 
-// newBlockWriter returns a writer to w. Each of taps gets the uncompressed bytes, in order, from one other goroutine; they are complete
-// when Close has returned. Close has to be called in any case.
+// newBlockWriter returns a writer to w. Each of taps gets the uncompressed bytes, in order, from
+// one other goroutine; they are complete when Close has returned. Close has to be called in any
+// case.
 func newBlockWriter(w io.Writer, c blockCoding, taps ...io.Writer) *blockWriter {
 	return &blockWriter{blockCoding: c, w: w, taps: taps}
 }
@@ -110,7 +114,8 @@ func (w *blockWriter) filled(n int) error {
 	return w.next()
 }
 
-// room returns an empty buffer with room for at least a byte. What is put there and written right then is not copied.
+// room returns an empty buffer with room for at least a byte. What is put there and written right
+// then is not copied.
 func (w *blockWriter) room() []byte {
 	if w.now == nil {
 		w.count++
@@ -124,8 +129,8 @@ func (w *blockWriter) room() []byte {
 	return b.buf[n:n:min(cap(b.buf), b.start+w.blockCoding.size)]
 }
 
-// The first block begins with firstRoom bytes, and gets growth times as much each time when that is full: most layers
-// are small, and memory costs time.
+// The first block begins with firstRoom bytes, and gets growth times as much each time when that is
+// full: most layers are small, and memory costs time.
 const (
 	firstRoom = 16 << 10
 	growth    = 8
@@ -277,7 +282,8 @@ func (w *blockWriter) failed() error {
 	return w.err
 }
 
-// Close writes what is left, ends all goroutines, and returns the first error that there was. It does not close what the blockWriter writes to.
+// Close writes what is left, ends all goroutines, and returns the first error that there was. It
+// does not close what the blockWriter writes to.
 func (w *blockWriter) Close() error {
 	if w.closed {
 		return w.failed()

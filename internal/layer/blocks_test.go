@@ -14,7 +14,8 @@ import (
 	"testing/synctest"
 )
 
-// mixed returns bytes of all kinds that blocks can have, in runs of up to half a block and some of more than one.
+// mixed returns bytes of all kinds that blocks can have, in runs of up to half a block and some of
+// more than one.
 func mixed(n int) []byte {
 	r := rand.New(rand.NewPCG(3, 4))
 	var b []byte
@@ -42,7 +43,8 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// What is written is what the standard library reads, whatever mix of stored and compressed blocks that takes, and is what the taps got.
+// What is written is what the standard library reads, whatever mix of stored and compressed blocks
+// that takes, and is what the taps got.
 func TestGzipOfAllKinds(t *testing.T) {
 	random := noise(1, 2*gzipBlock)
 	for name, data := range map[string][]byte{
@@ -139,7 +141,8 @@ func TestBlockWriterErrors(t *testing.T) {
 			if c.NewWriter == nil {
 				continue
 			}
-			// Blocks of zstd are four times as long: what fails is the first write, or one in the middle, or the last.
+			// Blocks of zstd are four times as long: what fails is the first write, or one in the
+			// middle, or the last.
 			for _, after := range []int64{0, 1, 5 << 20, 6 << 20} {
 				var n int64
 				failing := writerFunc(func(p []byte) (int, error) {

@@ -26,7 +26,8 @@ type Composer struct {
 
 var _ View = (*Composer)(nil)
 
-// node is what the composer knows of one path. There are nodes for what was put or removed, and for the folders on the way to it.
+// node is what the composer knows of one path. There are nodes for what was put or removed, and for
+// the folders on the way to it.
 type node struct {
 	here     *Change          // what stands here; nil when nothing does
 	ours     bool             // the step put it here; else it is the base's
@@ -40,15 +41,17 @@ type identity struct{ names int }
 
 func (n *node) isDir() bool { return n.here != nil && n.here.Type == TypeDir }
 
-// NewComposer starts with no changes on base. epoch (seconds since 1970) is the mtime of folders that it makes.
+// NewComposer starts with no changes on base. epoch (seconds since 1970) is the mtime of folders
+// that it makes.
 func NewComposer(base View, epoch int64) *Composer { return &Composer{base: base, epoch: epoch} }
 
 // Resolve is the function Resolve in the tree as it is now.
 func (c *Composer) Resolve(path string, last bool) (string, error) { return Resolve(c, path, last) }
 
-// Resolve follows the symlinks of path's parents, and of its last element too when last is set, as inside a chroot,
-// and returns the canonical path. What does not exist is taken as it is written; more than 255 links are an error.
-// A leading "/" and elements "." and ".." mean what they mean in a chroot.
+// Resolve follows the symlinks of path's parents, and of its last element too when last is set, as
+// inside a chroot, and returns the canonical path. What does not exist is taken as it is written;
+// more than 255 links are an error. A leading "/" and elements "." and ".." mean what they mean in
+// a chroot.
 func Resolve(view View, path string, last bool) (string, error) {
 	return resolve(path, last, func(p string) (string, error) {
 		e, ok, err := view.Lookup(p)
@@ -59,7 +62,8 @@ func Resolve(view View, path string, last bool) (string, error) {
 	})
 }
 
-// resolve is Resolve in a tree of which readlink returns the text of the symlink at a canonical path, or "" where none is.
+// resolve is Resolve in a tree of which readlink returns the text of the symlink at a canonical
+// path, or "" where none is.
 func resolve(path string, last bool, readlink func(string) (string, error)) (string, error) {
 	const maxLinks = 255
 	at, rest, links := ".", path, 0
@@ -96,11 +100,13 @@ func resolve(path string, last bool, readlink func(string) (string, error)) (str
 	return at, nil
 }
 
-// Put places an entry (path, metadata, content) into the tree. Symlinks among its parents are followed,
-// missing parents made 0755 root. A folder put on a folder changes its metadata and keeps what is in it; all
-// else replaces what was there, with everything below it. What no tree can hold is an error, what trees hold in another way is changed so. A symlink at the path itself is replaced, never followed:
-// callers that want to follow it call Resolve first. Put at "." sets the root's metadata. The entry's Group is not
-// looked at; hard links are made with Link. A whiteout removes.
+// Put places an entry (path, metadata, content) into the tree. Symlinks among its parents are
+// followed, missing parents made 0755 root. A folder put on a folder changes its metadata and keeps
+// what is in it; all else replaces what was there, with everything below it. What no tree can hold
+// is an error, what trees hold in another way is changed so. A symlink at the path itself is
+// replaced, never followed: callers that want to follow it call Resolve first. Put at "." sets the
+// root's metadata. The entry's Group is not looked at; hard links are made with Link. A whiteout
+// removes.
 func (c *Composer) Put(ch Change) error {
 	if ch.Type == TypeWhiteout {
 		return c.Remove(ch.Path)
@@ -129,8 +135,8 @@ func (c *Composer) Put(ch Change) error {
 	return nil
 }
 
-// MkdirAll makes the folder at path with missing parents, 0755 and owned by uid and gid; what is there already stays as it is.
-// Symlinks are followed, at the path itself too.
+// MkdirAll makes the folder at path with missing parents, 0755 and owned by uid and gid; what is
+// there already stays as it is. Symlinks are followed, at the path itself too.
 func (c *Composer) MkdirAll(path string, uid, gid int) error {
 	path, err := c.Resolve(path, true)
 	if err != nil {
@@ -143,8 +149,8 @@ func (c *Composer) MkdirAll(path string, uid, gid int) error {
 	return err
 }
 
-// Link makes path another name of the file at target, which may be the base's: its content is then needed
-// and opened with open. It returns an error wrapping fs.ErrNotExist when there is no target.
+// Link makes path another name of the file at target, which may be the base's: its content is then
+// needed and opened with open. It returns an error wrapping fs.ErrNotExist when there is no target.
 // Symlinks among the parents of both are followed; a symlink at target is linked itself.
 func (c *Composer) Link(path, target string, open Opener) error {
 	target, err := c.Resolve(target, false)
@@ -190,7 +196,8 @@ func (c *Composer) Link(path, target string, open Opener) error {
 	return nil
 }
 
-// takeNames makes all names that the file at target, whose node is from, has in the base, names of one file of the step.
+// takeNames makes all names that the file at target, whose node is from, has in the base, names of
+// one file of the step.
 func (c *Composer) takeNames(from *node, target string, open Opener) error {
 	if from.ours {
 		return nil
@@ -224,7 +231,8 @@ func (c *Composer) takeNames(from *node, target string, open Opener) error {
 
 var errNoContent = errors.New("the content is unknown")
 
-// Remove removes path with everything below it. Nothing there is no error. A symlink at the path itself is removed, not followed.
+// Remove removes path with everything below it. Nothing there is no error. A symlink at the path
+// itself is removed, not followed.
 func (c *Composer) Remove(path string) error {
 	path, err := c.Resolve(path, false)
 	if err != nil {
@@ -240,8 +248,9 @@ func (c *Composer) Remove(path string) error {
 	return err
 }
 
-// Changes returns the outcome as Pack wants it; what is as in the base is left out. A file is as in the base when
-// type, mode, owner, size, mtime, xattrs and SHA-256 are equal; content without a digest is read for that.
+// Changes returns the outcome as Pack wants it; what is as in the base is left out. A file is as in
+// the base when type, mode, owner, size, mtime, xattrs and SHA-256 are equal; content without a
+// digest is read for that.
 func (c *Composer) Changes() ([]Change, error) {
 	if err := c.start(); err != nil {
 		return nil, err
@@ -253,7 +262,8 @@ func (c *Composer) Changes() ([]Change, error) {
 	return d.finish()
 }
 
-// compare adds to d what differs at path and below. inBase says that the base has a folder around path.
+// compare adds to d what differs at path and below. inBase says that the base has a folder around
+// path.
 func (c *Composer) compare(d *delta, path string, n *node, inBase bool) error {
 	var base Entry
 	var err error
@@ -408,7 +418,8 @@ func (c *Composer) newFolder(path string) *Change {
 	return &Change{Entry: Entry{Path: path, Type: TypeDir, Mode: 0o755, MTime: c.epoch}}
 }
 
-// find returns the node of the canonical path, if it has one; shown says that the base is seen where it has none.
+// find returns the node of the canonical path, if it has one; shown says that the base is seen
+// where it has none.
 func (c *Composer) find(path string) (n *node, shown bool, err error) {
 	if err := c.start(); err != nil {
 		return nil, false, err
@@ -449,7 +460,8 @@ func (c *Composer) child(n *node, path, name string) (*node, error) {
 	return child, nil
 }
 
-// existing returns the node of the canonical path; nil when one of the folders on the way is missing.
+// existing returns the node of the canonical path; nil when one of the folders on the way is
+// missing.
 func (c *Composer) existing(path string) (*node, error) {
 	if err := c.start(); err != nil {
 		return nil, err
@@ -471,7 +483,8 @@ func (c *Composer) existing(path string) (*node, error) {
 	return n, nil
 }
 
-// mkdir returns the node of the folder at the canonical path, which it makes with missing parents, owned by uid and gid.
+// mkdir returns the node of the folder at the canonical path, which it makes with missing parents,
+// owned by uid and gid.
 func (c *Composer) mkdir(path string, uid, gid int) (*node, error) {
 	if err := c.start(); err != nil {
 		return nil, err
@@ -497,7 +510,8 @@ func (c *Composer) mkdir(path string, uid, gid int) (*node, error) {
 	return n, nil
 }
 
-// place returns the node and the canonical path at which something new is to stand. Missing parents are made.
+// place returns the node and the canonical path at which something new is to stand. Missing parents
+// are made.
 func (c *Composer) place(op, path string) (*node, string, error) {
 	path, err := c.Resolve(path, false)
 	if err != nil {
@@ -519,5 +533,6 @@ func (c *Composer) place(op, path string) (*node, string, error) {
 	return n, path, err
 }
 
-// ErrReserved is wrapped where something has a name that no layer can hold (image-spec, layer.md, "Whiteouts").
+// ErrReserved is wrapped where something has a name that no layer can hold (image-spec, layer.md,
+// "Whiteouts").
 var ErrReserved = errors.New("in layers, a name that begins with .wh. means a removed file")

@@ -23,17 +23,21 @@ type Compression struct {
 	MediaType string // of a layer (image-spec, layer.md); "" where layers cannot be compressed so
 	Magic     []byte // first bytes; empty for none
 
-	// NewReader decompresses r, which it may read further than the compressed data goes. Closing it does not close r.
+	// NewReader decompresses r, which it may read further than the compressed data goes. Closing it
+	// does not close r.
 	NewReader func(r io.Reader) (io.ReadCloser, error)
-	// NewWriter compresses to w, on all cores; the same bytes for any sizes of writes and any number of cores. Each of taps gets
-	// what is written, in order, in another goroutine; it has all when Close has returned.
-	// nil where genoci only reads this compression. Close flushes and does not close w; it has to be called in any case.
+	// NewWriter compresses to w, on all cores; the same bytes for any sizes of writes and any
+	// number of cores. Each of taps gets what is written, in order, in another goroutine; it has
+	// all when Close has returned. nil where genoci only reads this compression. Close flushes and
+	// does not close w; it has to be called in any case.
 	NewWriter func(w io.Writer, taps ...io.Writer) (io.WriteCloser, error)
-	// ID changes whenever the bytes that NewWriter makes may change (name, library version, level, block size).
+	// ID changes whenever the bytes that NewWriter makes may change (name, library version, level,
+	// block size).
 	ID string
 }
 
-// What decides about the bytes that the writers make. Any change of these must show in Compression.ID.
+// What decides about the bytes that the writers make. Any change of these must show in
+// Compression.ID.
 const (
 	compressVersion = "v1.20.3" // of github.com/klauspost/compress, which both writers use
 	gzipLevel       = 5         // of klauspost/compress/flate; ADR 0014 says why
@@ -41,8 +45,8 @@ const (
 	zstdBlock       = 4 << 20
 )
 
-// maxWindow is the most memory that a zstd or xz stream may ask for as its window: the archive tools'
-// highest levels take 128 MiB and 64 MiB.
+// maxWindow is the most memory that a zstd or xz stream may ask for as its window: the archive
+// tools' highest levels take 128 MiB and 64 MiB.
 const maxWindow = 512 << 20
 
 // Compressions is the table of all that genoci knows; gzip, the default, comes first.
@@ -99,9 +103,9 @@ func CompressionByName(name string) (Compression, error) {
 	return Compression{}, fmt.Errorf("unknown compression %q: expected one of %s", name, strings.Join(names, ", "))
 }
 
-// layerTypes are the media types of uncompressed layers, of OCI (image-spec, layer.md; the second is for what registries
-// must not distribute) and of docker (distribution, "Image Manifest Version 2, Schema 2"), and
-// what stands before the name of a compression behind them.
+// layerTypes are the media types of uncompressed layers, of OCI (image-spec, layer.md; the second
+// is for what registries must not distribute) and of docker (distribution, "Image Manifest Version
+// 2, Schema 2"), and what stands before the name of a compression behind them.
 var layerTypes = [...]struct{ mediaType, separator string }{
 	{ocispec.MediaTypeImageLayer, "+"},
 	{"application/vnd.oci.image.layer.nondistributable.v1.tar", "+"},
@@ -125,9 +129,10 @@ func CompressionByMediaType(mediaType string) (Compression, error) {
 	return Compression{}, fmt.Errorf("%q is not the media type of a layer", mediaType)
 }
 
-// Decompress tells by its first bytes how r is compressed, and returns it decompressed. Closing that does not close r.
-// Concatenated gzip members are one stream. Zero bytes after the end of a gzip stream are skipped, as gzip(1) does
-// (backups on tape have them); anything else there is an error, and so is what is cut off.
+// Decompress tells by its first bytes how r is compressed, and returns it decompressed. Closing
+// that does not close r. Concatenated gzip members are one stream. Zero bytes after the end of a
+// gzip stream are skipped, as gzip(1) does (backups on tape have them); anything else there is an
+// error, and so is what is cut off.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
 	c, err := Sniff(br)
@@ -157,8 +162,9 @@ func Sniff(r *bufio.Reader) (Compression, error) {
 // portableWindow is the largest window that zstd(1) takes without being told to.
 const portableWindow = 128 << 20
 
-// Portable reports whether all tools for images read data that c has compressed and r yields, from its start. Zstandard with data for other programs in
-// front (containers/storage does not know it by that), a dictionary, or a window beyond that of zstd(1) is read by some of them only.
+// Portable reports whether all tools for images read data that c has compressed and r yields, from
+// its start. Zstandard with data for other programs in front (containers/storage does not know it
+// by that), a dictionary, or a window beyond that of zstd(1) is read by some of them only.
 func (c Compression) Portable(r *bufio.Reader) (bool, error) {
 	if c.Name != "zstd" {
 		return true, nil
@@ -196,12 +202,14 @@ func sniff(start []byte) Compression {
 	return none
 }
 
-// isSkippableFrame reports whether a zstd stream begins with data for other programs (RFC 8878, section 3.1.2).
+// isSkippableFrame reports whether a zstd stream begins with data for other programs (RFC 8878,
+// section 3.1.2).
 func isSkippableFrame(start []byte) bool {
 	return len(start) >= 4 && binary.LittleEndian.Uint32(start)&^0xf == 0x184d2a50
 }
 
-// isBzip2Block reports whether b, which follows "BZh", is a level and the magic of a block or of the stream's end.
+// isBzip2Block reports whether b, which follows "BZh", is a level and the magic of a block or of
+// the stream's end.
 func isBzip2Block(b []byte) bool {
 	return len(b) > 0 && '1' <= b[0] && b[0] <= '9' &&
 		(bytes.HasPrefix(b[1:], []byte("1AY&SY")) || bytes.HasPrefix(b[1:], []byte("\x17\x72\x45\x38\x50\x90")))

@@ -71,7 +71,8 @@ func compressXz(t testing.TB, data []byte) []byte {
 	return buf.Bytes()
 }
 
-// Every compression that can write gives back what was written, through its own reader and through Decompress.
+// Every compression that can write gives back what was written, through its own reader and through
+// Decompress.
 func TestCompressionsRoundTrip(t *testing.T) {
 	for _, size := range []int{0, 1, 511, smallDeflate, smallDeflate + 1, gzipBlock, 3*gzipBlock + 17} {
 		data := sample(size)
@@ -111,7 +112,8 @@ func checkDecompress(t *testing.T, r io.Reader, name string, want []byte) {
 	}
 }
 
-// Trap Z1: neither the sizes of writes, nor a source's sizes of reads, nor the number of cores show in the bytes.
+// Trap Z1: neither the sizes of writes, nor a source's sizes of reads, nor the number of cores show
+// in the bytes.
 func TestWritersAreDeterministic(t *testing.T) {
 	data := mixed(5*gzipBlock + 12345)
 	feeds := map[string]func(w io.Writer) error{
@@ -405,7 +407,8 @@ func TestDecompressOthers(t *testing.T) {
 	}
 }
 
-// What Decompress takes for gzip is what the standard library reads as gzip, and gives the same bytes.
+// What Decompress takes for gzip is what the standard library reads as gzip, and gives the same
+// bytes.
 func FuzzDecompress(f *testing.F) {
 	data := sample(500)
 	gz := compressWith(f, "gzip", data)

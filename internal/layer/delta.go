@@ -10,11 +10,13 @@ import (
 	"sync"
 )
 
-// delta gathers what differs between a base and a new tree, and brings it into the one form in which layers list it.
-// Composer and Diff both end here, so that it does not matter which of them found a difference.
+// delta gathers what differs between a base and a new tree, and brings it into the one form in
+// which layers list it. Composer and Diff both end here, so that it does not matter which of them
+// found a difference.
 //
-// The caller goes through the folders that both trees have, and calls put and remove; it does not go below what is a folder
-// in only one of them, except to put what is in a new folder. The methods may be called concurrently.
+// The caller goes through the folders that both trees have, and calls put and remove; it does not
+// go below what is a folder in only one of them, except to put what is in a new folder. The methods
+// may be called concurrently.
 type delta struct {
 	base View
 
@@ -30,8 +32,9 @@ type linkedChange struct {
 	file any
 }
 
-// put adds what stands at a path of the new tree, unless the base has the same there. The content of a file whose
-// metadata is equal is compared by its digest, which digest is asked for when ch does not know it.
+// put adds what stands at a path of the new tree, unless the base has the same there. The content
+// of a file whose metadata is equal is compared by its digest, which digest is asked for when ch
+// does not know it.
 func (d *delta) put(ch Change, file any, base Entry, inBase bool, digest func() ([32]byte, error)) error {
 	ch.Entry = canonical(ch.Entry)
 	if inBase && !isHeld(&base) { // a tree has it in another way
@@ -161,8 +164,8 @@ func canonical(e Entry) Entry {
 	return c
 }
 
-// sameMetadata reports whether a file need not be listed in a layer, provided that its content is the same. It says nothing
-// of names: hard links are not compared.
+// sameMetadata reports whether a file need not be listed in a layer, provided that its content is
+// the same. It says nothing of names: hard links are not compared.
 func sameMetadata(a, b Entry) bool { return attributes(a, b)&^AttrContent == 0 }
 
 // digestOf returns the SHA-256 of a file's content; open may be nil for an empty file.

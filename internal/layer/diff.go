@@ -19,49 +19,54 @@ import (
 
 // DiffOptions says where to look, and which times are the step's own.
 type DiffOptions struct {
-	// Touched yields paths that may differ from the base; a removed path too. A path that ends
-	// in "/" stands for the folder and everything below it. Every path that differs must be yielded or lie
-	// below one that ends in "/". Parents need not be yielded for their times.
-	// nil: all of dir is walked, in parallel.
+	// Touched yields paths that may differ from the base; a removed path too. A path that ends in
+	// "/" stands for the folder and everything below it. Every path that differs must be yielded or
+	// lie below one that ends in "/". Parents need not be yielded for their times. nil: all of dir
+	// is walked, in parallel.
 	Touched iter.Seq2[string, error]
 
-	// Since, for the walk: what has a ctime before it is known to be as in the base. Zero: everything is compared.
-	// A folder that was moved keeps the ctimes of what is in it; Diff minds that.
+	// Since, for the walk: what has a ctime before it is known to be as in the base. Zero:
+	// everything is compared. A folder that was moved keeps the ctimes of what is in it; Diff minds
+	// that.
 	Since time.Time
 
-	// Start is when the step began. What has an mtime that is not older, and that it has neither in the base nor in Given,
-	// gets the mtime Epoch; a folder of the base gets its mtime in the base. Zero: times are kept as they are.
+	// Start is when the step began. What has an mtime that is not older, and that it has neither in
+	// the base nor in Given, gets the mtime Epoch; a folder of the base gets its mtime in the base.
+	// Zero: times are kept as they are.
 	Start time.Time
 	Epoch int64            // seconds since 1970
 	Given map[string]int64 // by path: mtimes that the step did not make, such as those out of an archive
 
-	// Clamp, unless nil, is the latest mtime (seconds since 1970) that what differs from the base may have.
+	// Clamp, unless nil, is the latest mtime (seconds since 1970) that what differs from the base
+	// may have.
 	Clamp *int64
 
-	// Settle makes dir what Unpack makes of base and changes: it sets the mtimes that Start, Epoch and Clamp decide about, in whole seconds,
-	// and removes sockets and the extended attributes that layers do not keep. Without it a folder from which something was only made and
-	// removed again would keep the step's time, and be a change when it is next compared.
+	// Settle makes dir what Unpack makes of base and changes: it sets the mtimes that Start, Epoch
+	// and Clamp decide about, in whole seconds, and removes sockets and the extended attributes
+	// that layers do not keep. Without it a folder from which something was only made and removed
+	// again would keep the step's time, and be a change when it is next compared.
 	Settle bool
 
 	// Strict makes a file name like .wh.x an error, which wraps ErrReserved.
 	Strict bool
 
-	// Splits says that what was written to a name of a file may have made that a file of its own. Warn is then told of each name that
-	// is one now: nobody can say whether that was meant.
+	// Splits says that what was written to a name of a file may have made that a file of its own.
+	// Warn is then told of each name that is one now: nobody can say whether that was meant.
 	Splits bool
 
-	// Warn, if set, is told what a layer cannot hold (sockets; without Strict, file names like .wh.x), once a path.
-	// It is called by one goroutine at a time.
+	// Warn, if set, is told what a layer cannot hold (sockets; without Strict, file names like
+	// .wh.x), once a path. It is called by one goroutine at a time.
 	Warn func(path, what string)
 }
 
-// Diff returns how the tree in the folder dir differs from base, sorted as Pack wants it: parents once, no
-// opaque folders, whiteouts for the topmost removed names only, all names of a file where one of them
-// changed, in one hard link group. Whatever the driver and the hints, the same two trees give the same changes.
-// Files are compared by SHA-256 where type, size, mode, owner, times and xattrs are equal.
+// Diff returns how the tree in the folder dir differs from base, sorted as Pack wants it: parents
+// once, no opaque folders, whiteouts for the topmost removed names only, all names of a file where
+// one of them changed, in one hard link group. Whatever the driver and the hints, the same two
+// trees give the same changes. Files are compared by SHA-256 where type, size, mode, owner, times
+// and xattrs are equal.
 //
-// The tree must be at rest until its files have been read for the last time: the openers of the changes read them in dir.
-// No symlink is followed, and a mount below dir is an error.
+// The tree must be at rest until its files have been read for the last time: the openers of the
+// changes read them in dir. No symlink is followed, and a mount below dir is an error.
 func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, error) {
 	only, err := touchedNames(o.Touched)
 	if err != nil {
@@ -94,8 +99,9 @@ func Diff(ctx context.Context, dir string, base View, o DiffOptions) ([]Change, 
 	return w.delta.finish()
 }
 
-// Subtree returns what stands at the canonical path in the folder dir and below it, sorted as Apply wants it, with hard links; paths are
-// relative to path, which is ".". The error wraps fs.ErrNotExist where there is nothing. What it says of Diff's trees goes for this one.
+// Subtree returns what stands at the canonical path in the folder dir and below it, sorted as Apply
+// wants it, with hard links; paths are relative to path, which is ".". The error wraps
+// fs.ErrNotExist where there is nothing. What it says of Diff's trees goes for this one.
 func Subtree(ctx context.Context, dir, path string, warn func(path, what string)) ([]Change, error) {
 	all := func(yield func(string, error) bool) { yield(path+"/", nil) }
 	found, err := Diff(ctx, dir, Merge(), DiffOptions{Touched: all, Warn: warn})
@@ -218,7 +224,8 @@ func (w *walker) since(st *unix.Statx_t) bool {
 
 func timeOf(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 
-// folder looks through one folder and then, with other goroutines where some are free, through the folders in it.
+// folder looks through one folder and then, with other goroutines where some are free, through the
+// folders in it.
 func (w *walker) folder(v visit) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
@@ -238,7 +245,8 @@ func (w *walker) folder(v visit) error {
 	return nil
 }
 
-// names compares the names in a folder, and returns the folders among them that are to be looked through.
+// names compares the names in a folder, and returns the folders among them that are to be looked
+// through.
 func (w *walker) names(v visit) (below []visit, err error) {
 	fd, err := openBelow(w.root, v.path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -280,8 +288,8 @@ func (v visit) names(d *os.File) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// baseNames returns what the base has of the names that are to be looked at. It returns nil where no name can
-// have been added or removed: the base is then looked at only for what has changed.
+// baseNames returns what the base has of the names that are to be looked at. It returns nil where
+// no name can have been added or removed: the base is then looked at only for what has changed.
 func (w *walker) baseNames(v visit) (map[string]Entry, error) {
 	names := make(map[string]Entry)
 	switch {
@@ -412,8 +420,8 @@ func (w *walker) compare(fd int, name, path string, st *unix.Statx_t, base Entry
 	return w.delta.put(ch, file, base, inBase, func() ([32]byte, error) { return w.digest(fd, name, path) })
 }
 
-// inStep reports whether the mtime of e, which st was taken of, is the step's own. That of what was in the base, or came out of an archive,
-// may be later than the step, too.
+// inStep reports whether the mtime of e, which st was taken of, is the step's own. That of what was
+// in the base, or came out of an archive, may be later than the step, too.
 func (w *walker) inStep(st *unix.Statx_t, e, base Entry, inBase bool) bool {
 	if w.options.Start.IsZero() || timeOf(st.Mtime).Before(w.options.Start) {
 		return false
@@ -425,8 +433,8 @@ func (w *walker) inStep(st *unix.Statx_t, e, base Entry, inBase bool) bool {
 	return !(ok && given == e.MTime) && !(inBase && base.Type == e.Type && base.MTime == e.MTime)
 }
 
-// settle makes what is called name in the folder fd, and st was taken of, as Unpack makes it of the entry e: without the extended
-// attributes others. It follows no symlink.
+// settle makes what is called name in the folder fd, and st was taken of, as Unpack makes it of the
+// entry e: without the extended attributes others. It follows no symlink.
 func settle(fd int, name string, e Entry, others []string, st *unix.Statx_t) error {
 	if err := removeXattrs(fd, name, others); err != nil {
 		return err

@@ -136,7 +136,8 @@ a/pipe fifo 0600 0:0 mtime=99
 			wantText(t, listing(t, mustDiff(t, dir, view, o)), test.want)
 			o.Since = since
 			wantText(t, listing(t, mustDiff(t, dir, view, o)), test.want)
-			// Left with the times of its layer, the tree is compared alike without any care for times.
+			// Left with the times of its layer, the tree is compared alike without any care for
+			// times.
 			o.Settle = true
 			wantText(t, listing(t, mustDiff(t, dir, view, o)), test.want)
 			wantText(t, listing(t, mustDiff(t, dir, view, DiffOptions{})), test.want)
@@ -187,7 +188,8 @@ func TestDiffSinceSkips(t *testing.T) {
 	}
 }
 
-// lyingView has a root with nothing in it, of which all metadata is that of any folder it is compared with.
+// lyingView has a root with nothing in it, of which all metadata is that of any folder it is
+// compared with.
 type lyingView struct{ View }
 
 func (lyingView) Lookup(path string) (Entry, bool, error) {

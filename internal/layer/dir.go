@@ -14,8 +14,8 @@ import (
 	"genoci/internal/beneath"
 )
 
-// Dir returns the view of a folder on disk, as it is at each call. Digests are not computed and hard link groups
-// not looked for. What no layer can hold (sockets, names like .wh.x) is left out.
+// Dir returns the view of a folder on disk, as it is at each call. Digests are not computed and
+// hard link groups not looked for. What no layer can hold (sockets, names like .wh.x) is left out.
 func Dir(dir string) View { return folder(dir) }
 
 // folder is the path of a folder on disk. Nothing below it is ever reached through a symlink.
@@ -111,7 +111,8 @@ func (f folder) opener(path string) Opener {
 	}
 }
 
-// missing reports whether an error of openBelow or lookupAt says that there is nothing at the canonical path.
+// missing reports whether an error of openBelow or lookupAt says that there is nothing at the
+// canonical path.
 func missing(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
@@ -121,12 +122,14 @@ func openRoot(dir string) (int, error) {
 	return open(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY, beneath.Anywhere)
 }
 
-// openBelow opens what is at path below the folder root. A symlink anywhere in path is an error (ELOOP).
+// openBelow opens what is at path below the folder root. A symlink anywhere in path is an error
+// (ELOOP).
 func openBelow(root int, path string, flags int) (int, error) {
 	return open(root, path, flags, beneath.NoSymlinks)
 }
 
-// openInside opens the folder at path as if root were "/": symlinks are followed, but none leads out of root.
+// openInside opens the folder at path as if root were "/": symlinks are followed, but none leads
+// out of root.
 func openInside(root int, path string, flags int) (int, error) {
 	return open(root, path, flags, beneath.InRoot)
 }
@@ -157,7 +160,8 @@ func isDir(st *unix.Statx_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFDIR }
 // isMount reports whether something is mounted here (Linux 5.8).
 func isMount(st *unix.Statx_t) bool { return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 }
 
-// statAt looks at name in the folder fd, not following it if it is a symlink. "." is the folder itself.
+// statAt looks at name in the folder fd, not following it if it is a symlink. "." is the folder
+// itself.
 func statAt(fd int, name string) (unix.Statx_t, error) {
 	return statx(fd, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
 }
@@ -184,7 +188,8 @@ func lookupAt(fd int, name, path string) (Entry, error) {
 	return e, err
 }
 
-// entryAt is lookupAt for what statAt has looked at already. others are the names of extended attributes that no layer keeps.
+// entryAt is lookupAt for what statAt has looked at already. others are the names of extended
+// attributes that no layer keeps.
 func entryAt(fd int, name, path string, st *unix.Statx_t) (e Entry, others []string, err error) {
 	e = Entry{
 		Path:  path,

@@ -56,12 +56,14 @@ type Entry struct {
 	Digest [32]byte          // SHA-256 of a regular file's content; the zero value when it is not known
 	Opaque bool              // a folder that hides what lower layers have below it; in a TOC of a foreign layer only
 
-	// Implied marks a folder that its layer has no header for, only something below it: its metadata is that of
-	// the lower layers, or 0755 root if they have no folder there. In a TOC of a foreign layer only.
+	// Implied marks a folder that its layer has no header for, only something below it: its
+	// metadata is that of the lower layers, or 0755 root if they have no folder there. In a TOC of
+	// a foreign layer only.
 	Implied bool
 }
 
-// Opener opens the content of a regular file. Each call gives a new reader, from the start. Several goroutines may call it at once.
+// Opener opens the content of a regular file. Each call gives a new reader, from the start. Several
+// goroutines may call it at once.
 type Opener func() (io.ReadCloser, error)
 
 // Change is one entry of a layer.
@@ -100,8 +102,8 @@ type View interface {
 	ReadFile(path string) ([]byte, error)
 }
 
-// Walk calls visit for the entry at path and, where visit says so, for what is below it, parents first. The error wraps
-// fs.ErrNotExist where there is nothing at path.
+// Walk calls visit for the entry at path and, where visit says so, for what is below it, parents
+// first. The error wraps fs.ErrNotExist where there is nothing at path.
 func Walk(view View, path string, visit func(Entry) (deeper bool, err error)) error {
 	e, ok, err := view.Lookup(path)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"genoci/internal/beneath"
 )
 
-// extract runs fill, which puts entries into the folder dir, and completes the folders. fill ends early, with any error or none,
-// when x.failed says so.
+// extract runs fill, which puts entries into the folder dir, and completes the folders. fill ends
+// early, with any error or none, when x.failed says so.
 func extract(dir string, o UnpackOptions, fill func(*extractor) error) error {
 	root, err := openRoot(dir)
 	if err != nil {
@@ -43,10 +43,11 @@ func extract(dir string, o UnpackOptions, fill func(*extractor) error) error {
 	return x.finish()
 }
 
-// extractor is the state of one Unpack or Apply. All is done by one goroutine, in the order of the entries, but for regular files
-// that are small and new: makers make those some time later. Whatever could find such a file there, or not there, waits for them first
-// (makers.wait): what replaces or removes something, links, and names that come again. A path that leads through
-// one is found to lead nowhere, and looked up once more then. All else can neither meet nor miss them.
+// extractor is the state of one Unpack or Apply. All is done by one goroutine, in the order of the
+// entries, but for regular files that are small and new: makers make those some time later.
+// Whatever could find such a file there, or not there, waits for them first (makers.wait): what
+// replaces or removes something, links, and names that come again. A path that leads through one is
+// found to lead nowhere, and looked up once more then. All else can neither meet nor miss them.
 type extractor struct {
 	nodeMaker
 	root    int // descriptor of the folder
@@ -90,8 +91,8 @@ func (x *extractor) start() error {
 // impliedFolder is a folder that no layer has an entry for.
 func impliedFolder(path string) Entry { return Entry{Path: path, Type: TypeDir, Mode: 0o755} }
 
-// put puts an entry into the tree: another name of the file at target if that is given; c is the content of a regular file.
-// said is what the archive calls the entry, for errors of makers.
+// put puts an entry into the tree: another name of the file at target if that is given; c is the
+// content of a regular file. said is what the archive calls the entry, for errors of makers.
 func (x *extractor) put(e Entry, target string, c fileContent, said string) error {
 	if e.Type == TypeWhiteout {
 		return x.hide(e.Path)
@@ -190,7 +191,8 @@ func (x *extractor) claim(path string) {
 	}
 }
 
-// replace runs create, which makes name in the folder fd and fails with EEXIST where something is; that is removed then.
+// replace runs create, which makes name in the folder fd and fails with EEXIST where something is;
+// that is removed then.
 func (x *extractor) replace(fd int, name string, create func() error) error {
 	err := create()
 	if !errors.Is(err, unix.EEXIST) {
@@ -202,8 +204,8 @@ func (x *extractor) replace(fd int, name string, create func() error) error {
 	return create()
 }
 
-// remove removes name from the folder fd. If that is a folder, or a symlink to one, it may have led to folders that
-// are open: then these are looked up anew for the next entry.
+// remove removes name from the folder fd. If that is a folder, or a symlink to one, it may have led
+// to folders that are open: then these are looked up anew for the next entry.
 func (x *extractor) remove(fd int, name string) error {
 	st, err := statAt(fd, name)
 	if errors.Is(err, unix.ENOENT) {
@@ -240,7 +242,8 @@ func (x *extractor) mkdir(name string, e Entry) error {
 	return err
 }
 
-// link makes name in the folder fd another name of a file of this or a lower layer. Metadata is that of the first name.
+// link makes name in the folder fd another name of a file of this or a lower layer. Metadata is
+// that of the first name.
 func (x *extractor) link(fd int, name, target string) error {
 	dir, base := split(target)
 	from, err := openInside(x.root, dir, unix.O_PATH|unix.O_DIRECTORY)
@@ -268,7 +271,8 @@ func (x *extractor) linkAt(from int, target string, fd int, name string) error {
 	return x.replace(fd, name, func() error { return unix.Linkat(from, target, fd, name, 0) })
 }
 
-// hide applies the whiteout of path: what lower layers have there goes. Like other entries it needs folders around it.
+// hide applies the whiteout of path: what lower layers have there goes. Like other entries it needs
+// folders around it.
 func (x *extractor) hide(path string) error {
 	x.makers.wait()
 	dir, name := split(path)
@@ -286,7 +290,8 @@ func (x *extractor) hide(path string) error {
 	return x.hideChildren(path)
 }
 
-// hideChildren removes what lower layers have in the folder at path. What makers are about to put there is the layer's own.
+// hideChildren removes what lower layers have in the folder at path. What makers are about to put
+// there is the layer's own.
 func (x *extractor) hideChildren(path string) error {
 	if err := x.enterParent(path); err != nil {
 		return err
@@ -315,7 +320,8 @@ func (x *extractor) hideChildren(path string) error {
 	return nil
 }
 
-// enterParent opens the folder at path, which the next entry goes to, and makes it if it is missing.
+// enterParent opens the folder at path, which the next entry goes to, and makes it if it is
+// missing.
 func (x *extractor) enterParent(path string) error {
 	err := x.enterExisting(path)
 	if err == nil {
@@ -365,8 +371,8 @@ func (x *extractor) leaveParents() {
 	x.open.flush()
 }
 
-// mkdirAll makes the folder at path, of which some part is missing or cannot be entered. Links that lead
-// to what is missing are followed, as Composer.Resolve does.
+// mkdirAll makes the folder at path, of which some part is missing or cannot be entered. Links that
+// lead to what is missing are followed, as Composer.Resolve does.
 func (x *extractor) mkdirAll(path string) error {
 	path, err := resolve(path, true, x.readlink)
 	if err != nil {

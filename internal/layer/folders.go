@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unpackedFolder is a folder that gets its metadata last: filling it changes its times, and may need permissions that it does not give.
+// unpackedFolder is a folder that gets its metadata last: filling it changes its times, and may
+// need permissions that it does not give.
 type unpackedFolder struct {
 	path  string
 	entry *Entry              // nil: the layer has none for it, and it goes back to what it was
@@ -56,16 +57,19 @@ func (o *openFolder) release() {
 	}
 }
 
-// maxOpenFolders is how many folders are kept open: enough for the way back up from the deepest usual folder.
+// maxOpenFolders is how many folders are kept open: enough for the way back up from the deepest
+// usual folder.
 const maxOpenFolders = 32
 
-// openFolders are the folders that the last entries went to, by the paths that these were under. A path may lead through symlinks.
+// openFolders are the folders that the last entries went to, by the paths that these were under. A
+// path may lead through symlinks.
 type openFolders struct {
 	open map[string]*openFolder
 	uses int
 }
 
-// get returns the folder at path if it is open, or nil. It stays open until the next add or flush, and for who holds it.
+// get returns the folder at path if it is open, or nil. It stays open until the next add or flush,
+// and for who holds it.
 func (c *openFolders) get(path string) *openFolder {
 	o := c.open[path]
 	if o != nil {
@@ -75,7 +79,8 @@ func (c *openFolders) get(path string) *openFolder {
 	return o
 }
 
-// add keeps the folder at path open, and closes the one that was not used for the longest time when there are many.
+// add keeps the folder at path open, and closes the one that was not used for the longest time when
+// there are many.
 func (c *openFolders) add(path string, o *openFolder) {
 	if len(c.open) == maxOpenFolders {
 		oldest := ""
@@ -104,7 +109,8 @@ func (c *openFolders) flush() {
 	clear(c.open)
 }
 
-// visit notes how the folder fd at path is before anything is changed in it, and makes sure that it can be.
+// visit notes how the folder fd at path is before anything is changed in it, and makes sure that it
+// can be.
 func (x *extractor) visit(fd int, path string) (*unpackedFolder, error) {
 	st, err := statFD(fd)
 	if err != nil {
@@ -127,8 +133,8 @@ func (x *extractor) visit(fd int, path string) (*unpackedFolder, error) {
 	return f, nil
 }
 
-// newFolder notes the metadata that the folder called name in the folder fd is to have in the end. plain is for a folder that was
-// made just now: whether it has no attributes.
+// newFolder notes the metadata that the folder called name in the folder fd is to have in the end.
+// plain is for a folder that was made just now: whether it has no attributes.
 func (x *extractor) newFolder(fd int, name string, e Entry, made, plain bool) (*unpackedFolder, error) {
 	st, err := statAt(fd, name)
 	if err != nil {
@@ -222,8 +228,8 @@ func setTimesFD(fd int, atime, mtime unix.Timespec) error {
 	return nil
 }
 
-// makeAccessible tries to give the owner of the folder that the O_PATH descriptor fd stands for all permissions in
-// it, where they lack. Where that does not help, what is tried next fails.
+// makeAccessible tries to give the owner of the folder that the O_PATH descriptor fd stands for all
+// permissions in it, where they lack. Where that does not help, what is tried next fails.
 func makeAccessible(fd int) {
 	st, err := statFD(fd)
 	if err == nil && st.Mode&0o700 != 0o700 {

@@ -9,11 +9,12 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// gzipHistory is what a block may refer to of the one before. Deflate could refer to 32 KiB, but the half of that costs half the time.
+// gzipHistory is what a block may refer to of the one before. Deflate could refer to 32 KiB, but
+// the half of that costs half the time.
 const gzipHistory = 16 << 10
 
-// newGzipWriter compresses in parallel, to one gzip member whose header has neither name nor time. Each block may refer to the one
-// before, as in the files that other parallel gzips write.
+// newGzipWriter compresses in parallel, to one gzip member whose header has neither name nor time.
+// Each block may refer to the one before, as in the files that other parallel gzips write.
 func newGzipWriter(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 	sum := crc32.NewIEEE()
 	return newBlockWriter(w, blockCoding{
@@ -34,7 +35,8 @@ type deflater struct {
 	out   []byte
 }
 
-// smallDeflate is up to how many bytes in all are compressed without a flate.Writer, whose tables take a megabyte and half a millisecond.
+// smallDeflate is up to how many bytes in all are compressed without a flate.Writer, whose tables
+// take a megabyte and half a millisecond.
 const smallDeflate = 16 << 10
 
 // code implements blockCoder. What cannot be compressed is not tried.
@@ -103,8 +105,9 @@ const (
 	probeRun  = 256 // bytes that are looked for again in the half part behind them
 )
 
-// incompressible reports whether deflate would gain nothing, as with what is compressed or encrypted already. It looks at a part of data
-// only, so it is right for nearly all blocks: those that it is wrong about are stored though they might have become some percent smaller.
+// incompressible reports whether deflate would gain nothing, as with what is compressed or
+// encrypted already. It looks at a part of data only, so it is right for nearly all blocks: those
+// that it is wrong about are stored though they might have become some percent smaller.
 func incompressible(data []byte) bool {
 	if len(data) < probeSize {
 		return false
@@ -122,7 +125,8 @@ func incompressible(data []byte) bool {
 	return true
 }
 
-// evenBytes reports whether all bytes occur about as often as each other in a part of a block, so that codes of different lengths gain nothing.
+// evenBytes reports whether all bytes occur about as often as each other in a part of a block, so
+// that codes of different lengths gain nothing.
 func evenBytes(part []byte) bool {
 	var counts [256]uint32
 	for i := 0; i < probeSize; i += probeStep {
@@ -137,15 +141,16 @@ func evenBytes(part []byte) bool {
 	return squares < maxSquares
 }
 
-// maxSquares is above the sum of the squares of the counts of n random bytes, which is n + n*(n-1)/256 in the mean, give or take n/11. What
-// is compressed already has up to a sixth more.
+// maxSquares is above the sum of the squares of the counts of n random bytes, which is n +
+// n*(n-1)/256 in the mean, give or take n/11. What is compressed already has up to a sixth more.
 const (
 	probed     = probeSize / probeStep * probeLine
 	maxSquares = (probed + probed*(probed-1)/256) * 7 / 6
 )
 
-// repeats reports whether a run before the middle of a part of a block occurs again behind it. All distances that deflate can refer to
-// show: places as far apart as the run is long are looked up in it.
+// repeats reports whether a run before the middle of a part of a block occurs again behind it. All
+// distances that deflate can refer to show: places as far apart as the run is long are looked up in
+// it.
 func repeats(part []byte) bool {
 	const bits = 12
 	hash := func(i int) (uint64, uint64) {

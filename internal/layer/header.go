@@ -12,8 +12,9 @@ const whiteoutPrefix = ".wh."
 // tarBlock is what the length of all in a tar is a multiple of.
 const tarBlock = 512
 
-// appendHeader appends the tar header of an entry to dst: of ustar format where that can say it all, else with PAX records
-// before it. The bytes are those of archive/tar, which makes all but the plain ones.
+// appendHeader appends the tar header of an entry to dst: of ustar format where that can say it
+// all, else with PAX records before it. The bytes are those of archive/tar, which makes all but the
+// plain ones.
 func appendHeader(dst []byte, e Entry) ([]byte, error) {
 	if n := len(dst); isPlain(&e) {
 		dst = append(dst, make([]byte, tarBlock)...)
@@ -66,8 +67,8 @@ func isPlainText(s string) bool {
 	return true
 }
 
-// putHeader fills in the zero bytes of a ustar header (POSIX.1-1988, section 10.1.1). It is written once for each file of a layer, and
-// archive/tar takes ten times as long.
+// putHeader fills in the zero bytes of a ustar header (POSIX.1-1988, section 10.1.1). It is written
+// once for each file of a layer, and archive/tar takes ten times as long.
 func putHeader(h *[tarBlock]byte, e *Entry) {
 	dir, name := split(e.Path)
 	n := 0
@@ -126,7 +127,8 @@ func putSum(h *[tarBlock]byte) {
 	h[154], h[155] = 0, ' '
 }
 
-// headerSum returns the checksum of a header: the sum of its bytes, those of the checksum taken as spaces.
+// headerSum returns the checksum of a header: the sum of its bytes, those of the checksum taken as
+// spaces.
 func headerSum(h *[tarBlock]byte) (sum int64) {
 	for i, c := range h {
 		if i >= 148 && i < 156 {
@@ -137,13 +139,14 @@ func headerSum(h *[tarBlock]byte) (sum int64) {
 	return sum
 }
 
-// isLink reports whether e is a further name of a hard link group, which stands in the tar as a link to the first.
+// isLink reports whether e is a further name of a hard link group, which stands in the tar as a
+// link to the first.
 func isLink(e *Entry) bool { return e.Group != "" && e.Group != e.Path }
 
-// headerOf returns the tar header of an entry. It is filled in by hand: tar.FileInfoHeader would look up user names on
-// the host and take access times, and the bytes have to depend on the entry alone.
-// Names of a hard link group after its first are links to that. They repeat the metadata, as tools that
-// unpack them set owner and mode anew, which clears capabilities that do not follow.
+// headerOf returns the tar header of an entry. It is filled in by hand: tar.FileInfoHeader would
+// look up user names on the host and take access times, and the bytes have to depend on the entry
+// alone. Names of a hard link group after its first are links to that. They repeat the metadata, as
+// tools that unpack them set owner and mode anew, which clears capabilities that do not follow.
 func headerOf(e Entry) *tar.Header {
 	h := &tar.Header{Format: tar.FormatPAX, ModTime: time.Unix(e.MTime, 0), Name: e.Path}
 	if e.Type == TypeWhiteout {

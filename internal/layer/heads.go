@@ -12,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxHead is the most that may stand before the content of one entry. archive/tar takes 1 MiB of each header, and any number of them.
+// maxHead is the most that may stand before the content of one entry. archive/tar takes 1 MiB of
+// each header, and any number of them.
 const maxHead = 8 << 20
 
-// headTap keeps the headers that archive/tar reads. It puts them together, and in some cases it does so in another way than GNU tar.
+// headTap keeps the headers that archive/tar reads. It puts them together, and in some cases it
+// does so in another way than GNU tar.
 type headTap struct {
 	r    io.Reader
 	on   bool
@@ -80,7 +82,8 @@ func parseHead(b []byte) (h head) {
 // any reports whether headers stand before that of the entry.
 func (h *head) any() bool { return h.long+h.longLink+h.records > 0 }
 
-// headSize returns the size that a header says, octal or binary as in GNU tar's manual ("Basic Tar Format").
+// headSize returns the size that a header says, octal or binary as in GNU tar's manual ("Basic Tar
+// Format").
 func headSize(block []byte) (n int64) {
 	field := block[124:136]
 	if field[0]&0x80 == 0 {
@@ -116,15 +119,17 @@ func countRecords(b []byte) (n int) {
 // gnuMagic marks headers of GNU tar, which have no prefix of the name.
 const gnuMagic = "ustar  \x00"
 
-// Keys of PAX records that decide where an entry is and how long (POSIX.1-2024, pax, "pax Extended Header Keywords").
+// Keys of PAX records that decide where an entry is and how long (POSIX.1-2024, pax, "pax Extended
+// Header Keywords").
 const (
 	paxPath     = "path"
 	paxLinkpath = "linkpath"
 	paxSize     = "size"
 )
 
-// asGNUTar makes h, as archive/tar has read it, what GNU tar reads, and notes in s.unsure why tools could read the entry in different
-// ways. What no tool can be trusted to read as it was meant is an error.
+// asGNUTar makes h, as archive/tar has read it, what GNU tar reads, and notes in s.unsure why tools
+// could read the entry in different ways. What no tool can be trusted to read as it was meant is an
+// error.
 func (s *scanner) asGNUTar(h *tar.Header) error {
 	d := parseHead(s.tap.head)
 	s.unsure = ""
@@ -266,7 +271,8 @@ func plainRecord(key string) bool {
 	return false
 }
 
-// knownSparse reports whether archive/tar knows the format of a sparse file, which has PAX records of GNU tar ("Storing Sparse Files" in its manual).
+// knownSparse reports whether archive/tar knows the format of a sparse file, which has PAX records
+// of GNU tar ("Storing Sparse Files" in its manual).
 func knownSparse(h *tar.Header) bool {
 	switch h.PAXRecords[paxSparse+"major"] + "." + h.PAXRecords[paxSparse+"minor"] {
 	case "1.0":
@@ -280,8 +286,9 @@ func knownSparse(h *tar.Header) bool {
 // ErrAnother is wrapped by the error of ReadArchive where a further archive follows the first.
 var ErrAnother = errors.New("another archive begins")
 
-// behind reads what follows the end of an archive. It returns where the first byte is that is not zero, -1 where there is none. A further
-// archive is an error: whoever put it there wants what is in it, and tar leaves it out too unless it is told to go on (-i).
+// behind reads what follows the end of an archive. It returns where the first byte is that is not
+// zero, -1 where there is none. A further archive is an error: whoever put it there wants what is
+// in it, and tar leaves it out too unless it is told to go on (-i).
 func (s *scanner) behind() (int64, error) {
 	w := behindWriter{at: s.in.count(), first: -1}
 	if _, err := io.Copy(&w, s.in); err != nil {

@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// rawHead is a header, byte by byte as a test wants it. Fields that are not set are those of a file of ustar format.
+// rawHead is a header, byte by byte as a test wants it. Fields that are not set are those of a file
+// of ustar format.
 type rawHead struct {
 	name, link, prefix, magic string
 	flag                      byte
@@ -73,7 +74,8 @@ func longHeader(flag byte, name string) string {
 	return rawHead{name: "././@LongLink", flag: flag, magic: gnuMagic, content: name + "\x00"}.bytes()
 }
 
-// What two tools could read in different ways is not taken as it is. It is read as GNU tar reads it, or it is an error.
+// What two tools could read in different ways is not taken as it is. It is read as GNU tar reads
+// it, or it is an error.
 func TestHeads(t *testing.T) {
 	x, g := byte(tar.TypeXHeader), byte(tar.TypeXGlobalHeader)
 	file := headerFile

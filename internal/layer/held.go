@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An archive, or a layer of another tool, may say what no file system of Linux holds. It must not matter whether that passes through a file system
-// on its way into a layer (executed) or not (composed): held makes of it what a tree would have, and holdable refuses it where a tree would.
+// An archive, or a layer of another tool, may say what no file system of Linux holds. It must not
+// matter whether that passes through a file system on its way into a layer (executed) or not
+// (composed): held makes of it what a tree would have, and holdable refuses it where a tree would.
 
 // Bounds of what all file systems hold.
 const (
@@ -26,7 +27,8 @@ const (
 
 func clampMTime(t int64) int64 { return min(max(t, minMTime), maxMTime) }
 
-// held returns the attributes that a tree keeps of an entry, and their values there; nil for none. The map may be that of the entry.
+// held returns the attributes that a tree keeps of an entry, and their values there; nil for none.
+// The map may be that of the entry.
 func held(e *Entry) map[string]string {
 	if len(e.Xattrs) == 0 {
 		return nil
@@ -95,7 +97,8 @@ func isHeld(e *Entry) bool {
 	return e.MTime == clampMTime(e.MTime) && (len(e.Xattrs) == 0 || maps.Equal(held(e), e.Xattrs))
 }
 
-// The form of POSIX ACLs in extended attributes (linux/posix_acl_xattr.h): a version, then tag, permissions and id of each entry.
+// The form of POSIX ACLs in extended attributes (linux/posix_acl_xattr.h): a version, then tag,
+// permissions and id of each entry.
 const (
 	posixACLHeader  = 4
 	posixACLEntry   = 8
@@ -106,8 +109,9 @@ const (
 	noID = 1<<32 - 1
 )
 
-// validACL reports whether the kernel takes an ACL (posix_acl_valid): the owner, users, the owning group, groups, the mask, which may be missing only
-// where there are no other users or groups, and all others, in this order.
+// validACL reports whether the kernel takes an ACL (posix_acl_valid): the owner, users, the owning
+// group, groups, the mask, which may be missing only where there are no other users or groups, and
+// all others, in this order.
 func validACL(acl string) bool {
 	b := []byte(acl)
 	if len(b) < posixACLHeader || len(b)%posixACLEntry != posixACLHeader || binary.LittleEndian.Uint32(b) != posixACLVersion {
@@ -141,7 +145,8 @@ func validACL(acl string) bool {
 	return last == aclOther
 }
 
-// aclOfMode returns an ACL as the kernel has it once the file has got its mode, "" where it says no more than that. What is not valid stays.
+// aclOfMode returns an ACL as the kernel has it once the file has got its mode, "" where it says no
+// more than that. What is not valid stays.
 func aclOfMode(acl string, mode uint32) string {
 	if len(acl) == posixACLHeader || validACL(acl) && len(acl) == posixACLHeader+3*posixACLEntry {
 		return ""
@@ -170,8 +175,8 @@ func aclOfMode(acl string, mode uint32) string {
 	return string(b)
 }
 
-// capabilityXattr holds the capabilities of a file (capabilities(7), linux/capability.h): of revision 2, or 3, which has the id of the root user whose
-// they are as well.
+// capabilityXattr holds the capabilities of a file (capabilities(7), linux/capability.h): of
+// revision 2, or 3, which has the id of the root user whose they are as well.
 const (
 	capabilityXattr = "security.capability"
 	capRevision2    = 0x02000000

@@ -21,18 +21,22 @@ import (
 // Unlike Pack's own, foreign layers may be unsorted and may hold anything that the image-spec's
 // layer.md allows. The TOC says what unpacking the entries in their order gives:
 //
-//   - A later entry of the same path replaces the earlier, with what is in it unless both are folders.
+//   - A later entry of the same path replaces the earlier, with what is in it unless both are
+//     folders.
 //   - A path through a symlink that stands earlier in the same layer is where the symlink leads.
-//   - A hard link gets the metadata and content of its target; both are then of one Group. If no entry before it is the target,
-//     that is a file of a lower layer: the entry is a TypeFile that has it as Link, and no other metadata.
-//   - Whiteouts concern lower layers only: ".wh.NAME" is a TypeWhiteout at NAME, ".wh..wh..opq" makes its folder
-//     Opaque, as does a folder together with a whiteout of its name. Other names that begin with ".wh..wh." are aufs's own, and left out.
+//   - A hard link gets the metadata and content of its target; both are then of one Group. If no
+//     entry before it is the target, that is a file of a lower layer: the entry is a TypeFile that
+//     has it as Link, and no other metadata.
+//   - Whiteouts concern lower layers only: ".wh.NAME" is a TypeWhiteout at NAME, ".wh..wh..opq"
+//     makes its folder Opaque, as does a folder together with a whiteout of its name. Other names
+//     that begin with ".wh..wh." are aufs's own, and left out.
 //   - Folders that have no header of their own are Implied.
 //
-// What no tool could unpack is an error that names the entry: a path below a file, a hard link to a folder, names and
-// numbers beyond what Linux has. So is what exceeds the limits, which are far beyond those of real layers: 2 Mi entries with
-// implied folders, 1 GiB of names, links and extended attributes in all, 64 GiB of holes in sparse files.
-// Headers are limited to 1 MiB each by archive/tar.
+// What no tool could unpack is an error that names the entry: a path below a file, a hard link to a
+// folder, names and numbers beyond what Linux has. So is what exceeds the limits, which are far
+// beyond those of real layers: 2 Mi entries with implied folders, 1 GiB of names, links and
+// extended attributes in all, 64 GiB of holes in sparse files. Headers are limited to 1 MiB each by
+// archive/tar.
 func Index(ctx context.Context, tar io.Reader) (*TOC, digest.Digest, error) {
 	ix := indexer{scanner: newSummingScanner(ctx, tar, defaultLimits)}
 	if err := ix.run(); err != nil {
@@ -157,7 +161,8 @@ func (ix *indexer) addLink(e Entry, linkname string) error {
 	return nil
 }
 
-// isLowerLink reports whether an entry of a TOC stands for a file of a lower layer; its Link says which.
+// isLowerLink reports whether an entry of a TOC stands for a file of a lower layer; its Link says
+// which.
 func isLowerLink(e Entry) bool { return e.Type == TypeFile && e.Link != "" }
 
 // addWhiteout adds the removal of a name in dir.
@@ -169,7 +174,8 @@ func (ix *indexer) addWhiteout(dir, name string) error {
 	return nil
 }
 
-// resolve returns where path leads through the symlinks of this layer so far. Its last element is not followed.
+// resolve returns where path leads through the symlinks of this layer so far. Its last element is
+// not followed.
 func (ix *indexer) resolve(path string) (string, error) {
 	dir, _ := split(path)
 	if n := ix.toc.lookup(dir); n != nil && n.Type == TypeDir {
@@ -187,8 +193,8 @@ func (ix *indexer) resolve(path string) (string, error) {
 	})
 }
 
-// whiteoutOpaque is the name that makes its folder opaque (image-spec, layer.md), and aufsPrefix that of
-// what aufs wrote into its branches for itself, as very old images still have it.
+// whiteoutOpaque is the name that makes its folder opaque (image-spec, layer.md), and aufsPrefix
+// that of what aufs wrote into its branches for itself, as very old images still have it.
 const (
 	whiteoutOpaque = ".wh..wh..opq"
 	aufsPrefix     = ".wh..wh."
@@ -213,8 +219,8 @@ const (
 	maxXattr = 64 << 10 // XATTR_SIZE_MAX
 )
 
-// cleanPath makes a name in a tar a path as Entry has it: relative, without "." and ".." elements, which
-// do not lead out of the root ("." is the root).
+// cleanPath makes a name in a tar a path as Entry has it: relative, without "." and ".." elements,
+// which do not lead out of the root ("." is the root).
 func cleanPath(name string) (string, error) {
 	switch {
 	case name == "":
@@ -237,8 +243,8 @@ func cleanPath(name string) (string, error) {
 	return p, nil
 }
 
-// entryFromHeader makes a tar header an Entry, with the extended attributes that images keep. Whiteouts and hard links are
-// not interpreted: both are regular files as far as their entry says.
+// entryFromHeader makes a tar header an Entry, with the extended attributes that images keep.
+// Whiteouts and hard links are not interpreted: both are regular files as far as their entry says.
 func entryFromHeader(h *tar.Header) (Entry, error) {
 	p, err := cleanPath(h.Name)
 	if err != nil {

@@ -411,8 +411,8 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
-// fixChecksums returns the tar with right checksums in all blocks, as if each were a header; a fuzzer would
-// get past few headers without.
+// fixChecksums returns the tar with right checksums in all blocks, as if each were a header; a
+// fuzzer would get past few headers without.
 func fixChecksums(data []byte) []byte {
 	data = bytes.Clone(data)
 	for block := range slices.Chunk(data, blockSize) {

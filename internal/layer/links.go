@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A layer puts a file anew under the names that it lists, and leaves other names to the file that they have below. So all names of a
-// file are listed or none, and those of a file that is not listed have to be names of one file in the base, too.
+// A layer puts a file anew under the names that it lists, and leaves other names to the file that
+// they have below. So all names of a file are listed or none, and those of a file that is not
+// listed have to be names of one file in the base, too.
 
 // linkedName is a name of a file that has several in the new tree, or had them in the base.
 type linkedName struct {
@@ -33,8 +34,9 @@ func (w *walker) link(ch Change, st *unix.Statx_t) {
 	w.linked[ch.Path] = &linkedName{change: ch, file: inodeOf(st), nlink: st.Nlink}
 }
 
-// links lists the names that have to be listed along with others. It is for when all else was compared. It costs a look into the indexes
-// of those layers that have the files, and only where files with several names were compared or removed.
+// links lists the names that have to be listed along with others. It is for when all else was
+// compared. It costs a look into the indexes of those layers that have the files, and only where
+// files with several names were compared or removed.
 func (w *walker) links() error {
 	m, ok := w.base.(*Merged)
 	// Hints name where a file was changed, and that name may be gone.
@@ -142,7 +144,8 @@ func (l *linker) files() map[inode][]string {
 	return files
 }
 
-// removed returns the names of files with several of them that the base has, and that the new tree has no more, or has something else at.
+// removed returns the names of files with several of them that the base has, and that the new tree
+// has no more, or has something else at.
 func (l *linker) removed() ([]string, error) {
 	var names []string
 	across := sync.OnceValues(l.tree.linkedAcross)
@@ -220,8 +223,9 @@ func (l *linker) list() error {
 		return nil
 	}
 	for _, names := range files {
-		// Those that are not listed, too: to open a file for writing is enough for an overlay to copy it up. Where names split, that would split them.
-		// A name may be the last one that is left.
+		// Those that are not listed, too: to open a file for writing is enough for an overlay to
+		// copy it up. Where names split, that would split them. A name may be the last one that is
+		// left.
 		if len(names) > 1 && (listed[names[0]] || !l.options.Splits) || listed[names[0]] && l.linked[names[0]].sought {
 			if err := l.settleNames(names); err != nil {
 				return err
@@ -231,7 +235,8 @@ func (l *linker) list() error {
 	return nil
 }
 
-// warnOfSplits tells of names that are listed, and that no longer are names of the file that they were names of in the base.
+// warnOfSplits tells of names that are listed, and that no longer are names of the file that they
+// were names of in the base.
 func (l *linker) warnOfSplits(paths []string, listed map[string]bool) {
 	for _, path := range paths {
 		var others []string
@@ -247,8 +252,9 @@ func (l *linker) warnOfSplits(paths []string, listed map[string]bool) {
 	}
 }
 
-// warnOfRenamed tells of new files that look as a file of the base did under a name that is gone, while other names of that are left: to rename
-// one name copies the file as writing does. Nothing is left of the name in a file that was written to as well.
+// warnOfRenamed tells of new files that look as a file of the base did under a name that is gone,
+// while other names of that are left: to rename one name copies the file as writing does. Nothing
+// is left of the name in a file that was written to as well.
 func (l *linker) warnOfRenamed() error {
 	type looks struct {
 		mode     uint32
@@ -302,8 +308,8 @@ func (l *linker) warnOfRenamed() error {
 	return nil
 }
 
-// settleNames sets the time of a file by each of its names. An overlay whose kernel keeps them together puts a name into the upper folder
-// only when something is done by it.
+// settleNames sets the time of a file by each of its names. An overlay whose kernel keeps them
+// together puts a name into the upper folder only when something is done by it.
 func (l *linker) settleNames(names []string) error {
 	at := unix.Timespec{Sec: l.linked[names[0]].change.MTime}
 	for _, path := range names {
@@ -335,8 +341,8 @@ func (m *Merged) origin(at place) origin {
 	return origin{at.layer, string(toc.path(at.record))}
 }
 
-// namesAcross is names with the hard links that higher layers have to the file, as foreign layers may. In the tree that is unpacked from the
-// layers these are names of it, too.
+// namesAcross is names with the hard links that higher layers have to the file, as foreign layers
+// may. In the tree that is unpacked from the layers these are names of it, too.
 func (t *comparedTree) namesAcross(path string) ([]string, error) {
 	_, at, ok, err := t.lookup(path, len(t.layers))
 	if err != nil || !ok {
@@ -364,7 +370,8 @@ func (t *comparedTree) namesAcross(path string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// linkedAcross returns the paths at which the chain has a file that a higher layer gives another name, or that has such a name.
+// linkedAcross returns the paths at which the chain has a file that a higher layer gives another
+// name, or that has such a name.
 func (m *Merged) linkedAcross() (map[string]bool, error) {
 	var linked map[string]bool
 	for n, toc := range m.layers {

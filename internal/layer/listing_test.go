@@ -44,8 +44,8 @@ func makeDeep(t testing.TB, top string, n int) {
 	unix.Close(fd)
 }
 
-// withMount runs do with a folder that has a mount below it, in "mnt", with a file "inside". The mount is in a mount namespace of its own, which
-// the path of the folder leads into.
+// withMount runs do with a folder that has a mount below it, in "mnt", with a file "inside". The
+// mount is in a mount namespace of its own, which the path of the folder leads into.
 func withMount(t *testing.T, do func(dir string)) {
 	t.Helper()
 	strict.NeedRoot(t)
@@ -86,7 +86,8 @@ func withMount(t *testing.T, do func(dir string)) {
 // asUser are the options with which the process that runs the tests unpacks.
 func asUser() UnpackOptions { return UnpackOptions{KeepOwner: os.Geteuid() == 0} }
 
-// listing shows changes as text, a line each. Whatever belongs to the user who runs the tests is shown as root's.
+// listing shows changes as text, a line each. Whatever belongs to the user who runs the tests is
+// shown as root's.
 func listing(t testing.TB, changes []Change) string {
 	t.Helper()
 	var b strings.Builder

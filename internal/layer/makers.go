@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// What makers are given at a time. The buffers of all batches are most of the memory that unpacking needs, whatever the layer.
+// What makers are given at a time. The buffers of all batches are most of the memory that unpacking
+// needs, whatever the layer.
 const (
 	fileBatchSize = 512 << 10 // bytes of content, and so of the largest file that makers make
 	batchFiles    = 64
@@ -15,8 +16,8 @@ const (
 	maxMakers     = 8
 )
 
-// makers make small regular files, of which the content is in memory, while the extractor goes on with what comes
-// behind them. All methods but work and fail are for the extractor's goroutine.
+// makers make small regular files, of which the content is in memory, while the extractor goes on
+// with what comes behind them. All methods but work and fail are for the extractor's goroutine.
 type makers struct {
 	nodes *nodeMaker
 	now   *fileBatch // the one that is being filled; nil: none
@@ -59,7 +60,8 @@ func newMakers(n *nodeMaker) *makers {
 // takes reports whether makers make what e is.
 func (m *makers) takes(e *Entry) bool { return e.Type == TypeFile && e.Size <= fileBatchSize }
 
-// add has a file of at most fileBatchSize bytes made, at the latest when wait returns. read, which gives its content, is called at once.
+// add has a file of at most fileBatchSize bytes made, at the latest when wait returns. read, which
+// gives its content, is called at once.
 func (m *makers) add(f newFile, read func([]byte) error) error {
 	size := int(f.entry.Size)
 	if m.now != nil && (m.now.used+size > fileBatchSize || len(m.now.files) == batchFiles) {
@@ -114,7 +116,8 @@ func (m *makers) wait() {
 	m.pending.Wait()
 }
 
-// close waits and ends the goroutines. It returns the error of the first file, in the archive's order, that could not be made.
+// close waits and ends the goroutines. It returns the error of the first file, in the archive's
+// order, that could not be made.
 func (m *makers) close() error {
 	m.wait()
 	close(m.full)

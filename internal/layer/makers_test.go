@@ -40,8 +40,8 @@ func unpackSo(dir string, data []byte, after func(*makers)) error {
 	})
 }
 
-// The tree is the same whenever the makers get to the files: at once, some time, or when somebody waits for them. Names come several times,
-// as things of all kinds, also below symlinks.
+// The tree is the same whenever the makers get to the files: at once, some time, or when somebody
+// waits for them. Names come several times, as things of all kinds, also below symlinks.
 func TestUnpackOrder(t *testing.T) {
 	tame := []string{"a", "b", "a/b", "b/a", "a/b/c", "a/b-", "b/a/c", "c/d/e", "s", "s/a", "a/s", "a/s/b"}
 	unpacked := 0
@@ -117,7 +117,8 @@ func TestUnpackMany(t *testing.T) {
 	}
 }
 
-// The error is that of the first entry that could not be put, and nothing stays open or runs on behind it.
+// The error is that of the first entry that could not be put, and nothing stays open or runs on
+// behind it.
 func TestUnpackFirstError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := func(name string) member {

@@ -13,8 +13,8 @@ import (
 // Hard link groups are those within the layer that an entry comes from: a name
 // that a higher layer replaced is no longer a name of the file, though Entry.Group may still be it.
 //
-// A path of a foreign layer that runs through a symlink of a lower layer stands
-// for itself: there is a folder in place of the symlink, as storage drivers that unpack each layer alone have it.
+// A path of a foreign layer that runs through a symlink of a lower layer stands for itself: there
+// is a folder in place of the symlink, as storage drivers that unpack each layer alone have it.
 type Merged struct{ layers []*TOC }
 
 // Merge returns the view of a chain of layers, lowest first. None at all is an empty
@@ -54,8 +54,8 @@ func (m *Merged) lookup(path string, n int) (Entry, place, bool, error) {
 	return Entry{}, place{}, false, nil
 }
 
-// inherit gives an entry of the layer at.layer what its own layer does not know of it: the metadata of
-// a folder without a header, the file that a hard link to a lower layer stands for.
+// inherit gives an entry of the layer at.layer what its own layer does not know of it: the metadata
+// of a folder without a header, the file that a hard link to a lower layer stands for.
 func (m *Merged) inherit(e Entry, at place) (Entry, place, error) {
 	switch {
 	case isLowerLink(e):
@@ -78,8 +78,8 @@ func (m *Merged) inherit(e Entry, at place) (Entry, place, error) {
 	return e, at, nil
 }
 
-// target looks up the target of a hard link in the lowest n layers. As link(2) does, it follows symlinks on
-// the way there, but not the last one.
+// target looks up the target of a hard link in the lowest n layers. As link(2) does, it follows
+// symlinks on the way there, but not the last one.
 func (m *Merged) target(path string, n int) (Entry, place, bool, error) {
 	path, err := resolve(path, false, func(p string) (string, error) {
 		e, _, ok, err := m.lookup(p, n)

@@ -189,7 +189,8 @@ func (m *model) put(e Entry) {
 	m.mine[e.Path] = struct{}{}
 }
 
-// apply applies a layer: whiteouts first, as they concern lower layers only, then all else in its order.
+// apply applies a layer: whiteouts first, as they concern lower layers only, then all else in its
+// order.
 func (m *model) apply(members []member) {
 	m.below, m.mine = maps.Clone(m.tree), map[string]struct{}{}
 	for _, mb := range members {
@@ -362,8 +363,8 @@ func withParents(members []member) []member {
 	return out
 }
 
-// soundLinks drops hard links to files of lower layers that the layer removes or replaces as well: Unpack finds no
-// such target, depending on the order.
+// soundLinks drops hard links to files of lower layers that the layer removes or replaces as well:
+// Unpack finds no such target, depending on the order.
 func soundLinks(members []member) []member {
 	return slices.DeleteFunc(slices.Clone(members), func(link member) bool {
 		return link.Typeflag == tar.TypeLink && slices.ContainsFunc(members, func(mb member) bool {
@@ -377,7 +378,8 @@ func soundLinks(members []member) []member {
 	})
 }
 
-// outline lists a view with all that Unpack promises for any layer: no digests, no times, no hard link groups.
+// outline lists a view with all that Unpack promises for any layer: no digests, no times, no hard
+// link groups.
 func outline(t *testing.T, v View) string {
 	b := new(strings.Builder)
 	var walk func(dir string)

@@ -29,7 +29,8 @@ func (n *nodeMaker) newFile(f *newFile) error {
 	return closeAfter(fd, err)
 }
 
-// file gives fd, which create made at name in a folder, what write writes, and its metadata, and closes it.
+// file gives fd, which create made at name in a folder, what write writes, and its metadata, and
+// closes it.
 func (n *nodeMaker) file(fd int, in *openFolder, name string, e *Entry, write func(io.Writer) error) error {
 	w := &fileWriter{fd: fd, path: e.Path}
 	err := write(w)
@@ -42,7 +43,8 @@ func (n *nodeMaker) file(fd int, in *openFolder, name string, e *Entry, write fu
 	return closeAfter(fd, err)
 }
 
-// placeholder gives fd, which create made at name in a folder, the note of the device that it stands for, and its metadata, and closes it.
+// placeholder gives fd, which create made at name in a folder, the note of the device that it
+// stands for, and its metadata, and closes it.
 func (n *nodeMaker) placeholder(fd int, in *openFolder, name string, e *Entry) error {
 	err := unix.Fsetxattr(fd, nodeXattr, []byte(formatNode(*e)), 0)
 	if err != nil {
@@ -70,8 +72,8 @@ func (n *nodeMaker) create(in *openFolder, name string, e *Entry) (fd int, err e
 	return unix.Openat(in.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 }
 
-// modeStays reports whether a file can be made with the mode of its entry: nobody gets at it then who may not in the end, and
-// nothing that is done to it later wants another mode, or changes it.
+// modeStays reports whether a file can be made with the mode of its entry: nobody gets at it then
+// who may not in the end, and nothing that is done to it later wants another mode, or changes it.
 func (n *nodeMaker) modeStays(in *openFolder, e *Entry) bool {
 	return e.Type == TypeFile && e.Mode&^0o777 == 0 && len(e.Xattrs) == 0 && !in.inherits && (!n.options.KeepOwner || in.gives(e))
 }
@@ -87,9 +89,9 @@ func (n *nodeMaker) complete(fd int, in *openFolder, name string, e *Entry) erro
 	})
 }
 
-// setMetadata sets owner, extended attributes, mode and time of what is no folder and was made in one just now, in the order in which
-// one does not clear or forbid another: a new owner clears capabilities and setuid, and user attributes want a writable
-// file. chmod sets the mode.
+// setMetadata sets owner, extended attributes, mode and time of what is no folder and was made in
+// one just now, in the order in which one does not clear or forbid another: a new owner clears
+// capabilities and setuid, and user attributes want a writable file. chmod sets the mode.
 func (n *nodeMaker) setMetadata(in *openFolder, name string, e *Entry, chmod func() error) error {
 	if n.options.KeepOwner && !in.gives(e) {
 		if err := unix.Fchownat(in.fd, name, e.UID, e.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -109,7 +111,8 @@ func (n *nodeMaker) setMetadata(in *openFolder, name string, e *Entry, chmod fun
 	return nil
 }
 
-// setXattrs gives name in the folder fd the extended attributes of its entry; clean says that it can have no others.
+// setXattrs gives name in the folder fd the extended attributes of its entry; clean says that it
+// can have no others.
 func (n *nodeMaker) setXattrs(fd int, name string, e *Entry, clean bool) error {
 	if clean && len(e.Xattrs) == 0 {
 		return nil
@@ -156,7 +159,8 @@ func chmodAt(fd int, name string, e *Entry) error {
 	return chmodFD(file, e.Mode)
 }
 
-// fileWriter writes to a new file from its start. What is nothing but zeros it leaves out: such a hole costs neither time nor room.
+// fileWriter writes to a new file from its start. What is nothing but zeros it leaves out: such a
+// hole costs neither time nor room.
 type fileWriter struct {
 	fd   int
 	path string
@@ -213,7 +217,8 @@ func writeAt(fd int, p []byte, at int64) error {
 	return nil
 }
 
-// OwnerError is the error of giving a file to an owner that this process cannot give files to: its user namespace may have no such id.
+// OwnerError is the error of giving a file to an owner that this process cannot give files to: its
+// user namespace may have no such id.
 type OwnerError struct {
 	UID, GID int
 	Err      error

@@ -13,12 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Pack writes changes as a layer's uncompressed tar to w, and returns its TOC and its DiffID. Changes must be in canonical order: by
-// Compare, but a folder's whiteouts stand right behind it. Bytes depend on the changes alone: PAX
-// format, whole seconds, no user names, no access times, numeric owners (image-spec, layer.md).
-// Content that no longer has the size or the digest that its entry says is an error ("changed while it was read").
+// Pack writes changes as a layer's uncompressed tar to w, and returns its TOC and its DiffID.
+// Changes must be in canonical order: by Compare, but a folder's whiteouts stand right behind it.
+// Bytes depend on the changes alone: PAX format, whole seconds, no user names, no access times,
+// numeric owners (image-spec, layer.md). Content that no longer has the size or the digest that its
+// entry says is an error ("changed while it was read").
 //
-// Small files are opened, read and digested by several goroutines, some files before it is their turn; they have ended when Pack returns.
+// Small files are opened, read and digested by several goroutines, some files before it is their
+// turn; they have ended when Pack returns.
 func Pack(ctx context.Context, w io.Writer, changes []Change) (*TOC, digest.Digest, error) {
 	p := newPacker(w)
 	if err := p.all(ctx, changes); err != nil {
@@ -123,7 +125,8 @@ func packError(path string, err error) error {
 	return &fs.PathError{Op: "pack", Path: path, Err: err}
 }
 
-// add puts an entry whose header and content are written, or about to be, into the TOC. Its content is at offset.
+// add puts an entry whose header and content are written, or about to be, into the TOC. Its content
+// is at offset.
 func (p *packer) add(e *Entry, offset int64) error {
 	if e.Type != TypeFile {
 		offset = 0
@@ -141,7 +144,8 @@ func (p *packer) add(e *Entry, offset int64) error {
 	return nil
 }
 
-// stream writes a large file. What is read goes through no other memory than the writer's, where that offers it.
+// stream writes a large file. What is read goes through no other memory than the writer's, where
+// that offers it.
 func (p *packer) stream(ctx context.Context, ch Change) error {
 	e, err := checkedEntry(ch)
 	if err != nil {

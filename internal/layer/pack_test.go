@@ -107,7 +107,8 @@ func TestPackBytes(t *testing.T) {
 "`+strings.Repeat("n", 101)+`" 0 644 0:0 0 0 path
 "no-utf8-é\xff" 0 644 0:0 1 0 path
 `)
-	// The very bytes, which no version of Go and no architecture may change: layers are cached and compared by them.
+	// The very bytes, which no version of Go and no architecture may change: layers are cached and
+	// compared by them.
 	sum := sha256.Sum256(packed)
 	if got, want := hex.EncodeToString(sum[:]), packSum; got != want {
 		t.Errorf("the tar has the digest %s, not %s", got, want)
@@ -210,7 +211,8 @@ func manyChanges(seed uint64) []Change {
 	return changes
 }
 
-// The bytes and the TOC are those that archive/tar and Index make, through whatever writer, and goroutines end.
+// The bytes and the TOC are those that archive/tar and Index make, through whatever writer, and
+// goroutines end.
 func TestPackMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for seed := range uint64(5) {
@@ -253,7 +255,8 @@ func TestPackMany(t *testing.T) {
 	})
 }
 
-// The error that is told is that of the first change that has one, and what was read ahead is closed.
+// The error that is told is that of the first change that has one, and what was read ahead is
+// closed.
 func TestPackManyErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var open atomic.Int64

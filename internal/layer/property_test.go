@@ -25,9 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The layer of a step is the same bytes whichever way it is made: composed on the index of the base, or carried out in a
-// folder and found again there, by a walk, with the help of ctimes, or with hints. Random steps are carried out in all these ways,
-// the second with plain calls of package os, and all trees and all bytes must be equal.
+// The layer of a step is the same bytes whichever way it is made: composed on the index of the
+// base, or carried out in a folder and found again there, by a walk, with the help of ctimes, or
+// with hints. Random steps are carried out in all these ways, the second with plain calls of
+// package os, and all trees and all bytes must be equal.
 func TestComposedEqualsExecuted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		inUserNamespace(t)
@@ -160,7 +161,8 @@ func composedEqualsExecuted(t *testing.T, seed uint64) {
 	}
 }
 
-// realRoot reports whether the process may make devices and own files of anyone: whether it is root of the initial user namespace.
+// realRoot reports whether the process may make devices and own files of anyone: whether it is root
+// of the initial user namespace.
 func realRoot() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(b)), " ") == "0 0 4294967295"
@@ -309,8 +311,8 @@ func randomStep(r *rand.Rand) step {
 // errSkip is returned for steps that mean something else to package os than to a layer.
 var errSkip = errors.New("left out")
 
-// leftOut reports whether a step links a file that the base has under several names: new names for different
-// ones of them are one group in a folder, and separate in a composed layer.
+// leftOut reports whether a step links a file that the base has under several names: new names for
+// different ones of them are one group in a folder, and separate in a composed layer.
 func (s step) leftOut(source folder) bool {
 	if s.do != "link" {
 		return false
@@ -341,7 +343,8 @@ func (s step) compose(c *Composer, source folder) error {
 	return c.Link(s.path, target, inMemory(source.opener(target)))
 }
 
-// inMemory opens what open yields at the first call: the folder that it reads from may be written to later.
+// inMemory opens what open yields at the first call: the folder that it reads from may be written
+// to later.
 func inMemory(open Opener) Opener {
 	r, err := open()
 	if err != nil {
@@ -352,7 +355,8 @@ func inMemory(open Opener) Opener {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), err }
 }
 
-// execute does the step in the folder root with package os. Times of folders are put back, as the step sets them on its own.
+// execute does the step in the folder root with package os. Times of folders are put back, as the
+// step sets them on its own.
 func (s step) execute(root string, source folder, o UnpackOptions) error {
 	if s.leftOut(source) {
 		return errSkip
@@ -447,7 +451,8 @@ func setTimeOf(path string, t unix.Timespec) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// mkdirAll makes folders as a step does: 0755, with the time that steps give, those around them unchanged.
+// mkdirAll makes folders as a step does: 0755, with the time that steps give, those around them
+// unchanged.
 func mkdirAll(root, path string) error {
 	full := filepath.Join(root, path)
 	if path == "." {

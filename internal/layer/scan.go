@@ -61,7 +61,8 @@ func newScanner(ctx context.Context, r io.Reader, l limits) *scanner {
 	return scanBlocks(ctx, inBlocks(r), l)
 }
 
-// newSummingScanner is newScanner for a tar whose SHA-256 is wanted: it is in whole.sum, in the end.
+// newSummingScanner is newScanner for a tar whose SHA-256 is wanted: it is in whole.sum, in the
+// end.
 func newSummingScanner(ctx context.Context, r io.Reader, l limits) *scanner {
 	whole := &summing{r: inBlocks(r), sum: sha256.New()}
 	s := scanBlocks(ctx, whole, l)
@@ -69,7 +70,8 @@ func newSummingScanner(ctx context.Context, r io.Reader, l limits) *scanner {
 	return s
 }
 
-// readsArchive makes s read what GNU tar reads: an archive that somebody made to be unpacked. Layers are read as tools for images read them.
+// readsArchive makes s read what GNU tar reads: an archive that somebody made to be unpacked.
+// Layers are read as tools for images read them.
 func (s *scanner) readsArchive() {
 	s.tap = &headTap{r: s.in}
 	s.tr = tar.NewReader(s.tap)
@@ -90,7 +92,8 @@ func scanBlocks(ctx context.Context, r io.Reader, l limits) *scanner {
 	return &scanner{ctx: ctx, limits: l, in: in, tr: tar.NewReader(in), sum: sha256.New(), buf: make([]byte, 64<<10)}
 }
 
-// next returns the header of the next entry; io.EOF at the end of the archive. Headers that are no entries are left out.
+// next returns the header of the next entry; io.EOF at the end of the archive. Headers that are no
+// entries are left out.
 func (s *scanner) next() (*tar.Header, error) {
 	for {
 		if _, err := s.copyContent(io.Discard); err != nil {
@@ -154,7 +157,8 @@ func (s *scanner) drain() (err error) {
 	return err
 }
 
-// addGlobals notes the records of a PAX global header that applyGlobals knows. It takes the place of one before it, as GNU tar has it.
+// addGlobals notes the records of a PAX global header that applyGlobals knows. It takes the place
+// of one before it, as GNU tar has it.
 func (s *scanner) addGlobals(h *tar.Header) {
 	s.globals = nil
 	for _, key := range [...]string{"mtime", "uid", "gid"} {
@@ -167,8 +171,9 @@ func (s *scanner) addGlobals(h *tar.Header) {
 	}
 }
 
-// applyGlobals sets in h what the global headers before it say, and its own PAX records do not (POSIX.1-2024, pax, "pax
-// Extended Header"). archive/tar leaves that to its users; tools that unpack layers leave it altogether.
+// applyGlobals sets in h what the global headers before it say, and its own PAX records do not
+// (POSIX.1-2024, pax, "pax Extended Header"). archive/tar leaves that to its users; tools that
+// unpack layers leave it altogether.
 func (s *scanner) applyGlobals(h *tar.Header) (err error) {
 	for key, value := range s.globals {
 		if _, ok := h.PAXRecords[key]; ok || value == "" {
@@ -189,7 +194,8 @@ func (s *scanner) applyGlobals(h *tar.Header) (err error) {
 	return nil
 }
 
-// paxTime parses the time of a PAX record, a decimal fraction of seconds, and rounds it down to a second.
+// paxTime parses the time of a PAX record, a decimal fraction of seconds, and rounds it down to a
+// second.
 func paxTime(s string) (time.Time, error) {
 	whole, fraction, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)
@@ -207,7 +213,8 @@ func (s *scanner) contentOffset(h *tar.Header) int64 {
 	return s.in.count()
 }
 
-// digest reads the content of the entry whose header is h to its end, and returns its SHA-256. Unless also is nil, the content is written to it.
+// digest reads the content of the entry whose header is h to its end, and returns its SHA-256.
+// Unless also is nil, the content is written to it.
 func (s *scanner) digest(h *tar.Header, also io.Writer) (sum [32]byte, err error) {
 	s.sum.Reset()
 	var to []io.Writer
@@ -248,7 +255,8 @@ func (s *summing) Read(p []byte) (int, error) {
 // errHoles means that a tar grows without end.
 var errHoles = errors.New("no real archive has so many holes in sparse files")
 
-// copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero bytes.
+// copyContent copies what is left of the entry's content to w, the holes of a sparse file as zero
+// bytes.
 func (s *scanner) copyContent(w io.Writer) (n int64, err error) {
 	start := s.in.count()
 	for {
@@ -291,8 +299,8 @@ const blockSize = 512
 // paxSparse is what the keys of PAX records begin with that make a file sparse.
 const paxSparse = "GNU.sparse."
 
-// isSparse reports whether the content of a file is stored without its holes, in one of the formats of
-// GNU tar ("Storing Sparse Files" in its manual).
+// isSparse reports whether the content of a file is stored without its holes, in one of the formats
+// of GNU tar ("Storing Sparse Files" in its manual).
 func isSparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
@@ -305,9 +313,9 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// Content returns the content of a regular file of a layer, from the layer's uncompressed tar, which is read
-// from its start, and the offset that TOC.Lookup, TOC.All or Merged.Locate gave. A negative offset is that of a
-// sparse file: its complement is the place of the file's header.
+// Content returns the content of a regular file of a layer, from the layer's uncompressed tar,
+// which is read from its start, and the offset that TOC.Lookup, TOC.All or Merged.Locate gave. A
+// negative offset is that of a sparse file: its complement is the place of the file's header.
 func Content(layer io.Reader, e Entry, offset int64) (io.Reader, error) {
 	sparse := offset < 0
 	if sparse {
@@ -326,7 +334,8 @@ func Content(layer io.Reader, e Entry, offset int64) (io.Reader, error) {
 	return tr, nil
 }
 
-// countingReader counts what was read from r. The count may be asked for while another goroutine reads.
+// countingReader counts what was read from r. The count may be asked for while another goroutine
+// reads.
 type countingReader struct {
 	r io.Reader
 	n atomic.Int64

@@ -8,9 +8,10 @@ import (
 	"sync"
 )
 
-// writeBoth adds p to two SHA-256, of a tar and of a file in it. Where the file begins at a block of the tar, which it does in every tar, both have
-// the same blocks of 64 bytes. The processor then expands the words of a block once, and has twice as many rounds that do not wait
-// for each other: both sums take little longer than one of them alone.
+// writeBoth adds p to two SHA-256, of a tar and of a file in it. Where the file begins at a block
+// of the tar, which it does in every tar, both have the same blocks of 64 bytes. The processor then
+// expands the words of a block once, and has twice as many rounds that do not wait for each other:
+// both sums take little longer than one of them alone.
 func writeBoth(a, b hash.Hash, p []byte) {
 	if len(p) >= 8*sha256.BlockSize && canSumTwice() {
 		p = p[sumTwice(a, b, p):]
@@ -21,7 +22,8 @@ func writeBoth(a, b hash.Hash, p []byte) {
 
 var canSumTwice = sync.OnceValue(hasSHA)
 
-// sumTwice adds all whole blocks of p to both, and returns their length; 0 where that is not possible.
+// sumTwice adds all whole blocks of p to both, and returns their length; 0 where that is not
+// possible.
 func sumTwice(a, b hash.Hash, p []byte) int {
 	var x, y sumState
 	if !x.load(a) || !y.load(b) {
@@ -36,8 +38,9 @@ func sumTwice(a, b hash.Hash, p []byte) int {
 	return n
 }
 
-// sumState is the state of a crypto/sha256 between two blocks, in the form that it marshals itself to: a magic, eight words, the bytes
-// of the block that is not full, and the length of all, big-endian.
+// sumState is the state of a crypto/sha256 between two blocks, in the form that it marshals itself
+// to: a magic, eight words, the bytes of the block that is not full, and the length of all,
+// big-endian.
 type sumState struct {
 	words [8]uint32
 	form  [stateSize]byte

@@ -9,7 +9,8 @@ import (
 	"genoci/test/strict"
 )
 
-// Both sums are those that crypto/sha256 alone makes, whatever was written before and in whatever pieces.
+// Both sums are those that crypto/sha256 alone makes, whatever was written before and in whatever
+// pieces.
 func TestWriteBoth(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	data := noise(1, 1<<20)

@@ -14,17 +14,19 @@ import (
 // ErrUnsound is wrapped by the error of Sound where a tar is no layer as it is; the text says why.
 var ErrUnsound = errors.New("no sound layer as it is")
 
-// Sound reads a tar that somebody made to be unpacked, and that may serve as the lowest layer of an image
-// as it is. It reads it to its end, and returns what Index does. An error that wraps ErrUnsound means that tools for images
-// would disagree about the tar, or that it holds what a layer of ours does not; its entries can then still
-// be put into a layer one by one (ReadArchive).
+// Sound reads a tar that somebody made to be unpacked, and that may serve as the lowest layer of an
+// image as it is. It reads it to its end, and returns what Index does. An error that wraps
+// ErrUnsound means that tools for images would disagree about the tar, or that it holds what a
+// layer of ours does not; its entries can then still be put into a layer one by one (ReadArchive).
 //
-// A sound tar has an entry for each folder, but perhaps the root, before what is in it; has no path twice; names
-// paths plainly; has the target of a hard link before the link; holds files, folders, symlinks, devices and
-// fifos only, and no whiteouts; has only such extended attributes as KeepXattr keeps, in the form that
-// layers have them; gives no size to what has no content, nor a name with "/" behind it to a file; has no time before 1970 nor, where clamp is not nil, after *clamp (in seconds);
-// has no sparse files, no global headers, and no headers and records that tools read in different ways (asGNUTar); and ends as a tar does, with nothing behind
-// it. These are the cases in which containerd, moby, podman and umoci do the same, and GNU tar too.
+// A sound tar has an entry for each folder, but perhaps the root, before what is in it; has no path
+// twice; names paths plainly; has the target of a hard link before the link; holds files, folders,
+// symlinks, devices and fifos only, and no whiteouts; has only such extended attributes as
+// KeepXattr keeps, in the form that layers have them; gives no size to what has no content, nor a
+// name with "/" behind it to a file; has no time before 1970 nor, where clamp is not nil, after
+// *clamp (in seconds); has no sparse files, no global headers, and no headers and records that
+// tools read in different ways (asGNUTar); and ends as a tar does, with nothing behind it. These
+// are the cases in which containerd, moby, podman and umoci do the same, and GNU tar too.
 func Sound(ctx context.Context, r io.Reader, clamp *int64) (*TOC, digest.Digest, error) {
 	ix := indexer{scanner: newSummingScanner(ctx, r, defaultLimits)}
 	ix.readsArchive()
@@ -89,14 +91,15 @@ func (s *soundness) check(h *tar.Header, e Entry) error {
 	return checkRecords(h.PAXRecords)
 }
 
-// plainName reports whether a name in a tar is path itself, but for "./" before it and "/" behind it.
+// plainName reports whether a name in a tar is path itself, but for "./" before it and "/" behind
+// it.
 func plainName(name, path string) bool {
 	name = strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/")
 	return name == path || path == "." && name == ""
 }
 
-// checkFolder wants an entry for the folder that path is in. The root needs none, or one anywhere: many tars
-// are so, and tools for images make a root before anything else.
+// checkFolder wants an entry for the folder that path is in. The root needs none, or one anywhere:
+// many tars are so, and tools for images make a root before anything else.
 func (s *soundness) checkFolder(path string) error {
 	dir, _ := split(path)
 	if dir == "." {
@@ -143,7 +146,8 @@ func checkRecords(records map[string]string) error {
 	return nil
 }
 
-// end wants the two empty blocks at the end of a tar (POSIX.1-1988, ustar), nothing but zeros behind them, and an entry in it.
+// end wants the two empty blocks at the end of a tar (POSIX.1-1988, ustar), nothing but zeros
+// behind them, and an entry in it.
 func (s *soundness) end() error {
 	switch d := parseHead(s.tap.head); {
 	case s.labeled:

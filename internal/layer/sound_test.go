@@ -168,7 +168,8 @@ func TestSoundSparse(t *testing.T) {
 	}
 }
 
-// GNU tar skips as many bytes behind a symlink, a device or a fifo as its size says, where tools for images read on.
+// GNU tar skips as many bytes behind a symlink, a device or a fifo as its size says, where tools
+// for images read on.
 func TestSoundSizes(t *testing.T) {
 	for _, h := range []tar.Header{
 		{Name: "x/", Typeflag: tar.TypeDir},

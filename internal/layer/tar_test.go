@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// member is an entry of a tar that a test writes. Fields that are not set get what most entries have.
+// member is an entry of a tar that a test writes. Fields that are not set get what most entries
+// have.
 type member struct {
 	tar.Header
 	body string
@@ -64,7 +65,8 @@ func makeTar(t testing.TB, members ...member) []byte {
 	return buf.Bytes()
 }
 
-// describeEntry writes an entry as one line: path, type and mode, then what is not as makeTar has it.
+// describeEntry writes an entry as one line: path, type and mode, then what is not as makeTar has
+// it.
 func describeEntry(e Entry) string {
 	b := new(strings.Builder)
 	fmt.Fprintf(b, "%s %s", e.Path, map[Type]string{
@@ -113,7 +115,8 @@ func describeTOC(t *TOC) string {
 	return b.String()
 }
 
-// describeView lists all that is in a view, as its Children give it. Each entry has to be what Lookup gives, too.
+// describeView lists all that is in a view, as its Children give it. Each entry has to be what
+// Lookup gives, too.
 func describeView(t testing.TB, v View) string {
 	t.Helper()
 	b := new(strings.Builder)

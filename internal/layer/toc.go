@@ -39,8 +39,9 @@ type TOC struct {
 //	records  112 bytes for each entry, in the order of Compare
 //	strings  each entry's path, link, group, xattrs and kept content, one right after the other
 //
-// A reader trusts the header alone, and that only if its checksum is right. References in a record are
-// checked when they are followed, so that a file that was damaged later gives wrong answers, but no panic and no endless walk.
+// A reader trusts the header alone, and that only if its checksum is right. References in a record
+// are checked when they are followed, so that a file that was damaged later gives wrong answers,
+// but no panic and no endless walk.
 const (
 	tocMagic      = "genociTC"
 	tocVersion    = 1 // to be raised when the format, Kept, or what Index makes of a layer changes
@@ -158,8 +159,9 @@ func (t *TOC) Close() error {
 // Len returns the number of entries.
 func (t *TOC) Len() int { return len(t.records) / tocRecordSize }
 
-// Lookup returns the entry that this layer has at path (a whiteout too), and where the content of
-// a regular file is in the uncompressed tar. Content reads it; a negative offset is that of a sparse file.
+// Lookup returns the entry that this layer has at path (a whiteout too), and where the content of a
+// regular file is in the uncompressed tar. Content reads it; a negative offset is that of a sparse
+// file.
 func (t *TOC) Lookup(path string) (e Entry, offset int64, ok bool) {
 	i, ok := t.search(path)
 	if !ok {
@@ -168,7 +170,8 @@ func (t *TOC) Lookup(path string) (e Entry, offset int64, ok bool) {
 	return t.entry(i), t.offset(i), true
 }
 
-// All yields every entry of the layer, and what Lookup says of its content, in the order of Compare.
+// All yields every entry of the layer, and what Lookup says of its content, in the order of
+// Compare.
 func (t *TOC) All() iter.Seq2[Entry, int64] {
 	return func(yield func(Entry, int64) bool) {
 		for i := range t.Len() {
@@ -184,8 +187,9 @@ func (t *TOC) search(path string) (i int, ok bool) {
 	return sort.Find(t.Len(), func(i int) int { return compare(path, t.path(i)) })
 }
 
-// hides reports whether the layer, which has no entry at path, hides what lower layers have there: whether
-// one of the folders on the way is opaque, removed, or no folder. i is what search returned.
+// hides reports whether the layer, which has no entry at path, hides what lower layers have there:
+// whether one of the folders on the way is opaque, removed, or no folder. i is what search
+// returned.
 func (t *TOC) hides(i int, path string) bool {
 	if i--; i < 0 {
 		return false
@@ -201,8 +205,8 @@ func (t *TOC) hides(i int, path string) bool {
 	return t.covers(i)
 }
 
-// covers reports whether entry i hides what lower layers have below it: whether it is opaque or no folder, or
-// lies in an opaque folder.
+// covers reports whether entry i hides what lower layers have below it: whether it is opaque or no
+// folder, or lies in an opaque folder.
 func (t *TOC) covers(i int) bool {
 	for {
 		if t.typ(i) != TypeDir || t.flags(i)&flagOpaque != 0 {
@@ -216,7 +220,8 @@ func (t *TOC) covers(i int) bool {
 	}
 }
 
-// covered reports whether entry i hides what lower layers have in its own place because it lies in an opaque folder.
+// covered reports whether entry i hides what lower layers have in its own place because it lies in
+// an opaque folder.
 func (t *TOC) covered(i int) bool {
 	up := t.parent(i)
 	return up != i && t.covers(up)
@@ -252,7 +257,8 @@ func (t *TOC) entry(i int) Entry {
 func (t *TOC) record(i int) []byte { return t.records[i*tocRecordSize : (i+1)*tocRecordSize] }
 func (t *TOC) typ(i int) Type      { return Type(t.record(i)[recType]) }
 
-// lowerLinks returns the records of hard links to files of lower layers. The first call goes through the whole index.
+// lowerLinks returns the records of hard links to files of lower layers. The first call goes
+// through the whole index.
 func (t *TOC) lowerLinks() []int {
 	t.lowerOnce.Do(func() {
 		for i := range t.Len() {
@@ -280,7 +286,8 @@ func (t *TOC) end(i int) int {
 	return min(t.Len(), max(i+1, int(binary.LittleEndian.Uint32(t.record(i)[recEnd:]))))
 }
 
-// field returns one of the strings of record i, told by the offset of its length. It points into the file.
+// field returns one of the strings of record i, told by the offset of its length. It points into
+// the file.
 func (t *TOC) field(i, length int) []byte {
 	r, le := t.record(i), binary.LittleEndian
 	at := le.Uint64(r[recStrings:])

@@ -25,13 +25,14 @@ type tocNode struct {
 	children map[string]*tocNode
 }
 
-// add puts an entry into the TOC, with the place of its content in the tar. Entries may come in any order; folders
-// that are missing on the way are added as implied ones.
+// add puts an entry into the TOC, with the place of its content in the tar. Entries may come in any
+// order; folders that are missing on the way are added as implied ones.
 //
-// A later entry of the same path replaces the earlier, as when the layer is unpacked entry by entry: what is no
-// folder replaces a folder with all that is in it, and a folder that replaces something else hides
-// what lower layers have there. A whiteout concerns lower layers only (image-spec, layer.md), whether it stands
-// before or behind the entry of the same path: with a folder there it makes the folder opaque, and a new one.
+// A later entry of the same path replaces the earlier, as when the layer is unpacked entry by
+// entry: what is no folder replaces a folder with all that is in it, and a folder that replaces
+// something else hides what lower layers have there. A whiteout concerns lower layers only
+// (image-spec, layer.md), whether it stands before or behind the entry of the same path: with a
+// folder there it makes the folder opaque, and a new one.
 func (b *tocBuilder) add(e Entry, offset int64) {
 	dir := &b.top
 	parent, name := split(e.Path)
@@ -105,7 +106,8 @@ func textOf(e *Entry) int64 {
 	return int64(n)
 }
 
-// finish makes the TOC of what was added. The names of hard link groups are set to what Entry.Group says.
+// finish makes the TOC of what was added. The names of hard link groups are set to what Entry.Group
+// says.
 func (b *tocBuilder) finish() *TOC {
 	var enc tocEncoder
 	enc.flatten(&b.top, 0)

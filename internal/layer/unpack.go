@@ -16,27 +16,30 @@ type UnpackOptions struct {
 	// user.genoci.node ("c 1 3"), since mknod(2) is refused outside the initial user namespace.
 	// Dir and Diff read them as the devices that they stand for.
 	Placeholders bool
-	// KeepOwner false leaves all files owned by the caller, for ordinary users without a user namespace;
-	// extended attributes that need privileges are then dropped as well, and so are device nodes
-	// without Placeholders.
+	// KeepOwner false leaves all files owned by the caller, for ordinary users without a user
+	// namespace; extended attributes that need privileges are then dropped as well, and so are
+	// device nodes without Placeholders.
 	KeepOwner bool
-	// KeepRoot leaves the folder itself the owner, mode and attributes that it has, whatever the layer says of it.
+	// KeepRoot leaves the folder itself the owner, mode and attributes that it has, whatever the
+	// layer says of it.
 	KeepRoot bool
 }
 
-// Unpack applies a layer's uncompressed tar to the folder dir, whiteouts and opaque folders included.
-// Every path is resolved as if dir were the root (openat2 RESOLVE_IN_ROOT); nothing outside dir is ever
-// touched, mounts below dir are not crossed when something is removed. Times of folders are set last, deepest first.
-// tar is read to the end of the stream.
+// Unpack applies a layer's uncompressed tar to the folder dir, whiteouts and opaque folders
+// included. Every path is resolved as if dir were the root (openat2 RESOLVE_IN_ROOT); nothing
+// outside dir is ever touched, mounts below dir are not crossed when something is removed. Times of
+// folders are set last, deepest first. tar is read to the end of the stream.
 //
-// The tree is then as Merge says of it: whiteouts concern lower layers only, folders that the layer has no
-// entry for keep their times or are made 0755 root of 1970, and so is the root where dir was empty.
+// The tree is then as Merge says of it: whiteouts concern lower layers only, folders that the layer
+// has no entry for keep their times or are made 0755 root of 1970, and so is the root where dir was
+// empty.
 func Unpack(ctx context.Context, dir string, tar io.Reader, o UnpackOptions) error {
 	return extract(dir, o, func(x *extractor) error { return x.tar(ctx, tar) })
 }
 
-// Apply puts changes, sorted as Pack wants them, into the folder dir: the same as Unpack of Pack's tar.
-// Contents are opened one after the other, when earlier changes may be in place already, so that none may be read from dir.
+// Apply puts changes, sorted as Pack wants them, into the folder dir: the same as Unpack of Pack's
+// tar. Contents are opened one after the other, when earlier changes may be in place already, so
+// that none may be read from dir.
 func Apply(ctx context.Context, dir string, changes []Change, o UnpackOptions) error {
 	return extract(dir, o, func(x *extractor) error {
 		for i := range changes {

@@ -227,9 +227,9 @@ link symlink a
 }
 
 // Folders that a layer has something in but no entry for are as Merge says: those of lower layers
-// unchanged, new ones 0755 of 1970, and so is the root of an empty tree.
-// A folder is emptied of what lower layers have in it once. A layer of some kilobytes may have many files in a folder and make it opaque many
-// times: to go through it each time took hours.
+// unchanged, new ones 0755 of 1970, and so is the root of an empty tree. A folder is emptied of
+// what lower layers have in it once. A layer of some kilobytes may have many files in a folder and
+// make it opaque many times: to go through it each time took hours.
 func TestUnpackHidesOnce(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "d/sub"), 0o755), os.WriteFile(filepath.Join(dir, "d/lower"), nil, 0o644)); err != nil {
@@ -485,7 +485,8 @@ func TestUnpackMount(t *testing.T) {
 	})
 }
 
-// Nothing outside the folder changes, whatever the tar. Data that is no tar is taken for a script of one, see scriptedTar.
+// Nothing outside the folder changes, whatever the tar. Data that is no tar is taken for a script
+// of one, see scriptedTar.
 func FuzzUnpack(f *testing.F) {
 	f.Add(makeTar(f, fileMember("../../outside/x", "x"), linkMember("l", "../outside"), fileMember("l/x", "x")))
 	f.Add(makeTar(f, dirMember("d"), fileMember("d/.wh..wh..opq", ""), fileMember("d/f", "x"), hardMember("h", "d/f"), fileMember(".wh.h", "")))
@@ -518,7 +519,8 @@ func FuzzUnpack(f *testing.F) {
 // names are what scriptedTar makes names and targets of in FuzzUnpack: all that could lead outside.
 var names = []string{"a", "b", "a/b", "b/a", ".", "..", "../outside", "../outside/secret", "a/../../outside", "/.", "a/secret", "/proc/self/cwd", "a/b/c", "a/.", "a/..x"}
 
-// scriptedTar makes a tar of which four bytes each of script say an entry: kind, name, target and metadata.
+// scriptedTar makes a tar of which four bytes each of script say an entry: kind, name, target and
+// metadata.
 func scriptedTar(t testing.TB, script []byte, names []string) []byte {
 	var members []member
 	for ; len(script) >= 4; script = script[4:] {

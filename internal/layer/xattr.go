@@ -12,20 +12,22 @@ import (
 )
 
 const (
-	// paxXattr is the prefix of PAX records that hold extended attributes, as star, GNU tar and all image tools write them.
+	// paxXattr is the prefix of PAX records that hold extended attributes, as star, GNU tar and all
+	// image tools write them.
 	paxXattr = "SCHILY.xattr."
 
 	// nodeXattr marks an empty file that stands for a device, see UnpackOptions.Placeholders.
 	nodeXattr = "user.genoci.node"
 
-	// The POSIX ACLs of a file, and those that a folder hands down to what is made in it; see acl(5).
+	// The POSIX ACLs of a file, and those that a folder hands down to what is made in it; see
+	// acl(5).
 	accessACL  = "system.posix_acl_access"
 	defaultACL = "system.posix_acl_default"
 )
 
-// KeepXattr reports whether a layer keeps the extended attribute: security.capability, POSIX ACLs and user.*,
-// but not user.overlay.* and user.genoci.*, which belong to storage drivers, nor security.selinux, security.ima,
-// trusted.* and all else, which belong to the host.
+// KeepXattr reports whether a layer keeps the extended attribute: security.capability, POSIX ACLs
+// and user.*, but not user.overlay.* and user.genoci.*, which belong to storage drivers, nor
+// security.selinux, security.ima, trusted.* and all else, which belong to the host.
 func KeepXattr(name string) bool {
 	switch name {
 	case capabilityXattr, accessACL, defaultACL:
@@ -35,9 +37,10 @@ func KeepXattr(name string) bool {
 		!strings.HasPrefix(name, "user.overlay.") && !strings.HasPrefix(name, "user.genoci.")
 }
 
-// The keyword of a PAX record ends at its first "=", so a name that has one is written with codes, as GNU tar writes it (xheader.c,
-// xattr_encode_keyword). Tools that do not know these codes, as those for images, take them for part of the name. Therefore names have codes
-// only where they must, or where they would look as if they had.
+// The keyword of a PAX record ends at its first "=", so a name that has one is written with codes,
+// as GNU tar writes it (xheader.c, xattr_encode_keyword). Tools that do not know these codes, as
+// those for images, take them for part of the name. Therefore names have codes only where they
+// must, or where they would look as if they had.
 var (
 	xattrEncoder = sync.OnceValue(func() *strings.Replacer { return strings.NewReplacer("%", "%25", "=", "%3D") })
 	xattrDecoder = sync.OnceValue(func() *strings.Replacer { return strings.NewReplacer("%25", "%", "%3D", "=") })
@@ -51,7 +54,8 @@ func xattrRecord(name string) string {
 	return paxXattr + name
 }
 
-// recordedXattr returns the name of an extended attribute from what follows paxXattr in the keyword of its PAX record.
+// recordedXattr returns the name of an extended attribute from what follows paxXattr in the keyword
+// of its PAX record.
 func recordedXattr(name string) string {
 	if strings.Contains(name, "%") {
 		name = xattrDecoder().Replace(name)
@@ -62,8 +66,9 @@ func recordedXattr(name string) string {
 // privilegedXattr reports whether only a process with capabilities may set the extended attribute.
 func privilegedXattr(name string) bool { return strings.HasPrefix(name, "security.") }
 
-// procPath names the file called name in the folder that fd is open on, for system calls that take no descriptor of a folder.
-// The path never gets too long, and only its last element can be a symlink that somebody else made.
+// procPath names the file called name in the folder that fd is open on, for system calls that take
+// no descriptor of a folder. The path never gets too long, and only its last element can be a
+// symlink that somebody else made.
 func procPath(fd int, name string) string {
 	return fdPath(fd) + "/" + name
 }
@@ -71,10 +76,11 @@ func procPath(fd int, name string) string {
 // fdPath names what fd is open on, for system calls that do not take O_PATH descriptors.
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// xattrsAt reads the extended attributes of name in the folder fd, without following it if it is a symlink: those that layers
-// keep (nil when there are none), the text of nodeXattr, and the names of those that are neither.
-// Capabilities must be read in the user namespace in which the tree is used: the kernel then
-// gives them without the root user of that namespace (capabilities(7), "Namespaced file capabilities").
+// xattrsAt reads the extended attributes of name in the folder fd, without following it if it is a
+// symlink: those that layers keep (nil when there are none), the text of nodeXattr, and the names
+// of those that are neither. Capabilities must be read in the user namespace in which the tree is
+// used: the kernel then gives them without the root user of that namespace (capabilities(7),
+// "Namespaced file capabilities").
 func xattrsAt(fd int, name string) (kept map[string]string, node string, others []string, err error) {
 	path := procPath(fd, name)
 	names, err := growing(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
@@ -106,8 +112,8 @@ func xattrsAt(fd int, name string) (kept map[string]string, node string, others 
 	return kept, node, others, nil
 }
 
-// removeXattrs removes those of the extended attributes of name in the folder fd that the host's own security modules do not give to
-// every file.
+// removeXattrs removes those of the extended attributes of name in the folder fd that the host's
+// own security modules do not give to every file.
 func removeXattrs(fd int, name string, attrs []string) error {
 	path := procPath(fd, name)
 	for _, n := range attrs {

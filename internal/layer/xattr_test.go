@@ -40,7 +40,8 @@ func TestKeepXattr(t *testing.T) {
 	}
 }
 
-// Names of attributes survive a layer, whatever signs they have; codes are in PAX records only where they must be.
+// Names of attributes survive a layer, whatever signs they have; codes are in PAX records only
+// where they must be.
 func TestXattrRecords(t *testing.T) {
 	records := map[string]string{
 		"user.plain": "user.plain", "user.a=b": "user.a%3Db", "user.50%": "user.50%", "user.5%=x": "user.5%25%3Dx", "user.a%3Db": "user.a%253Db",

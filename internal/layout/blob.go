@@ -28,7 +28,8 @@ func (l *Layout) blobPath(d digest.Digest) (string, error) {
 	return l.blobs + string(filepath.Separator) + d.Algorithm().String() + string(filepath.Separator) + d.Encoded(), nil
 }
 
-// Blob opens a blob. The content is not checked; see Verified. The error wraps ErrNotExist where it is not there.
+// Blob opens a blob. The content is not checked; see Verified. The error wraps ErrNotExist where it
+// is not there.
 func (l *Layout) Blob(d digest.Digest) (*os.File, error) {
 	path, err := l.blobPath(d)
 	if err != nil {
@@ -58,8 +59,8 @@ func (l *Layout) Has(desc v1.Descriptor) bool {
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
 }
 
-// Verified returns a reader of r that gives an error instead of EOF where size or digest are not as desc says.
-// It reads at most one byte more than the size.
+// Verified returns a reader of r that gives an error instead of EOF where size or digest are not as
+// desc says. It reads at most one byte more than the size.
 func Verified(r io.Reader, desc v1.Descriptor) io.Reader {
 	err := image.CheckDigest(desc.Digest)
 	if err == nil && desc.Size < 0 {
@@ -112,7 +113,8 @@ func (v *verified) end() error {
 	return io.EOF
 }
 
-// BlobWriter is a blob that is being written, under a temporary name. It is not safe for concurrent use.
+// BlobWriter is a blob that is being written, under a temporary name. It is not safe for concurrent
+// use.
 type BlobWriter struct {
 	l    *Layout
 	f    *durable.Temp // nil after Commit or Close
@@ -124,7 +126,8 @@ type BlobWriter struct {
 
 var _ io.WriteCloser = (*BlobWriter)(nil)
 
-// NewBlob starts a blob of unknown digest. Whoever starts it calls Close in the end, after Commit too.
+// NewBlob starts a blob of unknown digest. Whoever starts it calls Close in the end, after Commit
+// too.
 func (l *Layout) NewBlob() (*BlobWriter, error) {
 	if err := os.MkdirAll(l.path(v1.ImageBlobsDir, digest.Canonical.String()), 0o755); err != nil {
 		return nil, err
@@ -137,9 +140,11 @@ func (l *Layout) NewBlob() (*BlobWriter, error) {
 	return &BlobWriter{l: l, f: f, hash: h, buf: bufio.NewWriterSize(io.MultiWriter(&earlyWriter{f: f.File}, h), 128<<10)}, nil
 }
 
-// Clone makes the blob a copy of the file src that shares its blocks on disk (ioctl_ficlonerange(2)), and returns a reader of that copy,
-// which hashes what is read: what becomes of src meanwhile does not matter. It is for a blob that nothing was written to, nor will be;
-// Commit wants all of it to have been read. The reader is nil where the file system does not share blocks of src: the blob is then as it was.
+// Clone makes the blob a copy of the file src that shares its blocks on disk
+// (ioctl_ficlonerange(2)), and returns a reader of that copy, which hashes what is read: what
+// becomes of src meanwhile does not matter. It is for a blob that nothing was written to, nor will
+// be; Commit wants all of it to have been read. The reader is nil where the file system does not
+// share blocks of src: the blob is then as it was.
 func (w *BlobWriter) Clone(src *os.File) (io.Reader, error) {
 	if w.f == nil {
 		return nil, os.ErrClosed
@@ -207,8 +212,9 @@ func (w *BlobWriter) Sum() (sum [32]byte, err error) {
 	return sum, nil
 }
 
-// Commit syncs the blob and moves it to its place; the media type is copied into the descriptor. Where the blob is there already,
-// the new copy is dropped. The name of the blob is durable when the Update that makes a tag reach it returns.
+// Commit syncs the blob and moves it to its place; the media type is copied into the descriptor.
+// Where the blob is there already, the new copy is dropped. The name of the blob is durable when
+// the Update that makes a tag reach it returns.
 func (w *BlobWriter) Commit(mediaType string) (v1.Descriptor, error) {
 	if w.f == nil {
 		return v1.Descriptor{}, os.ErrClosed
@@ -262,7 +268,8 @@ func (l *Layout) put(data []byte, desc v1.Descriptor) error {
 	return err
 }
 
-// maxJSON bounds the size of manifests, indexes and configs: registries take no manifest of more than 4 MiB.
+// maxJSON bounds the size of manifests, indexes and configs: registries take no manifest of more
+// than 4 MiB.
 const maxJSON = 32 << 20
 
 // read returns the content of a manifest, an index or a config, verified.
@@ -296,8 +303,9 @@ func sums(data []byte, d digest.Digest) bool {
 	return string(text[:]) == d.Encoded()
 }
 
-// readSized returns the content of the file at path, if it is a regular one of that size. A layout has hundreds of thousands of manifests
-// and configs: this takes the four system calls that have to be. Whatever goes wrong is for a second try to tell.
+// readSized returns the content of the file at path, if it is a regular one of that size. A layout
+// has hundreds of thousands of manifests and configs: this takes the four system calls that have to
+// be. Whatever goes wrong is for a second try to tell.
 func readSized(path string, size int64) ([]byte, bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

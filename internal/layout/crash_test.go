@@ -44,7 +44,8 @@ func helpTags(args []string) error {
 	return l.Close()
 }
 
-// helpWrite DIR N makes the layout and moves the tag "moving" N times, to an image with a blob of many writes; all from one thread.
+// helpWrite DIR N makes the layout and moves the tag "moving" N times, to an image with a blob of
+// many writes; all from one thread.
 func helpWrite(args []string) error {
 	runtime.LockOSThread() // changes come in the same order each time
 	n, err := strconv.Atoi(args[1])
@@ -78,7 +79,8 @@ func helpWrite(args []string) error {
 	return l.Close()
 }
 
-// helpFull DIR mounts a small file system on DIR, and fills it up while it writes to a layout there.
+// helpFull DIR mounts a small file system on DIR, and fills it up while it writes to a layout
+// there.
 func helpFull(args []string) error {
 	if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, "size=1m"); err != nil {
 		fmt.Println("no mount:", err)
@@ -126,7 +128,8 @@ func helpFull(args []string) error {
 	return err
 }
 
-// A full disk is an error, and nothing else: what was there stays, nothing is left behind, and all goes on when there is room again.
+// A full disk is an error, and nothing else: what was there stays, nothing is left behind, and all
+// goes on when there is room again.
 func TestFullDisk(t *testing.T) {
 	cmd := helper(t, "full", t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -148,8 +151,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// checkKilled checks the layout that a killed process has left: it is sound, it has the tags that were there before, and
-// nothing is left behind after a GC.
+// checkKilled checks the layout that a killed process has left: it is sound, it has the tags that
+// were there before, and nothing is left behind after a GC.
 func checkKilled(t *testing.T, dir string, before ...string) {
 	t.Helper()
 	l, err := Create(dir) // which it might have been killed in

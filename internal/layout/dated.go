@@ -54,7 +54,8 @@ func Builds(tags []Tag, name string) []Build {
 	return all
 }
 
-// NextDated returns for each name its dated tag of the day that is to come: N is one more than the highest that stands in tags.
+// NextDated returns for each name its dated tag of the day that is to come: N is one more than the
+// highest that stands in tags.
 func NextDated(tags []Tag, day time.Time) func(name string) Dated {
 	date := day.Format(time.DateOnly)
 	highest := map[string]int{}

@@ -9,10 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFile bounds the size of the files of a layout that are no blobs: an index.json of a million tags is as large.
+// maxFile bounds the size of the files of a layout that are no blobs: an index.json of a million
+// tags is as large.
 const maxFile = 256 << 20
 
-// readOwn returns the content of a file of the layout itself. A foreign layout may have a fifo there, or a link to a device without end.
+// readOwn returns the content of a file of the layout itself. A foreign layout may have a fifo
+// there, or a link to a device without end.
 func readOwn(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -11,9 +11,11 @@ import (
 	"genoci/internal/image"
 )
 
-// Find opens the layout that ref names an image of, and reads that image for platform. ref is DIR:TAG, DIR@DIGEST or DIR:TAG@DIGEST, and abs
-// makes an absolute path of DIR. Folders and tags may both hold colons: as with containers-transports(5), the first colon ends the folder, unless
-// there is no layout and a longer folder has one. The layout is due to be closed. Errors wrap ErrNotExist where something is missing.
+// Find opens the layout that ref names an image of, and reads that image for platform. ref is
+// DIR:TAG, DIR@DIGEST or DIR:TAG@DIGEST, and abs makes an absolute path of DIR. Folders and tags
+// may both hold colons: as with containers-transports(5), the first colon ends the folder, unless
+// there is no layout and a longer folder has one. The layout is due to be closed. Errors wrap
+// ErrNotExist where something is missing.
 func Find(ref string, abs func(dir string) string, platform v1.Platform) (*Layout, image.Image, error) {
 	named, hash, pinned := strings.Cut(ref, "@"+digest.Canonical.String()+":")
 	l, tag, err := openNamed(named, pinned, abs)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Names of folders and of tags may hold colons, as in what "skopeo copy ... oci:img:busybox:0.1.1" writes.
+// Names of folders and of tags may hold colons, as in what "skopeo copy ... oci:img:busybox:0.1.1"
+// writes.
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	abs := func(name string) string { return filepath.Join(dir, name) }

@@ -17,7 +17,8 @@ import (
 	"genoci/internal/image"
 )
 
-// Collection is a garbage collection that was begun: it is known what goes, and until Close nobody uses the layout or changes its tags.
+// Collection is a garbage collection that was begun: it is known what goes, and until Close nobody
+// uses the layout or changes its tags.
 type Collection struct {
 	Tags  []Tag           // that go
 	Blobs []v1.Descriptor // digest and size of those that nothing reaches then
@@ -34,17 +35,20 @@ type Temp struct {
 	Scratch bool // it is a layer that no tag needs
 }
 
-// Choice says what a collection takes beside what nothing reaches, and what it leaves although nothing does.
+// Choice says what a collection takes beside what nothing reaches, and what it leaves although
+// nothing does.
 type Choice struct {
 	Drop []string        // tags that go
 	Keep []digest.Digest // manifests and indexes that stay, with all that they reach
 }
 
-// Collect finds the blobs that nothing in index.json reaches, named there or not (through nested indexes, manifests and
-// subjects too), and temporary files that no live process holds. choose, which may be nil, is asked when nobody can change anything any more.
-// Nothing is removed before Remove. A missing manifest reaches nothing; where index.json reaches one that cannot be
-// read, the error names it. The error wraps ErrInUse while anyone holds Use, this Layout included, and [beneath.ErrElsewhere] where a folder of the layout is a
-// symlink or a mount: what it leads to may be somebody else's.
+// Collect finds the blobs that nothing in index.json reaches, named there or not (through nested
+// indexes, manifests and subjects too), and temporary files that no live process holds. choose,
+// which may be nil, is asked when nobody can change anything any more. Nothing is removed before
+// Remove. A missing manifest reaches nothing; where index.json reaches one that cannot be read, the
+// error names it. The error wraps ErrInUse while anyone holds Use, this Layout included, and
+// [beneath.ErrElsewhere] where a folder of the layout is a symlink or a mount: what it leads to may
+// be somebody else's.
 func (l *Layout) Collect(ctx context.Context, choose func([]Tag) (Choice, error)) (*Collection, error) {
 	c := &Collection{l: l}
 	err := c.lock(ctx)
@@ -182,7 +186,8 @@ func (l *Layout) describe(digests []digest.Digest) ([]v1.Descriptor, error) {
 	return all, nil
 }
 
-// findTemps finds the temporary files whose lock is free. Those of index.json are written under the lock that c has.
+// findTemps finds the temporary files whose lock is free. Those of index.json are written under the
+// lock that c has.
 func (c *Collection) findTemps() error {
 	for _, dir := range []string{c.l.dir, c.l.path(v1.ImageBlobsDir)} {
 		files, err := os.ReadDir(dir)
@@ -221,8 +226,8 @@ func lockTemp(path string) (*os.File, error) {
 	return f, err
 }
 
-// Remove removes what was found: the tags first, in one step, so that whatever ends the process, no tag stands for an image of which a part
-// is missing.
+// Remove removes what was found: the tags first, in one step, so that whatever ends the process, no
+// tag stands for an image of which a part is missing.
 func (c *Collection) Remove(ctx context.Context) error {
 	if err := c.remove(ctx); err != nil {
 		return fmt.Errorf("gc %s: %w", c.l.dir, err)

@@ -250,7 +250,8 @@ func TestGCEndsWithContext(t *testing.T) {
 	}
 }
 
-// A folder of blobs that is a symlink, or behind one, may be somebody else's: nothing is removed, no tag either.
+// A folder of blobs that is a symlink, or behind one, may be somebody else's: nothing is removed,
+// no tag either.
 func TestGCFollowsNoLink(t *testing.T) {
 	for _, folder := range []string{"blobs", "blobs/sha256", "blobs/sha512"} {
 		t.Run(folder, func(t *testing.T) {
@@ -280,7 +281,8 @@ func TestGCFollowsNoLink(t *testing.T) {
 	}
 }
 
-// The folder is swapped after it was looked at: what is removed is looked for in the layout's own folder only.
+// The folder is swapped after it was looked at: what is removed is looked for in the layout's own
+// folder only.
 func TestGCFollowsNoLinkThatCameLate(t *testing.T) {
 	l := create(t, filepath.Join(t.TempDir(), "oci"), "tag")
 	garbage, err := writeBlob(l, "", []byte("garbage"))

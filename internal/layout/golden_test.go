@@ -18,7 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "make the golden layouts of testdata anew, and their reports")
 
-// goldens are the layouts of testdata: what is special about each, as a function that makes it in an empty folder.
+// goldens are the layouts of testdata: what is special about each, as a function that makes it in
+// an empty folder.
 var goldens = map[string]func(l *Layout) error{
 	// Git keeps no empty folder, so that there is no blobs either.
 	"empty": func(l *Layout) error { return os.RemoveAll(l.path("blobs")) },
@@ -80,7 +81,8 @@ var goldens = map[string]func(l *Layout) error{
 		return edit(l, `"second"`, `"twice"`)
 	},
 
-	// As other tools write it: fields and annotations that genoci does not know, pretty-printed, an entry without a name.
+	// As other tools write it: fields and annotations that genoci does not know, pretty-printed, an
+	// entry without a name.
 	"foreign-fields": func(l *Layout) error {
 		if err := errors.Join(addImage(l, "ours", "ours"), addImage(l, "theirs", "theirs")); err != nil {
 			return err
@@ -116,7 +118,8 @@ var goldens = map[string]func(l *Layout) error{
 		return l.Update(context.Background(), func(x *Index) error { x.Set("docker", manifest); return nil })
 	},
 
-	// A signature as others attach it: an entry without a name, whose subject is an image that has lost its tag.
+	// A signature as others attach it: an entry without a name, whose subject is an image that has
+	// lost its tag.
 	"referrer": func(l *Layout) error {
 		subject, err := writeImage(l, "signed", linux)
 		if err != nil {

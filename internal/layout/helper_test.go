@@ -44,7 +44,8 @@ func helper(t testing.TB, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// installed reports whether there is a program of the name; where GENOCI_REQUIRE names it, it must be.
+// installed reports whether there is a program of the name; where GENOCI_REQUIRE names it, it must
+// be.
 func installed(t testing.TB, program string) bool {
 	t.Helper()
 	_, err := exec.LookPath(program)
@@ -54,7 +55,8 @@ func installed(t testing.TB, program string) bool {
 	return err == nil
 }
 
-// others lets other programs judge the layout in dir, as far as they are installed: it must have the tags.
+// others lets other programs judge the layout in dir, as far as they are installed: it must have
+// the tags.
 func others(t testing.TB, dir string, tags ...string) {
 	t.Helper()
 	if installed(t, "umoci") {

@@ -21,8 +21,8 @@ type Holding struct {
 	Stacks     [][]digest.Digest // the DiffIDs of each image that it reaches, lowest layer first
 }
 
-// Holdings returns what each entry of index.json holds on to. Entries whose manifest cannot be read hold less than they should, and
-// are told of in the error.
+// Holdings returns what each entry of index.json holds on to. Entries whose manifest cannot be read
+// hold less than they should, and are told of in the error.
 func (l *Layout) Holdings(ctx context.Context) ([]Holding, error) {
 	x, err := l.readIndex()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"genoci/internal/image"
 )
 
-// WriteImage writes config and manifest of img as blobs, and returns it with their descriptors. No tag is moved. What
-// image.Marshal refuses is an error.
+// WriteImage writes config and manifest of img as blobs, and returns it with their descriptors. No
+// tag is moved. What image.Marshal refuses is an error.
 func (l *Layout) WriteImage(img image.Image) (image.Image, error) {
 	config, manifest, desc, err := image.Marshal(img)
 	if err != nil {
@@ -26,10 +26,11 @@ func (l *Layout) WriteImage(img image.Image) (image.Image, error) {
 	return img, l.put(manifest, desc)
 }
 
-// Image reads the image that ref names: a tag, or a digest (sha256:...) in full or of at least 6 digits where it is unique. Of a
-// multi-platform index, the image for platform is taken (zero: this machine's); an image that stands alone is taken for whatever
-// platform it is. Manifest and config are verified. Errors wrap ErrNotExist where something is missing, and name near tags; ErrNoImage or
-// image.ErrNotImage where ref names something else than an image.
+// Image reads the image that ref names: a tag, or a digest (sha256:...) in full or of at least 6
+// digits where it is unique. Of a multi-platform index, the image for platform is taken (zero: this
+// machine's); an image that stands alone is taken for whatever platform it is. Manifest and config
+// are verified. Errors wrap ErrNotExist where something is missing, and name near tags; ErrNoImage
+// or image.ErrNotImage where ref names something else than an image.
 func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
 	desc, err := l.resolve(ref)
 	if err != nil {
@@ -42,7 +43,8 @@ func (l *Layout) Image(ref string, platform v1.Platform) (image.Image, error) {
 	return img, nil
 }
 
-// ImageAt is Image for a descriptor out of index.json, so that of many tags each is read without looking for it.
+// ImageAt is Image for a descriptor out of index.json, so that of many tags each is read without
+// looking for it.
 func (l *Layout) ImageAt(desc v1.Descriptor, platform v1.Platform) (image.Image, error) {
 	if platform.OS == "" && platform.Architecture == "" {
 		platform = image.Host()
@@ -51,8 +53,9 @@ func (l *Layout) ImageAt(desc v1.Descriptor, platform v1.Platform) (image.Image,
 	return s.load(desc, 0)
 }
 
-// Describe returns the descriptor of what ref names, as Image takes it: of a tag the entry of index.json, and of a digest that of the manifest, index or
-// other blob. The error wraps ErrNotExist where it is missing.
+// Describe returns the descriptor of what ref names, as Image takes it: of a tag the entry of
+// index.json, and of a digest that of the manifest, index or other blob. The error wraps
+// ErrNotExist where it is missing.
 func (l *Layout) Describe(ref string) (v1.Descriptor, error) {
 	desc, err := l.resolve(ref)
 	if err != nil || desc.MediaType != "" {
@@ -90,7 +93,8 @@ func (l *Layout) resolve(ref string) (v1.Descriptor, error) {
 // minDigits is how much of a digest must be given to name a blob.
 const minDigits = 6
 
-// resolveDigest finds the one blob whose digest begins with prefix. Of its descriptor, the media type is left out.
+// resolveDigest finds the one blob whose digest begins with prefix. Of its descriptor, the media
+// type is left out.
 func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
 	if d := digest.Digest(prefix); image.CheckDigest(d) == nil {
 		all, err := l.describe([]digest.Digest{d})
@@ -123,10 +127,12 @@ func (l *Layout) resolveDigest(prefix string) (v1.Descriptor, error) {
 // maxDepth bounds how deep indexes may lie in each other. More than two is not seen in practice.
 const maxDepth = 8
 
-// ErrNoImage is wrapped by the errors about an index that has no image for a platform. It wraps ErrNotExist.
+// ErrNoImage is wrapped by the errors about an index that has no image for a platform. It wraps
+// ErrNotExist.
 var ErrNoImage = fmt.Errorf("image %w in the index", ErrNotExist)
 
-// unknownOS is the operating system that builders give to what is no image in an index, as attestations.
+// unknownOS is the operating system that builders give to what is no image in an index, as
+// attestations.
 const unknownOS = "unknown"
 
 // search is for the image of a platform.
@@ -163,8 +169,9 @@ func (s search) load(desc v1.Descriptor, depth int) (image.Image, error) {
 	return img, err
 }
 
-// choose reads the image for the platform from an index. Entries that do not say theirs are looked into, each blob once: a few small indexes,
-// each with many entries for the next, name more than could ever be read.
+// choose reads the image for the platform from an index. Entries that do not say theirs are looked
+// into, each blob once: a few small indexes, each with many entries for the next, name more than
+// could ever be read.
 func (s search) choose(index []byte, depth int) (image.Image, error) {
 	x, err := image.ParseIndex(index)
 	if err != nil {

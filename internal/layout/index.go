@@ -24,7 +24,8 @@ type Tag struct {
 	Descriptor v1.Descriptor
 }
 
-// Tags returns all named entries in the order of index.json. A name may stand there more than once; the first counts.
+// Tags returns all named entries in the order of index.json. A name may stand there more than once;
+// the first counts.
 func (l *Layout) Tags() ([]Tag, error) {
 	x, err := l.readIndex()
 	if err != nil {
@@ -33,9 +34,9 @@ func (l *Layout) Tags() ([]Tag, error) {
 	return x.Tags(), nil
 }
 
-// Update changes index.json in one atomic step: under the lock it reads it again, calls edit, and replaces it (synced, and the
-// blobs' names before it). edit works on the merged state; when it returns an error, that is returned and nothing is
-// changed. edit must not call Update.
+// Update changes index.json in one atomic step: under the lock it reads it again, calls edit, and
+// replaces it (synced, and the blobs' names before it). edit works on the merged state; when it
+// returns an error, that is returned and nothing is changed. edit must not call Update.
 func (l *Layout) Update(ctx context.Context, edit func(*Index) error) error {
 	f, err := durable.LockPath(ctx, l.dir, durable.Exclusive)
 	if err != nil {
@@ -62,7 +63,8 @@ func (l *Layout) update(edit func(*Index) error) error {
 	if err != nil {
 		return err
 	}
-	// The names of blobs that the index reached before were made durable then, unless they had to be made again.
+	// The names of blobs that the index reached before were made durable then, unless they had to
+	// be made again.
 	if l.wrote.Load() || slices.ContainsFunc(x.entries, func(e entry) bool { return !before[e.desc.Digest] }) {
 		if err := l.syncBlobs(); err != nil {
 			return err
@@ -125,8 +127,8 @@ func (x *Index) Tags() []Tag {
 	return tags
 }
 
-// Set lets name (an org.opencontainers.image.ref.name) stand for desc: it takes the place of the first entry of the name, others of
-// the name go, or it is added at the end.
+// Set lets name (an org.opencontainers.image.ref.name) stand for desc: it takes the place of the
+// first entry of the name, others of the name go, or it is added at the end.
 func (x *Index) Set(name string, desc v1.Descriptor) {
 	annotations := map[string]string{}
 	maps.Copy(annotations, desc.Annotations)
@@ -176,7 +178,8 @@ func (x *Index) Remove(names ...string) bool {
 	return removed
 }
 
-// set returns the names that are not empty, for looking them up: an entry without a name is not one called "".
+// set returns the names that are not empty, for looking them up: an entry without a name is not one
+// called "".
 func set(names []string) map[string]bool {
 	m := make(map[string]bool, len(names))
 	for _, name := range names {

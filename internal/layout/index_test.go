@@ -142,7 +142,8 @@ func TestIndexErrors(t *testing.T) {
 	}
 }
 
-// Whatever index.json holds: what can be read can be edited, and nothing but the edited tag changes.
+// Whatever index.json holds: what can be read can be edited, and nothing but the edited tag
+// changes.
 func FuzzIndex(f *testing.F) {
 	files, err := filepath.Glob("testdata/*/index.json")
 	if err != nil || len(files) == 0 {

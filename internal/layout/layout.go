@@ -1,18 +1,20 @@
-// Package layout is the OCI image layout on disk (image-spec v1.1, image-layout.md): blobs, tags, locks, garbage collection and
-// verification. Whatever is killed at whatever instant, a layout stays valid: every blob is written to a temporary name, synced,
-// and renamed; index.json is replaced atomically under a lock, after reading it again, so that builders working on one layout at
-// once lose nothing. Foreign entries and unknown fields are kept as they are. It never builds anything, and knows no network.
+// Package layout is the OCI image layout on disk (image-spec v1.1, image-layout.md): blobs, tags,
+// locks, garbage collection and verification. Whatever is killed at whatever instant, a layout
+// stays valid: every blob is written to a temporary name, synced, and renamed; index.json is
+// replaced atomically under a lock, after reading it again, so that builders working on one layout
+// at once lose nothing. Foreign entries and unknown fields are kept as they are. It never builds
+// anything, and knows no network.
 //
 // Locks are flock(2) locks on folders, so that no lock file appears in a layout:
 //
 //   - the layout's folder, exclusively and briefly, while it is made or index.json is replaced;
 //   - the folder blobs, shared by all that [Layout.Use] it, exclusively by [Layout.Collect].
 //
-// On network file systems they hold among the processes of one machine. Other tools know nothing of them: while they write to a
-// layout, do not collect its garbage.
+// On network file systems they hold among the processes of one machine. Other tools know nothing of
+// them: while they write to a layout, do not collect its garbage.
 //
-// Files are made with mode 0644, whatever the umask is. Temporary files are called .genoci-*; those of blobs lie in blobs, where
-// no tool looks for files, and are locked by whoever writes them.
+// Files are made with mode 0644, whatever the umask is. Temporary files are called .genoci-*; those
+// of blobs lie in blobs, where no tool looks for files, and are locked by whoever writes them.
 package layout
 
 import (
@@ -49,8 +51,8 @@ type Layout struct {
 	closed bool
 }
 
-// Open opens the layout in the folder dir. The error wraps ErrNotExist where there is none, and says what is
-// wrong where the folder holds something else.
+// Open opens the layout in the folder dir. The error wraps ErrNotExist where there is none, and
+// says what is wrong where the folder holds something else.
 func Open(dir string) (*Layout, error) {
 	err := checkVersion(filepath.Join(dir, v1.ImageLayoutFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,8 +67,8 @@ func Open(dir string) (*Layout, error) {
 	return &Layout{dir: dir, blobs: filepath.Join(dir, v1.ImageBlobsDir)}, nil
 }
 
-// Create opens the layout in dir, making it first where dir is missing or empty. Of several that create one layout at once, one
-// makes it and the others open it.
+// Create opens the layout in dir, making it first where dir is missing or empty. Of several that
+// create one layout at once, one makes it and the others open it.
 func Create(dir string) (*Layout, error) {
 	l, err := Open(dir)
 	if !errors.Is(err, ErrNotExist) {
@@ -89,7 +91,8 @@ func Create(dir string) (*Layout, error) {
 	return Open(dir)
 }
 
-// initialize makes an empty layout in dir. The file oci-layout comes last: with it the layout is complete.
+// initialize makes an empty layout in dir. The file oci-layout comes last: with it the layout is
+// complete.
 func initialize(dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, v1.ImageBlobsDir, "sha256"), 0o755); err != nil {
 		return err
@@ -121,8 +124,8 @@ func checkVersion(file string) error {
 	return nil
 }
 
-// checkNew returns nil where a layout could be made in dir: it is missing, is empty, or holds what a Create makes, which was
-// killed or is still at work.
+// checkNew returns nil where a layout could be made in dir: it is missing, is empty, or holds what
+// a Create makes, which was killed or is still at work.
 func checkNew(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,7 +153,8 @@ func (l *Layout) path(elem ...string) string {
 	return filepath.Join(append([]string{l.dir}, elem...)...)
 }
 
-// Close releases the layout and the locks held through it. Further calls do nothing. The error is nil.
+// Close releases the layout and the locks held through it. Further calls do nothing. The error is
+// nil.
 func (l *Layout) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,8 +166,8 @@ func (l *Layout) Close() error {
 	return nil
 }
 
-// Use holds off GC, by this Layout and all others, until Close: whoever reads or writes blobs that no tag names yet calls it
-// first. It may be called again, and waits for a GC that is running.
+// Use holds off GC, by this Layout and all others, until Close: whoever reads or writes blobs that
+// no tag names yet calls it first. It may be called again, and waits for a GC that is running.
 func (l *Layout) Use(ctx context.Context) error {
 	if l.Used() {
 		return nil

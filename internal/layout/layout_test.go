@@ -239,7 +239,8 @@ func TestImageRefs(t *testing.T) {
 	}
 }
 
-// A few blobs that name each other many times are looked into once each: there are 100 to the power of 6 ways through them.
+// A few blobs that name each other many times are looked into once each: there are 100 to the power
+// of 6 ways through them.
 func TestImageOfManyWays(t *testing.T) {
 	l := create(t, filepath.Join(t.TempDir(), "oci"))
 	desc, err := writeBlob(l, v1.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`))

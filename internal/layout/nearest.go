@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// didYouMean returns "; did you mean ...?" with up to three of names that look like name, the nearest first, or "".
+// didYouMean returns "; did you mean ...?" with up to three of names that look like name, the
+// nearest first, or "".
 func didYouMean(name string, names []string) string {
 	type near struct {
 		name     string
@@ -33,7 +34,8 @@ func didYouMean(name string, names []string) string {
 	return "; did you mean " + strings.Join(quoted, " or ") + "?"
 }
 
-// distance is the number of bytes to add, remove, replace, or swap with the next one, that makes a into b (optimal string alignment).
+// distance is the number of bytes to add, remove, replace, or swap with the next one, that makes a
+// into b (optimal string alignment).
 func distance(a, b string) int {
 	// rows[i][j] is the distance of a[:i] and b[:j].
 	rows := make([][]int, len(a)+1)

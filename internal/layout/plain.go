@@ -16,8 +16,9 @@ import (
 	"genoci/internal/image"
 )
 
-// parsePlain parses an index.json that has exactly the form that Index.encode gives it, with entries as Index.Set makes them. It is
-// the common one, and each build reads it, with all the tags of earlier builds. ok is false for any other form, right or wrong.
+// parsePlain parses an index.json that has exactly the form that Index.encode gives it, with
+// entries as Index.Set makes them. It is the common one, and each build reads it, with all the tags
+// of earlier builds. ok is false for any other form, right or wrong.
 func parsePlain(text string) (x *Index, ok bool) {
 	p := plainText(text) // all strings of the entries are parts of this one
 	if !p.skip(`{"schemaVersion":2,"mediaType":"` + v1.MediaTypeImageIndex + `","manifests":[`) {
@@ -87,8 +88,8 @@ func (p plainText) entries(all []entry) bool {
 	return p == ""
 }
 
-// plainManifest parses a manifest that has exactly the form that image.Marshal gives it. ok is false for any other form, right or wrong. Its strings are
-// parts of data.
+// plainManifest parses a manifest that has exactly the form that image.Marshal gives it. ok is
+// false for any other form, right or wrong. Its strings are parts of data.
 func plainManifest(data []byte) (m v1.Manifest, ok bool) {
 	p := plain(data)
 	if !p.skip(`{"schemaVersion":2,"mediaType":`) {
@@ -112,7 +113,8 @@ func plainManifest(data []byte) (m v1.Manifest, ok bool) {
 	return m, ok && p == "}"
 }
 
-// plainCreated returns the time in the field "created" of a config, nil without one. ok is false where plainField's is, and for other values.
+// plainCreated returns the time in the field "created" of a config, nil without one. ok is false
+// where plainField's is, and for other values.
 func plainCreated(data []byte) (created *time.Time, ok bool) {
 	ok = plainField(data, "created", func(p *plainText) bool {
 		if p.skip("null") {
@@ -125,7 +127,8 @@ func plainCreated(data []byte) (created *time.Time, ok bool) {
 	return created, ok
 }
 
-// plainDiffIDs returns those in the field "rootfs" of a config, as image.Marshal writes it. ok is false where plainField's is, and for other values.
+// plainDiffIDs returns those in the field "rootfs" of a config, as image.Marshal writes it. ok is
+// false where plainField's is, and for other values.
 func plainDiffIDs(data []byte) (diffIDs []digest.Digest, ok bool) {
 	ok = plainField(data, "rootfs", func(p *plainText) bool {
 		return p.skip(`{"type":"layers","diff_ids":[`) && p.list(func() bool {
@@ -137,8 +140,9 @@ func plainDiffIDs(data []byte) (diffIDs []digest.Digest, ok bool) {
 	return diffIDs, ok
 }
 
-// plainField has take take the value of a field of an object that is JSON without blanks, in which no other field could be taken for that one. ok
-// is false for any other form, right or wrong, and where take says so.
+// plainField has take take the value of a field of an object that is JSON without blanks, in which
+// no other field could be taken for that one. ok is false for any other form, right or wrong, and
+// where take says so.
 func plainField(data []byte, field string, take func(*plainText) bool) (ok bool) {
 	p := plain(data)
 	seen := false
@@ -155,7 +159,8 @@ func plainField(data []byte, field string, take func(*plainText) bool) (ok bool)
 	return ok && p == ""
 }
 
-// plainText is JSON without blanks, of which the front is taken. What is not taken may be JSON all the same.
+// plainText is JSON without blanks, of which the front is taken. What is not taken may be JSON all
+// the same.
 type plainText string
 
 // plain returns the text of data, which nobody will change.

@@ -15,7 +15,8 @@ import (
 	"genoci/internal/image"
 )
 
-// sameListed checks that the short ways read a manifest, and a config, as package json does, where they take it.
+// sameListed checks that the short ways read a manifest, and a config, as package json does, where
+// they take it.
 func sameListed(t *testing.T, data []byte) (manifest, config bool) {
 	t.Helper()
 	m, manifest := plainManifest(data)

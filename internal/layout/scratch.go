@@ -17,8 +17,9 @@ import (
 	"genoci/internal/image"
 )
 
-// A scratch layer is one that no tag needs, so that nobody has compressed it: its tar as it is. It is there for builds to come until
-// GC, for which it is a temporary file. It is not synced, since its name, the DiffID, tells whether it is whole.
+// A scratch layer is one that no tag needs, so that nobody has compressed it: its tar as it is. It
+// is there for builds to come until GC, for which it is a temporary file. It is not synced, since
+// its name, the DiffID, tells whether it is whole.
 
 // scratchPrefix begins the names of scratch layers.
 const scratchPrefix = durable.TempPrefix + "layer-"
@@ -30,8 +31,8 @@ func (l *Layout) scratchPath(diffID digest.Digest) (string, error) {
 	return l.path(v1.ImageBlobsDir, scratchPrefix+diffID.Encoded()), nil
 }
 
-// HasScratch reports whether there is a scratch layer of that DiffID and size. One that was written before the machine was started is read
-// first, and dropped where a crash has damaged it.
+// HasScratch reports whether there is a scratch layer of that DiffID and size. One that was written
+// before the machine was started is read first, and dropped where a crash has damaged it.
 func (l *Layout) HasScratch(diffID digest.Digest, size int64) bool {
 	path, err := l.scratchPath(diffID)
 	if err != nil {
@@ -94,7 +95,8 @@ func verifyFile(path string, want digest.Digest) error {
 	return nil
 }
 
-// Scratch opens a scratch layer. The content is not checked. The error wraps ErrNotExist where it is not there.
+// Scratch opens a scratch layer. The content is not checked. The error wraps ErrNotExist where it
+// is not there.
 func (l *Layout) Scratch(diffID digest.Digest) (*os.File, error) {
 	path, err := l.scratchPath(diffID)
 	if err != nil {

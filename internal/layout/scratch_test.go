@@ -69,7 +69,8 @@ func TestScratch(t *testing.T) {
 		}
 	}
 
-	// GC takes it for a temporary file, one that is being written excepted. Dropped, nothing is left.
+	// GC takes it for a temporary file, one that is being written excepted. Dropped, nothing is
+	// left.
 	put(text)
 	w, err := l.NewScratch()
 	if err != nil {

@@ -59,7 +59,8 @@ func list(data []byte) (listed, error) {
 	return m, err
 }
 
-// createdIn returns the time at which a config says that its image was made; nil where it says none.
+// createdIn returns the time at which a config says that its image was made; nil where it says
+// none.
 func createdIn(config []byte) (*time.Time, error) {
 	if created, ok := plainCreated(config); ok {
 		return created, nil
@@ -79,9 +80,10 @@ func (s Summary) of(img image.Image) Summary {
 	return s
 }
 
-// Summarize describes what desc, out of index.json, leads to; of an index, with the image for platform (zero: this machine's). Digests
-// are checked. Of manifests and configs only what the summary has is read, so that many are listed in a moment: what is wrong with the rest is
-// for Image and Verify to tell. The error wraps ErrNotExist where a manifest or a config is missing.
+// Summarize describes what desc, out of index.json, leads to; of an index, with the image for
+// platform (zero: this machine's). Digests are checked. Of manifests and configs only what the
+// summary has is read, so that many are listed in a moment: what is wrong with the rest is for
+// Image and Verify to tell. The error wraps ErrNotExist where a manifest or a config is missing.
 func (l *Layout) Summarize(desc v1.Descriptor, platform v1.Platform) (Summary, error) {
 	if desc.Size > maxJSON && !leads(desc.MediaType) {
 		f, err := l.Blob(desc.Digest)

@@ -27,13 +27,14 @@ type Problem struct {
 	Err    error
 }
 
-// Verify reads every blob and checks digest and size, every manifest and config, DiffIDs of layers against the config, and
-// index.json itself; blobs that nothing reaches too. Foreign layers may be missing. It returns how many blobs and bytes it read;
-// report is called for each problem, at most one for each blob and tag, from several goroutines but one at a time. The error is not
-// nil only where the layout could not be read to its end.
+// Verify reads every blob and checks digest and size, every manifest and config, DiffIDs of layers
+// against the config, and index.json itself; blobs that nothing reaches too. Foreign layers may be
+// missing. It returns how many blobs and bytes it read; report is called for each problem, at most
+// one for each blob and tag, from several goroutines but one at a time. The error is not nil only
+// where the layout could not be read to its end.
 //
-// decompress returns the uncompressed content of a layer of the media type. Where its error wraps errors.ErrUnsupported, the
-// DiffID is not checked (encrypted layers); nil checks none.
+// decompress returns the uncompressed content of a layer of the media type. Where its error wraps
+// errors.ErrUnsupported, the DiffID is not checked (encrypted layers); nil checks none.
 func (l *Layout) Verify(
 	ctx context.Context,
 	decompress func(mediaType string, r io.Reader) (io.ReadCloser, error),
@@ -148,7 +149,8 @@ func (v *verifier) checkPresent(desc v1.Descriptor) error {
 	return fmt.Errorf("blob %s: size is %d, but the blob that names it says %d", desc.Digest, st.Size(), desc.Size)
 }
 
-// checkManifest checks a manifest with its config, and notes what they say of layers. Artifacts hold no layers.
+// checkManifest checks a manifest with its config, and notes what they say of layers. Artifacts
+// hold no layers.
 func (v *verifier) checkManifest(tag string, data []byte) error {
 	var m v1.Manifest
 	if err := image.Unmarshal(data, &m); err != nil {
@@ -204,7 +206,8 @@ func (v *verifier) verifyBlobs(ctx context.Context) (int, int64, error) {
 	return int(blobs.Load()), bytes.Load(), err
 }
 
-// verifyBlob reads one blob, and decompresses it where it is a layer. With an error comes the tag that it is about.
+// verifyBlob reads one blob, and decompresses it where it is a layer. With an error comes the tag
+// that it is about.
 func (v *verifier) verifyBlob(ctx context.Context, desc v1.Descriptor) (tag string, err error) {
 	f, err := v.l.Blob(desc.Digest)
 	if err != nil {
@@ -241,8 +244,8 @@ func (v *verifier) verifyBlob(ctx context.Context, desc v1.Descriptor) (tag stri
 	return "", nil
 }
 
-// checkClaims reads a layer and holds its uncompressed content against the DiffIDs of claims with one media type. With an error comes the tag
-// of the claim that does not hold.
+// checkClaims reads a layer and holds its uncompressed content against the DiffIDs of claims with
+// one media type. With an error comes the tag of the claim that does not hold.
 func checkClaims(
 	r io.Reader,
 	claims []layerClaim,

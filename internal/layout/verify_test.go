@@ -172,7 +172,8 @@ func TestVerifySizes(t *testing.T) {
 	}
 }
 
-// Images that name one blob are each held against it: one that is right hides none that is wrong, whichever comes first.
+// Images that name one blob are each held against it: one that is right hides none that is wrong,
+// whichever comes first.
 func TestVerifyMediaTypesThatContradict(t *testing.T) {
 	content := tarOf("file", "content")
 	for _, order := range [][]string{{v1.MediaTypeImageLayerGzip, v1.MediaTypeImageLayer}, {v1.MediaTypeImageLayer, v1.MediaTypeImageLayerGzip}} {

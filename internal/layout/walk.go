@@ -20,7 +20,8 @@ func algorithms() []digest.Algorithm {
 	return []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512}
 }
 
-// Blobs yields digest and size of all blobs that are there, sorted. Files with other names are left alone.
+// Blobs yields digest and size of all blobs that are there, sorted. Files with other names are left
+// alone.
 func (l *Layout) Blobs() iter.Seq2[v1.Descriptor, error] {
 	return func(yield func(v1.Descriptor, error) bool) {
 		for _, algorithm := range algorithms() {
@@ -52,8 +53,8 @@ type walker struct {
 	l    *Layout
 	seen map[claim]bool
 
-	// visit is called once for each claim. For what leads to other blobs, data is its content, or err
-	// says why it cannot be read; it wraps ErrNotExist where the blob is missing.
+	// visit is called once for each claim. For what leads to other blobs, data is its content, or
+	// err says why it cannot be read; it wraps ErrNotExist where the blob is missing.
 	visit func(desc v1.Descriptor, data []byte, err error)
 }
 
@@ -99,7 +100,8 @@ func (w *walker) walk(ctx context.Context, desc v1.Descriptor) error {
 	return nil
 }
 
-// artifactManifest is a media type of image-spec v1.1.0-rc2, withdrawn before v1.1, that registries and layouts still hold.
+// artifactManifest is a media type of image-spec v1.1.0-rc2, withdrawn before v1.1, that registries
+// and layouts still hold.
 const artifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
 
 // leads reports whether blobs of the media type name other blobs.

@@ -61,8 +61,9 @@ type Plan struct {
 
 // New plans the named targets of s with all that they need, or all targets where none is named.
 // tags are the tags of the output layout. The error is a spec.Errors for what is wrong in the spec
-// (unknown bases, rings), with "did you mean"; or an *UnknownTargetError. With a spec.Errors it also returns the plan of what
-// could be planned. That is good for finding further mistakes, and for nothing else.
+// (unknown bases, rings), with "did you mean"; or an *UnknownTargetError. With a spec.Errors it
+// also returns the plan of what could be planned. That is good for finding further mistakes, and
+// for nothing else.
 func New(s *spec.Spec, targets []string, tags []string) (*Plan, error) {
 	p := &planner{spec: s, tags: tags, images: map[string]*Image{}, plan: &Plan{Spec: s}}
 	wanted := s.Targets
@@ -93,8 +94,8 @@ func (s *Step) Executes() bool {
 	return slices.ContainsFunc(s.Ops, func(a spec.Action) bool { return a.Op.Runs() })
 }
 
-// Hooked reports whether hooks run during the step. What they do on the host is not known, so such a
-// step is never taken from a cache.
+// Hooked reports whether hooks run during the step. What they do on the host is not known, so such
+// a step is never taken from a cache.
 func (s *Step) Hooked() bool { return len(s.Pre) > 0 || len(s.Post) > 0 }
 
 // Name returns NAME, or NAME#2 for the second step of an image with several.
@@ -143,7 +144,8 @@ type planner struct {
 	errs   spec.Errors
 }
 
-// visit plans t after everything that it needs, and returns its image. Mistakes are noted in p.errs.
+// visit plans t after everything that it needs, and returns its image. Mistakes are noted in
+// p.errs.
 func (p *planner) visit(t *spec.Target) *Image {
 	if img, ok := p.images[t.Name]; ok {
 		return img
@@ -225,8 +227,9 @@ func (p *planner) errorf(pos spec.Pos, t *spec.Target, suggest, format string, a
 	p.errs = append(p.errs, e)
 }
 
-// unknown is the error about the name of an image that is not there. It suggests a similar name, or else how an image of a registry comes here;
-// then says what follows, with the image's name in the registry and its new one.
+// unknown is the error about the name of an image that is not there. It suggests a similar name, or
+// else how an image of a registry comes here; then says what follows, with the image's name in the
+// registry and its new one.
 func (p *planner) unknown(pos spec.Pos, t *spec.Target, name, then, format string, args ...any) {
 	suggest := ""
 	if near := spec.Nearest(name, append(p.names(), p.tags...)); near != "" {

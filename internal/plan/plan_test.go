@@ -20,7 +20,8 @@ func parse(t *testing.T, text string) *spec.Spec {
 	return s
 }
 
-// dump shows a plan, a line an image: its base, its steps with their ops and hooks, and where it copies from.
+// dump shows a plan, a line an image: its base, its steps with their ops and hooks, and where it
+// copies from.
 func dump(p *Plan) string {
 	var b strings.Builder
 	for _, img := range p.Images {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls is a list of system calls that a process of its own carries out, up to the first that fails.
-// There is nothing else to that process: it is a program of the list, a few instructions that go
-// through it, and the data that it points to, all written for the occasion.
+// calls is a list of system calls that a process of its own carries out, up to the first that
+// fails. There is nothing else to that process: it is a program of the list, a few instructions
+// that go through it, and the data that it points to, all written for the occasion.
 //
 // So what Run starts beside the command, and what becomes the command, is no copy of this program.
 // It starts in a tenth of the time, and is worth nothing to a command that gets hold of it.
@@ -46,8 +46,8 @@ func (c *calls) expect(name string, errno unix.Errno, number uint64, args ...uin
 	c.append(name, call{Number: number, Least: -int64(errno), Most: -int64(errno)}, args)
 }
 
-// wait adds a read of one message of at most size bytes, which fails when there comes none any more.
-// It returns the address of the message.
+// wait adds a read of one message of at most size bytes, which fails when there comes none any
+// more. It returns the address of the message.
 func (c *calls) wait(fd uint64, size int) uint64 {
 	addr := c.put(make([]byte, size))
 	c.append("read", call{Number: unix.SYS_READ, Least: 1, Most: math.MaxInt64}, []uint64{fd, addr, uint64(size)})
@@ -89,8 +89,8 @@ func (c *calls) words(list ...uint64) uint64 {
 	return c.put(b)
 }
 
-// When a call fails, the process writes a report to callsFD and exits: the address of the entry, and
-// the result, 64 bits each.
+// When a call fails, the process writes a report to callsFD and exits: the address of the entry,
+// and the result, 64 bits each.
 const (
 	callsFD    = 3
 	reportSize = 16
@@ -112,8 +112,8 @@ func (c *calls) failure(report []byte) error {
 	return os.NewSyscallError(c.names[entry], unix.Errno(-result))
 }
 
-// The program is a file that is mapped to memory at programAddr: first the headers, the instructions
-// and the list, then, page by page elsewhere, the data, which can be written.
+// The program is a file that is mapped to memory at programAddr: first the headers, the
+// instructions and the list, then, page by page elsewhere, the data, which can be written.
 const (
 	programAddr = 0x400000
 	listOffset  = 0x200
@@ -226,9 +226,10 @@ func (c *calls) startBare(name string, sys *syscall.SysProcAttr) (pid int, conn 
 	return pid, conn, nil
 }
 
-// socketFor returns a pair of sockets for a process that is started from the program. The number of the one that it gets is above the
-// program's: the syscall package moves descriptors that are in its way to the numbers behind all that a child gets, and one of those may
-// be the program's, which the child then would not find any more.
+// socketFor returns a pair of sockets for a process that is started from the program. The number of
+// the one that it gets is above the program's: the syscall package moves descriptors that are in
+// its way to the numbers behind all that a child gets, and one of those may be the program's, which
+// the child then would not find any more.
 func socketFor(program *os.File) (own, other *os.File, err error) {
 	own, low, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {

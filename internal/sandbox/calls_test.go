@@ -100,8 +100,9 @@ func TestCallsWrong(t *testing.T) {
 	}
 }
 
-// TestSocketFor: a process finds its program wherever that is among the descriptors. syscall.ForkExec moves those of its own that are
-// low to the number behind all that the process gets.
+// TestSocketFor: a process finds its program wherever that is among the descriptors.
+// syscall.ForkExec moves those of its own that are low to the number behind all that the process
+// gets.
 func TestSocketFor(t *testing.T) {
 	c := &calls{}
 	c.add("exit_group", unix.SYS_EXIT_GROUP, 0)

@@ -50,7 +50,8 @@ type Cmd struct {
 	// Stdin, if it is a terminal, is raw meanwhile, and its size is passed on. Stderr is not used.
 	TTY bool
 
-	// Warn, if there is one, is told what of the promises of Run this machine does not allow, each time.
+	// Warn, if there is one, is told what of the promises of Run this machine does not allow, each
+	// time.
 	Warn func(text string)
 
 	Stdin          io.Reader // nil: /dev/null. Run also waits for its end, unless it is an *os.File
@@ -79,13 +80,14 @@ const grace = 2 * time.Second
 // Run runs the command and waits for it, in new mount, pid, uts and ipc namespaces: fresh /proc and
 // /dev (with shm, pts), /sys read-only, /etc/resolv.conf, /etc/hosts and /etc/hostname of its own,
 // the default capabilities and seccomp filter of moby, umask 022, and a session of its own. Device
-// nodes other than those of /dev do not open. Resource limits, signals, priority and the like are the same whatever the caller's are,
-// as far as the kernel lets them be raised. Nothing of the host can be changed but by writable Binds.
+// nodes other than those of /dev do not open. Resource limits, signals, priority and the like are
+// the same whatever the caller's are, as far as the kernel lets them be raised. Nothing of the host
+// can be changed but by writable Binds.
 //
-// When ctx ends, the command gets SIGTERM (with TTY, SIGHUP), and what it started is killed at the latest two seconds
-// later; the error is then that of ctx. Everything that is left when the command itself ends is
-// killed too, and all of it when this process dies. Mount points that were missing are removed
-// afterwards.
+// When ctx ends, the command gets SIGTERM (with TTY, SIGHUP), and what it started is killed at the
+// latest two seconds later; the error is then that of ctx. Everything that is left when the command
+// itself ends is killed too, and all of it when this process dies. Mount points that were missing
+// are removed afterwards.
 //
 // The error is an *ExitError when the command ran and failed. It wraps ErrNotFound when the
 // program, or the interpreter that it names, does not exist, and ErrUnsupported when the kernel
@@ -113,7 +115,8 @@ func (c *Cmd) Run(ctx context.Context) error {
 	return unsupported(err)
 }
 
-// probeRuntime makes the first call of its kind, which tries something in a child process: that is not to become one of a command's namespaces.
+// probeRuntime makes the first call of its kind, which tries something in a child process: that is
+// not to become one of a command's namespaces.
 func probeRuntime() {
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Release()
@@ -168,8 +171,8 @@ func (c *Cmd) prepare() (*job, mountPoints, error) {
 func mountFolders() []string { return []string{"/proc", "/sys", "/dev"} }
 func mountFiles() []string   { return []string{resolvConf, hostsFile, nameFile} }
 
-// makeMountPoints makes the mount points that are missing. What a killed process has left is as if it was made. files are those of
-// mountFiles that are to be mounted.
+// makeMountPoints makes the mount points that are missing. What a killed process has left is as if
+// it was made. files are those of mountFiles that are to be mounted.
 func (c *Cmd) makeMountPoints(r root) (points mountPoints, files []string, err error) {
 	ensure := func(name string, dir bool) error {
 		points = append(points, r.left(name)...)

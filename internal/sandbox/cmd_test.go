@@ -244,8 +244,8 @@ func TestNoProgram(t *testing.T) {
 	}
 }
 
-// TestBusyProgram: a program that is still open for writing, as in a process that is just being started,
-// is waited for.
+// TestBusyProgram: a program that is still open for writing, as in a process that is just being
+// started, is waited for.
 func TestBusyProgram(t *testing.T) {
 	root := newRoot(t)
 	busy, err := os.OpenFile(filepath.Join(root, "bin/busybox"), os.O_WRONLY, 0)
@@ -483,8 +483,8 @@ func fifo(name string) func(t *testing.T, root, outside string) {
 	return func(t *testing.T, root, _ string) { strict.Must(t, unix.Mkfifo(filepath.Join(root, name), 0o644)) }
 }
 
-// TestOwnProgram: a "program" of an image that leads to /proc/self/exe executes what the process was
-// before, which does nothing once more, and which nobody can write.
+// TestOwnProgram: a "program" of an image that leads to /proc/self/exe executes what the process
+// was before, which does nothing once more, and which nobody can write.
 func TestOwnProgram(t *testing.T) {
 	root := newRoot(t)
 	strict.Must(t, os.Symlink("/proc/self/exe", filepath.Join(root, "evil")))
@@ -561,7 +561,8 @@ func TestKilledCaller(t *testing.T) {
 	}
 }
 
-// TestRemoveLeft: the mount points that a killed process has left go, by themselves or with the next command; nothing else does.
+// TestRemoveLeft: the mount points that a killed process has left go, by themselves or with the
+// next command; nothing else does.
 func TestRemoveLeft(t *testing.T) {
 	for name, remove := range map[string]func(root string) error{
 		"RemoveLeft": func(root string) error { return RemoveLeft(root, "/opt/lent") },
@@ -593,7 +594,8 @@ func TestRemoveLeft(t *testing.T) {
 	}
 }
 
-// A mount point that stays, since something was put below it, has the time of the step and no longer the one by which it is known.
+// A mount point that stays, since something was put below it, has the time of the step and no
+// longer the one by which it is known.
 func TestMountPointStays(t *testing.T) {
 	root := newRoot(t)
 	start := time.Now().Add(-time.Second)

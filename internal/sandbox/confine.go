@@ -89,7 +89,8 @@ func (c *calls) capset(permitted uint64) {
 	c.add("capset", unix.SYS_CAPSET, c.put(header), c.put(sets))
 }
 
-// boundingSet returns the capability bounding set of this thread, one bit for each capability, and how many capabilities the kernel knows.
+// boundingSet returns the capability bounding set of this thread, one bit for each capability, and
+// how many capabilities the kernel knows.
 func boundingSet() (set, known uint64) {
 	for ; known < 64; known++ {
 		in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(known), 0, 0, 0)

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limits are the resource limits of every command (getrlimit(2)), by the numbers of asm-generic/resource.h: those that Linux and systemd
-// give to a session, with more open files, no core files, and what depends on the machine's memory unlimited.
+// limits are the resource limits of every command (getrlimit(2)), by the numbers of
+// asm-generic/resource.h: those that Linux and systemd give to a session, with more open files, no
+// core files, and what depends on the machine's memory unlimited.
 var limits = [...]struct {
 	name string
 	unix.Rlimit
@@ -28,9 +29,10 @@ const infinity = math.MaxUint64 // RLIM_INFINITY
 
 var unlimited = unix.Rlimit{Cur: infinity, Max: infinity}
 
-// forget adds the calls by which a process drops what it has from whoever started the program: ignored and blocked signals, resource
-// limits, scheduling, personality. What the kernel does not let it have stays as near to that as it can be: a limit above a hard limit
-// of the caller, a higher priority.
+// forget adds the calls by which a process drops what it has from whoever started the program:
+// ignored and blocked signals, resource limits, scheduling, personality. What the kernel does not
+// let it have stays as near to that as it can be: a limit above a hard limit of the caller, a
+// higher priority.
 func (c *calls) forget() {
 	const setMask = 2 // SIG_SETMASK
 	zeros := c.words(0, 0, 0, 0)
@@ -63,7 +65,8 @@ func (c *calls) forget() {
 // signalSet is the size of the kernel's set of signals in bytes.
 const signalSet = 8
 
-// ignoredSignals are those that this process ignores. Processes that it starts inherit that; they do not inherit handlers.
+// ignoredSignals are those that this process ignores. Processes that it starts inherit that; they
+// do not inherit handlers.
 var ignoredSignals = sync.OnceValue(func() (ignored []uint64) {
 	const signals, ignore = 8 * signalSet, 1 // SIG_IGN
 	for n := uint64(1); n <= signals; n++ {
@@ -85,8 +88,8 @@ var ownScore = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-// resetScore gives a process that this one started the oom_score_adj of a process that nothing is known about. The kernel may refuse that to
-// ordinary users.
+// resetScore gives a process that this one started the oom_score_adj of a process that nothing is
+// known about. The kernel may refuse that to ordinary users.
 func resetScore(pid int) {
 	if ownScore() == "0" {
 		return

@@ -48,7 +48,8 @@ func TestForgets(t *testing.T) {
 	}
 }
 
-// helpOdd sets all that a process hands down, and executes the program once more, to run the command.
+// helpOdd sets all that a process hands down, and executes the program once more, to run the
+// command.
 func helpOdd() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE, unix.SIGTERM, unix.SIGCHLD, unix.SIGUSR1, unix.SIGTTOU)
 	if !Rootless() {
@@ -89,8 +90,8 @@ func helpOdd() int {
 	return 99
 }
 
-// TestHostNodes: nothing that a command does to its devices, and to files of /proc, reaches the host's; also where it cannot have nodes
-// of its own.
+// TestHostNodes: nothing that a command does to its devices, and to files of /proc, reaches the
+// host's; also where it cannot have nodes of its own.
 func TestHostNodes(t *testing.T) {
 	root := newRoot(t)
 	names := []string{"/dev/full", "/dev/zero", "/proc/version", "/proc/misc"}

@@ -85,16 +85,16 @@ func standpoint() (at [2]spot, err error) {
 // spot is a folder in a mount.
 type spot struct{ mount, inode uint64 }
 
-// moveThreads brings all threads to the mount namespace that this one has made; their working folder
-// is then the root. It fails, with no other thread moved, where the process has another root
+// moveThreads brings all threads to the mount namespace that this one has made; their working
+// folder is then the root. It fails, with no other thread moved, where the process has another root
 // than the namespace, as in a chroot, or dir is no path to its working folder.
 func moveThreads(dir string) error {
 	before, err := standpoint()
 	if err != nil {
 		return err
 	}
-	// A thread that shares its root and working folder with others may not join a mount namespace, but
-	// it may join two kinds of namespaces of a process at once (setns(2)): a process is needed.
+	// A thread that shares its root and working folder with others may not join a mount namespace,
+	// but it may join two kinds of namespaces of a process at once (setns(2)): a process is needed.
 	var c calls
 	c.wait(callsFD, 1)
 	pidfd := -1

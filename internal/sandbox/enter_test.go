@@ -140,8 +140,8 @@ func TestEnterAsUser(t *testing.T) {
 	}
 }
 
-// TestEnterThreads: all threads move, also those that are just being started, and the working folder
-// stays.
+// TestEnterThreads: all threads move, also those that are just being started, and the working
+// folder stays.
 func TestEnterThreads(t *testing.T) {
 	if errEnter != nil {
 		strict.Lack(t, "userns", errEnter)
@@ -172,8 +172,8 @@ func startThreads() {
 	time.Sleep(time.Millisecond)
 }
 
-// helpThreads compares the namespaces and working folders of all threads with its own. One that only
-// was there for Enter may take a while to end.
+// helpThreads compares the namespaces and working folders of all threads with its own. One that
+// only was there for Enter may take a while to end.
 func helpThreads(dir string) int {
 	here, err := os.Getwd()
 	if err != nil || here != dir {
@@ -399,9 +399,10 @@ func helpLeaks() int {
 }
 
 // TestMaskedProc: where the host's /proc is partly covered, as in a container, the kernel refuses a
-// new one in a user namespace. Commands then share it, which is said, and find nothing of each other or of this program in it but
-// what everybody may see; where they cannot be kept apart, none is run. It also shows that root of a user namespace with neither
-// subordinate ids nor newuidmap can run commands.
+// new one in a user namespace. Commands then share it, which is said, and find nothing of each
+// other or of this program in it but what everybody may see; where they cannot be kept apart, none
+// is run. It also shows that root of a user namespace with neither subordinate ids nor newuidmap
+// can run commands.
 func TestMaskedProc(t *testing.T) {
 	cmd := helper(t, "maskproc", newRoot(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}

@@ -22,18 +22,21 @@ type HostCmd struct {
 	Output io.Writer // of its standard output and its standard error; standard input is /dev/null
 }
 
-// hostGrace is the time that a HostCmd has, after SIGTERM, to end by itself when its context has ended.
+// hostGrace is the time that a HostCmd has, after SIGTERM, to end by itself when its context has
+// ended.
 const hostGrace = 5 * time.Second
 
-// Run runs the command and waits for it, in a new pid namespace: what it started and left running is killed when it ends, daemons
-// too, and all of it when this process dies. Nothing else on the host is signaled. The command's /proc shows the processes of that namespace, where
-// the kernel allows a new one.
+// Run runs the command and waits for it, in a new pid namespace: what it started and left running
+// is killed when it ends, daemons too, and all of it when this process dies. Nothing else on the
+// host is signaled. The command's /proc shows the processes of that namespace, where the kernel
+// allows a new one.
 //
-// It is also in a mount namespace of its own. What it mounts is seen by this process too, and what it unmounts goes there too, if the mounts of
-// this process are shared, as ShowTree makes them.
+// It is also in a mount namespace of its own. What it mounts is seen by this process too, and what
+// it unmounts goes there too, if the mounts of this process are shared, as ShowTree makes them.
 //
-// When ctx ends, the command's process group gets SIGTERM, and all is killed at the latest five seconds later; the error is then that of
-// ctx. The error is an *exec.ExitError when the command ran and failed. It needs the privileges that Enter gives.
+// When ctx ends, the command's process group gets SIGTERM, and all is killed at the latest five
+// seconds later; the error is then that of ctx. The error is an *exec.ExitError when the command
+// ran and failed. It needs the privileges that Enter gives.
 func (c *HostCmd) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -73,9 +76,10 @@ func (c *HostCmd) runInside(ctx context.Context) error {
 	}
 }
 
-// startUnignoring starts a command with the default dispositions of signals. What is ignored here stays ignored over execve(2), and what is handled
-// does not. Where this process was started with signals ignored, the Go runtime leaves SIGHUP and SIGINT so (nohup(1); package os/signal),
-// and the two that C libraries keep for threads.
+// startUnignoring starts a command with the default dispositions of signals. What is ignored here
+// stays ignored over execve(2), and what is handled does not. Where this process was started with
+// signals ignored, the Go runtime leaves SIGHUP and SIGINT so (nohup(1); package os/signal), and
+// the two that C libraries keep for threads.
 func startUnignoring(cmd *exec.Cmd) error {
 	const thread1, thread2 = 32, 33 // of no use to Go: they get their default for good
 	for _, s := range []uintptr{thread1, thread2} {
@@ -96,8 +100,9 @@ func startUnignoring(cmd *exec.Cmd) error {
 
 const procDir = "/proc"
 
-// mountOwnProc mounts, in the mount namespace of this thread only, the proc of a pid namespace. Where the kernel refuses a new proc in a user namespace,
-// since the host's own is partly covered, that one stays.
+// mountOwnProc mounts, in the mount namespace of this thread only, the proc of a pid namespace.
+// Where the kernel refuses a new proc in a user namespace, since the host's own is partly covered,
+// that one stays.
 func mountOwnProc(proc int) error {
 	if err := unix.Mount("", procDir, "", unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -126,10 +131,12 @@ const (
 	viewChroot = "chroot"
 )
 
-// ShowTree shows the tree in the folder dir at a second place, the empty folder at, which becomes a mount. Both are absolute paths. What a
-// HostCmd mounts in the tree is seen in dir as well, and is gone after Close.
+// ShowTree shows the tree in the folder dir at a second place, the empty folder at, which becomes a
+// mount. Both are absolute paths. What a HostCmd mounts in the tree is seen in dir as well, and is
+// gone after Close.
 //
-// All mounts of this process become shared with the mount namespaces that it makes; what is mounted outside is received as before.
+// All mounts of this process become shared with the mount namespaces that it makes; what is mounted
+// outside is received as before.
 //
 // The error wraps ErrUnsupported where the kernel is too old (Linux 5.14 is needed).
 func ShowTree(dir, at string) (*TreeView, error) {
@@ -140,14 +147,16 @@ func ShowTree(dir, at string) (*TreeView, error) {
 	return v, nil
 }
 
-// Root is the path of a view in which no symbolic link is followed (MOUNT_ATTR_NOSYMFOLLOW, mount_setattr(2)), so that no
-// link of the tree leads to a file of the host.
+// Root is the path of a view in which no symbolic link is followed (MOUNT_ATTR_NOSYMFOLLOW,
+// mount_setattr(2)), so that no link of the tree leads to a file of the host.
 func (v *TreeView) Root() string { return v.at + "/" + viewRoot }
 
-// Chroot is the path of a view for chroot(2): a process whose root it is follows the tree's links, inside the tree. Others follow them to the host.
+// Chroot is the path of a view for chroot(2): a process whose root it is follows the tree's links,
+// inside the tree. Others follow them to the host.
 func (v *TreeView) Chroot() string { return v.at + "/" + viewChroot }
 
-// Extra is the path of a folder for what else the commands are to find there. It goes with the view.
+// Extra is the path of a folder for what else the commands are to find there. It goes with the
+// view.
 func (v *TreeView) Extra() string { return v.at }
 
 // Below is a path of the tree, for this process, without what HostCmds have mounted in it.
@@ -161,7 +170,8 @@ func (v *TreeView) show() error {
 	if err != nil {
 		return err
 	}
-	// What is mounted in the tree is mounted in this mount, and goes with it. It shares mounts with the views alone.
+	// What is mounted in the tree is mounted in this mount, and goes with it. It shares mounts with
+	// the views alone.
 	if err := cover(unix.AT_FDCWD, v.dir, unix.AT_FDCWD, v.dir, 0); err != nil {
 		unix.Close(below)
 		return err

@@ -87,8 +87,8 @@ func subordinate(file string) ([]idRange, error) {
 	return ranges, nil
 }
 
-// moreIDs is the command that gives a user a range of the usual size, the first that nobody has: who shares ids with another user
-// can change that one's files.
+// moreIDs is the command that gives a user a range of the usual size, the first that nobody has:
+// who shares ids with another user can change that one's files.
 func moreIDs(name string) string {
 	first, last := freeIDs(takenIDs(), usualIDs)
 	return addIDs(name, first, last)
@@ -110,8 +110,9 @@ func addIDs(name string, first, last int64) string {
 // usualIDs is how many subordinate ids a user usually has.
 const usualIDs = 65536
 
-// IDsFor returns, in the user namespace that Enter made for an ordinary user, how many ids that has, and the command that gives the user
-// enough of them for files of the id; "" where there cannot be that many.
+// IDsFor returns, in the user namespace that Enter made for an ordinary user, how many ids that
+// has, and the command that gives the user enough of them for files of the id; "" where there
+// cannot be that many.
 func IDsFor(id int) (have int64, command string) {
 	ranges, err := user.CurrentProcessUIDMap()
 	if err != nil || len(ranges) == 0 {

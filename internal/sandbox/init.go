@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initProcess is process 1 of a command's namespaces. Orphans become its children, and when it ends,
-// the kernel kills all that is left. It does nothing: what it ignores, its children's ends, the
-// kernel takes as waited for.
+// initProcess is process 1 of a command's namespaces. Orphans become its children, and when it
+// ends, the kernel kills all that is left. It does nothing: what it ignores, its children's ends,
+// the kernel takes as waited for.
 type initProcess struct {
 	pid  int
 	conn *os.File // at its other end, the process waits

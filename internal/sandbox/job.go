@@ -37,8 +37,8 @@ func onThread(f func() error) error {
 			result <- f()
 			return
 		}
-		// The main thread cannot end, and is the one that /proc/self shows. While it waits here, it is
-		// not taken again.
+		// The main thread cannot end, and is the one that /proc/self shows. While it waits here, it
+		// is not taken again.
 		err := onThread(f)
 		runtime.UnlockOSThread()
 		result <- err
@@ -140,8 +140,8 @@ type process struct {
 }
 
 // calls are what the process does, once it knows the path to execute. It takes on the command's
-// credentials only then, so that all before is done with those of this process. Where it is to be apart, it goes into a user namespace
-// first, says so by a byte, and has to be given ids.
+// credentials only then, so that all before is done with those of this process. Where it is to be
+// apart, it goes into a user namespace first, says so by a byte, and has to be given ids.
 func (j *job) calls(apart bool) (*calls, error) {
 	filter, err := defaultFilter()
 	if err != nil {
@@ -165,8 +165,9 @@ func (j *job) calls(apart bool) (*calls, error) {
 	}
 	c.confine(j.user, filter)
 	args, env := c.texts(j.Args), c.texts(j.env)
-	// A process that is just being started holds copies of all files that this one has open, up to its
-	// exec; a program that was written a moment ago may be among them. So this is tried for a second.
+	// A process that is just being started holds copies of all files that this one has open, up to
+	// its exec; a program that was written a moment ago may be among them. So this is tried for a
+	// second.
 	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
 		c.expect(execCall, unix.ETXTBSY, unix.SYS_EXECVE, file, args, env)
 		c.try("nanosleep", unix.SYS_NANOSLEEP, c.words(0, uint64(wait)), 0)
@@ -250,7 +251,8 @@ func (p *process) startPlain(j *job, s *stage) error {
 	return p.cmd.Start()
 }
 
-// nodeOf returns which node of /dev a command gets for one of its standard files, so that it has no hold of the host's; "" for none.
+// nodeOf returns which node of /dev a command gets for one of its standard files, so that it has no
+// hold of the host's; "" for none.
 func nodeOf(std any) string {
 	f, ok := std.(*os.File)
 	if !ok {
@@ -343,7 +345,8 @@ func (p *process) failure() error {
 	return err
 }
 
-// giveIDs waits until the process is in a user namespace of its own, and maps all ids of this one there, to the same numbers.
+// giveIDs waits until the process is in a user namespace of its own, and maps all ids of this one
+// there, to the same numbers.
 func (p *process) giveIDs() error {
 	if err := p.failure(); err != nil {
 		return lacks{fmt.Sprintf("keep commands apart: %v; this container hides parts of its /proc", err), unmaskProc}
@@ -360,8 +363,9 @@ func (p *process) giveIDs() error {
 	return nil
 }
 
-// await returns when the child with that pid has ended. It is still to be waited for. When ctx ends, its process group gets the signal, and after
-// the grace all that is in the namespaces of init is killed.
+// await returns when the child with that pid has ended. It is still to be waited for. When ctx
+// ends, its process group gets the signal, and after the grace all that is in the namespaces of
+// init is killed.
 func await(ctx context.Context, pid int, init *initProcess, signal unix.Signal, grace time.Duration) {
 	var mu sync.Mutex
 	ended := false

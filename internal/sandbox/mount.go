@@ -102,12 +102,14 @@ func newStage(dir string, proc int) (*stage, error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, &os.PathError{Op: "make private", Path: "/", Err: err}
 	}
-	// No device node that a command makes shall open: nothing but the nodes of /dev is on a mount with devices.
+	// No device node that a command makes shall open: nothing but the nodes of /dev is on a mount
+	// with devices.
 	tree, err := clone(unix.AT_FDCWD, dir, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
 		return nil, mountError(dir, err)
 	}
-	// A folder of a TreeView that a HostCmd has bound in the tree is one of the tree for the command: its links are followed.
+	// A folder of a TreeView that a HostCmd has bound in the tree is one of the tree for the
+	// command: its links are followed.
 	_ = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOSYMFOLLOW})
 	private, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC,
 		option{"mode", "755"}, option{"size", "16m"})
@@ -149,7 +151,8 @@ func isDir(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// setUp mounts all that a command sees beside its root filesystem. files are those of /etc that are its own.
+// setUp mounts all that a command sees beside its root filesystem. files are those of /etc that are
+// its own.
 func (s *stage) setUp(hostname string, files []string, binds []Bind) error {
 	// What an image links to below /proc or /dev from these files is then covered, not written
 	// over.
@@ -216,9 +219,9 @@ var (
 	maskedSys    = []string{"devices/virtual/powercap", "firmware"}
 )
 
-// mountKernel mounts a new proc or a new, read-only sysfs, made by newTree. The kernel refuses that in
-// a user namespace where the host's own is partly covered (proc), or where the network namespace is
-// another's (sysfs); the host's is bound then, and shared is true.
+// mountKernel mounts a new proc or a new, read-only sysfs, made by newTree. The kernel refuses that
+// in a user namespace where the host's own is partly covered (proc), or where the network namespace
+// is another's (sysfs); the host's is bound then, and shared is true.
 func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int, error), masked, readonly []string) (shared bool, err error) {
 	tree, err := newTree(attrs)
 	if shared = errors.Is(err, unix.EPERM); shared {
@@ -255,9 +258,9 @@ func (s *stage) mountKernel(dir string, attrs int, newTree func(attrs int) (int,
 }
 
 // coverAll mounts copies of what is called names in the folder from over what is called so in the
-// folder to, if it exists. There are some forty of them for each command, so it takes one system call
-// for each: mount(2), with the folder to as the root of this thread, and from as its working folder.
-// The names are the kernel's.
+// folder to, if it exists. There are some forty of them for each command, so it takes one system
+// call for each: mount(2), with the folder to as the root of this thread, and from as its working
+// folder. The names are the kernel's.
 func coverAll(from, to int, names []string) (err error) {
 	if len(names) == 0 {
 		return nil
@@ -296,8 +299,9 @@ func enterRoot(root, dir int) error {
 	return unix.Fchdir(dir)
 }
 
-// lockedCopy makes a read-only copy of a mounted tree, of which copies of its files are read-only. It
-// is mounted, where nothing but its descriptor leads to: the kernel makes copies of nothing else.
+// lockedCopy makes a read-only copy of a mounted tree, of which copies of its files are read-only.
+// It is mounted, where nothing but its descriptor leads to: the kernel makes copies of nothing
+// else.
 func (s *stage) lockedCopy(tree int) (int, error) {
 	locked, err := clone(tree, "", unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
@@ -321,8 +325,9 @@ const (
 	unmaskProc = "start the container with an unmasked /proc (docker run --security-opt systempaths=unconfined, podman run --security-opt unmask=ALL, procMount: Unmasked)"
 )
 
-// guarded returns what there is at the top of a proc, but for processes, links and what is masked. These files belong to root of the
-// first user namespace, and what is done to their mode and owner in one proc is done in all (fs/proc/generic.c of the kernel).
+// guarded returns what there is at the top of a proc, but for processes, links and what is masked.
+// These files belong to root of the first user namespace, and what is done to their mode and owner
+// in one proc is done in all (fs/proc/generic.c of the kernel).
 func guarded(tree int, masked []string) ([]string, error) {
 	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -456,8 +461,9 @@ func (s *stage) mountPTS() error {
 	return s.mountNew(pts, err, "pts")
 }
 
-// mountNode mounts a device node: a new one, or the host's where none can be made, as in a user namespace. The host's is read-only,
-// which keeps its mode, owner, times and attributes as they are; devices are written to on a read-only mount as on any other.
+// mountNode mounts a device node: a new one, or the host's where none can be made, as in a user
+// namespace. The host's is read-only, which keeps its mode, owner, times and attributes as they
+// are; devices are written to on a read-only mount as on any other.
 func (s *stage) mountNode(name string, dev uint64) error {
 	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
 	var node int

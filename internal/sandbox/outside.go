@@ -29,9 +29,10 @@ func rememberOutside() error {
 	return nil
 }
 
-// Outside calls f on a thread in the mount namespace that the program was started in, where mounts stay when the process ends.
-// The working folder there is the root; f is not to start anything, and to use absolute paths only.
-// The error wraps ErrUnsupported for an ordinary user, who can mount nothing there.
+// Outside calls f on a thread in the mount namespace that the program was started in, where mounts
+// stay when the process ends. The working folder there is the root; f is not to start anything, and
+// to use absolute paths only. The error wraps ErrUnsupported for an ordinary user, who can mount
+// nothing there.
 func Outside(f func() error) error {
 	if !outside.known {
 		if entered || os.Geteuid() != 0 {

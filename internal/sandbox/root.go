@@ -41,7 +41,8 @@ func openRoot(dir string) (root, error) {
 
 func (r root) close() { unix.Close(r.fd) }
 
-// open opens name; flags are those of open(2), lead is beneath.InRoot or InRootNoLinks. The magic links of /proc are never followed.
+// open opens name; flags are those of open(2), lead is beneath.InRoot or InRootNoLinks. The magic
+// links of /proc are never followed.
 func (r root) open(name string, flags int, lead uint64) (int, error) {
 	return beneath.Open(r.fd, name, flags, lead)
 }
@@ -116,8 +117,8 @@ func (r root) keep(name string, dir bool) error {
 	return err
 }
 
-// walk calls visit for each element of name that is not a symbolic link, whether it is there or not; links are followed. The folder
-// parent is visit's to close.
+// walk calls visit for each element of name that is not a symbolic link, whether it is there or
+// not; links are followed. The folder parent is visit's to close.
 func (r root) walk(name string, visit func(parent int, elem string, there, last bool) error) error {
 	cur, rest, links := "/", elements(name), 0
 	for len(rest) > 0 {
@@ -178,8 +179,9 @@ func readlinkat(dir int, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// covered reports whether name is, or would have to be made, in something that was mounted in the root filesystem: by a HostCmd, for example. Nothing
-// is put there, and what is there is what the command shall see.
+// covered reports whether name is, or would have to be made, in something that was mounted in the
+// root filesystem: by a HostCmd, for example. Nothing is put there, and what is there is what the
+// command shall see.
 func (r root) covered(name string, own uint64) bool {
 	if fd, err := r.open(name, unix.O_PATH, beneath.InRoot); err == nil {
 		defer unix.Close(fd)
@@ -225,7 +227,8 @@ func makeIn(parent int, name string, dir bool) (made, error) {
 	return m, nil
 }
 
-// remove removes what ensure made, unless it was replaced, or filled, by somebody else. What stays is as if that had made it.
+// remove removes what ensure made, unless it was replaced, or filled, by somebody else. What stays
+// is as if that had made it.
 func (m made) remove() error {
 	defer unix.Close(m.parent)
 	var st unix.Stat_t
@@ -267,8 +270,8 @@ func keepTimes(dir int, change func() error) error {
 	return unix.UtimesNanoAt(dir, ".", []unix.Timespec{st.Atim, st.Mtim}, 0)
 }
 
-// While a command runs, the mount points that were made for it have this modification time, by which those are known that a killed
-// process has left.
+// While a command runs, the mount points that were made for it have this modification time, by
+// which those are known that a killed process has left.
 const (
 	leftSeconds     = 1
 	leftNanoseconds = 746_101_115
@@ -309,8 +312,8 @@ func (r root) left(name string) []made {
 	return all
 }
 
-// RemoveLeft removes the mount points that a command has left in the root filesystem dir when its process was killed; also those at
-// dests, which are Dest of its Binds.
+// RemoveLeft removes the mount points that a command has left in the root filesystem dir when its
+// process was killed; also those at dests, which are Dest of its Binds.
 func RemoveLeft(dir string, dests ...string) error {
 	r, err := openRoot(dir)
 	if err != nil {

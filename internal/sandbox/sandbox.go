@@ -4,8 +4,8 @@
 // to run, and never changes a file of the root filesystem beyond the mount points that it makes and
 // removes again.
 //
-// For the first, the program starts itself again; Init, called first by main and by each TestMain, is
-// where that copy begins.
+// For the first, the program starts itself again; Init, called first by main and by each TestMain,
+// is where that copy begins.
 //
 // It needs Linux 5.12 (mount_setattr(2); openat2(2), open_tree(2) and move_mount(2) are older).
 package sandbox
@@ -25,8 +25,8 @@ import (
 var ErrUnsupported = errors.New("not supported here")
 
 // roleEnv is the environment variable that tells a copy of the program what it was started for: a
-// role, and the numbers of the file descriptors that it was given, with blanks between. The variable means
-// nothing without the first of those, so setting it by hand does nothing.
+// role, and the numbers of the file descriptors that it was given, with blanks between. The
+// variable means nothing without the first of those, so setting it by hand does nothing.
 const roleEnv = "GENOCI_SANDBOX"
 
 // The roles of a copy.
@@ -39,8 +39,8 @@ const (
 // entered is set by Enter, or by Init in a copy that Enter started.
 var entered bool
 
-// Init turns the process into what Enter started it for, if it did. Call it before anything else. In
-// a process that was started in the ordinary way it looks at one environment variable, no more.
+// Init turns the process into what Enter started it for, if it did. Call it before anything else.
+// In a process that was started in the ordinary way it looks at one environment variable, no more.
 func Init() {
 	value, ok := os.LookupEnv(roleEnv)
 	if !ok {
@@ -114,7 +114,8 @@ func isInitialMap(text string) bool {
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == strconv.FormatUint(1<<32-1, 10)
 }
 
-// identityMap returns, from the text of a user namespace's uid_map, that of one inside of it that has the same ids.
+// identityMap returns, from the text of a user namespace's uid_map, that of one inside of it that
+// has the same ids.
 func identityMap(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {

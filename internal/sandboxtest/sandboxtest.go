@@ -1,4 +1,5 @@
-// Package sandboxtest runs the tests of a package in a namespace of their own, in which they can mount.
+// Package sandboxtest runs the tests of a package in a namespace of their own, in which they can
+// mount.
 package sandboxtest
 
 import (
@@ -12,8 +13,8 @@ import (
 // enterErr is why there is no namespace.
 var enterErr error
 
-// Main is the body of a TestMain. It enters a namespace, if the machine allows that, calls run and ends the process with
-// the code that run returns; run is usually m.Run.
+// Main is the body of a TestMain. It enters a namespace, if the machine allows that, calls run and
+// ends the process with the code that run returns; run is usually m.Run.
 func Main(run func() int) {
 	sandbox.Init()
 	enterErr = sandbox.Enter()

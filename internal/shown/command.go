@@ -5,9 +5,11 @@ import (
 	"strings"
 )
 
-// Text returns text without what may be secret in it: in URLs, as URLs has it, and in commands. There it is the value of a header whose name tells of a secret
-// (Authorization, Cookie, X-Api-Key, PRIVATE-TOKEN), after -H or --header, and of the best known also anywhere else; user and password of curl; and the value
-// of an option like --password or --oauth2-bearer. In its place stands "…". What is only a variable or an argument of a spec, $TOKEN, ${TOKEN} or ${{TOKEN}}, stays.
+// Text returns text without what may be secret in it: in URLs, as URLs has it, and in commands.
+// There it is the value of a header whose name tells of a secret (Authorization, Cookie, X-Api-Key,
+// PRIVATE-TOKEN), after -H or --header, and of the best known also anywhere else; user and password
+// of curl; and the value of an option like --password or --oauth2-bearer. In its place stands "…".
+// What is only a variable or an argument of a spec, $TOKEN, ${TOKEN} or ${{TOKEN}}, stays.
 func Text(text string) string {
 	text = URLs(text)
 	if !strings.ContainsAny(text, ":=") && !strings.Contains(text, "--") && !strings.Contains(text, "-b") {
@@ -75,7 +77,8 @@ func (m *masker) next() {
 	m.at = min(m.at+1, len(m.text))
 }
 
-// beginsWord reports whether a word may begin here, in quotes or not, or the last part of a program's path.
+// beginsWord reports whether a word may begin here, in quotes or not, or the last part of a
+// program's path.
 func (m *masker) beginsWord() bool {
 	return m.at == 0 || strings.IndexByte(" \t\r\n\"'`([{=,;|&/$", m.text[m.at-1]) >= 0
 }
@@ -91,10 +94,12 @@ func nameLen(s string) int {
 	return n
 }
 
-// booleans are the letters of curl's options that take no value, and may so stand before another one (curl(1)).
+// booleans are the letters of curl's options that take no value, and may so stand before another
+// one (curl(1)).
 const booleans = "0123456789#aBfgGiIjJklLMnNOpqRsSvZ"
 
-// option masks the value of the option that begins here, and reports whether it was one that has a secret.
+// option masks the value of the option that begins here, and reports whether it was one that has a
+// secret.
 func (m *masker) option(name string) bool {
 	if long, ok := strings.CutPrefix(name, "--"); ok {
 		return m.long(strings.ToLower(long), m.at+len(name))
@@ -149,8 +154,8 @@ func isLogin(value string) bool {
 // isCookie reports whether the value of an option is no file.
 func isCookie(value string) bool { return strings.Contains(value, "=") }
 
-// value returns where the value of an option that ends at end begins; end where it has none, if its name is a letter. Elements of a list, in quotes
-// or not, may stand in place of words.
+// value returns where the value of an option that ends at end begins; end where it has none, if its
+// name is a letter. Elements of a list, in quotes or not, may stand in place of words.
 func (m *masker) value(end int, letter bool) int {
 	rest := m.text[end:]
 	m.list = false
@@ -166,8 +171,9 @@ func (m *masker) value(end int, letter bool) int {
 	return end + len(rest) - len(gap)
 }
 
-// header masks the value of the header that begins at at, and reports whether one does whose name tells of a secret. Where it is not known that a
-// header stands there, only the best known ones are.
+// header masks the value of the header that begins at at, and reports whether one does whose name
+// tells of a secret. Where it is not known that a header stands there, only the best known ones
+// are.
 func (m *masker) header(at int, known bool) bool {
 	start := at + opening(m.text[at:])
 	name := m.text[start : start+nameLen(m.text[start:])]
@@ -230,7 +236,8 @@ func (m *masker) cross(word int) {
 	}
 }
 
-// hide writes "…" in place of what is from from to end, the end of a word; quoted says that a quote was opened before, which closes then.
+// hide writes "…" in place of what is from from to end, the end of a word; quoted says that a quote
+// was opened before, which closes then.
 func (m *masker) hide(from, end int, quoted bool) {
 	value := m.text[from:end]
 	m.at = end
@@ -247,7 +254,8 @@ func (m *masker) hide(from, end int, quoted bool) {
 	}
 }
 
-// isReference reports whether a value is a variable or an argument of a spec, or several; a word may stand before, as "Bearer" does.
+// isReference reports whether a value is a variable or an argument of a spec, or several; a word
+// may stand before, as "Bearer" does.
 func isReference(value string) bool {
 	words := strings.Fields(strings.ReplaceAll(value, "${{ ", "${{"))
 	if len(words) > 1 && nameLen(words[0]) == len(words[0]) {
@@ -274,7 +282,8 @@ func opening(s string) int {
 	return 0
 }
 
-// wordEnd returns where the word of a shell ends that begins at at. Within a quote, that is its end too.
+// wordEnd returns where the word of a shell ends that begins at at. Within a quote, that is its end
+// too.
 func (m *masker) wordEnd(at int) int {
 	text := m.text
 	if strings.HasPrefix(text[at:], `\"`) {
@@ -308,7 +317,8 @@ func (m *masker) wordEnd(at int) int {
 	return len(text)
 }
 
-// wordsEnd returns where words that begin at at end: at the next option or URL, at the end of the command, or at that of a quote around it.
+// wordsEnd returns where words that begin at at end: at the next option or URL, at the end of the
+// command, or at that of a quote around it.
 func (m *masker) wordsEnd(at int) int {
 	for i := at; i < len(m.text); {
 		end := m.wordEnd(i)
@@ -324,7 +334,8 @@ func (m *masker) wordsEnd(at int) int {
 	return len(m.text)
 }
 
-// quoteEnd returns where the quote at i closes, or the end of the text. In double quotes, a command in $( ) has quotes of its own.
+// quoteEnd returns where the quote at i closes, or the end of the text. In double quotes, a command
+// in $( ) has quotes of its own.
 func quoteEnd(text string, i int) int {
 	quote, depth := text[i], 0
 	for i++; i < len(text); i++ {

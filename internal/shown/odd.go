@@ -7,14 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// Odd reports whether a terminal would not show a character as it is: it is a control character, other than the end of a line and the tab, or it breaks
-// lines, or changes the order in which others are shown (Unicode Standard Annex 9).
+// Odd reports whether a terminal would not show a character as it is: it is a control character,
+// other than the end of a line and the tab, or it breaks lines, or changes the order in which
+// others are shown (Unicode Standard Annex 9).
 func Odd(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\t' ||
 		r == 0x061c || r == 0x200e || r == 0x200f || 0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069
 }
 
-// Escape returns text with escape(r) in place of each odd character r, and with \xNN for each byte that is no part of UTF-8.
+// Escape returns text with escape(r) in place of each odd character r, and with \xNN for each byte
+// that is no part of UTF-8.
 func Escape(text string, escape func(r rune) string) string {
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, Odd) {
 		return text
@@ -35,11 +37,12 @@ func Escape(text string, escape func(r rune) string) string {
 	return b.String()
 }
 
-// Command begins a command of the runner of GitHub Actions, anywhere in a line; "::" does so at its beginning.
+// Command begins a command of the runner of GitHub Actions, anywhere in a line; "::" does so at its
+// beginning.
 const Command = "##["
 
-// JSON returns JSON, or text in double quotes of YAML, with its odd characters and commands of runners escaped (RFC 8259, section 7): it means what it did. Only
-// its strings can have some.
+// JSON returns JSON, or text in double quotes of YAML, with its odd characters and commands of
+// runners escaped (RFC 8259, section 7): it means what it did. Only its strings can have some.
 func JSON(text string) string {
 	text = Escape(text, func(r rune) string { return fmt.Sprintf(`\u%04x`, r) })
 	return strings.ReplaceAll(text, Command, `#\u0023[`)

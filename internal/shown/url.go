@@ -1,5 +1,5 @@
-// Package shown makes text of others fit to be shown and to be kept: URLs and commands lose what may be secret in them. It knows nothing of
-// who wrote the text.
+// Package shown makes text of others fit to be shown and to be kept: URLs and commands lose what
+// may be secret in them. It knows nothing of who wrote the text.
 package shown
 
 import (
@@ -7,9 +7,11 @@ import (
 	"unicode"
 )
 
-// URLs returns text with every URL in it (RFC 3986, section 3) without what may be a secret: user and password, the query and the fragment. In place of the
-// query stands "?…", in place of a fragment "#…", so that what was left out is seen. A URL ends at a blank, a control character, a quote, an
-// angle bracket, a backquote or a bar. Where a host is none because a password holds what it must not, it is left out too.
+// URLs returns text with every URL in it (RFC 3986, section 3) without what may be a secret: user
+// and password, the query and the fragment. In place of the query stands "?…", in place of a
+// fragment "#…", so that what was left out is seen. A URL ends at a blank, a control character, a
+// quote, an angle bracket, a backquote or a bar. Where a host is none because a password holds what
+// it must not, it is left out too.
 func URLs(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
@@ -66,7 +68,8 @@ func withoutSecrets(s string) string {
 	return host + rest
 }
 
-// isHost reports whether s may be a host with a port: a port is a number, or a variable or an argument of a spec.
+// isHost reports whether s may be a host with a port: a port is a number, or a variable or an
+// argument of a spec.
 func isHost(s string) bool {
 	_, port, ok := strings.Cut(s[strings.LastIndexByte(s, ']')+1:], ":")
 	return !ok || strings.HasPrefix(port, "$") || strings.Trim(port, "0123456789") == ""

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// ErrHeld is wrapped where a kept tree is in use by another process, or by another part of this one.
+// ErrHeld is wrapped where a kept tree is in use by another process, or by another part of this
+// one.
 var ErrHeld = errors.New("in use by another process")
 
-// Kept is a tree that outlives the process that made it: a checkout, or what a step that failed left.
+// Kept is a tree that outlives the process that made it: a checkout, or what a step that failed
+// left.
 type Kept struct {
 	Name  string
 	Note  []byte    // what was said of it when it was kept

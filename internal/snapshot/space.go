@@ -2,8 +2,8 @@ package snapshot
 
 import "time"
 
-// Space is what the trees of a driver take on disk. A tree is made of parts, and may have them in common with others: what goes with a tree is
-// what no other is made of.
+// Space is what the trees of a driver take on disk. A tree is made of parts, and may have them in
+// common with others: what goes with a tree is what no other is made of.
 type Space struct {
 	Trees []TreeSpace
 	Parts map[string]int64 // bytes of each part

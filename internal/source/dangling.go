@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 )
 
-// DanglingError is the error of a path of the host that leads through a symlink to nothing. It wraps fs.ErrNotExist.
+// DanglingError is the error of a path of the host that leads through a symlink to nothing. It
+// wraps fs.ErrNotExist.
 type DanglingError struct {
 	Path   string // of the symlink, absolute
 	Link   string // its text
@@ -25,7 +26,8 @@ func (e *DanglingError) Error() string {
 // Unwrap returns fs.ErrNotExist.
 func (e *DanglingError) Unwrap() error { return fs.ErrNotExist }
 
-// Dangling returns a *DanglingError where the path, as Find returns it, leads through a symlink to nothing; else nil.
+// Dangling returns a *DanglingError where the path, as Find returns it, leads through a symlink to
+// nothing; else nil.
 func Dangling(path string) error {
 	_, err := os.Stat(path)
 	if d := (*DanglingError)(nil); errors.As(dangling(path, err), &d) {
@@ -34,7 +36,8 @@ func Dangling(path string) error {
 	return nil
 }
 
-// dangling returns a *DanglingError in place of err, which is the error of a stat of the absolute path, where a symlink is why.
+// dangling returns a *DanglingError in place of err, which is the error of a stat of the absolute
+// path, where a symlink is why.
 func dangling(path string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err

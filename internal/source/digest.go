@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// digestAll digests the regular files of all matches whose digest is not known yet, several at once. The error is the first
-// in the order of the matches of those that were found.
+// digestAll digests the regular files of all matches whose digest is not known yet, several at
+// once. The error is the first in the order of the matches of those that were found.
 func (s *Source) digestAll(ctx context.Context, matches []Match) error {
 	var todo []*Node
 	for _, m := range matches {
@@ -57,8 +57,8 @@ func (s *Source) digestAll(ctx context.Context, matches []Match) error {
 // readSize is how much of a file is read at once.
 const readSize = 256 << 10
 
-// digest returns the SHA-256 of the file at path, which st describes and which is opened with flags, and remembers it, with bare as
-// Stats.put has it.
+// digest returns the SHA-256 of the file at path, which st describes and which is opened with
+// flags, and remembers it, with bare as Stats.put has it.
 func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.Stat_t, bare bool) (sum [32]byte, err error) {
 	now := time.Now()
 	fd, err := open(unix.AT_FDCWD, path, flags)
@@ -103,7 +103,8 @@ func (s *Source) digest(ctx context.Context, path string, flags int, st *unix.St
 	return sum, nil
 }
 
-// wrongSize is the error of the open file fd, which st described, when it did not hold as many bytes as st says.
+// wrongSize is the error of the open file fd, which st described, when it did not hold as many
+// bytes as st says.
 func wrongSize(path string, fd int, st *unix.Stat_t) error {
 	var now unix.Stat_t
 	err := ignoringEINTR(func() error { return unix.Fstat(fd, &now) })

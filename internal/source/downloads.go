@@ -18,7 +18,8 @@ type Download struct {
 	Used  time.Time
 }
 
-// metaPrefix and metaSuffix are around the names of the files for URLs; that of content is its digest.
+// metaPrefix and metaSuffix are around the names of the files for URLs; that of content is its
+// digest.
 const (
 	metaPrefix = "url-"
 	metaSuffix = ".json"

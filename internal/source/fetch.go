@@ -50,7 +50,8 @@ type StatusError struct {
 // Error is "get URL: STATUS".
 func (e *StatusError) Error() string { return fmt.Sprintf("get %s: %s", e.URL, e.Status) }
 
-// Denied reports whether the server wants another user and password, or some at all (RFC 9110, sections 15.5.2 and 15.5.4).
+// Denied reports whether the server wants another user and password, or some at all (RFC 9110,
+// sections 15.5.2 and 15.5.4).
 func (e *StatusError) Denied() bool {
 	return e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden
 }
@@ -76,8 +77,8 @@ func (s *Source) parse(rawURL string) (address, error) {
 	return a, nil
 }
 
-// fetch returns the content of a URL. With a checksum it is asked for once, and taken from the cache
-// from then on; without, the server is asked each time whether it changed.
+// fetch returns the content of a URL. With a checksum it is asked for once, and taken from the
+// cache from then on; without, the server is asked each time whether it changed.
 func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, error) {
 	u, err := s.parse(rawURL)
 	if err != nil {
@@ -107,8 +108,8 @@ func (s *Source) fetch(ctx context.Context, rawURL, checksum string) (File, erro
 	return File{}, last
 }
 
-// Download returns what a URL gives, as the one match of a copy, with mode 0644. Its name is the last element of the URL's path, or "" where that
-// is none for a file. checksum is as in File.
+// Download returns what a URL gives, as the one match of a copy, with mode 0644. Its name is the
+// last element of the URL's path, or "" where that is none for a file. checksum is as in File.
 func (s *Source) Download(ctx context.Context, rawURL, checksum string) (Match, error) {
 	f, err := s.fetch(ctx, rawURL, checksum)
 	if err != nil {
@@ -248,7 +249,8 @@ func (s *Source) note(u address, k fetched) error {
 	return durable.WriteFile(path, meta, 0o600, durable.NoSync)
 }
 
-// metaPath returns the file for a URL, if there can be one: of a URL that may hold a secret it is named with the help of Secret.
+// metaPath returns the file for a URL, if there can be one: of a URL that may hold a secret it is
+// named with the help of Secret.
 func (s *Source) metaPath(u address) (path string, ok bool) {
 	name := sha256.New()
 	if u.secret {
@@ -265,7 +267,8 @@ func (s *Source) metaPath(u address) (path string, ok bool) {
 	return filepath.Join(s.Downloads, fmt.Sprintf(metaPrefix+"%x"+metaSuffix, name.Sum(nil))), true
 }
 
-// getError is err, of a request to u or of its answer, without the URLs that it may have: they may hold secrets, also those that a server redirects to.
+// getError is err, of a request to u or of its answer, without the URLs that it may have: they may
+// hold secrets, also those that a server redirects to.
 func getError(u address, err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
@@ -279,8 +282,8 @@ func getError(u address, err error) error {
 // maxRedirects is how many redirects are followed, as net/http does by itself.
 const maxRedirects = 10
 
-// followRedirect decides what a request that a redirect leads to has: user and password go on to the same server only, and no server is told the
-// URL that led to it, which may hold a signature.
+// followRedirect decides what a request that a redirect leads to has: user and password go on to
+// the same server only, and no server is told the URL that led to it, which may hold a signature.
 func followRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
@@ -296,7 +299,8 @@ func followRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// markUsed notes that what the URL gave is used: the time of its file tells what was not used for long, and can go.
+// markUsed notes that what the URL gave is used: the time of its file tells what was not used for
+// long, and can go.
 func (s *Source) markUsed(u address) {
 	now := time.Now()
 	if path, ok := s.metaPath(u); ok {

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// IsGlob reports whether a source of a spec is a pattern: whether it holds *, ? or [, and is not a URL.
+// IsGlob reports whether a source of a spec is a pattern: whether it holds *, ? or [, and is not a
+// URL.
 func IsGlob(p string) bool { return strings.ContainsAny(p, "*?[") && !IsURL(p) }
 
 // CheckGlob returns path.ErrBadPattern for a pattern that is not well formed.
@@ -15,18 +16,20 @@ func CheckGlob(pattern string) error {
 	return err
 }
 
-// MatchPath reports whether a slash-separated path matches the pattern as a whole. Each element of a
-// pattern matches one element of the path, in the way of path.Match; ** matches any number of
+// MatchPath reports whether a slash-separated path matches the pattern as a whole. Each element of
+// a pattern matches one element of the path, in the way of path.Match; ** matches any number of
 // elements, none too. A pattern that is not well formed matches nothing.
 func MatchPath(pattern, p string) bool {
 	return matchElems(elems(pattern), elems(p))
 }
 
-// MatchBelow reports whether the pattern may match something below the folder at p. It is true of "." and any pattern.
+// MatchBelow reports whether the pattern may match something below the folder at p. It is true of
+// "." and any pattern.
 func MatchBelow(pattern, p string) bool { return matchStart(elems(pattern), elems(p)) }
 
-// Globs is an include or exclude list. A pattern without a slash matches the last element of a path at any depth, and one that
-// matches a folder matches all that is in it. A pattern after "!" is an exception. The last pattern that matches decides.
+// Globs is an include or exclude list. A pattern without a slash matches the last element of a path
+// at any depth, and one that matches a folder matches all that is in it. A pattern after "!" is an
+// exception. The last pattern that matches decides.
 type Globs []glob
 
 // glob is one pattern of a list, taken to pieces.
@@ -63,8 +66,8 @@ func (g Globs) Match(p string) bool {
 	return matched
 }
 
-// ExceptsBelow reports whether an exception of the list may match what is below the folder at p: whether a list that
-// matches the folder may not match all that is in it.
+// ExceptsBelow reports whether an exception of the list may match what is below the folder at p:
+// whether a list that matches the folder may not match all that is in it.
 func (g Globs) ExceptsBelow(p string) bool {
 	e := elems(p)
 	return slices.ContainsFunc(g, func(pat glob) bool { return pat.exception && matchStart(pat.elems, e) })

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// ignoreFiles are the names of the file that says what copies leave out; the first that is there counts.
+// ignoreFiles are the names of the file that says what copies leave out; the first that is there
+// counts.
 var ignoreFiles = [...]string{".genociignore", ".dockerignore"}
 
 // ignored is what the ignore file of a folder says, in the syntax of .dockerignore
@@ -69,8 +70,9 @@ func parseIgnored(name, text string) (Globs, error) {
 	return all, nil
 }
 
-// ignoredElems returns the patterns, in elements as matchElems has them, that together mean one of an ignore file. There, "**" may stand in
-// the middle of a name, and stands for at least one name at the end.
+// ignoredElems returns the patterns, in elements as matchElems has them, that together mean one of
+// an ignore file. There, "**" may stand in the middle of a name, and stands for at least one name
+// at the end.
 func ignoredElems(pattern []string) [][]string {
 	for i, e := range pattern {
 		left, right, deep := strings.Cut(e, "**")
@@ -105,8 +107,9 @@ func ignoredElems(pattern []string) [][]string {
 	return [][]string{pattern}
 }
 
-// below returns what the ignore file says of what is below a folder that a spec names itself, at a path below that of the spec: without the
-// patterns that ignore that folder, since naming it says more.
+// below returns what the ignore file says of what is below a folder that a spec names itself, at a
+// path below that of the spec: without the patterns that ignore that folder, since naming it says
+// more.
 func (ig *ignored) below(folder string) Globs {
 	if !ig.globs.Match(folder) {
 		return ig.globs
@@ -121,7 +124,8 @@ func (ig *ignored) below(folder string) Globs {
 	return left
 }
 
-// relative returns the path below the folder of the spec that an absolute path is, or "" where it is not below it.
+// relative returns the path below the folder of the spec that an absolute path is, or "" where it
+// is not below it.
 func (s *Source) relative(p string) string {
 	rel, err := filepath.Rel(filepath.Clean(s.Dir), p)
 	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {

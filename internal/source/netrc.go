@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// withCredentials returns u with the user and password that Netrc has for its host, unless it has some itself.
+// withCredentials returns u with the user and password that Netrc has for its host, unless it has
+// some itself.
 func (s *Source) withCredentials(u *url.URL) (*url.URL, error) {
 	if u.User != nil || s.Netrc == "" {
 		return u, nil
@@ -30,9 +31,10 @@ func (s *Source) withCredentials(u *url.URL) (*url.URL, error) {
 	return &with, nil
 }
 
-// netrc returns what a netrc file says of a host; nil where it says nothing. The format is that of ftp(1) and curl(1): words, which may be in double
-// quotes. A "#" begins a comment at the beginning of a line, "macdef" a macro that an empty line ends. An entry "default" is for no certain host, so nothing is
-// taken from it.
+// netrc returns what a netrc file says of a host; nil where it says nothing. The format is that of
+// ftp(1) and curl(1): words, which may be in double quotes. A "#" begins a comment at the beginning
+// of a line, "macdef" a macro that an empty line ends. An entry "default" is for no certain host,
+// so nothing is taken from it.
 func netrc(text, host string) *url.Userinfo {
 	var user, password string
 	found := false

@@ -40,7 +40,8 @@ func TestNetrc(t *testing.T) {
 	}
 }
 
-// User and password, of the URL or of the netrc file, reach the server that they are for and no other, nor does a signature.
+// User and password, of the URL or of the netrc file, reach the server that they are for and no
+// other, nor does a signature.
 func TestCredentialsStayWithTheirServer(t *testing.T) {
 	var told []string
 	note := func(name string, r *http.Request) {

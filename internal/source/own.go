@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Own is a folder that the build itself writes to. A copy that read it would take what earlier builds made, and never give the same twice.
+// Own is a folder that the build itself writes to. A copy that read it would take what earlier
+// builds made, and never give the same twice.
 type Own struct {
 	Path string // absolute; need not be there yet
 	Is   string // what it is, for messages
@@ -59,7 +60,8 @@ func identify(path string) (statKey, bool) {
 	return key, true
 }
 
-// check returns an error where the folder at path, which has no symlink in it, is one of the build's own, or lies in one.
+// check returns an error where the folder at path, which has no symlink in it, is one of the
+// build's own, or lies in one.
 func (o *owned) check(path string, key statKey) error {
 	if own, ok := o.folders[key]; ok {
 		return &ownError{own, path}

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Around returns the folder of which nothing is kept of the path that src is, where a copy keeps the folders around what it takes: what stands
-// before "/./", or else the folder of the spec, or the root.
+// Around returns the folder of which nothing is kept of the path that src is, where a copy keeps
+// the folders around what it takes: what stands before "/./", or else the folder of the spec, or
+// the root.
 func Around(src string) string {
 	before, _, ok := strings.Cut(src, "/./")
 	switch {
@@ -23,7 +24,8 @@ func Around(src string) string {
 	}
 }
 
-// WithParents completes what List found for src by the folders around each match: their names become a part of its name.
+// WithParents completes what List found for src by the folders around each match: their names
+// become a part of its name.
 func (s *Source) WithParents(src string, matches []Match) error {
 	root := s.Abs(Around(src))
 	for i := range matches {

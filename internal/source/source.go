@@ -35,20 +35,25 @@ type Source struct {
 	// Own are folders that copies leave out.
 	Own []Own
 
-	// GitModes gives what a copy reads the modes that git keeps: 0755 for folders and what its owner may run, 0644 for all else.
+	// GitModes gives what a copy reads the modes that git keeps: 0755 for folders and what its
+	// owner may run, 0644 for all else.
 	GitModes bool
 
-	// Netrc is a file of users and passwords for the hosts of URLs, in the format of ftp(1). "", or where it is not there: none.
+	// Netrc is a file of users and passwords for the hosts of URLs, in the format of ftp(1). "", or
+	// where it is not there: none.
 	Netrc string
 
-	// Secret returns the key under which the cache knows URLs that may hold a secret, so that nobody who has its files can find out a short one
-	// by trying. nil, or an error: what such a URL gave is not noted, so that it is fetched each time.
+	// Secret returns the key under which the cache knows URLs that may hold a secret, so that
+	// nobody who has its files can find out a short one by trying. nil, or an error: what such a
+	// URL gave is not noted, so that it is fetched each time.
 	Secret func() ([]byte, error)
 
-	// Shown are the texts that are shown and kept in place of URLs in which secrets stand that cannot be told from the rest.
+	// Shown are the texts that are shown and kept in place of URLs in which secrets stand that
+	// cannot be told from the rest.
 	Shown map[string]string
 
-	// Report is told how much of a download is done, in bytes (total 0: unknown). The URL is without secrets. nil: nobody is.
+	// Report is told how much of a download is done, in bytes (total 0: unknown). The URL is
+	// without secrets. nil: nobody is.
 	Report func(url string, done, total int64)
 
 	buffers sync.Pool // of *[]byte, readSize long
@@ -63,8 +68,8 @@ type Source struct {
 	ignoreErr  error
 }
 
-// Open returns the source of what is read in the folder dir. state is the folder of the cache for what
-// is known of inputs, and for downloads.
+// Open returns the source of what is read in the folder dir. state is the folder of the cache for
+// what is known of inputs, and for downloads.
 func Open(dir, state string) (*Source, error) {
 	stats, err := OpenStats(filepath.Join(state, "stats"))
 	if err != nil {
@@ -100,8 +105,8 @@ type Node struct {
 // Known reports whether the digest of a regular file is known; it is for everything else.
 func (n *Node) Known() bool { return n.stat == nil }
 
-// Open opens a regular file for reading, as File.Open does. Where the digest is not known, a file that is not as it was when it was
-// listed gives the error.
+// Open opens a regular file for reading, as File.Open does. Where the digest is not known, a file
+// that is not as it was when it was listed gives the error.
 func (n *Node) Open() (io.ReadCloser, error) {
 	if n.stat != nil {
 		return openUnchanged(n.Path, n.stat)
@@ -132,8 +137,8 @@ func (s *Source) Abs(path string) string {
 	return filepath.Join(s.Dir, path)
 }
 
-// File returns the regular file that a path (relative to Dir) or a URL names, digested. Symlinks are
-// followed. checksum is "" or what the content's digest has to be, as sha256:HEX.
+// File returns the regular file that a path (relative to Dir) or a URL names, digested. Symlinks
+// are followed. checksum is "" or what the content's digest has to be, as sha256:HEX.
 func (s *Source) File(ctx context.Context, name, checksum string) (File, error) {
 	if IsURL(name) {
 		return s.fetch(ctx, name, checksum)
@@ -145,8 +150,8 @@ func (s *Source) File(ctx context.Context, name, checksum string) (File, error) 
 	return f, f.check(name, checksum)
 }
 
-// Peek is File for a path of the host, without reading: where no earlier build noted the digest, it stays unknown. Complete reads
-// the file for it; Take learns it from whoever reads the file anyway.
+// Peek is File for a path of the host, without reading: where no earlier build noted the digest, it
+// stays unknown. Complete reads the file for it; Take learns it from whoever reads the file anyway.
 func (s *Source) Peek(name string) (File, error) {
 	path := s.Abs(name)
 	f, st, err := find(path)
@@ -167,8 +172,8 @@ func (s *Source) Complete(ctx context.Context, f *File) (err error) {
 	return err
 }
 
-// Packages returns the package files that a path, glob or URL names, digested: at least one. A folder stands for the .deb and .rpm files
-// directly in it.
+// Packages returns the package files that a path, glob or URL names, digested: at least one. A
+// folder stands for the .deb and .rpm files directly in it.
 func (s *Source) Packages(ctx context.Context, pattern string) ([]File, error) {
 	if IsURL(pattern) {
 		f, err := s.fetch(ctx, pattern, "")
@@ -234,10 +239,12 @@ func (f File) check(name, checksum string) error {
 }
 
 // List returns what a copy of pattern reads: the file, folder or symlink that it names (a symlink
-// there is followed), or all matches of a glob, sorted. What exclude matches (see Globs), below each match, is
-// left out, except for folders on the way to what is not, as are sockets, which warn is told of: a socket that is a match itself is an
-// error. No match at all is an error wrapping
-// fs.ErrNotExist. What the ignore file beside the spec matches is left out of folders and of the matches of globs. No file is read: digests that no earlier build noted are not known. Digest finds them out, or Learn is told.
+// there is followed), or all matches of a glob, sorted. What exclude matches (see Globs), below
+// each match, is left out, except for folders on the way to what is not, as are sockets, which warn
+// is told of: a socket that is a match itself is an error. No match at all is an error wrapping
+// fs.ErrNotExist. What the ignore file beside the spec matches is left out of folders and of the
+// matches of globs. No file is read: digests that no earlier build noted are not known. Digest
+// finds them out, or Learn is told.
 func (s *Source) List(ctx context.Context, pattern string, exclude []string, warn func(string)) ([]Match, error) {
 	w, err := newWalk(ctx, s, exclude, warn)
 	if err != nil {
@@ -286,15 +293,16 @@ func (s *Source) start() time.Time {
 	return s.begun
 }
 
-// Find returns the absolute paths that a path or glob of a spec names, sorted: at least one. A path that
-// has pattern characters in it and exists means itself. The error wraps fs.ErrNotExist where there is
-// nothing, and is a *DanglingError where a symlink leads there.
+// Find returns the absolute paths that a path or glob of a spec names, sorted: at least one. A path
+// that has pattern characters in it and exists means itself. The error wraps fs.ErrNotExist where
+// there is nothing, and is a *DanglingError where a symlink leads there.
 func (s *Source) Find(pattern string) ([]string, error) {
 	paths, _, err := s.find(pattern, func(string, fs.DirEntry) bool { return false })
 	return paths, err
 }
 
-// find is Find, without the matches of a glob that skip says yes to, and what is in them. named says that the path was not a glob.
+// find is Find, without the matches of a glob that skip says yes to, and what is in them. named
+// says that the path was not a glob.
 func (s *Source) find(pattern string, skip func(path string, d fs.DirEntry) bool) (paths []string, named bool, err error) {
 	path := s.Abs(pattern)
 	_, err = os.Stat(path)
@@ -307,7 +315,8 @@ func (s *Source) find(pattern string, skip func(path string, d fs.DirEntry) bool
 	return paths, false, dangling(path, err)
 }
 
-// FindPackages is Find, with the .deb and .rpm files of a folder in place of the folder. The error wraps fs.ErrNotExist where there is none.
+// FindPackages is Find, with the .deb and .rpm files of a folder in place of the folder. The error
+// wraps fs.ErrNotExist where there is none.
 func (s *Source) FindPackages(pattern string) ([]string, error) {
 	found, err := s.Find(pattern)
 	var files []string

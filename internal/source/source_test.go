@@ -69,7 +69,8 @@ func TestGlobs(t *testing.T) {
 	}
 }
 
-// The last pattern that matches decides, and a folder may be left out but for what is excepted in it.
+// The last pattern that matches decides, and a folder may be left out but for what is excepted in
+// it.
 func TestExceptions(t *testing.T) {
 	for _, c := range []struct {
 		patterns, path string
@@ -101,7 +102,8 @@ func TestExceptions(t *testing.T) {
 	}
 }
 
-// newSource returns a source on a folder that holds files, by path; names that end in / are folders.
+// newSource returns a source on a folder that holds files, by path; names that end in / are
+// folders.
 func newSource(t *testing.T, files map[string]string) *Source {
 	t.Helper()
 	dir, state := t.TempDir(), t.TempDir()
@@ -272,7 +274,8 @@ func TestSocketIsNoSource(t *testing.T) {
 	}
 }
 
-// What is not as long as it says would else be cut off without a word: files of /proc have no size, those of /sys one that is too large.
+// What is not as long as it says would else be cut off without a word: files of /proc have no size,
+// those of /sys one that is too large.
 func TestFalseSize(t *testing.T) {
 	s := newSource(t, nil)
 	const want = ": its size does not fit its content"
@@ -459,7 +462,8 @@ func TestStatsDamaged(t *testing.T) {
 	}
 }
 
-// What is learned is merged with what was there; what is damaged, or was not asked for in a long time, goes.
+// What is learned is merged with what was there; what is damaged, or was not asked for in a long
+// time, goes.
 func TestStatsMerge(t *testing.T) {
 	file := func(ino uint64) *unix.Stat_t { return &unix.Stat_t{Dev: 1, Ino: ino, Size: int64(ino)} }
 	sum := func(i uint64) [32]byte { return [32]byte{byte(i), byte(i >> 8)} }
@@ -575,8 +579,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// What is stored and hashed are the bytes of the file, as curl and wget get them, also from a server that says of a .tar.gz that gzip is how it
-// was packed for the way.
+// What is stored and hashed are the bytes of the file, as curl and wget get them, also from a
+// server that says of a .tar.gz that gzip is how it was packed for the way.
 func TestFetchTakesBytesAsTheyAre(t *testing.T) {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

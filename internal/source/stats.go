@@ -24,11 +24,12 @@ import (
 // change is not read again: the idea of git's index (gitformat-index, "racy git").
 //
 // A file is known by device, inode, size, mtime and ctime. The ctime cannot be set by programs, so
-// that only a changed clock could deceive it; it changes with extended attributes too. A file that was changed less than racyAge before it was
-// read is not remembered: a second change within the clock's granularity would not show.
+// that only a changed clock could deceive it; it changes with extended attributes too. A file that
+// was changed less than racyAge before it was read is not remembered: a second change within the
+// clock's granularity would not show.
 //
-// The file of digests is mapped, and each record has a checksum of its own: of many files, those that a build does
-// not ask for cost nothing.
+// The file of digests is mapped, and each record has a checksum of its own: of many files, those
+// that a build does not ask for cost nothing.
 type Stats struct {
 	path    string
 	old     []byte      // sorted records, as in the file
@@ -58,8 +59,8 @@ const (
 
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-// OpenStats maps the digests in the file at path. Without a file, or with one of another version, it
-// starts with none.
+// OpenStats maps the digests in the file at path. Without a file, or with one of another version,
+// it starts with none.
 func OpenStats(path string) (*Stats, error) {
 	s := &Stats{path: path, new: map[statKey]stat{}}
 	b, err := mapFile(path)
@@ -79,7 +80,8 @@ func statsRecords(b []byte) []byte {
 	return rec[:len(rec)/statsRecord*statsRecord]
 }
 
-// mapFile maps the file at path for as long as the process lives. It is never written to, only replaced.
+// mapFile maps the file at path for as long as the process lives. It is never written to, only
+// replaced.
 func mapFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -125,8 +127,8 @@ func (s *Stats) lookup(st *unix.Stat_t, today uint32) (known stat, ok bool) {
 	return known, true
 }
 
-// put remembers the digest of the file that st described before it was read, at now; bare says that the file is known to have no extended
-// attributes that copies keep.
+// put remembers the digest of the file that st described before it was read, at now; bare says that
+// the file is known to have no extended attributes that copies keep.
 func (s *Stats) put(st *unix.Stat_t, sum [32]byte, bare bool, now time.Time) {
 	k, known := statOf(st)
 	if now.UnixNano()-max(known.mtime, known.ctime) < int64(racyAge) {
@@ -180,8 +182,8 @@ func (s *Stats) Save() error {
 	return nil
 }
 
-// merge returns the new content of the file: what was learned, and of what was there all that is sound and was
-// used of late.
+// merge returns the new content of the file: what was learned, and of what was there all that is
+// sound and was used of late.
 func (s *Stats) merge(today uint32) []byte {
 	keys := make([]statKey, 0, len(s.new))
 	for k := range s.new {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Taking is one reading of a file by somebody who computes its digest on the way, so that it is not read twice.
+// Taking is one reading of a file by somebody who computes its digest on the way, so that it is not
+// read twice.
 type Taking struct {
 	*os.File
 	s     *Source
@@ -35,8 +36,9 @@ func (s *Source) Take(f *File) (*Taking, error) {
 // Size is how long the file was when it was opened.
 func (t *Taking) Size() int64 { return t.info.Size }
 
-// Done says that the file was read to its end, and what the SHA-256 of all bytes was. It is an error if that is not what was known
-// before; where nothing was known, if the file changed meanwhile. Else f knows the digest from now on, as do later builds.
+// Done says that the file was read to its end, and what the SHA-256 of all bytes was. It is an
+// error if that is not what was known before; where nothing was known, if the file changed
+// meanwhile. Else f knows the digest from now on, as do later builds.
 func (t *Taking) Done(sum [32]byte) error {
 	if t.f.Known() {
 		if sum != t.f.Digest {
@@ -65,8 +67,8 @@ func unchanged(f *os.File, was *unix.Stat_t) error {
 	return nil
 }
 
-// unchangedReader reads a file, and gives an error instead of its end if that is not what was, or not where its size says. An os.File
-// would take a system call more.
+// unchangedReader reads a file, and gives an error instead of its end if that is not what was, or
+// not where its size says. An os.File would take a system call more.
 type unchangedReader struct {
 	fd   int
 	path string

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// walk lists folders, several at once. For each file there is one system call, a stat relative to its folder; what that says is
-// looked up in Stats at once.
+// walk lists folders, several at once. For each file there is one system call, a stat relative to
+// its folder; what that says is looked up in Stats at once.
 type walk struct {
 	ctx     context.Context
 	stats   *Stats
@@ -92,7 +92,8 @@ func (w *walk) match(path string, named bool) (Match, error) {
 	return m, err
 }
 
-// start prepares for what is in the folder at path: named says that it was not a glob that found it.
+// start prepares for what is in the folder at path: named says that it was not a glob that found
+// it.
 func (w *walk) start(path string, named bool) {
 	w.missed.Store(false)
 	w.ignore = nil
@@ -108,7 +109,8 @@ func (w *walk) start(path string, named bool) {
 	}
 }
 
-// leftOut reports whether the file or folder at a path below the match is left out, and whether, if it is a folder, something in it may not be.
+// leftOut reports whether the file or folder at a path below the match is left out, and whether, if
+// it is a folder, something in it may not be.
 func (w *walk) leftOut(rel string) (out, deeper bool) {
 	deeper = true
 	if w.exclude.Match(rel) {
@@ -149,8 +151,8 @@ func (l *listing) count() int {
 	return n
 }
 
-// flatten appends all nodes, a folder before its content, without sockets, and without folders that are only ways to nothing. The
-// error is the first in this order.
+// flatten appends all nodes, a folder before its content, without sockets, and without folders that
+// are only ways to nothing. The error is the first in this order.
 func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
 	for _, text := range l.own {
 		warn(text)
@@ -178,8 +180,9 @@ func (l *listing) flatten(all []Node, warn func(string)) ([]Node, error) {
 	return all, l.err
 }
 
-// list fills l with the content of the folder at path, and of all below it; rel is its path below the match, with a slash at its end
-// unless it is the match itself. What wg waits for is still filled when list returns.
+// list fills l with the content of the folder at path, and of all below it; rel is its path below
+// the match, with a slash at its end unless it is the match itself. What wg waits for is still
+// filled when list returns.
 func (w *walk) list(wg *sync.WaitGroup, l *listing, path, rel string) {
 	if l.err = w.ctx.Err(); l.err != nil {
 		return
@@ -255,7 +258,8 @@ func (w *walk) read(l *listing, path, rel string) error {
 	return nil
 }
 
-// node describes the file that is called name in the folder fd. path is its absolute path, rel that below the match. id is that of a folder.
+// node describes the file that is called name in the folder fd. path is its absolute path, rel that
+// below the match. id is that of a folder.
 func (w *walk) node(fd int, name, path, rel string) (n Node, id statKey, err error) {
 	var st unix.Stat_t
 	if err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
@@ -286,7 +290,8 @@ func (w *walk) node(fd int, name, path, rel string) (n Node, id statKey, err err
 	return n, id, err
 }
 
-// file completes the description of a regular file by what stat(2) does not say. Where it is all known, the file is not looked at.
+// file completes the description of a regular file by what stat(2) does not say. Where it is all
+// known, the file is not looked at.
 func (w *walk) file(n *Node, st *unix.Stat_t, fd int, name string) (err error) {
 	known, ok := w.stats.lookup(st, w.today)
 	if ok && (known.bare || w.keeps == nil) {
@@ -319,7 +324,8 @@ func isDir(fd int, name string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// checkEmpty returns an error for a file with content whose size is 0, as those of /proc have it: nobody would read it.
+// checkEmpty returns an error for a file with content whose size is 0, as those of /proc have it:
+// nobody would read it.
 func checkEmpty(dir int, name, path string) error {
 	fd, err := open(dir, name, unix.O_NOFOLLOW)
 	if err != nil {

@@ -176,8 +176,9 @@ func setXattr(t *testing.T, path, name, value string) {
 	}
 }
 
-// Extended attributes come along that are wanted, and count as content does: of files that are known too, and of those without any
-// nobody asks again. A kernel without listxattrat gives the same.
+// Extended attributes come along that are wanted, and count as content does: of files that are
+// known too, and of those without any nobody asks again. A kernel without listxattrat gives the
+// same.
 func TestWalkTakesXattrs(t *testing.T) {
 	t.Run("listxattrat", testWalkTakesXattrs)
 	before := noListxattrAt.Swap(true)
@@ -243,7 +244,8 @@ func TestPortableCapability(t *testing.T) {
 	}
 }
 
-// With the modes of git, only what the owner may run counts: not the umask that was in force, nor bits that git does not keep.
+// With the modes of git, only what the owner may run counts: not the umask that was in force, nor
+// bits that git does not keep.
 func TestGitModes(t *testing.T) {
 	var first string
 	for _, umask := range []fs.FileMode{0, 0o002, 0o022, 0o077} {

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xattrs returns those extended attributes of a file that keeps says yes to; nil where there are none. The file is called name in the folder fd,
-// and path is its absolute path; neither is followed.
+// xattrs returns those extended attributes of a file that keeps says yes to; nil where there are
+// none. The file is called name in the folder fd, and path is its absolute path; neither is
+// followed.
 func xattrs(fd int, name, path string, keeps func(name string) bool) (map[string]string, error) {
 	if keeps == nil {
 		return nil, nil
@@ -46,8 +47,8 @@ func xattrs(fd int, name, path string, keeps func(name string) bool) (map[string
 	return kept, nil
 }
 
-// listxattrAt is llistxattr(2). Where the kernel has listxattrat (Linux 6.13), the folders of path are not looked up again: of many small files,
-// that is half of what it takes.
+// listxattrAt is llistxattr(2). Where the kernel has listxattrat (Linux 6.13), the folders of path
+// are not looked up again: of many small files, that is half of what it takes.
 func listxattrAt(fd int, name, path string, b []byte) (int, error) {
 	if noListxattrAt.Load() {
 		return unix.Llistxattr(path, b)
@@ -71,8 +72,8 @@ func listxattrAt(fd int, name, path string, b []byte) (int, error) {
 // noListxattrAt: the kernel has no listxattrat.
 var noListxattrAt atomic.Bool
 
-// growing calls a system call that fills a buffer, first with buf, then with larger ones while it finds them too small. Where the
-// file system knows no extended attributes, there are none.
+// growing calls a system call that fills a buffer, first with buf, then with larger ones while it
+// finds them too small. Where the file system knows no extended attributes, there are none.
 func growing(buf []byte, call func([]byte) (int, error)) ([]byte, error) {
 	const most = 64 << 10 // XATTR_LIST_MAX and XATTR_SIZE_MAX, <linux/limits.h>
 	if buf == nil {
@@ -96,8 +97,9 @@ func growing(buf []byte, call func([]byte) (int, error)) ([]byte, error) {
 	}
 }
 
-// portableCapability returns a file capability without the root user of the user namespace that it was set in (capabilities(7),
-// "Namespaced file capabilities"): inside such a namespace the kernel leaves that out itself, and an image is for any.
+// portableCapability returns a file capability without the root user of the user namespace that it
+// was set in (capabilities(7), "Namespaced file capabilities"): inside such a namespace the kernel
+// leaves that out itself, and an image is for any.
 func portableCapability(value []byte) []byte {
 	const version, version2, version3 = 0xff000000, 0x02000000, 0x03000000 // VFS_CAP_REVISION_MASK and so on, <linux/capability.h>
 	if len(value) != 24 {

@@ -7,8 +7,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Only leaves the images of some tags or digests, their blobs and their trees. Where one of the tags
-// names no image, it leaves all, and returns that tag.
+// Only leaves the images of some tags or digests, their blobs and their trees. Where one of the
+// tags names no image, it leaves all, and returns that tag.
 func (inv *Inventory) Only(tags []string) (unknown string, ok bool) {
 	is := func(img Image, tag string) bool {
 		isDigest := len(tag) >= len("sha256:123456") && strings.HasPrefix(string(img.Digest), tag)

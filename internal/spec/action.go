@@ -11,20 +11,21 @@ import (
 	"genoci/internal/shown"
 )
 
-// Op is an action. The set is closed: Expand, Copy, Install, Run, Remove, Hook. All but Hook have a line in
-// the kinds of package action.
+// Op is an action. The set is closed: Expand, Copy, Install, Run, Remove, Hook. All but Hook have a
+// line in the kinds of package action.
 //
 //sumtype:decl
 type Op interface {
-	// Inputs returns what the op reads from outside, as written: paths relative to the spec's folder,
-	// globs, URLs. A Run of one word returns that word, which may or may not name a file.
+	// Inputs returns what the op reads from outside, as written: paths relative to the spec's
+	// folder, globs, URLs. A Run of one word returns that word, which may or may not name a file.
 	Inputs() []string
-	// Images returns the names of images that the op reads: targets of the file, or tags of the layout.
+	// Images returns the names of images that the op reads: targets of the file, or tags of the
+	// layout.
 	Images() []string
 	// Runs reports whether the op runs something in the image.
 	Runs() bool
-	// String returns the op in a short line, for progress and history. What may be secret in URLs and commands is left out, and
-	// ${{NAME}} stands in place of the values of arguments.
+	// String returns the op in a short line, for progress and history. What may be secret in URLs
+	// and commands is left out, and ${{NAME}} stands in place of the values of arguments.
 	String() string
 	written() **Written   // how it is written, nil where no argument stands in it
 	whole(text string) Op // an op of its type of which only all of the text says something
@@ -162,8 +163,8 @@ func directiveNames() []string {
 }
 
 // summary returns verb and the first line of text, at most 70 characters together, with an ellipsis
-// where something was cut off. Control characters become blanks, so that it is safe on a terminal, and what may be secret in URLs and
-// commands is left out (shown.Text).
+// where something was cut off. Control characters become blanks, so that it is safe on a terminal,
+// and what may be secret in URLs and commands is left out (shown.Text).
 func summary(verb, text string) string {
 	const limit = 70
 	line, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")

@@ -65,8 +65,8 @@ type argument struct {
 	value *string // nil: it must be given
 }
 
-// expand returns s with ${{NAME}} and ${{NAME:default}} replaced, and $${{ by ${{. What is put in is
-// not looked at again. The error is a *textError.
+// expand returns s with ${{NAME}} and ${{NAME:default}} replaced, and $${{ by ${{. What is put in
+// is not looked at again. The error is a *textError.
 func (a *arguments) expand(s string) (string, error) {
 	if !strings.Contains(s, argumentOpen) {
 		return s, nil
@@ -117,8 +117,8 @@ func (a *arguments) name(body, value string) string {
 	return argumentOpen + name + argumentClose
 }
 
-// value returns what the argument that body names, NAME or NAME:default, stands for. offset is where
-// it is in the text, for errors.
+// value returns what the argument that body names, NAME or NAME:default, stands for. offset is
+// where it is in the text, for errors.
 func (a *arguments) value(body string, offset int) (string, error) {
 	name, fallback, hasFallback := strings.Cut(body, ":")
 	name = strings.TrimSpace(name)

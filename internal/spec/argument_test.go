@@ -93,7 +93,8 @@ func TestManyArguments(t *testing.T) {
 	}
 }
 
-// Values of arguments are in no text of an op, and URLs are shown without them; names of files have them.
+// Values of arguments are in no text of an op, and URLs are shown without them; names of files have
+// them.
 func TestWritten(t *testing.T) {
 	for _, test := range []struct {
 		text  string // below a target

@@ -11,7 +11,8 @@ import (
 // blanks separate words. Other white space of Unicode may be part of a name.
 const blanks = " \t\r\n"
 
-// blank and nonBlank are these in the patterns of a schema, where engines do not agree on \s and \S.
+// blank and nonBlank are these in the patterns of a schema, where engines do not agree on \s and
+// \S.
 const (
 	blank    = `[ \t\r\n]`
 	nonBlank = `[^ \t\r\n]`

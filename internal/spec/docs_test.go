@@ -83,7 +83,8 @@ func needsOf(example string) func(string) bool {
 	}
 }
 
-// TestDocKeys wants a place in the reference for each key of the language, with an example that uses it.
+// TestDocKeys wants a place in the reference for each key of the language, with an example that
+// uses it.
 func TestDocKeys(t *testing.T) {
 	doc, err := os.ReadFile(docFile)
 	if err != nil {

@@ -2,8 +2,8 @@ package spec
 
 import "strings"
 
-// ExpandEnv replaces $NAME and ${NAME} in value by the base's own values; $$ is a dollar sign. Unset
-// names become "". A $ before anything else is kept.
+// ExpandEnv replaces $NAME and ${NAME} in value by the base's own values; $$ is a dollar sign.
+// Unset names become "". A $ before anything else is kept.
 func ExpandEnv(value string, base func(name string) string) string {
 	var out strings.Builder
 	for i := 0; i < len(value); {
@@ -26,8 +26,8 @@ func ExpandEnv(value string, base func(name string) string) string {
 	return out.String()
 }
 
-// reference reads what follows the $ at the start of s: $NAME, ${NAME}, or $$, whose name is "$". It
-// returns the length of all; the name is "" where s only begins with a dollar sign.
+// reference reads what follows the $ at the start of s: $NAME, ${NAME}, or $$, whose name is "$".
+// It returns the length of all; the name is "" where s only begins with a dollar sign.
 func reference(s string) (name string, n int) {
 	rest := s[1:]
 	if strings.HasPrefix(rest, "$") {

@@ -134,8 +134,8 @@ func didYouMean(name string, candidates []string) string {
 	return ""
 }
 
-// Nearest returns the candidate that was probably meant by name, or "". Case, and "-" for "_", do not
-// count; otherwise one slip in every three characters is forgiven, and one in two characters.
+// Nearest returns the candidate that was probably meant by name, or "". Case, and "-" for "_", do
+// not count; otherwise one slip in every three characters is forgiven, and one in two characters.
 func Nearest(name string, candidates []string) string {
 	fold := func(s string) []rune { return []rune(strings.ReplaceAll(strings.ToLower(s), "-", "_")) }
 	if len(name) > 256 {

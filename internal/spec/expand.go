@@ -100,7 +100,8 @@ func sourceShape() shape[string] {
 	return shape[string]{stringForm("a string", schema{"pattern": nonBlank}, checkSource)}
 }
 
-// globsShape is one glob or a list of globs. After the first, one may begin with "!" and is an exception then.
+// globsShape is one glob or a list of globs. After the first, one may begin with "!" and is an
+// exception then.
 func globsShape() shape[[]string] {
 	check := func(s string) error {
 		pattern, exception := strings.CutPrefix(s, "!")
@@ -127,7 +128,8 @@ func globsShape() shape[[]string] {
 	return forms
 }
 
-// checkGlob refuses patterns that are empty or not well formed; what has no *, ? or [ is well formed.
+// checkGlob refuses patterns that are empty or not well formed; what has no *, ? or [ is well
+// formed.
 func checkGlob(pattern string) error {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return fmt.Errorf("invalid glob %q: a [ is not closed, or the \\ at the end escapes nothing", pattern)

@@ -47,9 +47,11 @@ func (d *decoder) file(data []byte) {
 	d.checkGiven(given)
 }
 
-// checkDockerfile puts one error in the place of all others where the file, which is not a spec, is a Dockerfile.
+// checkDockerfile puts one error in the place of all others where the file, which is not a spec, is
+// a Dockerfile.
 func (d *decoder) checkDockerfile() {
-	// Only these two instructions may come first (https://docs.docker.com/reference/dockerfile/#format).
+	// Only these two instructions may come first
+	// (https://docs.docker.com/reference/dockerfile/#format).
 	first := regexp.MustCompile(`^(?i:FROM|ARG)[ \t]+[^ \t:]`)
 	for i, line := range d.spec.lines {
 		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
@@ -78,7 +80,8 @@ func (d *decoder) targets(entries []entry) []*draft {
 	return drafts
 }
 
-// decodeTarget decodes one target. Where there are errors it holds what could be read: others may stand on it.
+// decodeTarget decodes one target. Where there are errors it holds what could be read: others may
+// stand on it.
 func (d *decoder) decodeTarget(e entry) *draft {
 	name := e.key.Value
 	d.target = name
@@ -123,8 +126,8 @@ func (d *decoder) checkTags(targets []*draft) {
 	}
 }
 
-// checkGiven refuses arguments on the command line that the file does not know; pos is where it says
-// which there are.
+// checkGiven refuses arguments on the command line that the file does not know; pos is where it
+// says which there are.
 func (d *decoder) checkGiven(pos Pos) {
 	for _, name := range d.args.unknown() {
 		e := d.spec.Errorf(pos, "", "--arg %s: the file has no argument of this name", name)

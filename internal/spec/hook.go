@@ -6,8 +6,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Hook is shell text that runs on the host, in which %ROOT% is replaced by the path of the root filesystem; or the name of a file beside
-// the spec, where it is a single word and there is such a file.
+// Hook is shell text that runs on the host, in which %ROOT% is replaced by the path of the root
+// filesystem; or the name of a file beside the spec, where it is a single word and there is such a
+// file.
 type Hook struct {
 	Pos    Pos
 	Script string

@@ -79,8 +79,8 @@ func installTable() table[Install] {
 	}
 }
 
-// joinInstalls makes one installation of files that stand as strings one after the other in the list
-// n, of which each element gave one action.
+// joinInstalls makes one installation of files that stand as strings one after the other in the
+// list n, of which each element gave one action.
 func joinInstalls(n *yaml.Node, actions []Action) []Action {
 	isText := func(i int) bool { return kindOf(follow(n.Content[i])) == text }
 	var out []Action
@@ -127,8 +127,8 @@ func checkPackage(name string) error {
 	return nil
 }
 
-// checkPackageFile refuses what names no file: a bare word that ends in neither .deb nor .rpm is the
-// name of a package, in all likelihood.
+// checkPackageFile refuses what names no file: a bare word that ends in neither .deb nor .rpm is
+// the name of a package, in all likelihood.
 func checkPackageFile(file string) error {
 	if path.Ext(file) != ".deb" && path.Ext(file) != ".rpm" && !strings.Contains(file, "/") {
 		return fmt.Errorf("%q is not a .deb or .rpm file; write {packages: NAME} for a package by name, and NAME/ for a folder of package files", file)

@@ -11,8 +11,9 @@ import (
 
 // Run is one script in the sandbox.
 type Run struct {
-	// Script is shell text; or the name of a file of the host, beside the spec, which is run inside.
-	// With IsFile it names a file; else, where it is a single word, it does if there is such a file.
+	// Script is shell text; or the name of a file of the host, beside the spec, which is run
+	// inside. With IsFile it names a file; else, where it is a single word, it does if there is
+	// such a file.
 	Script  string
 	IsFile  bool     // "args" is written with a single word, which then must name a file
 	Shell   []string // interpreter; nil is /bin/sh -e for text, and a file's own interpreter line

@@ -8,9 +8,9 @@ import (
 // schema is a JSON schema, or a part of one, of draft 07.
 type schema map[string]any
 
-// textSchema is the schema of a scalar with further facets. Specs take every scalar as text, but what
-// validates a schema has already made a number or a boolean of some. Facets say nothing of text that
-// has arguments in it.
+// textSchema is the schema of a scalar with further facets. Specs take every scalar as text, but
+// what validates a schema has already made a number or a boolean of some. Facets say nothing of
+// text that has arguments in it.
 func textSchema(facets schema) schema {
 	return scalarSchema([]string{"string", "number", "boolean"}, facets)
 }

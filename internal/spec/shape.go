@@ -67,7 +67,8 @@ func (s shape[T]) schema() schema {
 }
 
 // textForm is text that parse turns into a T, or says what is wrong with it. Where the error is a
-// *textError, it is shown at its place within the text. facets is what a schema can say of the text.
+// *textError, it is shown at its place within the text. facets is what a schema can say of the
+// text.
 func textForm[T any](want string, facets schema, parse func(string) (T, error)) form[T] {
 	return form[T]{text, want, textSchema(facets), func(d *decoder, n *yaml.Node) (v T, ok bool) {
 		s, ok := d.text(n)
@@ -128,7 +129,8 @@ func wrapped[T any](item shape[T]) shape[[]T] {
 	return out
 }
 
-// concatForm is a list, not empty, of items that each give several values; the value is all of these.
+// concatForm is a list, not empty, of items that each give several values; the value is all of
+// these.
 func concatForm[T any](want string, item shape[[]T]) form[[]T] {
 	return form[[]T]{list, want, schema{"type": "array", "minItems": 1, "items": item.schema()},
 		func(d *decoder, n *yaml.Node) ([]T, bool) {
@@ -206,16 +208,16 @@ type table[T any] struct {
 	later  []string // reserved keys: "not supported yet"
 	open   bool     // keys that begin with x- are ignored
 	facets schema   // what the schema says of keys together
-	// check records what is wrong with keys together, and completes v. It runs only where all keys were
-	// read without an error.
+	// check records what is wrong with keys together, and completes v. It runs only where all keys
+	// were read without an error.
 	check func(d *decoder, n *yaml.Node, keys keys, v *T)
 }
 
 // keys are the keys that a map has.
 type keys map[string]entry
 
-// inOrder returns those of the named keys that the map has, or all where none is named, in the order
-// of the file.
+// inOrder returns those of the named keys that the map has, or all where none is named, in the
+// order of the file.
 func (k keys) inOrder(names ...string) []entry {
 	var out []entry
 	for name, e := range k {
@@ -235,8 +237,8 @@ type field[T any] struct {
 	decode    func(d *decoder, value *yaml.Node, into *T) bool
 }
 
-// key makes a field: the value of shape s goes to what at returns. doc says in one line what the key
-// means, for editors; also are names by which other tools know it.
+// key makes a field: the value of shape s goes to what at returns. doc says in one line what the
+// key means, for editors; also are names by which other tools know it.
 func key[T, V any](name, doc string, s shape[V], at func(*T) *V, also ...string) field[T] {
 	return field[T]{name, doc, also, s.schema(), func(d *decoder, value *yaml.Node, into *T) bool {
 		v, ok := s.decode(d, value)
@@ -323,8 +325,8 @@ func anyStringShape() shape[string] {
 }
 
 // wordsShape is blank-separated words, or a list of strings, each taken as it is. There is at least
-// one; check accepts each. Patterns are what a schema can say of a word of the string, without ^ and
-// $, and of an element of the list.
+// one; check accepts each. Patterns are what a schema can say of a word of the string, without ^
+// and $, and of an element of the list.
 func wordsShape(wordPattern, itemPattern string, check func(string) error) shape[[]string] {
 	all := "^" + blank + "*" + wordPattern + "(" + blank + "+" + wordPattern + ")*" + blank + "*$"
 	words := textForm("a string", schema{"pattern": all}, func(s string) ([]string, error) {

@@ -22,8 +22,9 @@ func splitLines(text string) []string {
 }
 
 // checkText records an error where text is too long or is no text that YAML may hold, and returns
-// whether there is none. Beyond YAML's own rules it refuses the line ends that YAML knows and editors
-// do not (a lone CR, NEL, LS, PS): with them, line numbers would not be those that people see.
+// whether there is none. Beyond YAML's own rules it refuses the line ends that YAML knows and
+// editors do not (a lone CR, NEL, LS, PS): with them, line numbers would not be those that people
+// see.
 func (d *decoder) checkText(text string) bool {
 	if len(text) > maxSize {
 		d.errorf(Pos{1, 1}, "the file is larger than %d MiB", maxSize>>20)
@@ -68,9 +69,9 @@ func (d *decoder) clamp(p Pos) Pos {
 // posOf returns where n begins: its anchor or tag where it has one.
 func posOf(n *yaml.Node) Pos { return Pos{n.Line, n.Column} }
 
-// posIn returns where byte offset of the scalar n's value stands in the file. Where the value is not
-// written as it is (escapes, folded lines), or is so long that looking for a place in it time and
-// again would take long, that is the place of the whole scalar.
+// posIn returns where byte offset of the scalar n's value stands in the file. Where the value is
+// not written as it is (escapes, folded lines), or is so long that looking for a place in it time
+// and again would take long, that is the place of the whole scalar.
 func (d *decoder) posIn(n *yaml.Node, offset int) Pos {
 	if len(n.Value) > 1<<14 {
 		return posOf(n)

@@ -5,8 +5,8 @@
 // All errors of a file are returned at once, as [Errors]; each points at a line and column.
 //
 // The language is a set of tables ([table]), one for each kind of map, whose entries say for each
-// key which forms its value may take ([shape]). Decoding, "did you mean" and the JSON schema are all
-// made from these tables; a new key is one new line in one of them.
+// key which forms its value may take ([shape]). Decoding, "did you mean" and the JSON schema are
+// all made from these tables; a new key is one new line in one of them.
 package spec
 
 import (
@@ -19,8 +19,9 @@ import (
 	"genoci/internal/shown"
 )
 
-// maxSize is the largest spec that is read, in bytes, and also the largest size that its aliases, or its
-// arguments, may expand it to. Specs are written by hand, or by programs for which this is plenty.
+// maxSize is the largest spec that is read, in bytes, and also the largest size that its aliases,
+// or its arguments, may expand it to. Specs are written by hand, or by programs for which this is
+// plenty.
 const maxSize = 4 << 20
 
 // Pos is a place in the spec file. Lines and columns count from 1; a column is a character, not a
@@ -38,7 +39,8 @@ type Spec struct {
 	Dir     string    // folder that relative paths are taken from
 	Targets []*Target // in the order of the file
 
-	// GitModes is "genoci: {modes: git}": files of the host have the modes that git keeps, whatever the umask of who checked them out.
+	// GitModes is "genoci: {modes: git}": files of the host have the modes that git keeps, whatever
+	// the umask of who checked them out.
 	GitModes bool
 
 	lines []string // the file, for excerpts
@@ -105,8 +107,8 @@ type Options struct {
 	Args map[string]string // --arg NAME=VALUE; override the defaults of genoci.args
 }
 
-// Load reads and checks the spec in file. The error is an Errors where the content is wrong, else an
-// *fs.PathError. With an Errors it also returns a Spec, as Parse does.
+// Load reads and checks the spec in file. The error is an Errors where the content is wrong, else
+// an *fs.PathError. With an Errors it also returns a Spec, as Parse does.
 func Load(file string, o Options) (*Spec, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -120,8 +122,9 @@ func Load(file string, o Options) (*Spec, error) {
 	return Parse(file, data, o)
 }
 
-// Parse is Load on the content of a file; name is used in messages, and its folder for relative paths. Where the content is
-// wrong, the Spec holds what could be read of it. That is good for finding further mistakes, and for nothing else.
+// Parse is Load on the content of a file; name is used in messages, and its folder for relative
+// paths. Where the content is wrong, the Spec holds what could be read of it. That is good for
+// finding further mistakes, and for nothing else.
 func Parse(name string, data []byte, o Options) (*Spec, error) {
 	d := &decoder{
 		spec: &Spec{File: name, Dir: filepath.Dir(name)},
@@ -141,7 +144,8 @@ func (s *Spec) Target(name string) *Target {
 	return nil
 }
 
-// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt. What may be secret in URLs and commands of the message is left out.
+// Errorf makes an Error at pos of target (either may be zero), with the source line as excerpt.
+// What may be secret in URLs and commands of the message is left out.
 func (s *Spec) Errorf(pos Pos, target, format string, args ...any) *Error {
 	e := &Error{File: s.File, Pos: pos, Target: target, Msg: shown.Text(fmt.Sprintf(format, args...))}
 	if pos.Line > 0 && pos.Line <= len(s.lines) {

@@ -13,14 +13,15 @@ import (
 	"genoci/internal/shown"
 )
 
-// Written is an op as it is written where arguments stand in it. The op itself has their values, which may be secrets: it is carried out,
-// and this is shown.
+// Written is an op as it is written where arguments stand in it. The op itself has their values,
+// which may be secrets: it is carried out, and this is shown.
 type Written struct {
 	Op   Op                // of the same type, with ${{NAME}} in place of the values. What is no text, and comes from an argument, is zero
 	Args map[string]string // what the arguments that stand in it stand for
 }
 
-// Shown returns op with ${{NAME}} in place of the values of arguments; op itself where none stands in it.
+// Shown returns op with ${{NAME}} in place of the values of arguments; op itself where none stands
+// in it.
 func Shown(op Op) Op {
 	if w := *op.written(); w != nil {
 		return w.Op
@@ -44,8 +45,9 @@ func Arguments(op Op) map[string]string {
 	return nil
 }
 
-// ShownInputs returns op.Inputs() as they may be shown: names of files as they are looked for; and ${{NAME}} in place of the values of arguments in URLs, and
-// in a word that may be no name of a file. What may be secret in URLs is left out.
+// ShownInputs returns op.Inputs() as they may be shown: names of files as they are looked for; and
+// ${{NAME}} in place of the values of arguments in URLs, and in a word that may be no name of a
+// file. What may be secret in URLs is left out.
 func ShownInputs(op Op) []string {
 	inputs := slices.Clone(op.Inputs())
 	written := Shown(op).Inputs()
@@ -94,7 +96,8 @@ func writtenForm(f form[[]Action]) form[[]Action] {
 	return f
 }
 
-// withoutValues returns msg, which is about n, with ${{NAME}} in place of the values of arguments in what it quotes.
+// withoutValues returns msg, which is about n, with ${{NAME}} in place of the values of arguments
+// in what it quotes.
 func (d *decoder) withoutValues(n *yaml.Node, msg string) string {
 	if !d.args.mayStandIn(n) {
 		return msg

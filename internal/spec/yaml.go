@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// parse returns the root node of the only document in text, with aliases that are safe to follow, or
-// records why there is none and returns nil.
+// parse returns the root node of the only document in text, with aliases that are safe to follow,
+// or records why there is none and returns nil.
 func (d *decoder) parse(text string) *yaml.Node {
 	loader, err := yaml.NewLoader(strings.NewReader(text))
 	if err != nil {
@@ -183,9 +183,9 @@ func follow(n *yaml.Node) *yaml.Node {
 // entry is a key of a map with its value.
 type entry struct{ key, value *yaml.Node }
 
-// entries returns the entries of a map in the order of the file, with what "<<" merges in its place.
-// A key of the map itself wins over a merged one, an earlier merged one over a later.
-// Keys that are no text, and duplicates, are recorded as errors and left out; what names the keys
+// entries returns the entries of a map in the order of the file, with what "<<" merges in its
+// place. A key of the map itself wins over a merged one, an earlier merged one over a later. Keys
+// that are no text, and duplicates, are recorded as errors and left out; what names the keys
 // ("key", "target").
 func (d *decoder) entries(n *yaml.Node, what string) []entry {
 	own := map[string]Pos{}

@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Make builds the tree that text describes in the folder dir. Missing parents are made with mode 0755. Modes do
-// not depend on the umask; owners are set where the text has them, unless NoOwners is given. A file with "size=N"
-// is filled with N bytes that are always the same. What cannot be made ends the test.
+// Make builds the tree that text describes in the folder dir. Missing parents are made with mode
+// 0755. Modes do not depend on the umask; owners are set where the text has them, unless NoOwners
+// is given. A file with "size=N" is filled with N bytes that are always the same. What cannot be
+// made ends the test.
 func Make(t testing.TB, dir, text string, opts ...Option) {
 	t.Helper()
 	nodes, err := parse(text)
@@ -29,7 +30,8 @@ func Make(t testing.TB, dir, text string, opts ...Option) {
 			t.Fatal(err)
 		}
 	}
-	// Folders last, deepest first: what is made in them changes their times, and their modes may forbid it.
+	// Folders last, deepest first: what is made in them changes their times, and their modes may
+	// forbid it.
 	for _, n := range slices.Backward(nodes) {
 		if n.typ != typeDir {
 			continue
@@ -128,8 +130,8 @@ func (m *maker) setAttributes(n *node) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// Dump returns the tree in the folder dir as text. Names that are hard links of each other, within the tree, share
-// a group: <1> is the first that the walk meets. What cannot be read ends the test.
+// Dump returns the tree in the folder dir as text. Names that are hard links of each other, within
+// the tree, share a group: <1> is the first that the walk meets. What cannot be read ends the test.
 func Dump(t testing.TB, dir string, opts ...Option) string {
 	t.Helper()
 	d := dumper{names: map[inode]int{}, groups: map[inode]string{}}
@@ -248,7 +250,8 @@ func (n *node) readContent(name string) error {
 	return nil
 }
 
-// readXattrs returns the extended attributes of name but for the label that SELinux gives every file.
+// readXattrs returns the extended attributes of name but for the label that SELinux gives every
+// file.
 func readXattrs(name string) (map[string]string, error) {
 	list := make([]byte, 64<<10) // XATTR_LIST_MAX
 	size, err := unix.Llistxattr(name, list)

@@ -1,4 +1,5 @@
-// Package treetest makes, dumps and compares file trees in tests. A tree is text, one line a path, sorted as a walk meets them:
+// Package treetest makes, dumps and compares file trees in tests. A tree is text, one line a path,
+// sorted as a walk meets them:
 //
 //	etc/ dir 0755 0:0
 //	etc/hostname file 0644 0:0 "genoci\n"
@@ -10,7 +11,8 @@
 //	run/pipe fifo 0600 33:33
 //	usr/bin/ping file 0755 0:0 "\x7fELF" security.capability="\x01..." mtime=1700000000.5
 //
-// It never compares what two trees cannot share: inode numbers, access and change times, allocated blocks.
+// It never compares what two trees cannot share: inode numbers, access and change times, allocated
+// blocks.
 package treetest
 
 import (
@@ -37,8 +39,8 @@ const (
 	Root                   // Dump shows the root folder itself, as "./"
 )
 
-// Diff compares two dumps: it returns the lines that only a has, after "-", and those that only b has, after "+",
-// in the order of their paths. It returns "" for equal trees.
+// Diff compares two dumps: it returns the lines that only a has, after "-", and those that only b
+// has, after "+", in the order of their paths. It returns "" for equal trees.
 func Diff(a, b string) string {
 	count := map[string]int{}
 	for line := range strings.Lines(a) {

@@ -23,7 +23,8 @@ func (b *block) begin(h header) {
 	b.lzma2.begin(h.dictSize)
 }
 
-// step decodes a chunk, and returns what it gives, which is valid up to the next step. io.EOF is the end of the block.
+// step decodes a chunk, and returns what it gives, which is valid up to the next step. io.EOF is
+// the end of the block.
 func (b *block) step(r source) ([]byte, error) {
 	n, err := b.open(r)
 	if err != nil {
@@ -65,8 +66,9 @@ func (b *block) verify(sum []byte) error {
 	return nil
 }
 
-// flight is a block that is decoded by a goroutine. It needs little more memory than the block takes decompressed: what is
-// compressed lies at the end of buf, and what is decompressed grows towards it.
+// flight is a block that is decoded by a goroutine. It needs little more memory than the block
+// takes decompressed: what is compressed lies at the end of buf, and what is decompressed grows
+// towards it.
 type flight struct {
 	block
 	rest  *bytes.Reader // what is left of the compressed data
@@ -81,8 +83,9 @@ type flight struct {
 	stop    bool
 }
 
-// margin is how much larger than the block buf is. An encoder makes a chunk no larger than it is uncompressed, but
-// for its header; compressed data for which the margin is too small is moved out of the way.
+// margin is how much larger than the block buf is. An encoder makes a chunk no larger than it is
+// uncompressed, but for its header; compressed data for which the margin is too small is moved out
+// of the way.
 func margin(uncompressed int64) int64 { return 64<<10 + uncompressed>>13 }
 
 // read reads a block whose header is h, and says how large it is, from c.
@@ -127,7 +130,8 @@ func (f *flight) run() {
 	}
 }
 
-// keepClear moves the compressed data, if the chunk that was opened, of n bytes, is going to overwrite what is behind it.
+// keepClear moves the compressed data, if the chunk that was opened, of n bytes, is going to
+// overwrite what is behind it.
 func (f *flight) keepClear(n int) {
 	chunk := f.now.packed
 	if chunk == 0 {
@@ -151,7 +155,8 @@ func (f *flight) landed() error {
 	return io.EOF
 }
 
-// tell lets what is decoded be read, with err behind it. It returns an error when nothing more is wanted.
+// tell lets what is decoded be read, with err behind it. It returns an error when nothing more is
+// wanted.
 func (f *flight) tell(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// The xz file format, version 1.2.1 (xz-file-format.txt): streams of a header, blocks, an index of them, and a footer.
+// The xz file format, version 1.2.1 (xz-file-format.txt): streams of a header, blocks, an index of
+// them, and a footer.
 const (
 	headerMagic = "\xfd7zXZ\x00"
 	footerMagic = "YZ"
@@ -231,7 +232,8 @@ func (c *container) blockHeader(size byte) (header, error) {
 	return h, nil
 }
 
-// filters reads the list of n filters, which must be LZMA2 alone, and returns the size of its dictionary (section 5.3).
+// filters reads the list of n filters, which must be LZMA2 alone, and returns the size of its
+// dictionary (section 5.3).
 func filters(f *fields, n byte) (window uint64, err error) {
 	for range n {
 		id, size := f.number(), f.number()
@@ -290,7 +292,8 @@ func (f *fields) take(n uint64) []byte {
 	return b
 }
 
-// endBlock reads what is behind the content of the current block, and returns what its check should be.
+// endBlock reads what is behind the content of the current block, and returns what its check should
+// be.
 func (c *container) endBlock(h header, uncompressed int64) ([]byte, error) {
 	packed := c.pos - c.begun
 	if h.packed >= 0 && packed != h.packed || h.uncompressed >= 0 && uncompressed != h.uncompressed {
@@ -361,7 +364,8 @@ func (c *container) footer(b []byte, indexSize int64) error {
 	return nil
 }
 
-// nextStream reads the padding behind a stream and the header of the next; io.EOF where there is none (section 2.2).
+// nextStream reads the padding behind a stream and the header of the next; io.EOF where there is
+// none (section 2.2).
 func (c *container) nextStream() error {
 	for {
 		b, err := c.r.Peek(4)

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// What follows is LZMA as the specification of the LZMA SDK (lzma-specification.txt, by Igor Pavlov) describes it, in the names
-// that it uses.
+// What follows is LZMA as the specification of the LZMA SDK (lzma-specification.txt, by Igor
+// Pavlov) describes it, in the names that it uses.
 const (
 	probBits  = 11           // a probability is a fraction of 1<<probBits
 	probInit  = 1 << 10      // the probability of a bit of which nothing is known: one half
@@ -21,7 +21,8 @@ const (
 
 var errData = errors.New("the compressed data is damaged")
 
-// rangeDecoder reads bits, each with its probability. It is passed and returned by value, so that it stays in registers.
+// rangeDecoder reads bits, each with its probability. It is passed and returned by value, so that
+// it stays in registers.
 //
 // Both numbers fit into 32 bits. code is less than rng: a decoder that begins so keeps it so.
 type rangeDecoder struct {
@@ -40,7 +41,8 @@ func (rc rangeDecoder) normalize() rangeDecoder {
 	return rc
 }
 
-// bit decodes a bit whose value nothing predicts, without a branch: zero is all ones where the bit is 0, and 0 where it is 1.
+// bit decodes a bit whose value nothing predicts, without a branch: zero is all ones where the bit
+// is 0, and 0 where it is 1.
 func (rc rangeDecoder) bit(p uint64) (next rangeDecoder, prob uint16, zero uint64) {
 	bound := rc.rng >> probBits * p
 	rest := rc.rng - bound
@@ -68,7 +70,8 @@ func (rc rangeDecoder) test(p *uint16) (rangeDecoder, bool) {
 	return rc, true
 }
 
-// model is all that is learned while decoding. The arrays are as large as the masks of their indexes.
+// model is all that is learned while decoding. The arrays are as large as the masks of their
+// indexes.
 type model struct {
 	match, rep0Long        [16][16]uint16 // by state and position
 	rep, rep0, rep1, rep2  [16]uint16     // by state
@@ -133,7 +136,8 @@ func literal(rc rangeDecoder, probs *[0x300]uint16) (rangeDecoder, uint64) {
 	return rc, sym
 }
 
-// matchedLiteral decodes a byte behind a match: that it differs from the byte behind the match's source is what is known.
+// matchedLiteral decodes a byte behind a match: that it differs from the byte behind the match's
+// source is what is known.
 func matchedLiteral(rc rangeDecoder, probs *[0x300]uint16, match uint64) (rangeDecoder, uint64) {
 	sym, offset := uint64(1), uint64(0x100)
 	for sym < 0x100 {
@@ -244,10 +248,12 @@ type lzma struct {
 	state uint
 	reps  [4]uint64 // distances of the last matches, less one
 
-	// buf holds what is decoded, wordSize bytes longer than may be decoded into it. What is before out is decoded.
+	// buf holds what is decoded, wordSize bytes longer than may be decoded into it. What is before
+	// out is decoded.
 	buf []byte
 	out int
-	// start is where in buf the dictionary began; before buf, where it has been shifted out. dictSize is the greatest distance.
+	// start is where in buf the dictionary began; before buf, where it has been shifted out.
+	// dictSize is the greatest distance.
 	start, dictSize int
 
 	in [inSize]byte // one chunk of compressed data

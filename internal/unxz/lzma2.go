@@ -15,8 +15,8 @@ type source interface {
 // maxChunk is the most that one chunk decompresses to.
 const maxChunk = 1 << 21
 
-// lzma2 decodes LZMA2: chunks of LZMA or of plain bytes, each with a header that says what of the decoder's state begins
-// anew (liblzma, lzma2_decoder.c). Between chunks, nothing is half done.
+// lzma2 decodes LZMA2: chunks of LZMA or of plain bytes, each with a header that says what of the
+// decoder's state begins anew (liblzma, lzma2_decoder.c). Between chunks, nothing is half done.
 type lzma2 struct {
 	lzma
 	needReset, needProperties bool // before the next chunk can be decoded
@@ -47,7 +47,8 @@ func (d *lzma2) begin(dictSize int) {
 	d.needReset, d.needProperties = true, true
 }
 
-// next reads the header of the next chunk, and returns what size it decompresses to. At the end of the block it is io.EOF.
+// next reads the header of the next chunk, and returns what size it decompresses to. At the end of
+// the block it is io.EOF.
 func (d *lzma2) next(r source) (size int, err error) {
 	control, err := r.ReadByte()
 	if err != nil {
@@ -126,8 +127,9 @@ func (d *lzma2) decode(r source) error {
 	return nil
 }
 
-// makeRoom makes room in buf for n bytes, of at most maxChunk. It lets go of what no distance reaches any more. most is how much
-// will be decoded in all, or less than 0 where that is not known.
+// makeRoom makes room in buf for n bytes, of at most maxChunk. It lets go of what no distance
+// reaches any more. most is how much will be decoded in all, or less than 0 where that is not
+// known.
 func (d *lzma2) makeRoom(n int, most int64) error {
 	if d.out+n+wordSize <= len(d.buf) {
 		return nil

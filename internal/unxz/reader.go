@@ -1,5 +1,6 @@
-// Package unxz decompresses xz, about as fast as liblzma does, and on several cores where the file consists of blocks whose
-// headers say how large they are: xz(1) makes such files when it works with more than one thread.
+// Package unxz decompresses xz, about as fast as liblzma does, and on several cores where the file
+// consists of blocks whose headers say how large they are: xz(1) makes such files when it works
+// with more than one thread.
 package unxz
 
 import (
@@ -15,9 +16,9 @@ const (
 	maxFlights = 8        // blocks at once
 )
 
-// Reader decompresses xz streams, one behind the other, and the padding between and behind them. LZMA2 is the only filter
-// that it knows. All checksums and sizes that the format has are verified; that the content of a block is right is
-// only known when the block has been read to its end.
+// Reader decompresses xz streams, one behind the other, and the padding between and behind them.
+// LZMA2 is the only filter that it knows. All checksums and sizes that the format has are verified;
+// that the content of a block is right is only known when the block has been read to its end.
 type Reader struct {
 	c    container
 	head header // of the block that comes next
@@ -33,8 +34,9 @@ type Reader struct {
 	atOnce  int       // most flights
 }
 
-// NewReader reads up to the content of the first block. Blocks that want a window of more than maxWindow bytes are refused
-// before memory is taken for it. r may be read further than the streams go; it is only read while NewReader and Read are called.
+// NewReader reads up to the content of the first block. Blocks that want a window of more than
+// maxWindow bytes are refused before memory is taken for it. r may be read further than the streams
+// go; it is only read while NewReader and Read are called.
 func NewReader(r io.Reader, maxWindow int) (*Reader, error) {
 	x := &Reader{atOnce: min(runtime.GOMAXPROCS(0), maxFlights)}
 	x.c = container{r: bufio.NewReaderSize(r, 64<<10), maxWindow: maxWindow}
@@ -61,7 +63,8 @@ func (x *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends what goes on in the background, and gives memory back. It has to be called in any case. It does not close what is read from.
+// Close ends what goes on in the background, and gives memory back. It has to be called in any
+// case. It does not close what is read from.
 func (x *Reader) Close() error {
 	for _, f := range x.flights {
 		f.abort()

@@ -26,7 +26,8 @@ import (
 
 const testWindow = 64 << 20
 
-// text returns n bytes that look a little like what people compress: words, repeated lines, numbers and noise.
+// text returns n bytes that look a little like what people compress: words, repeated lines, numbers
+// and noise.
 func text(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	words := strings.Fields("the of and layer image\x00\x00\x00\x00 build 0123456789abcdef \xff\xfe usr/share/doc/ ustar root")
@@ -176,7 +177,8 @@ func packLZMA2(t testing.TB, data []byte, c other.Writer2Config) []byte {
 	return buf.Bytes()
 }
 
-// parts are an xz file with one block, taken apart. Lengths, paddings and checksums of headers are added by file.
+// parts are an xz file with one block, taken apart. Lengths, paddings and checksums of headers are
+// added by file.
 type parts struct {
 	magic       string
 	flags       []byte // of the stream
@@ -190,7 +192,8 @@ type parts struct {
 	footerMagic string
 }
 
-// partsOf are those of a file with that content, which is packed as LZMA2 with a dictionary of 4 KiB.
+// partsOf are those of a file with that content, which is packed as LZMA2 with a dictionary of 4
+// KiB.
 func partsOf(packed, content []byte) *parts {
 	header := binary.AppendUvarint([]byte{0xc0}, uint64(len(packed))) // both sizes are given
 	header = append(binary.AppendUvarint(header, uint64(len(content))), 0x21, 1, 0)

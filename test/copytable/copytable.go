@@ -1,5 +1,5 @@
-// Package copytable reads the tables of docs/copy.md, which say what a copy of each kind of source to each kind of destination gives.
-// Whoever builds images can be held against them.
+// Package copytable reads the tables of docs/copy.md, which say what a copy of each kind of source
+// to each kind of destination gives. Whoever builds images can be held against them.
 package copytable
 
 import (
@@ -22,7 +22,8 @@ type Cell struct {
 // String returns the source and the destination.
 func (c Cell) String() string { return c.Src + " " + c.Dest }
 
-// Rows returns the cells of the table of a Markdown file whose first column has this title, without code marks.
+// Rows returns the cells of the table of a Markdown file whose first column has this title, without
+// code marks.
 func Rows(t testing.TB, file, title string) [][]string {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -92,7 +93,8 @@ func wanted(src, cell string) []string {
 	return want
 }
 
-// File is a file, folder or symlink: a folder where Name ends in a slash, a symlink where Link is its text.
+// File is a file, folder or symlink: a folder where Name ends in a slash, a symlink where Link is
+// its text.
 type File struct{ Name, Link, Content string }
 
 // What files hold: those that are copied, and those that the image has.
@@ -110,8 +112,8 @@ func Sources() []File {
 	}
 }
 
-// Image is what the image has before the copy, in an order in which it can be made. Symlinks are absolute: they lead below the
-// path root of the image ("" or "/NAME"), where all of it stands.
+// Image is what the image has before the copy, in an order in which it can be made. Symlinks are
+// absolute: they lead below the path root of the image ("" or "/NAME"), where all of it stands.
 func Image(root string) []File {
 	files := []File{
 		{"file", "", Old}, {"to-file", root + "/file", ""}, {"dir/", "", ""}, {"to-dir", root + "/dir", ""},
@@ -143,12 +145,13 @@ func Make(t testing.TB, dir string, files []File) {
 	}
 }
 
-// Look is a tree after a copy: it returns the text of a symlink at a path, or the content of a file; kind is 'l', 'f' or 'd', and 0 where
-// nothing is.
+// Look is a tree after a copy: it returns the text of a symlink at a path, or the content of a
+// file; kind is 'l', 'f' or 'd', and 0 where nothing is.
 type Look func(path string) (kind byte, text string)
 
-// Differs returns how a tree, in which the image of a cell stood at root, differs from what the cell says; "" where it does not.
-// files are the paths of the files in it whose content is New, below root.
+// Differs returns how a tree, in which the image of a cell stood at root, differs from what the
+// cell says; "" where it does not. files are the paths of the files in it whose content is New,
+// below root.
 func (c Cell) Differs(root string, files []string, look Look) string {
 	slices.Sort(files)
 	if got := strings.Join(files, " "); got != strings.Join(c.Want, " ") {

@@ -190,7 +190,8 @@ func TestEnvAnnotation(t *testing.T) {
 	w.nothingLeft()
 }
 
-// A step that runs nothing needs nothing: no program, no namespace, no device, and no writable place but layout and cache.
+// A step that runs nothing needs nothing: no program, no namespace, no device, and no writable
+// place but layout and cache.
 func TestNothingNeeded(t *testing.T) {
 	w := newWorkspace(t)
 	w.write("a", "a\n")

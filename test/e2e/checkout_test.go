@@ -37,7 +37,8 @@ func (w *workspace) checkouts() []checkedOut {
 	return all
 }
 
-// A checkout or checkin that is killed at any moment leaves what status tells of, and works the next time. What was changed is never lost.
+// A checkout or checkin that is killed at any moment leaves what status tells of, and works the
+// next time. What was changed is never lost.
 func TestCheckoutKilled(t *testing.T) {
 	for _, driver := range []string{"overlay", "vfs"} {
 		t.Run(driver, func(t *testing.T) {
@@ -68,7 +69,8 @@ func TestCheckoutKilled(t *testing.T) {
 	})
 }
 
-// testCheckoutKilled kills checkouts and checkins at so many moments each. Shown returns the mounts that a checkout makes, clean wants nothing to be left.
+// testCheckoutKilled kills checkouts and checkins at so many moments each. Shown returns the mounts
+// that a checkout makes, clean wants nothing to be left.
 func testCheckoutKilled(w *workspace, moments int, shown func() []string, clean func()) {
 	t := w.t
 	t.Helper()

@@ -11,9 +11,9 @@ import (
 	"genoci/test/program"
 )
 
-// Every example of docs/spec.md builds as it stands there, with the inputs that its comment "# needs:" names.
-// What needs the network is only checked. Packages are
-// installed into a Debian; for all else a busybox will do.
+// Every example of docs/spec.md builds as it stands there, with the inputs that its comment "#
+// needs:" names. What needs the network is only checked. Packages are installed into a Debian; for
+// all else a busybox will do.
 func TestDocs(t *testing.T) {
 	program.NeedDriver(t, "auto")
 	debian := program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS")
@@ -48,7 +48,8 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// docExamples returns the YAML examples of a page, by the heading and the line that they stand under.
+// docExamples returns the YAML examples of a page, by the heading and the line that they stand
+// under.
 func docExamples(t *testing.T, page string) map[string]string {
 	t.Helper()
 	data, err := os.ReadFile(page)

@@ -96,7 +96,8 @@ func equal(t *testing.T, what, got, want string) {
 	}
 }
 
-// listing returns the names in dir and below, less genoci's state, the layout, and what the tests unpacked.
+// listing returns the names in dir and below, less genoci's state, the layout, and what the tests
+// unpacked.
 func (w *workspace) listing() []string {
 	w.t.Helper()
 	var names []string
@@ -178,7 +179,8 @@ func (w *workspace) archive(name, src string) {
 
 var dated = regexp.MustCompile(`^(.*)-(\d{4}-\d{2}-\d{2})_(\d+)$`)
 
-// builds returns how often each target was built, as its dated tags count, whatever midnights lie between them.
+// builds returns how often each target was built, as its dated tags count, whatever midnights lie
+// between them.
 func builds(tags []string) map[string]int {
 	count := make(map[string]int)
 	for _, tag := range tags {

@@ -25,7 +25,8 @@ func forDrivers(t *testing.T, test func(t *testing.T, driver string)) {
 	}
 }
 
-// A step that installs a package which there is not, on Debian: look into it, mend it, and go on in it.
+// A step that installs a package which there is not, on Debian: look into it, mend it, and go on in
+// it.
 func TestFailedAptGet(t *testing.T) {
 	program.NeedDriver(t, "auto")
 	w := newWorkspace(t)
@@ -120,7 +121,8 @@ web:
 	})
 }
 
-// A new failure of the target leaves the tree alone in which a shell is open; and a build that succeeds does.
+// A new failure of the target leaves the tree alone in which a shell is open; and a build that
+// succeeds does.
 func TestFailedWhileOpen(t *testing.T) {
 	forDrivers(t, func(t *testing.T, driver string) {
 		w := behave(t, "bad: {base: sys, run: echo old > /which; exit 1}\n")
@@ -188,7 +190,8 @@ func TestShellKilled(t *testing.T) {
 	})
 }
 
-// With --keep-going, the shell opens when all others are built; without, what else runs is stopped for it.
+// With --keep-going, the shell opens when all others are built; without, what else runs is stopped
+// for it.
 func TestShellOnFailure(t *testing.T) {
 	w := behave(t, `
 bad: {base: sys, pre: read x < pipe, run: echo left > /which; exit 1}

@@ -11,7 +11,8 @@ import (
 	"genoci/test/strict"
 )
 
-// deb makes NAME.deb of the package with those further fields and files, by path; "postinst" is its script.
+// deb makes NAME.deb of the package with those further fields and files, by path; "postinst" is its
+// script.
 func (w *workspace) deb(file, fields string, files map[string]string) {
 	w.t.Helper()
 	strict.Need(w.t, "dpkg-deb")
@@ -45,7 +46,8 @@ func holds(t *testing.T, what, text string, parts ...string) {
 	}
 }
 
-// Packages are installed in the order that their own fields ask for, whatever order they are given in.
+// Packages are installed in the order that their own fields ask for, whatever order they are given
+// in.
 func TestInstallOrder(t *testing.T) {
 	w := newWorkspace(t)
 	w.link("debian.tar.gz", program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS"))
@@ -97,7 +99,8 @@ twice: {base: debian, install: debs/ newer.deb}
 	w.fail(2, `there is no .deb or .rpm file in "none/"`)
 }
 
-// Packages of a folder are installed in the order that rpm finds for them: what a package requires comes before it, and before its scriptlets.
+// Packages of a folder are installed in the order that rpm finds for them: what a package requires
+// comes before it, and before its scriptlets.
 func TestInstallOrderRPM(t *testing.T) {
 	w := newWorkspace(t)
 	w.link("debian.tar.gz", program.Input(t, "rpm", "GENOCI_TEST_RPM_ROOTFS"))
@@ -117,7 +120,8 @@ turned: {base: debian, install: [rpms/c.rpm, rpms/d.rpm, rpms/b.rpm, rpms/a.rpm]
 	equal(t, "order", w.file("turned", "order"), order)
 }
 
-// rpm makes folder/name.rpm with rpmbuild, of a package that has the file /srv/name; head and scripts are parts of its spec.
+// rpm makes folder/name.rpm with rpmbuild, of a package that has the file /srv/name; head and
+// scripts are parts of its spec.
 func (w *workspace) rpm(folder, name, head, scripts string) {
 	w.t.Helper()
 	const build = "build"
@@ -131,7 +135,8 @@ func (w *workspace) rpm(folder, name, head, scripts string) {
 	w.write(filepath.Join(folder, name+".rpm"), string(data))
 }
 
-// Config files that are there are kept, and which they are is told; so are other files that a package replaces.
+// Config files that are there are kept, and which they are is told; so are other files that a
+// package replaces.
 func TestInstallKeeps(t *testing.T) {
 	w := newWorkspace(t)
 	w.link("debian.tar.gz", program.Input(t, "debian", "GENOCI_TEST_RPM_ROOTFS"))
@@ -182,7 +187,8 @@ rpm: {base: debian, copy: mine /etc/tiny.conf, install: tiny.rpm}
 	w.nothingLeft()
 }
 
-// A question is an error that says so, at once or when it is asked without end; one that is answered before is none.
+// A question is an error that says so, at once or when it is asked without end; one that is
+// answered before is none.
 func TestInstallQuestion(t *testing.T) {
 	w := newWorkspace(t)
 	w.link("debian.tar.gz", program.Input(t, "debian", "GENOCI_TEST_DEB_ROOTFS"))

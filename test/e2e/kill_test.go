@@ -13,7 +13,8 @@ import (
 	"genoci/test/program"
 )
 
-// A build that a signal ends in the middle leaves the tags that were there, and nothing else; the next build is clean.
+// A build that a signal ends in the middle leaves the tags that were there, and nothing else; the
+// next build is clean.
 func TestKilled(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -95,7 +96,8 @@ after: {base: slow, run: "true"}
 	clean()
 }
 
-// killed runs genoci with args, and kills it before its n-th change. It reports whether it had ended before.
+// killed runs genoci with args, and kills it before its n-th change. It reports whether it had
+// ended before.
 func (w *workspace) killed(n int, args ...string) (ended bool) {
 	w.t.Helper()
 	res := killat.Run(w.t, w.Command(w.t, args...), n)

@@ -10,8 +10,9 @@ import (
 	"genoci/test/strict"
 )
 
-// The session of the original's README and of that of its lpack, word for word but for the folder of the files and the tags: settings, setup, a build with
-// them, unpack, checkout, a change, checkin with a tag and without, unsetup.
+// The session of the original's README and of that of its lpack, word for word but for the folder
+// of the files and the tags: settings, setup, a build with them, unpack, checkout, a change,
+// checkin with a tag and without, unsetup.
 func TestOriginalLpack(t *testing.T) {
 	strict.NeedRoot(t)
 	if _, err := os.Stat("/dev/loop-control"); err != nil {

@@ -12,8 +12,8 @@ import (
 	"genoci/test/strict"
 )
 
-// lvmStorage is a workspace whose settings name a file with a thin pool. Its tests run in a virtual machine, where all that is
-// attached is theirs.
+// lvmStorage is a workspace whose settings name a file with a thin pool. Its tests run in a virtual
+// machine, where all that is attached is theirs.
 type lvmStorage struct {
 	*workspace
 	image string
@@ -95,7 +95,8 @@ func (s *lvmStorage) gone() {
 
 const lvmSpec = "sys: {expand: sys.tgz}\none: {base: sys, run: echo 1 > /one}\ntwo: {base: one, run: echo 2 > /two}\n"
 
-// The words of the original, with its settings: setup, a build, a checkout, again after detach, unsetup.
+// The words of the original, with its settings: setup, a build, a checkout, again after detach,
+// unsetup.
 func TestLvm(t *testing.T) {
 	s := newLvm(t)
 	s.Run(t, "storage", "setup")
@@ -133,7 +134,8 @@ func TestLvm(t *testing.T) {
 	s.gone()
 }
 
-// Of a volume group and a thin pool that are there, genoci uses what it makes itself, and removes nothing else.
+// Of a volume group and a thin pool that are there, genoci uses what it makes itself, and removes
+// nothing else.
 func TestLvmGiven(t *testing.T) {
 	s := newLvm(t)
 	disk := filepath.Join(s.Dir, "disk")

@@ -8,7 +8,8 @@ import (
 	"genoci/test/strict"
 )
 
-// apt-get from the distribution's mirror, in a run. As an ordinary user this takes subordinate ids: apt drops to a user of its own.
+// apt-get from the distribution's mirror, in a run. As an ordinary user this takes subordinate ids:
+// apt drops to a user of its own.
 func TestAptGet(t *testing.T) {
 	program.NeedDriver(t, "auto")
 	w := newWorkspace(t)

@@ -29,7 +29,8 @@ modified:
   entrypoint: /bin/echo "hello world"
 `
 
-// Each build of a target moves the tag of its name, and adds a dated one. Other implementations see the same.
+// Each build of a target moves the tag of its name, and adds a dated one. Other implementations see
+// the same.
 func TestOriginal(t *testing.T) {
 	program.NeedDriver(t, "auto")
 	w := newWorkspace(t)

@@ -38,7 +38,8 @@ type randomTarget struct {
 	config    map[string]any
 }
 
-// randomOp is one action. One that looks around stands at the beginning of a step: what the step itself writes has real times until it ends.
+// randomOp is one action. One that looks around stands at the beginning of a step: what the step
+// itself writes has real times until it ends.
 type randomOp struct {
 	kind  string
 	value any
@@ -260,7 +261,8 @@ func (s *randomSpec) script(rng *rand.Rand) any {
 
 func quoted(s string) string { return "'" + s + "'" }
 
-// yaml returns the text of the spec. In the variant "renamed", all inputs are in another folder. In the variant "executed", each step runs a command that does nothing.
+// yaml returns the text of the spec. In the variant "renamed", all inputs are in another folder. In
+// the variant "executed", each step runs a command that does nothing.
 func (s *randomSpec) yaml(variant string) string {
 	var b strings.Builder
 	if s.modes != "" {
@@ -395,7 +397,8 @@ func (s *randomSpec) broken(rng *rand.Rand) (*randomSpec, string) {
 	return &c, t.name
 }
 
-// split returns the spec as two: the first has the first targets, the second all others, and those that have no tags, for which it takes the tags of the first.
+// split returns the spec as two: the first has the first targets, the second all others, and those
+// that have no tags, for which it takes the tags of the first.
 func (s *randomSpec) split(rng *rand.Rand) (first, second *randomSpec) {
 	a, b := *s, *s
 	a.targets, b.targets = slices.Clone(s.targets), slices.Clone(s.targets)
@@ -499,7 +502,8 @@ func link(name, to string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: to, Mode: 0o644}
 }
 
-// file returns the header of a file whose content goes, until it is written, by the name of its owner.
+// file returns the header of a file whose content goes, until it is written, by the name of its
+// owner.
 func file(name, content string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Uname: content, Size: int64(len(content)), Uid: len(name) % 3}
 }
@@ -537,7 +541,8 @@ func archive(t *testing.T, name string, headers []tar.Header) {
 	program.Write(t, filepath.Dir(name), filepath.Base(name), string(data))
 }
 
-// plain returns text that runs command unless the file has a set-id bit, which the kernel clears when an ordinary user's command writes to the file, and not when root's does.
+// plain returns text that runs command unless the file has a set-id bit, which the kernel clears
+// when an ordinary user's command writes to the file, and not when root's does.
 func plain(file, command string) string {
 	return fmt.Sprintf("[ -u %s ] || [ -g %s ] || { %s; }", file, file, command)
 }

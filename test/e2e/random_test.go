@@ -24,11 +24,13 @@ import (
 	"genoci/test/strict"
 )
 
-// A build is a function of its spec and of what the files that it names hold. Each round makes a spec by a seed and builds it ten times, each time in other
-// circumstances: number of jobs, state of cache and layout, storage driver, user, umask, time zone, working folder, times of the inputs,
+// A build is a function of its spec and of what the files that it names hold. Each round makes a
+// spec by a seed and builds it ten times, each time in other circumstances: number of jobs, state
+// of cache and layout, storage driver, user, umask, time zone, working folder, times of the inputs,
 // and what was built, broken or killed before. All images have the same digests.
 //
-// GENOCI_RANDOM_SEED=N replays the round that printed N, and GENOCI_RANDOM_FOR=1h goes on with further seeds for that long.
+// GENOCI_RANDOM_SEED=N replays the round that printed N, and GENOCI_RANDOM_FOR=1h goes on with
+// further seeds for that long.
 func TestRandomSpecs(t *testing.T) {
 	seed, rounds, until := rand.Uint64N(1e9), 2, time.Time{}
 	if s := os.Getenv("GENOCI_RANDOM_SEED"); s != "" {
@@ -291,7 +293,8 @@ func (r *randomRound) build(rng *rand.Rand, i int) {
 	r.compare(variant, b)
 }
 
-// result runs a build to its end and returns the digests of the images that it made, and why others failed.
+// result runs a build to its end and returns the digests of the images that it made, and why others
+// failed.
 func (r *randomRound) result(cmd *exec.Cmd) (digests, failed map[string]string) {
 	r.t.Helper()
 	var out, errs bytes.Buffer
@@ -338,7 +341,8 @@ func (r *randomRound) read(b *randomBuild) {
 	}
 }
 
-// compare compares b with the first build of its variant, and its layers with those of the first build of all.
+// compare compares b with the first build of its variant, and its layers with those of the first
+// build of all.
 func (r *randomRound) compare(variant string, b *randomBuild) {
 	first := r.want[variant]
 	if first == nil {
@@ -370,7 +374,8 @@ func (r *randomRound) compare(variant string, b *randomBuild) {
 	}
 }
 
-// explain says what differs between two images of one target: the first layer that does, else the config.
+// explain says what differs between two images of one target: the first layer that does, else the
+// config.
 func (r *randomRound) explain(a, b *randomBuild, target string) string {
 	x, y := a.images[target], b.images[target]
 	for i := range min(len(x.Manifest.Layers), len(y.Manifest.Layers)) {

@@ -12,7 +12,8 @@ import (
 	"genoci/test/strict"
 )
 
-// The same spec gives the same digests as root on each driver, and as an ordinary user on those that work anywhere.
+// The same spec gives the same digests as root on each driver, and as an ordinary user on those
+// that work anywhere.
 func TestSameDigests(t *testing.T) {
 	strict.NeedRoot(t)
 	name := os.Getenv("GENOCI_TEST_USER")

@@ -15,7 +15,8 @@ import (
 	"genoci/test/strict"
 )
 
-// Four independent chains of seven images on one base, of which each waits and writes a little: 30 targets.
+// Four independent chains of seven images on one base, of which each waits and writes a little: 30
+// targets.
 func chains() string {
 	var b strings.Builder
 	b.WriteString("sys: {expand: sys.tgz}\nbase: {base: sys, run: mkdir /work}\n")
@@ -30,7 +31,8 @@ func chains() string {
 	return b.String()
 }
 
-// Building chains side by side gives the images that building them one after the other gives. The times are only told.
+// Building chains side by side gives the images that building them one after the other gives. The
+// times are only told.
 func TestParallel(t *testing.T) {
 	program.NeedDriver(t, "auto")
 	var took []time.Duration
@@ -60,8 +62,9 @@ func TestParallel(t *testing.T) {
 		took[0].Seconds(), took[1].Seconds(), took[0].Seconds()/took[1].Seconds())
 }
 
-// A second build of 50 unchanged targets changes nothing but the dated tags. It starts no other process, makes two files
-// at most, and has a budget of system calls on files and descriptors for each target.
+// A second build of 50 unchanged targets changes nothing but the dated tags. It starts no other
+// process, makes two files at most, and has a budget of system calls on files and descriptors for
+// each target.
 func TestUnchanged(t *testing.T) {
 	const targets, budget = 50, 50 // it takes about 40 for each
 	program.NeedDriver(t, "auto")
@@ -101,7 +104,8 @@ func TestUnchanged(t *testing.T) {
 	}
 }
 
-// countedCalls reads the table that strace -c writes: how often each system call was made, and all together as "total".
+// countedCalls reads the table that strace -c writes: how often each system call was made, and all
+// together as "total".
 func countedCalls(t *testing.T, path string) map[string]int {
 	t.Helper()
 	data, err := os.ReadFile(path)

@@ -54,7 +54,8 @@ func (w *workspace) collect(args ...string) (r removal) {
 	return r
 }
 
-// spaced is a workspace with a spec whose images differ from version to version, on a base that does not.
+// spaced is a workspace with a spec whose images differ from version to version, on a base that
+// does not.
 func spaced(t *testing.T) *workspace { return behave(t, spacedSpec) }
 
 const spacedSpec = `
@@ -87,7 +88,8 @@ func (w *workspace) diskUsage(path string) int64 {
 
 func near(a, b int64) bool { return a-b < a/20+8192 && b-a < a/20+8192 }
 
-// du agrees with du(1), gc does what its dry run says and keeps to its limit, and what is built afterwards is the same.
+// du agrees with du(1), gc does what its dry run says and keeps to its limit, and what is built
+// afterwards is the same.
 func TestSpace(t *testing.T) {
 	w := spaced(t)
 	for v := range 4 {
@@ -141,7 +143,8 @@ func TestSpace(t *testing.T) {
 	w.nothingLeft()
 }
 
-// A step that took long is worth more than a tree, and the tree more than nothing: the next build after a moderate limit carries out nothing.
+// A step that took long is worth more than a tree, and the tree more than nothing: the next build
+// after a moderate limit carries out nothing.
 func TestLimitKeepsResults(t *testing.T) {
 	w := spaced(t)
 	w.version(1)
@@ -156,7 +159,8 @@ func TestLimitKeepsResults(t *testing.T) {
 	}
 }
 
-// The image of a checkout stays until that ends, though no tag names it any more, and clean leaves it.
+// The image of a checkout stays until that ends, though no tag names it any more, and clean leaves
+// it.
 func TestCollectLeavesCheckouts(t *testing.T) {
 	w := spaced(t)
 	w.version(1)
@@ -203,7 +207,8 @@ func TestCollectDetached(t *testing.T) {
 	}
 }
 
-// gc and clean in a loop do no harm to builds: either waits for the other, or says that it is in use.
+// gc and clean in a loop do no harm to builds: either waits for the other, or says that it is in
+// use.
 func TestCollectWhileBuilding(t *testing.T) {
 	w := spaced(t)
 	w.version(0)
@@ -248,7 +253,8 @@ func TestCollectWhileBuilding(t *testing.T) {
 	w.nothingLeft()
 }
 
-// Whenever gc or clean is killed, the tags that are there are whole, the next build gives the same images, and the next gc ends the work.
+// Whenever gc or clean is killed, the tags that are there are whole, the next build gives the same
+// images, and the next gc ends the work.
 func TestCollectKilled(t *testing.T) {
 	t.Run("auto", func(t *testing.T) {
 		w := spaced(t)

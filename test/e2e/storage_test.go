@@ -80,7 +80,8 @@ func (s *storage) devices() []string {
 	return devices
 }
 
-// mountedAnywhere reports whether a device is mounted in the mount namespace of any process: one that is started gets copies of all mounts.
+// mountedAnywhere reports whether a device is mounted in the mount namespace of any process: one
+// that is started gets copies of all mounts.
 func mountedAnywhere(t *testing.T, device string) bool {
 	t.Helper()
 	tables, err := filepath.Glob("/proc/[0-9]*/mountinfo")
@@ -118,7 +119,8 @@ func (s *storage) checkTruth() {
 	})
 }
 
-// The words of the original, with its settings: setup makes a btrfs and mounts it, and again after it was detached; unsetup removes it.
+// The words of the original, with its settings: setup makes a btrfs and mounts it, and again after
+// it was detached; unsetup removes it.
 func TestStorage(t *testing.T) {
 	s := newStorage(t)
 	s.checkTruth()
@@ -146,7 +148,8 @@ func TestStorage(t *testing.T) {
 	s.nothingLeft()
 }
 
-// What was checked out when the driver's folder was in the cache folder is found when the settings name another one.
+// What was checked out when the driver's folder was in the cache folder is found when the settings
+// name another one.
 func TestStorageBefore(t *testing.T) {
 	s := newStorage(t)
 	s.write("genoci.yaml", "sys: {copy: {content: x, dest: /x}}\n")
@@ -162,7 +165,8 @@ func TestStorageBefore(t *testing.T) {
 	s.Run(t, "abort", dir)
 }
 
-// On a btrfs that is there, unsetup removes the driver's folder, also for an ordinary user, and nothing else.
+// On a btrfs that is there, unsetup removes the driver's folder, also for an ordinary user, and
+// nothing else.
 func TestStorageGiven(t *testing.T) {
 	w := newWorkspace(t)
 	env := program.NeedDriver(t, "btrfs")
@@ -200,7 +204,8 @@ func TestStorageGiven(t *testing.T) {
 	}
 }
 
-// Where somebody has removed the file while it is mounted, nothing pretends that it is a btrfs like others, and unsetup ends it.
+// Where somebody has removed the file while it is mounted, nothing pretends that it is a btrfs like
+// others, and unsetup ends it.
 func TestStorageFileRemoved(t *testing.T) {
 	s := newStorage(t)
 	busyboxRoot(s.workspace)
@@ -331,7 +336,8 @@ func TestStorageAtOnce(t *testing.T) {
 	}
 }
 
-// A build fills the file system below the file, while the btrfs in it has space. That is told; and when there is space again, all is there that was.
+// A build fills the file system below the file, while the btrfs in it has space. That is told; and
+// when there is space again, all is there that was.
 func TestStorageHostFull(t *testing.T) {
 	s := newStorage(t)
 	below := filepath.Join(s.Dir, "below")

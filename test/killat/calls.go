@@ -26,7 +26,8 @@ const (
 	syscallEntry   = 1
 )
 
-// entered returns the system call that a stopped thread is about to make; not ok means that it has just made one.
+// entered returns the system call that a stopped thread is about to make; not ok means that it has
+// just made one.
 func entered(pid int) (number uint64, args [6]uint64, ok bool) {
 	var info callInfo
 	size := unsafe.Sizeof(info)
@@ -71,7 +72,8 @@ func changes(pid int, number uint64, args [6]uint64) bool {
 	return false
 }
 
-// isPath reports whether a descriptor is of something that has a path: no pipe, no socket, no eventfd.
+// isPath reports whether a descriptor is of something that has a path: no pipe, no socket, no
+// eventfd.
 func isPath(pid int, fd uint64) bool {
 	target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd))
 	return err == nil && strings.HasPrefix(target, "/") && target != os.DevNull && !strings.HasPrefix(target, "/dev/pts/")

@@ -1,5 +1,6 @@
-// Package killat kills a program at a counted moment: right before the n-th of the system calls by which it changes files,
-// mounts, locks or devices. A test that draws n from a seed can be replayed.
+// Package killat kills a program at a counted moment: right before the n-th of the system calls by
+// which it changes files, mounts, locks or devices. A test that draws n from a seed can be
+// replayed.
 package killat
 
 import (
@@ -20,8 +21,8 @@ import (
 // seedVariable replays the moments of an earlier run.
 const seedVariable = "GENOCI_KILL_SEED"
 
-// Moments returns the source of a test's random numbers. Its seed is that of GENOCI_KILL_SEED, otherwise a new one, and a
-// test that fails says it.
+// Moments returns the source of a test's random numbers. Its seed is that of GENOCI_KILL_SEED,
+// otherwise a new one, and a test that fails says it.
 func Moments(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64N(1e9)
@@ -57,9 +58,10 @@ func Count(t testing.TB, cmd *exec.Cmd) int {
 	return res.Changes
 }
 
-// Run runs cmd, which has not been started, and kills it before its n-th change; with 0 it never does. Changes of all its
-// threads count, and those of the process that it becomes in a user namespace, but not those of other programs that it
-// starts. Output of cmd can only go to files. The test is skipped where programs cannot be traced.
+// Run runs cmd, which has not been started, and kills it before its n-th change; with 0 it never
+// does. Changes of all its threads count, and those of the process that it becomes in a user
+// namespace, but not those of other programs that it starts. Output of cmd can only go to files.
+// The test is skipped where programs cannot be traced.
 func Run(t testing.TB, cmd *exec.Cmd, n int) Result {
 	t.Helper()
 	// A process is traced by a thread, not by a process (ptrace(2)).
@@ -149,7 +151,8 @@ func wait(pid int, status *unix.WaitStatus) (int, error) {
 	}
 }
 
-// resume lets a thread go on to its next call, with a signal unless that is 0. One that was killed meanwhile cannot.
+// resume lets a thread go on to its next call, with a signal unless that is 0. One that was killed
+// meanwhile cannot.
 func resume(pid int, signal unix.Signal) { _ = unix.PtraceSyscall(pid, int(signal)) }
 
 // stopped sees to a thread that has stopped.
@@ -171,8 +174,8 @@ func (r *run) stopped(pid int, status unix.WaitStatus) {
 	resume(pid, signal)
 }
 
-// begun decides about what th has started. Other programs are not traced: a set-user-ID program has no rights then, and
-// their moments are their own.
+// begun decides about what th has started. Other programs are not traced: a set-user-ID program has
+// no rights then, and their moments are their own.
 func (r *run) begun(pid int, th *thread) {
 	msg, err := unix.PtraceGetEventMsg(pid)
 	if err != nil {

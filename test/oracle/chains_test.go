@@ -147,7 +147,8 @@ var hard = []chain{
 		target/ dir 0755 0:0
 		target/stays file 0644 0:0 "stays\n"
 	`}},
-	// That a folder loses an attribute cannot be said: the others keep those that a layer does not name. Files are replaced.
+	// That a folder loses an attribute cannot be said: the others keep those that a layer does not
+	// name. Files are replaced.
 	{"attributes", "gzip", []string{`
 		capable file 0755 0:0 "cap\n" security.capability="\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 		marked file 0644 0:0 "user\n" user.note="a\x00b" user.empty=""

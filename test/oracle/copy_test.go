@@ -24,8 +24,9 @@ import (
 
 const copyDoc = "../../docs/copy.md"
 
-// judgeCopies holds what a peer makes of each cell of the table of destinations, from the host and from an image by turns, against what docs/copy.md says
-// of it. An outcome is "" where it is what the table says.
+// judgeCopies holds what a peer makes of each cell of the table of destinations, from the host and
+// from an image by turns, against what docs/copy.md says of it. An outcome is "" where it is what
+// the table says.
 func judgeCopies(t *testing.T, name string, cells []copytable.Cell, got []string) {
 	t.Helper()
 	known := map[string]string{}
@@ -156,7 +157,8 @@ func TestCopyTableBuildah(t *testing.T) {
 		}
 		return ""
 	}
-	// What is to be no error is copied at once; what is one all the same is left out, and then what it should not have stopped is copied.
+	// What is to be no error is copied at once; what is one all the same is left out, and then what
+	// it should not have stopped is copied.
 	for text := bud("all", lines...); text != ""; text = bud("all", lines...) {
 		n := len(lines)
 		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.Contains(text, "STEP \""+line+"\"") })
@@ -211,8 +213,8 @@ func told(c copytable.Cell, root string, files []string, look copytable.Look) st
 	return strings.Join(files, " ")
 }
 
-// buildKit returns the folder of buildkitd and buildctl, GENOCI_BUILDKIT. Without it the cells are not tried, which takes many minutes: make judge-copy
-// builds BuildKit, and sets it.
+// buildKit returns the folder of buildkitd and buildctl, GENOCI_BUILDKIT. Without it the cells are
+// not tried, which takes many minutes: make judge-copy builds BuildKit, and sets it.
 func buildKit(t *testing.T) string {
 	t.Helper()
 	bin := os.Getenv("GENOCI_BUILDKIT")

@@ -1,9 +1,11 @@
-// Package oracle lets others judge what genoci writes: the image-spec's own JSON schemas, go-containerregistry, the code
-// with which containerd, docker and podman unpack layers, and the programs umoci, skopeo and buildah. It is a module
-// of its own, so that what the judges stand on stays out of genoci's.
+// Package oracle lets others judge what genoci writes: the image-spec's own JSON schemas,
+// go-containerregistry, the code with which containerd, docker and podman unpack layers, and the
+// programs umoci, skopeo and buildah. It is a module of its own, so that what the judges stand on
+// stays out of genoci's.
 //
-// The layouts named by GENOCI_ORACLE_LAYOUT (a list as in PATH) are judged; without it, those made here: chains of layers
-// that are made to be hard, images that the program bin/genoci (or GENOCI_BIN) builds, and random trees in all ways that it has to make a layer.
+// The layouts named by GENOCI_ORACLE_LAYOUT (a list as in PATH) are judged; without it, those made
+// here: chains of layers that are made to be hard, images that the program bin/genoci (or
+// GENOCI_BIN) builds, and random trees in all ways that it has to make a layer.
 package oracle
 
 import (
@@ -74,7 +76,8 @@ func binary() (string, error) {
 	return filepath.Abs(bin)
 }
 
-// built returns a layout of images that the program has built. Their steps run nothing, so that it can be done everywhere.
+// built returns a layout of images that the program has built. Their steps run nothing, so that it
+// can be done everywhere.
 func built(t *testing.T, bin string) judged {
 	t.Helper()
 	dir := t.TempDir()

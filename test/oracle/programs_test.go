@@ -100,8 +100,9 @@ func TestSkopeo(t *testing.T) {
 	})
 }
 
-// buildah keeps images in podman's overlay store, the strictest of all: it refuses paths that stand in a layer twice. It runs
-// in a mount namespace that ends with it, and with it all that it has mounted.
+// buildah keeps images in podman's overlay store, the strictest of all: it refuses paths that stand
+// in a layer twice. It runs in a mount namespace that ends with it, and with it all that it has
+// mounted.
 func TestBuildah(t *testing.T) {
 	strict.NeedRoot(t)
 	strict.Need(t, "buildah")

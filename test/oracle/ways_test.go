@@ -25,7 +25,8 @@ var ways = []struct{ name, spec string }{
 	{"zstd", "{expand: {src: tree.tzst}}"},
 }
 
-// randomTree returns a tree as text, and the trees of two seeds are different. All of it can be in a sound layer.
+// randomTree returns a tree as text, and the trees of two seeds are different. All of it can be in
+// a sound layer.
 func randomTree(seed uint64) string {
 	r := rand.New(rand.NewPCG(seed, 1))
 	var b strings.Builder
@@ -119,7 +120,8 @@ func sameWays(t *testing.T, bin string, seed uint64) judged {
 	return j
 }
 
-// checkIn makes an image of a tree by hand: another random tree, many of whose paths are the same, is checked out and removed, and the tree is put there.
+// checkIn makes an image of a tree by hand: another random tree, many of whose paths are the same,
+// is checked out and removed, and the tree is put there.
 func checkIn(t *testing.T, genoci *program.Runner, tag, driver, tree string, seed uint64) {
 	t.Helper()
 	dir := filepath.Join(genoci.Dir, tag)
@@ -143,7 +145,8 @@ func checkIn(t *testing.T, genoci *program.Runner, tag, driver, tree string, see
 	genoci.Run(t, "checkin", "--dir", work, tag)
 }
 
-// However the layer of a tree comes about, it is the same: byte for byte where genoci writes it. The trees are judged with all others.
+// However the layer of a tree comes about, it is the same: byte for byte where genoci writes it.
+// The trees are judged with all others.
 func TestWays(t *testing.T) {
 	strict.NeedRoot(t)
 	bin, err := binary()

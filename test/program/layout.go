@@ -119,8 +119,9 @@ func (l Layout) decode(t testing.TB, name string, v any) {
 	}
 }
 
-// Layer lists the gzip layer as one line an entry: type and mode, owner, time, and path, then what a link points to, or the
-// first 12 digits of a file's SHA-256. It checks digest and DiffID on the way.
+// Layer lists the gzip layer as one line an entry: type and mode, owner, time, and path, then what
+// a link points to, or the first 12 digits of a file's SHA-256. It checks digest and DiffID on the
+// way.
 func (l Layout) Layer(t testing.TB, img Image, i int) []string {
 	t.Helper()
 	lines, err := l.Entries(img, i)

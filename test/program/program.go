@@ -1,5 +1,6 @@
-// Package program runs genoci the way its users do, for tests: as a program, with its output and exit code. It never
-// calls genoci's packages, and reads what genoci wrote with the standard library alone.
+// Package program runs genoci the way its users do, for tests: as a program, with its output and
+// exit code. It never calls genoci's packages, and reads what genoci wrote with the standard
+// library alone.
 package program
 
 import (
@@ -159,7 +160,8 @@ func finish(t testing.TB, cmd *exec.Cmd) Result {
 	return Result{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// Input returns the path that the environment variable holds (see test/prepare.sh), and skips the test where there is none.
+// Input returns the path that the environment variable holds (see test/prepare.sh), and skips the
+// test where there is none.
 func Input(t testing.TB, feature, variable string) string {
 	t.Helper()
 	path := os.Getenv(variable)
@@ -169,8 +171,9 @@ func Input(t testing.TB, feature, variable string) string {
 	return path
 }
 
-// NeedDriver skips the test where the storage driver does not work for the caller. It returns the environment in which it does, until the
-// test ends. For btrfs that is a file that root sets up, or a folder in the one that GENOCI_TEST_BTRFS names.
+// NeedDriver skips the test where the storage driver does not work for the caller. It returns the
+// environment in which it does, until the test ends. For btrfs that is a file that root sets up, or
+// a folder in the one that GENOCI_TEST_BTRFS names.
 func NeedDriver(t testing.TB, driver string) (env []string) {
 	t.Helper()
 	env, lacking := tryDriver(t, driver)
@@ -180,8 +183,8 @@ func NeedDriver(t testing.TB, driver string) (env []string) {
 	return env
 }
 
-// Drivers returns those of the storage drivers that work for the caller, each with the environment in which it does (see NeedDriver). The
-// test fails where GENOCI_REQUIRE names one that does not.
+// Drivers returns those of the storage drivers that work for the caller, each with the environment
+// in which it does (see NeedDriver). The test fails where GENOCI_REQUIRE names one that does not.
 func Drivers(t testing.TB, names ...string) map[string][]string {
 	t.Helper()
 	work := make(map[string][]string)
@@ -214,7 +217,8 @@ func tryDriver(t testing.TB, driver string) (env []string, lacking string) {
 	return env, ""
 }
 
-// btrfsFolder returns a folder on a btrfs: one that root sets up in dir, else in the one that the environment names; or what it lacks.
+// btrfsFolder returns a folder on a btrfs: one that root sets up in dir, else in the one that the
+// environment names; or what it lacks.
 func btrfsFolder(t testing.TB, dir string) (folder, lacking string) {
 	if given := os.Getenv("GENOCI_TEST_BTRFS"); given != "" {
 		return tempIn(t, given), ""

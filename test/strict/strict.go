@@ -1,5 +1,5 @@
-// Package strict keeps tests from passing by accident: a skip that GENOCI_REQUIRE forbids is a failure, and so is a wait
-// whose time is up, and an error that nobody asked for.
+// Package strict keeps tests from passing by accident: a skip that GENOCI_REQUIRE forbids is a
+// failure, and so is a wait whose time is up, and an error that nobody asked for.
 package strict
 
 import (
@@ -12,12 +12,14 @@ import (
 	"time"
 )
 
-// Required reports whether GENOCI_REQUIRE, a list with commas, names the feature. What it names may not be missing.
+// Required reports whether GENOCI_REQUIRE, a list with commas, names the feature. What it names may
+// not be missing.
 func Required(feature string) bool {
 	return slices.Contains(strings.Split(os.Getenv("GENOCI_REQUIRE"), ","), feature)
 }
 
-// Lack skips the test, because the machine lacks feature. The test fails if the feature is [Required].
+// Lack skips the test, because the machine lacks feature. The test fails if the feature is
+// [Required].
 func Lack(t testing.TB, feature string, why any) {
 	t.Helper()
 	if Required(feature) {
@@ -55,8 +57,8 @@ func Must(t testing.TB, errs ...error) {
 // patience is how long [Eventually] waits.
 const patience = 10 * time.Second
 
-// Eventually waits until wrong returns "". It is for what the kernel does in its own time. If wrong still returns
-// something after ten seconds, the test fails with that text.
+// Eventually waits until wrong returns "". It is for what the kernel does in its own time. If wrong
+// still returns something after ten seconds, the test fails with that text.
 func Eventually(t testing.TB, wrong func() string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -1,6 +1,7 @@
-// Package btrfs is the storage driver that stands on btrfs: a tree is a subvolume, made as a snapshot of its parent's, so that making and
-// committing one costs what was changed, whatever the size of the parent; and the kernel says what was changed. The driver
-// works in any folder on a btrfs, also in one that an ordinary user owns there, and touches nothing else on it.
+// Package btrfs is the storage driver that stands on btrfs: a tree is a subvolume, made as a
+// snapshot of its parent's, so that making and committing one costs what was changed, whatever the
+// size of the parent; and the kernel says what was changed. The driver works in any folder on a
+// btrfs, also in one that an ordinary user owns there, and touches nothing else on it.
 //
 // A [Loopback] is a btrfs in a file, for machines that have none.
 //
@@ -38,8 +39,9 @@ var (
 	_ snapshot.Flusher = (*Driver)(nil)
 )
 
-// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
-// error wraps snapshot.ErrUnsupported where the folder is not on a btrfs, or subvolumes, which are tried, cannot be made there.
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes
+// left behind are removed. The error wraps snapshot.ErrUnsupported where the folder is not on a
+// btrfs, or subvolumes, which are tried, cannot be made there.
 func Open(dir string) (*Driver, error) {
 	if err := checkFileSystem(dir); err != nil {
 		return nil, err
@@ -60,7 +62,8 @@ func Open(dir string) (*Driver, error) {
 	return d, nil
 }
 
-// checkFileSystem returns an error where dir, or the folder that it is to be made in, is not on a btrfs.
+// checkFileSystem returns an error where dir, or the folder that it is to be made in, is not on a
+// btrfs.
 func checkFileSystem(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -184,8 +187,8 @@ func (d *Driver) Hide(ctx context.Context, name string) error {
 	return err
 }
 
-// withSpace calls f, again and again for some seconds where there is no space: what was just removed gives its space back
-// in the background.
+// withSpace calls f, again and again for some seconds where there is no space: what was just
+// removed gives its space back in the background.
 func (d *Driver) withSpace(ctx context.Context, f func() error) error {
 	err := f()
 	for wait := 50 * time.Millisecond; errors.Is(err, unix.ENOSPC) && wait < 3*time.Second; wait *= 2 {
@@ -214,7 +217,8 @@ func (d *Driver) startCleaning() error {
 // root returns the root folder of the tree in a part's folder.
 func root(part string) string { return filepath.Join(part, "root") }
 
-// clear removes the subvolumes of a part that is no longer alive; all else in the part's folder is the Store's affair.
+// clear removes the subvolumes of a part that is no longer alive; all else in the part's folder is
+// the Store's affair.
 func clear(part string) error {
 	entries, err := os.ReadDir(part)
 	if err != nil {

@@ -71,8 +71,8 @@ func commit(t *testing.T, d *Driver, parent, name string, change func(dir string
 	strict.Must(t, tree.Commit(t.Context(), name))
 }
 
-// touching returns the tree as one that says what was touched, which the kernel lets root find out. For others it is to be looked for
-// everywhere, and touching returns nil.
+// touching returns the tree as one that says what was touched, which the kernel lets root find out.
+// For others it is to be looked for everywhere, and touching returns nil.
 func touching(t *testing.T, tree snapshot.Tree) *sentTree {
 	t.Helper()
 	s, ok := tree.(*sentTree)
@@ -99,7 +99,8 @@ func run(t *testing.T, dir, script string) {
 	}
 }
 
-// TestTouched: what the kernel sends becomes the paths that were touched, although files have other names on the way.
+// TestTouched: what the kernel sends becomes the paths that were touched, although files have other
+// names on the way.
 func TestTouched(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		commit(t, d, "", "base", makes(t, `
@@ -165,8 +166,8 @@ func TestTouched(t *testing.T) {
 	})
 }
 
-// TestTouchedRandom: after random changes, such as an overlay does not allow, every path that differs is touched. Hard links of one file
-// are one to whoever changes it.
+// TestTouchedRandom: after random changes, such as an overlay does not allow, every path that
+// differs is touched. Hard links of one file are one to whoever changes it.
 func TestTouchedRandom(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		r := mathrand.New(mathrand.NewPCG(1, 2))
@@ -221,7 +222,8 @@ func TestTouchedRandom(t *testing.T) {
 	})
 }
 
-// TestManyLinks: the kernel tells the names of a file up to a limit. Where there are more, the whole tree is touched.
+// TestManyLinks: the kernel tells the names of a file up to a limit. Where there are more, the
+// whole tree is touched.
 func TestManyLinks(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		commit(t, d, "", "base", func(dir string) {
@@ -254,7 +256,8 @@ func makeReadOnly(t *testing.T, dir string, paths ...string) {
 	}
 }
 
-// TestSubvolumes: subvolumes that a command makes in a tree become folders, with all that is in them, and times can be set in them before the commit.
+// TestSubvolumes: subvolumes that a command makes in a tree become folders, with all that is in
+// them, and times can be set in them before the commit.
 func TestSubvolumes(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		commit(t, d, "", "base", makes(t, "d/f file\n e/ dir mtime=5"))
@@ -278,7 +281,8 @@ func TestSubvolumes(t *testing.T) {
 			makeReadOnly(t, dir, "e/ro/in", "e/ro", ".")
 			dump := func(dir string) string {
 				text := treetest.Dump(t, dir, treetest.Root, treetest.MTimes)
-				// What stands for a subvolume in a copy of the one that it is in has the time at which it is looked at.
+				// What stands for a subvolume in a copy of the one that it is in has the time at
+				// which it is looked at.
 				return regexp.MustCompile(`(?m)^(copy/in/.*) mtime=.*`).ReplaceAllString(text, "$1")
 			}
 			want := dump(dir)
@@ -315,7 +319,8 @@ func TestSubvolumes(t *testing.T) {
 	})
 }
 
-// TestKeptReadOnly: a kept tree that a killed process left read-only can be changed again by who is shown it, or goes on with it.
+// TestKeptReadOnly: a kept tree that a killed process left read-only can be changed again by who is
+// shown it, or goes on with it.
 func TestKeptReadOnly(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		tree := newTree(t, d, "")
@@ -334,7 +339,8 @@ func TestKeptReadOnly(t *testing.T) {
 	})
 }
 
-// TestDropSubvolumes: a tree goes with the subvolumes in it, read-only ones too, also when its process was killed.
+// TestDropSubvolumes: a tree goes with the subvolumes in it, read-only ones too, also when its
+// process was killed.
 func TestDropSubvolumes(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		tree := newTree(t, d, "")
@@ -351,7 +357,8 @@ func TestDropSubvolumes(t *testing.T) {
 	})
 }
 
-// TestRemoveAll: the subvolumes that a command has made in a folder of any driver go with it, read-only ones too.
+// TestRemoveAll: the subvolumes that a command has made in a folder of any driver go with it,
+// read-only ones too.
 func TestRemoveAll(t *testing.T) {
 	snapshottest.OnFileSystem(t, "btrfs", func(t *testing.T, tempDir func(*testing.T) string) {
 		dir := filepath.Join(tempDir(t), "dir")
@@ -371,7 +378,8 @@ func TestRemoveAll(t *testing.T) {
 	})
 }
 
-// TestSiblingsTouched: trees of one parent may be asked at once what was touched, by several processes too, and no snapshot stays read-only.
+// TestSiblingsTouched: trees of one parent may be asked at once what was touched, by several
+// processes too, and no snapshot stays read-only.
 func TestSiblingsTouched(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		commit(t, d, "", "base", makes(t, "f file"))
@@ -429,7 +437,8 @@ func TestCancelSend(t *testing.T) {
 	})
 }
 
-// TestSpaceOfPart: of a large file that is changed in the middle, only that counts for the tree in which it is.
+// TestSpaceOfPart: of a large file that is changed in the middle, only that counts for the tree in
+// which it is.
 func TestSpaceOfPart(t *testing.T) {
 	onBtrfs(t, func(t *testing.T, d *Driver) {
 		const size = 4 << 20

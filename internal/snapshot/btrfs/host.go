@@ -9,14 +9,16 @@ import (
 	"genoci/internal/snapshot/loop"
 )
 
-// host is the file that holds a btrfs in a loop device. It is sparse as a rule, so that a full file system below is met by
-// what is written to a btrfs that has space. The kernel then writes nothing more to the btrfs.
+// host is the file that holds a btrfs in a loop device. It is sparse as a rule, so that a full file
+// system below is met by what is written to a btrfs that has space. The kernel then writes nothing
+// more to the btrfs.
 type host struct{ file string }
 
 // reserve is how much has to be free below before a tree is made: for what the btrfs itself writes.
 const reserve = 32 << 20
 
-// findHost returns the host of the btrfs that holds the folder dir; its file is "" where that is in no loop device.
+// findHost returns the host of the btrfs that holds the folder dir; its file is "" where that is in
+// no loop device.
 func findHost(dir string) (host, error) {
 	f, err := openDir(dir)
 	if err != nil {
@@ -30,7 +32,8 @@ func findHost(dir string) (host, error) {
 	return host{loop.File(device)}, nil
 }
 
-// left returns how much can be written to the file: what is free below it, or if that is less, what it does not have yet.
+// left returns how much can be written to the file: what is free below it, or if that is less, what
+// it does not have yet.
 func (h host) left() (left, missing int64, err error) {
 	var st unix.Stat_t
 	var fs unix.Statfs_t
@@ -43,7 +46,8 @@ func (h host) left() (left, missing int64, err error) {
 	return int64(fs.Bavail) * fs.Bsize, max(0, st.Size-st.Blocks*512), nil
 }
 
-// ErrStopped is wrapped where the kernel writes nothing to the btrfs any more, after an error. What was committed is there again when it is mounted anew.
+// ErrStopped is wrapped where the kernel writes nothing to the btrfs any more, after an error. What
+// was committed is there again when it is mounted anew.
 var ErrStopped = errors.New("the kernel has stopped writing to this btrfs")
 
 // full returns an error where there is no space for what has to be written to the file.

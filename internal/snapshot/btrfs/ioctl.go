@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls of btrfs, from the kernel's include/uapi/linux/btrfs.h. Each takes an open file of the file system, and a struct,
-// whose size is in the call's number.
+// The calls of btrfs, from the kernel's include/uapi/linux/btrfs.h. Each takes an open file of the
+// file system, and a struct, whose size is in the call's number.
 
 const magic = 0x94
 
@@ -118,22 +118,24 @@ func createSubvolume(parent int, name string) error {
 	return ioctl(parent, toKernel, 24, &args) // BTRFS_IOC_SUBVOL_CREATE_V2
 }
 
-// snapshotSubvolume makes a subvolume that shares all blocks with the one whose root folder is open as src.
+// snapshotSubvolume makes a subvolume that shares all blocks with the one whose root folder is open
+// as src.
 func snapshotSubvolume(parent int, name string, src int) error {
 	args := volArgsV2{fd: int64(src)}
 	copy(args.name[:], name)
 	return ioctl(parent, toKernel, 23, &args) // BTRFS_IOC_SNAP_CREATE_V2
 }
 
-// destroySubvolume removes a subvolume with all that is in it, but for other subvolumes, whose presence is an error. It takes
-// CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed.
+// destroySubvolume removes a subvolume with all that is in it, but for other subvolumes, whose
+// presence is an error. It takes CAP_SYS_ADMIN, or the mount option user_subvol_rm_allowed.
 func destroySubvolume(parent int, name string) error {
 	var args volArgs
 	copy(args.name[:], name)
 	return ioctl(parent, toKernel, 15, &args) // BTRFS_IOC_SNAP_DESTROY
 }
 
-// setReadOnly makes the subvolume whose root folder is open read-only, or writable again. That is refused with EPERM while it is being sent.
+// setReadOnly makes the subvolume whose root folder is open read-only, or writable again. That is
+// refused with EPERM while it is being sent.
 func setReadOnly(fd int, on bool) error {
 	var flags uint64
 	if err := ioctl(fd, fromKernel, 25, &flags); err != nil { // BTRFS_IOC_SUBVOL_GETFLAGS
@@ -146,7 +148,8 @@ func setReadOnly(fd int, on bool) error {
 	return ioctl(fd, toKernel, 26, &flags) // BTRFS_IOC_SUBVOL_SETFLAGS
 }
 
-// startCleaning has the kernel give back the space of removed subvolumes soon, which it does else within half a minute.
+// startCleaning has the kernel give back the space of removed subvolumes soon, which it does else
+// within half a minute.
 func startCleaning(fd int) error {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(ioctlNumber(0, 8, 0)), 0) // BTRFS_IOC_SYNC
 	if errno != 0 {
@@ -184,14 +187,15 @@ func treeID(fd int) (uint64, error) {
 	return args.tree, os.NewSyscallError("find subvolume", err)
 }
 
-// send writes to the file to how the subvolume from differs from the one numbered parent. Both have to be read-only. It takes
-// CAP_SYS_ADMIN in the first user namespace.
+// send writes to the file to how the subvolume from differs from the one numbered parent. Both have
+// to be read-only. It takes CAP_SYS_ADMIN in the first user namespace.
 func send(from int, parent uint64, to int) error {
 	const noFileData = 1 << 0                                                                     // BTRFS_SEND_FLAG_NO_FILE_DATA
 	return ioctl(from, toKernel, 38, &sendArgs{fd: int64(to), parent: parent, flags: noFileData}) // BTRFS_IOC_SEND
 }
 
-// pathsOf returns all names of an inode in the subvolume that holds an open file. complete is false where there are more.
+// pathsOf returns all names of an inode in the subvolume that holds an open file. complete is false
+// where there are more.
 func pathsOf(fd int, inode uint64) (paths []string, complete bool, err error) {
 	var buffer dataContainer
 	args := pathArgs{inode: inode, size: uint64(unsafe.Sizeof(buffer)), buffer: &buffer}
@@ -203,8 +207,8 @@ func pathsOf(fd int, inode uint64) (paths []string, complete bool, err error) {
 	return paths, buffer.missed == 0 && buffer.bytesMissing == 0, os.NewSyscallError("find names of inode", err)
 }
 
-// subvolumesIn returns the paths of the subvolumes that lie in the one whose root folder is open, relative to it, without those that
-// lie in other ones.
+// subvolumesIn returns the paths of the subvolumes that lie in the one whose root folder is open,
+// relative to it, without those that lie in other ones.
 func subvolumesIn(fd int) ([]string, error) {
 	var paths []string
 	for args := (rootRefs{}); ; {

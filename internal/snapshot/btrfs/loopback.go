@@ -21,9 +21,10 @@ import (
 	"genoci/internal/snapshot/mounts"
 )
 
-// Loopback is a btrfs in a file. There is no record of it: the label in its superblock says that Setup made it, and the kernel whether
-// it is mounted. Its methods take root, and are to be called in the mount namespace in which it is to be seen. A kill at any moment leaves what
-// Setup mends when it is called again.
+// Loopback is a btrfs in a file. There is no record of it: the label in its superblock says that
+// Setup made it, and the kernel whether it is mounted. Its methods take root, and are to be called
+// in the mount namespace in which it is to be seen. A kill at any moment leaves what Setup mends
+// when it is called again.
 type Loopback struct {
 	File  string // that holds it, absolute
 	Mount string // the folder where it is mounted, absolute; or one on a btrfs that is there, where no file is needed
@@ -92,7 +93,8 @@ func (l *Loopback) State() (s State, err error) {
 	return s, err
 }
 
-// removed returns the device that is mounted, where its file is ours and has been removed, "" otherwise.
+// removed returns the device that is mounted, where its file is ours and has been removed, ""
+// otherwise.
 func (l *Loopback) removed() (string, error) {
 	m, err := mountAt(l.Mount)
 	if m == nil || err != nil {
@@ -160,7 +162,8 @@ func (l *Loopback) lookAtMount(s *State) error {
 	return nil
 }
 
-// isWriteProtected reports whether nothing can be written at path, though its mount is not read-only.
+// isWriteProtected reports whether nothing can be written at path, though its mount is not
+// read-only.
 func isWriteProtected(path string) bool { return unix.Access(path, unix.W_OK) == unix.EROFS }
 
 // Setup makes what is missing of the loopback, and returns what it did, a line each.
@@ -246,7 +249,8 @@ func (l *Loopback) makeFile() (string, error) {
 	return fmt.Sprintf("made %s, of %d MB at most", l.File, size/1000_000), durable.SyncDir(filepath.Dir(l.File))
 }
 
-// mount makes the file a device, and mounts that. The device ends with the mount, so that a process that is killed in between leaves nothing.
+// mount makes the file a device, and mounts that. The device ends with the mount, so that a process
+// that is killed in between leaves nothing.
 func (l *Loopback) mount() (string, error) {
 	s, err := l.State()
 	if err != nil || s.Mounted || s.Given {
@@ -266,7 +270,8 @@ func (l *Loopback) mount() (string, error) {
 		return "", err
 	}
 	defer device.Close()
-	// What is removed is to be free for the file system below. Users may remove the subvolumes that are theirs.
+	// What is removed is to be free for the file system below. Users may remove the subvolumes that
+	// are theirs.
 	err = unix.Mount(device.Name(), l.Mount, "btrfs", unix.MS_NOATIME, "discard=async,user_subvol_rm_allowed")
 	if errors.Is(err, unix.ENODEV) {
 		return "", fmt.Errorf("mount %s: %w: the kernel has no btrfs; modprobe btrfs", l.File, snapshot.ErrUnsupported)
@@ -324,7 +329,8 @@ func (l *Loopback) makeDir() (string, error) {
 	return "made " + l.Dir(), nil
 }
 
-// Detach unmounts the loopback, which ends its device. What is not attached stays so, and what Setup has not made as it is. The error wraps ErrBusy where it is in use.
+// Detach unmounts the loopback, which ends its device. What is not attached stays so, and what
+// Setup has not made as it is. The error wraps ErrBusy where it is in use.
 func (l *Loopback) Detach() error {
 	if s, err := l.State(); err == nil && s.Gone {
 		return &fs.PathError{Op: "detach", Path: l.File, Err: ErrGone}
@@ -332,8 +338,8 @@ func (l *Loopback) Detach() error {
 	return l.ending(l.detach)
 }
 
-// ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of the file, there is nothing
-// to end but what is mounted nevertheless.
+// ending calls f, which ends what Setup began, with the lock. Where there is not even the folder of
+// the file, there is nothing to end but what is mounted nevertheless.
 func (l *Loopback) ending(f func() error) error {
 	unlock, err := l.lock()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -369,7 +375,8 @@ func (l *Loopback) detach() error {
 	if !s.Mounted { // by hand, perhaps, and so without an end
 		return loop.Detach(s.Device)
 	}
-	// The device ends in a moment; or when processes end that were started with mounts of their own while it was mounted, as builds on other storage.
+	// The device ends in a moment; or when processes end that were started with mounts of their own
+	// while it was mounted, as builds on other storage.
 	for range 100 {
 		devices, err := loop.Devices(l.File)
 		if err != nil || !slices.Contains(devices, s.Device) {
@@ -380,7 +387,8 @@ func (l *Loopback) detach() error {
 	return nil
 }
 
-// Destroy detaches the loopback, and removes its file. Where the folder is on another btrfs, it removes the driver's folder there.
+// Destroy detaches the loopback, and removes its file. Where the folder is on another btrfs, it
+// removes the driver's folder there.
 func (l *Loopback) Destroy() error { return l.ending(l.destroy) }
 
 func (l *Loopback) destroy() error {

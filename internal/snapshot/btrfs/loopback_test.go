@@ -48,7 +48,8 @@ func setUp(t *testing.T, l *Loopback) []string {
 	return done
 }
 
-// detach detaches l, and waits for the end of its device: other tests may have processes with copies of all mounts.
+// detach detaches l, and waits for the end of its device: other tests may have processes with
+// copies of all mounts.
 func detach(t *testing.T, l *Loopback) {
 	t.Helper()
 	strict.Must(t, l.Detach())
@@ -80,7 +81,8 @@ func TestLoopbackSuite(t *testing.T) {
 	})
 }
 
-// TestLoopback: what is there is left alone, what is missing is made, and what was not made by Setup is neither used nor removed.
+// TestLoopback: what is there is left alone, what is missing is made, and what was not made by
+// Setup is neither used nor removed.
 func TestLoopback(t *testing.T) {
 	needRoot(t)
 	l := loopback(t, t.TempDir(), 1<<30)
@@ -174,7 +176,8 @@ func TestForeign(t *testing.T) {
 	strict.Must(t, l.Destroy(), mounts.Unmount(l.Mount))
 }
 
-// TestHostileFolder: in a folder where anybody may make files, as /tmp, nothing is written through a link, nor a file mounted that is somebody else's.
+// TestHostileFolder: in a folder where anybody may make files, as /tmp, nothing is written through
+// a link, nor a file mounted that is somebody else's.
 func TestHostileFolder(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
@@ -214,7 +217,8 @@ func TestOnExisting(t *testing.T) {
 	})
 }
 
-// TestSideBySide: two loopbacks are used at once, set up by several at once, and have no fault afterwards.
+// TestSideBySide: two loopbacks are used at once, set up by several at once, and have no fault
+// afterwards.
 func TestSideBySide(t *testing.T) {
 	needRoot(t)
 	var both []*Loopback
@@ -252,8 +256,8 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// TestHostFull: the file system that holds the file is full while the btrfs has space. That is told, and what was committed is there again
-// when there is space.
+// TestHostFull: the file system that holds the file is full while the btrfs has space. That is
+// told, and what was committed is there again when there is space.
 func TestHostFull(t *testing.T) {
 	needRoot(t)
 	below := small(t, 300<<20)

@@ -8,8 +8,9 @@ import (
 	"io"
 )
 
-// A stream of changes, as the kernel sends it (fs/btrfs/send.h): this text, a version, and commands. A command is its length
-// without its header, its number, a checksum, and attributes; an attribute is its number, its length, and its data.
+// A stream of changes, as the kernel sends it (fs/btrfs/send.h): this text, a version, and
+// commands. A command is its length without its header, its number, a checksum, and attributes; an
+// attribute is its number, its length, and its data.
 const streamMagic = "btrfs-stream\x00"
 
 // Numbers of commands. What is none of the first eleven changes the file that it names.

@@ -64,8 +64,9 @@ func isSubvolume(dir int) (bool, error) {
 	return fs.Type == unix.BTRFS_SUPER_MAGIC && st.Ino == firstObject, nil
 }
 
-// remove removes the subvolume called name in an open folder, and first those that lie in it. Where the process may not do that in one
-// call, the subvolume is emptied: the folder of an empty one is removed like any other.
+// remove removes the subvolume called name in an open folder, and first those that lie in it. Where
+// the process may not do that in one call, the subvolume is emptied: the folder of an empty one is
+// removed like any other.
 func remove(parent int, name string) error {
 	dir, err := openBelow(parent, name)
 	if err != nil {
@@ -104,8 +105,9 @@ func below(dir int, name string, f func(parent int, name string) error) error {
 	return wrapPath("subvolume", name, f(int(parent.Fd()), path.Base(name)))
 }
 
-// flatten makes an open subvolume writable, and turns those that lie in it into plain folders: those that a command made in a tree, which
-// would neither be in a snapshot of it nor in what is sent.
+// flatten makes an open subvolume writable, and turns those that lie in it into plain folders:
+// those that a command made in a tree, which would neither be in a snapshot of it nor in what is
+// sent.
 func flatten(ctx context.Context, dir int) error {
 	if err := setReadOnly(dir, false); err != nil {
 		return os.NewSyscallError("make writable", err)
@@ -123,7 +125,8 @@ func flatten(ctx context.Context, dir int) error {
 	return nil
 }
 
-// flattenOne puts a copy, which shares its blocks, in the place of the subvolume called name in an open folder.
+// flattenOne puts a copy, which shares its blocks, in the place of the subvolume called name in an
+// open folder.
 func flattenOne(ctx context.Context, parent int, name string) error {
 	var before unix.Stat_t
 	if err := unix.Fstat(parent, &before); err != nil {

@@ -13,8 +13,9 @@ import (
 
 //go:generate go run ./internal/gentemplate
 
-// template is an empty btrfs of templateSize bytes, as lines "block OFFSET LENGTH", each with lines "POSITION HEX". All else is zero; checksums are missing.
-// In the place of its UUIDs are the texts "genociNa" and "genociNb".
+// template is an empty btrfs of templateSize bytes, as lines "block OFFSET LENGTH", each with lines
+// "POSITION HEX". All else is zero; checksums are missing. In the place of its UUIDs are the texts
+// "genociNa" and "genociNb".
 //
 //go:embed template.txt
 var template string
@@ -32,7 +33,8 @@ const (
 	label          = "genoci" // what says that setup made a btrfs
 )
 
-// writeTemplate writes a new btrfs to the empty file f, which it makes as large as it has to be: an ordinary one, with UUIDs of its own.
+// writeTemplate writes a new btrfs to the empty file f, which it makes as large as it has to be: an
+// ordinary one, with UUIDs of its own.
 func writeTemplate(f *os.File) error {
 	if err := f.Truncate(templateSize); err != nil {
 		return err

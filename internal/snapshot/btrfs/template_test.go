@@ -9,7 +9,8 @@ import (
 	"genoci/test/strict"
 )
 
-// TestTemplate: what is written without mkfs.btrfs is a btrfs without any fault, and two of them are not the same one.
+// TestTemplate: what is written without mkfs.btrfs is a btrfs without any fault, and two of them
+// are not the same one.
 func TestTemplate(t *testing.T) {
 	dir := t.TempDir()
 	ids := map[string]bool{}

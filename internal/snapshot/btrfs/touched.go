@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// touched gathers, from the commands that make a tree of its parent, which paths they touch. Files change their names on the way: what
-// is new is first called oINODE-GENERATION-N, and so is for a while what stands in the way of something else.
+// touched gathers, from the commands that make a tree of its parent, which paths they touch. Files
+// change their names on the way: what is new is first called oINODE-GENERATION-N, and so is for a
+// while what stands in the way of something else.
 type touched struct {
 	// names are paths as they are at this moment: they move with what they are names of.
 	names node
@@ -25,7 +26,8 @@ type node struct {
 	fresh   bool // it was made by the stream
 }
 
-// find returns the node of a path, made where it is missing, and whether it or a folder on the way was placed.
+// find returns the node of a path, made where it is missing, and whether it or a folder on the way
+// was placed.
 func (n *node) find(path string) (found *node, placed bool) {
 	if path == "" {
 		return n, false

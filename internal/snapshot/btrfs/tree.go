@@ -55,7 +55,8 @@ func makeSnapshot(path, src string) error {
 	})
 }
 
-// makeWritable makes the tree writable, which a process left read-only that was killed while it asked what was touched.
+// makeWritable makes the tree writable, which a process left read-only that was killed while it
+// asked what was touched.
 func (t *tree) makeWritable() error {
 	dir, err := openDir(t.Dir())
 	if err != nil {
@@ -78,7 +79,8 @@ func (t *tree) write() error {
 	return wrapPath("write out", t.Dir(), unix.Syncfs(int(t.witness.Fd())))
 }
 
-// Rest implements snapshot.Rester: it makes plain folders of subvolumes that were made in the tree, and itself writable.
+// Rest implements snapshot.Rester: it makes plain folders of subvolumes that were made in the tree,
+// and itself writable.
 func (t *tree) Rest(ctx context.Context) error {
 	dir, err := openDir(t.Dir())
 	if err != nil {
@@ -91,8 +93,8 @@ func (t *tree) Rest(ctx context.Context) error {
 	return nil
 }
 
-// Commit implements snapshot.Tree. The tree is written out, which the kernel would do as well for the first tree that is made of it.
-// From then on its parent is not needed.
+// Commit implements snapshot.Tree. The tree is written out, which the kernel would do as well for
+// the first tree that is made of it. From then on its parent is not needed.
 func (t *tree) Commit(ctx context.Context, name string) error {
 	err := t.part.Commit(ctx, name, func() error {
 		if t.written { // since then times were set, if anything: btrfs has such changes on disk no later than the name
@@ -190,12 +192,13 @@ func (t *sentTree) touched(ctx context.Context) (paths []string, err error) {
 	return found.list(), nil
 }
 
-// changes calls do for each command that makes the subvolume at dir of the one at parent. Both are read-only meanwhile, and written out by write when they
-// are: the kernel sends what is on disk.
+// changes calls do for each command that makes the subvolume at dir of the one at parent. Both are
+// read-only meanwhile, and written out by write when they are: the kernel sends what is on disk.
 //
-// They do not stay so, although nothing writes to a snapshot any more: nobody could remove them by rm -r. The parent may be in
-// use by another process at once. The kernel makes nothing writable that is just being sent, so the last of them does; but one that comes
-// just before the sending ends it, with EPERM.
+// They do not stay so, although nothing writes to a snapshot any more: nobody could remove them by
+// rm -r. The parent may be in use by another process at once. The kernel makes nothing writable
+// that is just being sent, so the last of them does; but one that comes just before the sending
+// ends it, with EPERM.
 func changes(ctx context.Context, dir, parent string, write func() error, do func(command)) (err error) {
 	var files [2]*os.File
 	for i, dir := range []string{dir, parent} {
@@ -253,7 +256,8 @@ func sent(ctx context.Context, from int, parent uint64, do func(command)) error 
 	return readErr
 }
 
-// addLinks adds all other names of the files that are touched, of which the kernel names one. The tree is read-only.
+// addLinks adds all other names of the files that are touched, of which the kernel names one. The
+// tree is read-only.
 func (t *sentTree) addLinks(found *touched) error {
 	dir, err := openDir(t.Dir())
 	if err != nil {
@@ -284,7 +288,8 @@ func (t *sentTree) addLinks(found *touched) error {
 	return nil
 }
 
-// linked returns the inode number of the file at a path below an open folder if it has several names, else 0.
+// linked returns the inode number of the file at a path below an open folder if it has several
+// names, else 0.
 func linked(dir int, path string) (inode uint64, err error) {
 	fd, err := beneath.Open(dir, path, unix.O_PATH|unix.O_NOFOLLOW, beneath.OnMount)
 	if err != nil {

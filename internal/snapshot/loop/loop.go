@@ -14,9 +14,10 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Attach makes the file a block device (loop(4)), and returns that, open. The device stays until Detach or the end of the machine; with
-// autoclear also no longer than it is open or mounted, so that a process that is killed leaves nothing. A file that is a device already stays that
-// device. The error wraps snapshot.ErrUnsupported where the machine has no loop devices.
+// Attach makes the file a block device (loop(4)), and returns that, open. The device stays until
+// Detach or the end of the machine; with autoclear also no longer than it is open or mounted, so
+// that a process that is killed leaves nothing. A file that is a device already stays that device.
+// The error wraps snapshot.ErrUnsupported where the machine has no loop devices.
 func Attach(file string, autoclear bool) (device *os.File, err error) {
 	devices, err := Devices(file)
 	if err != nil {

@@ -22,10 +22,12 @@ func findCommand(name string) (string, error) {
 	return path, err
 }
 
-// command runs a program, and returns what it prints. It holds the file lock, if that is not nil, while it runs.
+// command runs a program, and returns what it prints. It holds the file lock, if that is not nil,
+// while it runs.
 //
-// Neither signals from the terminal nor the end of this process end it: an lvm that dies while it has a device suspended
-// leaves it so, and all who touch that device wait for ever. For its context, see its callers: they ask before.
+// Neither signals from the terminal nor the end of this process end it: an lvm that dies while it
+// has a device suspended leaves it so, and all who touch that device wait for ever. For its
+// context, see its callers: they ask before.
 func command(lock *os.File, name string, args ...string) (string, error) {
 	path, err := findCommand(name)
 	if err != nil {
@@ -79,8 +81,9 @@ func lvmAtOnce(name string, args ...string) error {
 	return err
 }
 
-// settings returns what is set in another way than the machine's lvm.conf(5) may have it. Volumes come and go in minutes, of which nobody
-// wants an archive. Where udev does not run, as in a container, lvm makes the device files.
+// settings returns what is set in another way than the machine's lvm.conf(5) may have it. Volumes
+// come and go in minutes, of which nobody wants an archive. Where udev does not run, as in a
+// container, lvm makes the device files.
 func settings() string {
 	s := "backup/archive=0"
 	if _, err := os.Stat("/run/udev/control"); err != nil {

@@ -20,12 +20,14 @@ type fileSystem struct {
 	options string   // of a mount
 }
 
-// fileSystems are all kinds, the default first. Their commands write as little as can be to a new volume, and
-// what they write later, they write once: each block that is written is one that is no longer shared with the parent.
+// fileSystems are all kinds, the default first. Their commands write as little as can be to a new
+// volume, and what they write later, they write once: each block that is written is one that is no
+// longer shared with the parent.
 func fileSystems() []fileSystem {
 	return []fileSystem{{
-		// No journal: after a crash of the machine, trees are made anew, and those that were kept are mended. As many inodes as blocks: an image may
-		// be of small files only, and what is not used takes no space.
+		// No journal: after a crash of the machine, trees are made anew, and those that were kept
+		// are mended. As many inodes as blocks: an image may be of small files only, and what is
+		// not used takes no space.
 		name: "ext4",
 		pkg:  "e2fsprogs",
 		make: []string{

@@ -20,11 +20,13 @@ import (
 	"genoci/internal/snapshot/loop"
 )
 
-// Loopback is a volume group with a thin pool, in a file that is a block device. There is no record of it: the file and the group say themselves
-// that Setup has made them, the file by its first bytes, which lvm leaves alone, and the group by [Tag]. A group without it is
-// somebody else's, and neither changed nor removed. Methods take root.
+// Loopback is a volume group with a thin pool, in a file that is a block device. There is no record
+// of it: the file and the group say themselves that Setup has made them, the file by its first
+// bytes, which lvm leaves alone, and the group by [Tag]. A group without it is somebody else's, and
+// neither changed nor removed. Methods take root.
 //
-// A file that is not whole yet, or no longer, has another name. So a kill at any moment leaves what the same method mends when it is called again.
+// A file that is not whole yet, or no longer, has another name. So a kill at any moment leaves what
+// the same method mends when it is called again.
 type Loopback struct {
 	File     string // absolute
 	Group    string
@@ -193,13 +195,15 @@ func (l *Loopback) lock() (unlock func(), err error) {
 	return func() { durable.Unlock(f) }, nil
 }
 
-// What lvm takes beside the pool: its description, and that of the pool twice, since one is to mend the other.
+// What lvm takes beside the pool: its description, and that of the pool twice, since one is to mend
+// the other.
 const (
 	groupMetadata = 64 << 20 // room for some 50,000 volumes
 	extent        = 4 << 20
 )
 
-// poolMetadata returns the size of the description of a pool: some bytes for each block that a volume has of its own.
+// poolMetadata returns the size of the description of a pool: some bytes for each block that a
+// volume has of its own.
 func poolMetadata(pool int64) int64 {
 	const mib = 1 << 20
 	return min(max(pool/128/mib, 16), 1024) * mib
@@ -254,7 +258,8 @@ func (l *Loopback) makeGroup(s *State) (string, error) {
 	return fmt.Sprintf("made %s, of %d MB at most, with the volume group %s", l.File, size/1000_000, l.Group), nil
 }
 
-// markDevice writes the mark, through the device: what is written to the file may not be seen there.
+// markDevice writes the mark, through the device: what is written to the file may not be seen
+// there.
 func markDevice(device string) error {
 	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
@@ -267,8 +272,8 @@ func markDevice(device string) error {
 	return f.Sync()
 }
 
-// register has lvm know a device by the name that its file has now, where it only looks at devices that it knows (lvmdevices(8)). Where it
-// does not keep such a list, the command fails.
+// register has lvm know a device by the name that its file has now, where it only looks at devices
+// that it knows (lvmdevices(8)). Where it does not keep such a list, the command fails.
 func register(device string) {
 	if _, err := os.Stat("/etc/lvm/devices/system.devices"); err == nil {
 		_, _ = lvm(nil, "lvmdevices", "--adddev", device)
@@ -296,7 +301,8 @@ func (l *Loopback) attach(s *State) (string, error) {
 	return fmt.Sprintf("attached %s as %s", l.File, s.Device), l.lookAtGroup(s)
 }
 
-// makePool makes the thin pool. When it is full, what is written to it fails at once; by default it would wait for a minute.
+// makePool makes the thin pool. When it is full, what is written to it fails at once; by default it
+// would wait for a minute.
 func (l *Loopback) makePool(s *State) (string, error) {
 	if s.pool {
 		return "", nil
@@ -365,7 +371,8 @@ func detachLoops(file string) error {
 	return err
 }
 
-// Destroy removes what Setup has made, and the driver's folder. Of a group that is somebody else's, the volumes of that folder.
+// Destroy removes what Setup has made, and the driver's folder. Of a group that is somebody else's,
+// the volumes of that folder.
 func (l *Loopback) Destroy() error {
 	unlock, err := l.lock()
 	if err != nil {
@@ -392,7 +399,8 @@ func (l *Loopback) Destroy() error {
 			return err
 		}
 	}
-	// A folder without its volumes would promise snapshots that are gone; volumes without their folder are nobody's.
+	// A folder without its volumes would promise snapshots that are gone; volumes without their
+	// folder are nobody's.
 	if err := beneath.RemovePath(l.Dir); err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
-// Package lvm is the storage driver that stands on the kernel's device mapper: a tree is a file system on a thin volume, made as a
-// snapshot of its parent's volume, so that making and committing one costs what was changed, whatever the size of the parent. It
-// needs root, a thin pool, and the lvm command (lvmthin(7)).
+// Package lvm is the storage driver that stands on the kernel's device mapper: a tree is a file
+// system on a thin volume, made as a snapshot of its parent's volume, so that making and committing
+// one costs what was changed, whatever the size of the parent. It needs root, a thin pool, and the
+// lvm command (lvmthin(7)).
 //
-// Each part of the store has one volume, of the part's name, and the tree is mounted in the part's folder. All volumes have
-// the tag "genoci" and one that names the store's folder; other volumes are never touched. A volume takes kernel memory while it is
-// active, and a command costs more than most steps change. So those at rest are deactivated some at a time, when there are many.
+// Each part of the store has one volume, of the part's name, and the tree is mounted in the part's
+// folder. All volumes have the tag "genoci" and one that names the store's folder; other volumes
+// are never touched. A volume takes kernel memory while it is active, and a command costs more than
+// most steps change. So those at rest are deactivated some at a time, when there are many.
 //
 // A [Loopback] is a thin pool in a file, for machines that have none.
 package lvm
@@ -47,8 +49,9 @@ type Driver struct {
 
 var _ snapshot.Driver = (*Driver)(nil)
 
-// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The error
-// wraps snapshot.ErrUnsupported where the machine has no device mapper, the process may not use it, or there is no such pool.
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes
+// left behind are removed. The error wraps snapshot.ErrUnsupported where the machine has no device
+// mapper, the process may not use it, or there is no such pool.
 func Open(dir string, o Options) (*Driver, error) {
 	d := &Driver{outside: o.Outside, maxActive: defaultMaxActive}
 	var err error
@@ -132,7 +135,8 @@ func volumeOf(part string) (volume, error) {
 	return v, nil
 }
 
-// clear removes the volume of a part that is no longer alive. The rest of the part's folder is the Store's affair.
+// clear removes the volume of a part that is no longer alive. The rest of the part's folder is the
+// Store's affair.
 func clear(part string) error {
 	v, err := volumeOf(part)
 	if errors.Is(err, fs.ErrNotExist) { // a view, or nothing was made yet

@@ -130,7 +130,8 @@ func wantVolumes(t *testing.T, d *Driver, dir string, want int) {
 	}
 }
 
-// TestLvmSpace: what volumes have in common counts once, also when the one that they have it from has gone.
+// TestLvmSpace: what volumes have in common counts once, also when the one that they have it from
+// has gone.
 func TestLvmSpace(t *testing.T) {
 	d := openDriver(t, t.TempDir(), "")
 	const size = 4 << 20

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultMaxActive is how many volumes of a group may be active. When there are more, those of the older ones that nobody uses are deactivated
-// by one command.
+// defaultMaxActive is how many volumes of a group may be active. When there are more, those of the
+// older ones that nobody uses are deactivated by one command.
 const defaultMaxActive = 32
 
-// rest deactivates volumes when there are too many. What goes wrong is left to the next time: an active volume is in nobody's way.
+// rest deactivates volumes when there are too many. What goes wrong is left to the next time: an
+// active volume is in nobody's way.
 func (d *Driver) rest() {
 	if !d.resting.TryLock() {
 		return
@@ -58,7 +59,8 @@ func (d *Driver) active() []volume {
 	return active
 }
 
-// isIdle reports whether a device is not in use: one that is mounted cannot be opened with O_EXCL (open(2)).
+// isIdle reports whether a device is not in use: one that is mounted cannot be opened with O_EXCL
+// (open(2)).
 func isIdle(device string) bool {
 	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -17,15 +17,17 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// taken is how much was in use on the volume of a part when it was last at rest, what it had from its parent's included.
+// taken is how much was in use on the volume of a part when it was last at rest, what it had from
+// its parent's included.
 type taken struct {
 	id   string // of the part
 	used int64  // bytes
 }
 
-// takenFile says what was taken by the volumes that a part's volume descends from, the oldest first, and by itself, a line for each. The device mapper does not know it
-// while a volume is not active, nor does it know at any time what volumes have in common. It is written as soon as the volume is there, and stays
-// when those of its ancestors have gone.
+// takenFile says what was taken by the volumes that a part's volume descends from, the oldest
+// first, and by itself, a line for each. The device mapper does not know it while a volume is not
+// active, nor does it know at any time what volumes have in common. It is written as soon as the
+// volume is there, and stays when those of its ancestors have gone.
 func takenFile(part string) string { return filepath.Join(part, "taken") }
 
 func readTaken(part string) ([]taken, error) {
@@ -55,7 +57,8 @@ func writeTaken(part string, all []taken) error {
 	return durable.Replace(takenFile(part), []byte(b.String()))
 }
 
-// inheritTaken gives a part, whose volume is a snapshot of that of another one, what is known of that.
+// inheritTaken gives a part, whose volume is a snapshot of that of another one, what is known of
+// that.
 func inheritTaken(parent, part string) error {
 	all, err := readTaken(parent)
 	if err != nil {
@@ -85,8 +88,9 @@ func (t *tree) noteTaken() error {
 	return err
 }
 
-// Space implements snapshot.Driver. A tree is made of its part's folder, and of what each volume that it descends from had more than the one before: blocks that were
-// written over since are counted with both.
+// Space implements snapshot.Driver. A tree is made of its part's folder, and of what each volume
+// that it descends from had more than the one before: blocks that were written over since are
+// counted with both.
 func (d *Driver) Space(ctx context.Context) (snapshot.Space, error) {
 	var mu sync.Mutex
 	known := map[string][]taken{}

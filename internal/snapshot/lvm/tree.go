@@ -65,7 +65,8 @@ func (t *tree) make() error {
 	return t.part.SetLowers(nil)
 }
 
-// create makes the volume v: a snapshot of that of the first of lowers, or a new one. It is left alone when the machine starts.
+// create makes the volume v: a snapshot of that of the first of lowers, or a new one. It is left
+// alone when the machine starts.
 func (d *Driver) create(lock *os.File, v volume, lowers []string) error {
 	args := []string{
 		"--name", v.name, "--addtag", Tag, "--addtag", d.tag, "--ignoremonitoring",
@@ -130,7 +131,8 @@ func (t *tree) flush() error {
 	return nil
 }
 
-// flushAndUnmount writes the tree out and ends its mount. Whoever still holds a copy of the mount can write no more.
+// flushAndUnmount writes the tree out and ends its mount. Whoever still holds a copy of the mount
+// can write no more.
 func (t *tree) flushAndUnmount() error {
 	if t.shown {
 		return &fs.PathError{Op: "unmount", Path: t.Dir(), Err: unix.EBUSY}

@@ -92,7 +92,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestLockIsHeld: a command holds the part that it is for, when the process that has started it no longer does.
+// TestLockIsHeld: a command holds the part that it is for, when the process that has started it no
+// longer does.
 func TestLockIsHeld(t *testing.T) {
 	s, err := store.Open(t.TempDir(), "test", nil)
 	if err != nil {

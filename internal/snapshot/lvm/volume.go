@@ -34,7 +34,8 @@ func parseVolume(text string) (volume, error) {
 	return volume{group, name}, nil
 }
 
-// device returns the path at which the volume is while it is active. Hyphens are doubled, since a single one joins the two names.
+// device returns the path at which the volume is while it is active. Hyphens are doubled, since a
+// single one joins the two names.
 func (v volume) device() string {
 	double := func(s string) string { return strings.ReplaceAll(s, "-", "--") }
 	return mapper + double(v.group) + "-" + double(v.name)
@@ -48,13 +49,15 @@ func (v volume) activate() error {
 	return err
 }
 
-// removeVolumes removes the volumes of a group that a selection names. That there are none is no error.
+// removeVolumes removes the volumes of a group that a selection names. That there are none is no
+// error.
 func removeVolumes(group, selection string) error {
 	_, err := lvm(nil, "lvremove", "--select", selection, group)
 	return err
 }
 
-// storeTag returns the tag of the volumes of the store in the folder dir. A tag has few characters (lvm(8)); others are written as in "#20".
+// storeTag returns the tag of the volumes of the store in the folder dir. A tag has few characters
+// (lvm(8)); others are written as in "#20".
 func storeTag(dir string) string {
 	tag := []byte(Tag + "=")
 	for _, c := range []byte(dir) {
@@ -111,7 +114,8 @@ func (p *pool) examine() error {
 	return err
 }
 
-// activeDevice returns the folder of sysfs about the pool's device. While there are active volumes it is another one, on which they stand.
+// activeDevice returns the folder of sysfs about the pool's device. While there are active volumes
+// it is another one, on which they stand.
 func (p *pool) activeDevice() (string, error) {
 	var st unix.Stat_t
 	err := unix.Stat(p.device()+"-tpool", &st)

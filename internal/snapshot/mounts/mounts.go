@@ -1,4 +1,5 @@
-// Package mounts has the mounts that drivers make: read-only ones, the ends of mounts, and those that other processes see.
+// Package mounts has the mounts that drivers make: read-only ones, the ends of mounts, and those
+// that other processes see.
 package mounts
 
 import (
@@ -13,12 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BindReadOnly shows the folder src, without what is mounted below it, at the folder dst, read-only.
+// BindReadOnly shows the folder src, without what is mounted below it, at the folder dst,
+// read-only.
 func BindReadOnly(src, dst string) error {
 	if err := unix.Mount(src, dst, "", unix.MS_BIND, ""); err != nil {
 		return wrapPath("bind mount", src, err)
 	}
-	// In a user namespace a flag that the mount was given outside cannot be dropped; the call has to repeat it.
+	// In a user namespace a flag that the mount was given outside cannot be dropped; the call has
+	// to repeat it.
 	const lockable = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	var st unix.Statfs_t
 	err := unix.Statfs(dst, &st)
@@ -33,8 +36,9 @@ func BindReadOnly(src, dst string) error {
 	return nil
 }
 
-// MakeMountpoint makes an empty folder for a tree to be mounted at. Where files have been put into the one that is there, as after a restart of
-// the machine, the error is ENOTEMPTY: the mount would hide them, and the end of the tree delete them.
+// MakeMountpoint makes an empty folder for a tree to be mounted at. Where files have been put into
+// the one that is there, as after a restart of the machine, the error is ENOTEMPTY: the mount would
+// hide them, and the end of the tree delete them.
 func MakeMountpoint(dir string) error {
 	err := os.Remove(dir)
 	if errors.Is(err, unix.ENOTEMPTY) {
@@ -46,8 +50,9 @@ func MakeMountpoint(dir string) error {
 	return os.Mkdir(dir, 0o700)
 }
 
-// Unmount unmounts what is at path. A file that is open below, or a folder that someone stands in, gives EBUSY; but a
-// process that is just being started holds copies of all open files up to its exec, so this is tried for a second.
+// Unmount unmounts what is at path. A file that is open below, or a folder that someone stands in,
+// gives EBUSY; but a process that is just being started holds copies of all open files up to its
+// exec, so this is tried for a second.
 func Unmount(path string) error {
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 	for wait := time.Millisecond; err == unix.EBUSY && wait < time.Second; wait *= 2 {
@@ -57,7 +62,8 @@ func Unmount(path string) error {
 	return wrapPath("unmount", path, err)
 }
 
-// Detach unmounts what is at path, at the latest when it is no longer in use; no path leads there from now on.
+// Detach unmounts what is at path, at the latest when it is no longer in use; no path leads there
+// from now on.
 func Detach(path string) error {
 	err := Unmount(path)
 	if errors.Is(err, unix.EBUSY) {

@@ -9,8 +9,8 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// Outside calls f in the mount namespace in which the mounts of trees that are shown are to be (sandbox.Outside). nil: nothing can be shown.
-// Its methods are for drivers that mount.
+// Outside calls f in the mount namespace in which the mounts of trees that are shown are to be
+// (sandbox.Outside). nil: nothing can be shown. Its methods are for drivers that mount.
 type Outside func(f func() error) error
 
 // Mount calls mount there, for a tree that is to be shown.
@@ -33,7 +33,8 @@ func (o Outside) IsMountpoint(path string) (is bool, err error) {
 	return is, err
 }
 
-// Borrow mounts here what is mounted there at path, unless it is seen here anyway. mounted: the mount is this namespace's own.
+// Borrow mounts here what is mounted there at path, unless it is seen here anyway. mounted: the
+// mount is this namespace's own.
 func (o Outside) Borrow(path string) (mounted bool, err error) {
 	if here, err := IsMountpoint(path); here || err != nil {
 		return false, err
@@ -60,7 +61,8 @@ func (o Outside) Unmount(path string) error {
 	if err := o(func() error { return Unmount(path) }); err != nil {
 		return err
 	}
-	// What was outside may have been seen here too, and stays where the outside does not share its mounts.
+	// What was outside may have been seen here too, and stays where the outside does not share its
+	// mounts.
 	if here, err := IsMountpoint(path); !here || err != nil {
 		return err
 	}

@@ -28,8 +28,8 @@ func (d *Driver) Kept(ctx context.Context) ([]snapshot.Kept, error) {
 // shown reports whether the tree in a part's folder is mounted where all can see it.
 func (d *Driver) shown(part string) (bool, error) { return d.outside.IsMountpoint(mountpoint(part)) }
 
-// Resume implements snapshot.Driver. A tree that is shown is seen through the same mount: two of one upper folder would not
-// know of each other's changes.
+// Resume implements snapshot.Driver. A tree that is shown is seen through the same mount: two of
+// one upper folder would not know of each other's changes.
 func (d *Driver) Resume(ctx context.Context, name string) (snapshot.Tree, error) {
 	t, err := d.take(ctx, name)
 	if err != nil {

@@ -21,7 +21,8 @@ type overlay struct {
 // mount mounts o at the folder target.
 func (d *Driver) mount(o overlay, target string) error {
 	err := d.tryMount(o, target)
-	// With an index the kernel refuses folders of a mount that is just going away: another namespace may have a copy of it for a moment.
+	// With an index the kernel refuses folders of a mount that is just going away: another
+	// namespace may have a copy of it for a moment.
 	for try := time.Duration(1); errors.Is(err, unix.EBUSY) && try < 50; try++ {
 		time.Sleep(try * time.Millisecond)
 		err = d.tryMount(o, target)
@@ -52,8 +53,9 @@ func (d *Driver) tryMount(o overlay, target string) error {
 	return nil
 }
 
-// opened is an overlay whose folders are handed over as open files, by their names in /proc/self/fd: these are short
-// enough for every limit (256 bytes an option, 4096 for all in mount(2)), and hold no ":" or ",".
+// opened is an overlay whose folders are handed over as open files, by their names in
+// /proc/self/fd: these are short enough for every limit (256 bytes an option, 4096 for all in
+// mount(2)), and hold no ":" or ",".
 type opened struct {
 	overlay
 	files []*os.File
@@ -100,10 +102,12 @@ func (op *opened) close() {
 // option is one option of a mount; without a value it is a flag.
 type option struct{ key, value string }
 
-// options returns the options but for the lowers. The defaults of the first four depend on the kernel's configuration and on
-// module parameters. With "nofollow" no redirect is made nor heeded; "off" may heed it, and is refused together with userxattr, as "on" is.
-// With an index, which the kernel has in the work folder, the names of a file of the lowers stay names of one file when it is changed by one of them.
-// It needs file handles, which the kernel does not give in user namespaces.
+// options returns the options but for the lowers. The defaults of the first four depend on the
+// kernel's configuration and on module parameters. With "nofollow" no redirect is made nor heeded;
+// "off" may heed it, and is refused together with userxattr, as "on" is. With an index, which the
+// kernel has in the work folder, the names of a file of the lowers stay names of one file when it
+// is changed by one of them. It needs file handles, which the kernel does not give in user
+// namespaces.
 func (op *opened) options(attrs attributes) []option {
 	redirect, index := "nofollow", "off"
 	if attrs.redirects() && op.upper != "" {
@@ -125,7 +129,8 @@ func (op *opened) options(attrs attributes) []option {
 	return options
 }
 
-// mountNew mounts by fsopen(2), which takes the lowers one by one since Linux 6.7, and tells in words what is wrong.
+// mountNew mounts by fsopen(2), which takes the lowers one by one since Linux 6.7, and tells in
+// words what is wrong.
 func mountNew(lowers []string, options []option, target string) error {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -157,7 +162,8 @@ func mountNew(lowers []string, options []option, target string) error {
 	return os.NewSyscallError("move_mount", err)
 }
 
-// withLog adds to an error what the kernel says about it: each read of the context returns a message, "e " before it.
+// withLog adds to an error what the kernel says about it: each read of the context returns a
+// message, "e " before it.
 func withLog(fs int, what string, err error) error {
 	var messages []string
 	buf := make([]byte, 1024)

@@ -1,11 +1,14 @@
-// Package overlay is the storage driver that stands on the kernel's overlay file system: a tree is a mount of its parent's
-// folders with an upper folder of its own, so that making and committing one costs what was changed, whatever
-// the size of the parent. It mounts nothing outside its own folder, and needs a private mount namespace for that.
+// Package overlay is the storage driver that stands on the kernel's overlay file system: a tree is
+// a mount of its parent's folders with an upper folder of its own, so that making and committing
+// one costs what was changed, whatever the size of the parent. It mounts nothing outside its own
+// folder, and needs a private mount namespace for that.
 //
-// A snapshot is a stack of upper folders. The first is plain, without a mount. Everything that an overlay could leave to the
-// kernel's defaults is set by name, since these differ: copied-up files are complete, and nothing is synced before Commit (volatile).
-// As root, a folder of the parent that is renamed is a redirect until Commit puts what it stands for in its place: snapshots have none.
-// An ordinary user's rename(2) of such a folder is the error EXDEV, which programs take for a reason to copy it.
+// A snapshot is a stack of upper folders. The first is plain, without a mount. Everything that an
+// overlay could leave to the kernel's defaults is set by name, since these differ: copied-up files
+// are complete, and nothing is synced before Commit (volatile). As root, a folder of the parent
+// that is renamed is a redirect until Commit puts what it stands for in its place: snapshots have
+// none. An ordinary user's rename(2) of such a folder is the error EXDEV, which programs take for a
+// reason to copy it.
 //
 // The overlay is described in the kernel's Documentation/filesystems/overlayfs.rst.
 package overlay
@@ -20,8 +23,9 @@ import (
 	"genoci/internal/snapshot/store"
 )
 
-// maxLowers is how many folders a snapshot may consist of: each costs time in every lookup of a name that does not exist,
-// and the kernel's limit is 500. When there are more, all above the lowest keptLowers are merged into one.
+// maxLowers is how many folders a snapshot may consist of: each costs time in every lookup of a
+// name that does not exist, and the kernel's limit is 500. When there are more, all above the
+// lowest keptLowers are merged into one.
 const (
 	maxLowers  = 32
 	keptLowers = maxLowers / 2
@@ -29,8 +33,8 @@ const (
 
 // Options of Open.
 type Options struct {
-	// Rootless: the process is root in a user namespace only. The overlay's own attributes are then user.overlay.*
-	// (mount option userxattr, Linux 5.11), not trusted.overlay.*.
+	// Rootless: the process is root in a user namespace only. The overlay's own attributes are then
+	// user.overlay.* (mount option userxattr, Linux 5.11), not trusted.overlay.*.
 	Rootless bool
 	// Outside is where trees are shown.
 	Outside mounts.Outside
@@ -48,8 +52,9 @@ var (
 	_ snapshot.Flusher = (*Driver)(nil)
 )
 
-// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed. The
-// error wraps snapshot.ErrUnsupported where a mount there, which is tried, does not work as it should.
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes
+// left behind are removed. The error wraps snapshot.ErrUnsupported where a mount there, which is
+// tried, does not work as it should.
 func Open(dir string, o Options) (*Driver, error) {
 	d := &Driver{attrs: rootAttributes, outside: o.Outside}
 	if o.Rootless {
@@ -110,7 +115,8 @@ func (d *Driver) View(ctx context.Context, name string) (snapshot.Tree, error) {
 	})
 }
 
-// diff returns the folder of a part that holds what its tree has changed: an overlay's upper folder.
+// diff returns the folder of a part that holds what its tree has changed: an overlay's upper
+// folder.
 func diff(part string) string { return filepath.Join(part, "diff") }
 
 func diffs(parts []string) []string {

@@ -27,7 +27,8 @@ func open(dir string) (snapshot.Driver, error) {
 	if err := sandboxtest.Entered(); err != nil {
 		return nil, fmt.Errorf("%w: %w", snapshot.ErrUnsupported, err)
 	}
-	// The suite's file systems are mounted in this process's namespace only, which therefore is the outside too.
+	// The suite's file systems are mounted in this process's namespace only, which therefore is the
+	// outside too.
 	outside := func(f func() error) error { return f() }
 	return Open(dir, Options{Rootless: sandbox.Rootless(), Outside: outside})
 }
@@ -189,7 +190,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestRefused: what does not stand for itself is not committed, and not passed over when changes are looked for.
+// TestRefused: what does not stand for itself is not committed, and not passed over when changes
+// are looked for.
 func TestRefused(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "base", makes(t, "d/f file"))
@@ -227,8 +229,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestRedirects: a folder of the parent is renamed without a copy; what is committed stands for itself, and hard links out of the
-// folder stay.
+// TestRedirects: a folder of the parent is renamed without a copy; what is committed stands for
+// itself, and hard links out of the folder stay.
 func TestRedirects(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "0", makes(t, "d/old file\n d/sub/f file\n"))
@@ -326,7 +328,8 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// TestFlatten: no chain is mounted from more than maxLowers folders, and those at the bottom are not copied.
+// TestFlatten: no chain is mounted from more than maxLowers folders, and those at the bottom are
+// not copied.
 func TestFlatten(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	parent := ""
@@ -352,7 +355,8 @@ func TestFlatten(t *testing.T) {
 	}
 }
 
-// TestFlattenMarks: a merged folder hides what its parts hid, and has no whiteouts where the kernel would list them.
+// TestFlattenMarks: a merged folder hides what its parts hid, and has no whiteouts where the kernel
+// would list them.
 func TestFlattenMarks(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "0", makes(t, "a/f file\n b/f file\n c/f file\n d/f file\n e/f file"))
@@ -471,7 +475,8 @@ func TestOtherAttributes(t *testing.T) {
 	}
 }
 
-// TestEscapedAttributes: attributes in the image that look like the overlay's own stay the image's, also when chains are flattened.
+// TestEscapedAttributes: attributes in the image that look like the overlay's own stay the image's,
+// also when chains are flattened.
 func TestEscapedAttributes(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "0", makes(t, "f file"))
@@ -492,7 +497,8 @@ func TestEscapedAttributes(t *testing.T) {
 	}
 }
 
-// TestStrayFiles: what somebody has put where a kept tree was mounted is not hidden by its next mount, and not deleted after that.
+// TestStrayFiles: what somebody has put where a kept tree was mounted is not hidden by its next
+// mount, and not deleted after that.
 func TestStrayFiles(t *testing.T) {
 	d := openDriver(t, t.TempDir())
 	commit(t, d, "", "base", makes(t, "f file"))
@@ -507,7 +513,8 @@ func TestStrayFiles(t *testing.T) {
 	strict.Must(t, err, resumed.Commit(t.Context(), "child"))
 }
 
-// TestShowOutside: a tree that is shown is seen where the process came from, and stays when nobody of this process knows of it.
+// TestShowOutside: a tree that is shown is seen where the process came from, and stays when nobody
+// of this process knows of it.
 func TestShowOutside(t *testing.T) {
 	if err := sandbox.Outside(func() error { return nil }); err != nil || sandboxtest.Entered() != nil {
 		strict.Lack(t, "root", fmt.Sprint(err, sandboxtest.Entered()))

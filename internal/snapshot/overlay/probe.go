@@ -12,8 +12,9 @@ import (
 	"genoci/internal/snapshot/mounts"
 )
 
-// probe tries a small tree in the driver's folder: whether it can be mounted, and whether a rename, a removed file, a
-// replaced folder and an extended attribute end up in the upper folder as they should.
+// probe tries a small tree in the driver's folder: whether it can be mounted, and whether a rename,
+// a removed file, a replaced folder and an extended attribute end up in the upper folder as they
+// should.
 func (d *Driver) probe(dir string) error {
 	_, err := d.store.Probe(func(part string) (string, error) {
 		if err := d.try(part); err != nil {

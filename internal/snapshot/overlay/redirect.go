@@ -16,13 +16,15 @@ import (
 	"genoci/internal/snapshot/treecopy"
 )
 
-// expandRedirects puts in place of each redirect in the upper folder all that it stands for, as an opaque folder. It costs as much as
-// the layer that is made of such a tree, since that has all of a renamed folder too.
+// expandRedirects puts in place of each redirect in the upper folder all that it stands for, as an
+// opaque folder. It costs as much as the layer that is made of such a tree, since that has all of a
+// renamed folder too.
 func (t *mounted) expandRedirects(ctx context.Context) error {
 	return t.expandIn(ctx, ".", ".")
 }
 
-// expandIn expands the redirects in a folder of the upper folder, which is merged with the path lower of the lowers; "": with nothing.
+// expandIn expands the redirects in a folder of the upper folder, which is merged with the path
+// lower of the lowers; "": with nothing.
 func (t *mounted) expandIn(ctx context.Context, dir, lower string) error {
 	entries, err := os.ReadDir(filepath.Join(t.diff(), dir))
 	if err != nil {
@@ -51,7 +53,8 @@ func (t *mounted) expandIn(ctx context.Context, dir, lower string) error {
 	return nil
 }
 
-// from returns the path of the lowers that a folder is merged with, which is called name in one that is merged with parent; "" for nothing.
+// from returns the path of the lowers that a folder is merged with, which is called name in one
+// that is merged with parent; "" for nothing.
 func (r record) from(parent, name string) string {
 	switch {
 	case r.opaque:
@@ -67,8 +70,8 @@ func (r record) from(parent, name string) string {
 	}
 }
 
-// expandRedirect replaces the folder dir of the upper folder by what it shows when it is merged with the path from of the lowers. Files
-// of the upper folder keep all of their names.
+// expandRedirect replaces the folder dir of the upper folder by what it shows when it is merged
+// with the path from of the lowers. Files of the upper folder keep all of their names.
 func (t *mounted) expandRedirect(ctx context.Context, dir, from string) error {
 	at, expanded := filepath.Join(t.diff(), dir), filepath.Join(t.part.Dir(), "settled")
 	stack := []string{at}
@@ -109,7 +112,8 @@ func (t *mounted) expandRedirect(ctx context.Context, dir, from string) error {
 	return beneath.RemovePath(expanded)
 }
 
-// lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top first.
+// lowersAt returns the folders that the lowers, which have no redirects, show merged at a path, top
+// first.
 func (t *mounted) lowersAt(from string) (dirs []string, err error) {
 	for _, lower := range diffs(t.part.Lowers()) {
 		found, hides, err := t.driver.attrs.folderAt(lower, from)
@@ -126,7 +130,8 @@ func (t *mounted) lowersAt(from string) (dirs []string, err error) {
 	return dirs, nil
 }
 
-// folderAt reports whether there is a folder at a path of a lower, and whether something there or on the way hides what is further down.
+// folderAt reports whether there is a folder at a path of a lower, and whether something there or
+// on the way hides what is further down.
 func (a attributes) folderAt(lower, from string) (found, hides bool, err error) {
 	at := lower
 	for name := range strings.SplitSeq(from, "/") {

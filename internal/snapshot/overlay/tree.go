@@ -76,7 +76,8 @@ func (t *mounted) make() error {
 	if err := makeDiff(t.part.Dir()); err != nil {
 		return err
 	}
-	// The attributes of a mount's root folder are those of the upper folder, whatever the lowers have.
+	// The attributes of a mount's root folder are those of the upper folder, whatever the lowers
+	// have.
 	if err := treecopy.Attributes(t.diff(), diff(t.part.Lowers()[0]), t.driver.attrs.copyOptions()); err != nil {
 		return err
 	}
@@ -86,8 +87,9 @@ func (t *mounted) make() error {
 	return t.mount()
 }
 
-// mount mounts the tree. What is in the work folder is made anew each time: one that was used by a volatile mount is refused, in case
-// that the machine crashed. But for the index, in which the kernel finds files of several names again.
+// mount mounts the tree. What is in the work folder is made anew each time: one that was used by a
+// volatile mount is refused, in case that the machine crashed. But for the index, in which the
+// kernel finds files of several names again.
 func (t *mounted) mount() error {
 	if err := beneath.RemovePath(filepath.Join(t.work(), "work")); err != nil {
 		return err
@@ -121,9 +123,9 @@ func (t *mounted) unmount(by func(path string) error) error {
 
 // Touched implements snapshot.Toucher: it yields what the upper folder has.
 //
-// It mounts the tree anew if there may be hard links in it. A mount gives a file that it copied up the inode number that it
-// had before, but a hard link that was then made of it another one, wherever the kernel cannot note down where the file came
-// from, as in user namespaces.
+// It mounts the tree anew if there may be hard links in it. A mount gives a file that it copied up
+// the inode number that it had before, but a hard link that was then made of it another one,
+// wherever the kernel cannot note down where the file came from, as in user namespaces.
 func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		links, err := mayHaveLinks(t.diff())
@@ -142,8 +144,8 @@ func (t *mounted) Touched(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// mayHaveLinks reports whether a file in the folder has more than one name. Of a large folder it does not look at
-// everything, but says yes: to mount anew takes no longer than to look at so much.
+// mayHaveLinks reports whether a file in the folder has more than one name. Of a large folder it
+// does not look at everything, but says yes: to mount anew takes no longer than to look at so much.
 func mayHaveLinks(dir string) (bool, error) {
 	const large = 1000
 	seen, links := 0, false
@@ -221,8 +223,8 @@ func (t *mounted) rest() error {
 	return nil
 }
 
-// flatten replaces the diff folder by one that holds as much as it and the upper ones of the lowers, on which the part
-// then no longer stands.
+// flatten replaces the diff folder by one that holds as much as it and the upper ones of the
+// lowers, on which the part then no longer stands.
 func (t *mounted) flatten(ctx context.Context) error {
 	lowers := t.part.Lowers()
 	cut := len(lowers) - keptLowers

@@ -28,7 +28,8 @@ func (a attributes) opaque() string { return string(a) + "opaque" }
 // attribute trusted.overlay.x has trusted.overlay.overlay.x in the upper folder (Linux 6.7).
 func (a attributes) escaped(name string) bool { return strings.HasPrefix(name, string(a)+"overlay.") }
 
-// copyOptions leave out the attributes that only have a meaning in the upper folder that they were made for.
+// copyOptions leave out the attributes that only have a meaning in the upper folder that they were
+// made for.
 func (a attributes) copyOptions() treecopy.Options {
 	return treecopy.Options{
 		Opaque: a.opaque(),
@@ -38,8 +39,9 @@ func (a attributes) copyOptions() treecopy.Options {
 	}
 }
 
-// redirects reports whether a folder of the parent can be renamed: it is then a redirect in the upper folder. Where the attributes can be set by
-// anybody, the kernel makes none, and rename(2) of such a folder is the error EXDEV.
+// redirects reports whether a folder of the parent can be renamed: it is then a redirect in the
+// upper folder. Where the attributes can be set by anybody, the kernel makes none, and rename(2) of
+// such a folder is the error EXDEV.
 func (a attributes) redirects() bool { return a == rootAttributes }
 
 // record is what the overlay has noted about a file or folder of an upper folder.
@@ -51,10 +53,12 @@ type record struct {
 // alone reports whether a folder is not merged with what the lowers have at its path.
 func (r record) alone() bool { return r.opaque || r.redirect != "" }
 
-// walk calls visit for everything in an upper folder, folders before what is in them. visit may return fs.SkipDir and fs.SkipAll.
+// walk calls visit for everything in an upper folder, folders before what is in them. visit may
+// return fs.SkipDir and fs.SkipAll.
 //
-// It is an error if there is something else than whiteouts, opaque folders and redirects that does not stand for itself: a metacopy, a file without
-// its content, cannot be made under our mount options.
+// It is an error if there is something else than whiteouts, opaque folders and redirects that does
+// not stand for itself: a metacopy, a file without its content, cannot be made under our mount
+// options.
 func (a attributes) walk(ctx context.Context, upper string, visit func(path string, r record) error) error {
 	return filepath.WalkDir(upper, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
@@ -129,7 +133,8 @@ func (a attributes) names(name string) ([]string, error) {
 	}), err
 }
 
-// checkUpper returns an error if a tree's upper folder has something in it that does not stand for itself, and whether it has redirects.
+// checkUpper returns an error if a tree's upper folder has something in it that does not stand for
+// itself, and whether it has redirects.
 func (a attributes) checkUpper(ctx context.Context, upper string) (redirects bool, err error) {
 	err = a.walk(ctx, upper, func(_ string, r record) error {
 		redirects = redirects || r.redirect != ""
@@ -138,7 +143,8 @@ func (a attributes) checkUpper(ctx context.Context, upper string) (redirects boo
 	return redirects, err
 }
 
-// checkPlain returns an error if a plain folder has something in it that an overlay would not show as it is.
+// checkPlain returns an error if a plain folder has something in it that an overlay would not show
+// as it is.
 func (a attributes) checkPlain(ctx context.Context, dir string) error {
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {

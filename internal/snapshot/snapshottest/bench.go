@@ -11,8 +11,9 @@ import (
 	"genoci/test/strict"
 )
 
-// Bench measures New, one new file, and Commit, on snapshots of 100 to 100,000 files.
-// The file system is that of b.TempDir, or for a driver that names the kinds that it is for (see Run), one of the first kind.
+// Bench measures New, one new file, and Commit, on snapshots of 100 to 100,000 files. The file
+// system is that of b.TempDir, or for a driver that names the kinds that it is for (see Run), one
+// of the first kind.
 func Bench(b *testing.B, name string, open Opener, only ...string) {
 	for _, files := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("files=%d", files), func(b *testing.B) {

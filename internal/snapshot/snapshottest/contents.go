@@ -23,8 +23,8 @@ func testEmpty(s *suite) {
 	s.wantTree("a tree of the empty snapshot", s.tree("empty").Dir(), "")
 }
 
-// testChanges: what was changed in a tree is what its snapshot holds, and what the trees made from that hold; and
-// the parent is as it was.
+// testChanges: what was changed in a tree is what its snapshot holds, and what the trees made from
+// that hold; and the parent is as it was.
 func testChanges(s *suite) {
 	for _, test := range []struct{ name, base, change, want string }{{
 		name:   "nothing",
@@ -207,7 +207,8 @@ func testChanges(s *suite) {
 	}
 }
 
-// testAttributes: everything about a file survives Commit and New, on files that the tree leaves alone and on those that it changes.
+// testAttributes: everything about a file survives Commit and New, on files that the tree leaves
+// alone and on those that it changes.
 func testAttributes(s *suite) {
 	text := `./ dir 0711 user.root="r" mtime=1400000000.5
 		d/ dir 2750 user.dir="" mtime=1500000000.123456789
@@ -276,8 +277,8 @@ func testSparse(s *suite) {
 	}
 }
 
-// testLongChain: a hundred snapshots, or fifteen in short mode, each made from the one before by a few random changes, are what the
-// same changes make of a plain folder.
+// testLongChain: a hundred snapshots, or fifteen in short mode, each made from the one before by a
+// few random changes, are what the same changes make of a plain folder.
 func testLongChain(s *suite) {
 	plain := s.TempDir()
 	r := newRandom(s)

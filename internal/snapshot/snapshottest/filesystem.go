@@ -15,7 +15,8 @@ import (
 	"genoci/test/strict"
 )
 
-// OnFileSystem runs test with a function that makes folders on a file system of the kind, see Mount. Tests on several kinds run at once.
+// OnFileSystem runs test with a function that makes folders on a file system of the kind, see
+// Mount. Tests on several kinds run at once.
 func OnFileSystem(t *testing.T, kind string, test func(t *testing.T, tempDir func(*testing.T) string)) {
 	t.Run(kind, func(t *testing.T) {
 		t.Parallel()
@@ -41,10 +42,10 @@ func tempDir(t testing.TB, dir string) string {
 	return dir
 }
 
-// Mount returns a folder on a new, small file system of the kind until the end of the test: tmpfs, which
-// every user can mount in a namespace, or ext4, xfs or btrfs in a loop device, which takes root. For others it is a folder that the
-// environment names, for btrfs GENOCI_TEST_BTRFS. Where one cannot be had, the test
-// is skipped; it fails if GENOCI_REQUIRE has the kind's name.
+// Mount returns a folder on a new, small file system of the kind until the end of the test: tmpfs,
+// which every user can mount in a namespace, or ext4, xfs or btrfs in a loop device, which takes
+// root. For others it is a folder that the environment names, for btrfs GENOCI_TEST_BTRFS. Where
+// one cannot be had, the test is skipped; it fails if GENOCI_REQUIRE has the kind's name.
 func Mount(t testing.TB, kind string) string {
 	if dir := given(t, kind); dir != "" {
 		return dir
@@ -68,7 +69,8 @@ func Mount(t testing.TB, kind string) string {
 	return mount
 }
 
-// given returns a new folder in the one that the environment names for the kind of file system, or "".
+// given returns a new folder in the one that the environment names for the kind of file system, or
+// "".
 func given(t testing.TB, kind string) string {
 	dir := os.Getenv("GENOCI_TEST_" + strings.ToUpper(kind))
 	if dir == "" {
@@ -117,7 +119,8 @@ func makeLoop(t testing.TB, kind, image string) {
 	}
 }
 
-// Command runs a program, and returns all that it wrote. Where there is no such program the test is skipped, see Lack.
+// Command runs a program, and returns all that it wrote. Where there is no such program the test is
+// skipped, see Lack.
 func Command(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {

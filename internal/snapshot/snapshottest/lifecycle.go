@@ -191,7 +191,8 @@ func testView(s *suite) {
 	s.wantNames("base", "child")
 }
 
-// testRemoveBase: a snapshot stays whole when those that it was made from are removed, and the last takes all data along.
+// testRemoveBase: a snapshot stays whole when those that it was made from are removed, and the last
+// takes all data along.
 func testRemoveBase(s *suite) {
 	s.snapshot("one", "", "unique1 file\n shared file \"1\"")
 	s.snapshot("two", "one", "unique2 file\n append shared 2")

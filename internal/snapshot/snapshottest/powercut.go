@@ -12,8 +12,9 @@ import (
 	"genoci/test/strict"
 )
 
-// PowerCut tests what is there when the machine has lost what the driver, which keeps all of its data in its folder, had not waited for: on each
-// kind of file system, in a file that is copied while it is in use. That takes root.
+// PowerCut tests what is there when the machine has lost what the driver, which keeps all of its
+// data in its folder, had not waited for: on each kind of file system, in a file that is copied
+// while it is in use. That takes root.
 func PowerCut(t *testing.T, open Opener, kinds ...string) {
 	f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {

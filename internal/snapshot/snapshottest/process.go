@@ -79,7 +79,8 @@ func (h *helper) finish(s *suite) {
 	s.must(h.cmd.Wait())
 }
 
-// helpHold commits one snapshot, holds trees and a view, and commits one of the trees when its input ends.
+// helpHold commits one snapshot, holds trees and a view, and commits one of the trees when its
+// input ends.
 func helpHold(s *suite) {
 	s.snapshot("of the helper", "base", "committed file")
 	first, child := s.tree(""), s.tree("base")
@@ -93,8 +94,8 @@ func helpHold(s *suite) {
 	s.commit(child, "late")
 }
 
-// testKill: the trees of a process that lives are left alone; those of one that was killed are dropped by the next Open. What was
-// committed stays.
+// testKill: the trees of a process that lives are left alone; those of one that was killed are
+// dropped by the next Open. What was committed stays.
 func testKill(s *suite) {
 	s.snapshot("base", "", `f file "x"`)
 	alive, killed := s.start("hold"), s.start("hold")

@@ -14,7 +14,8 @@ import (
 	"genoci/internal/snapshot/treecopy"
 )
 
-// random makes random changes to trees, the same to several at once. The seed is fixed: a failure comes back.
+// random makes random changes to trees, the same to several at once. The seed is fixed: a failure
+// comes back.
 type random struct {
 	*rand.Rand
 	s     *suite
@@ -91,7 +92,8 @@ func (r *random) operation() func(dir string) error {
 	}
 }
 
-// moveFolder renames a folder, or does what programs do where a driver cannot: it copies it, and removes the old one.
+// moveFolder renames a folder, or does what programs do where a driver cannot: it copies it, and
+// removes the old one.
 func moveFolder(path, other string) error {
 	fi, err := os.Lstat(path)
 	if err != nil {

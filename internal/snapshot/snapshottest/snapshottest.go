@@ -1,8 +1,10 @@
-// Package snapshottest holds the conformance suite and the benchmarks that every storage driver passes, without waivers. A
-// driver's own tests call [Run] and [Bench], and then test what only that driver promises.
+// Package snapshottest holds the conformance suite and the benchmarks that every storage driver
+// passes, without waivers. A driver's own tests call [Run] and [Bench], and then test what only
+// that driver promises.
 //
-// The driver's test binary must be in a mount namespace of its own (sandbox.Enter in TestMain). The suite starts that binary again for
-// the tests of several processes, which must lead to the same call of Run.
+// The driver's test binary must be in a mount namespace of its own (sandbox.Enter in TestMain). The
+// suite starts that binary again for the tests of several processes, which must lead to the same
+// call of Run.
 package snapshottest
 
 import (
@@ -25,10 +27,12 @@ import (
 // Opener opens the driver's folder dir, as a program that uses the driver does.
 type Opener func(dir string) (snapshot.Driver, error)
 
-// Run runs the whole suite for the driver called name, on each kind of file system that can be had, and in t.TempDir.
-// It skips where open says snapshot.ErrUnsupported, unless the environment variable GENOCI_REQUIRE has the driver's name.
+// Run runs the whole suite for the driver called name, on each kind of file system that can be had,
+// and in t.TempDir. It skips where open says snapshot.ErrUnsupported, unless the environment
+// variable GENOCI_REQUIRE has the driver's name.
 //
-// A driver that is for some kinds of file systems only names them. On all others open must say snapshot.ErrUnsupported.
+// A driver that is for some kinds of file systems only names them. On all others open must say
+// snapshot.ErrUnsupported.
 func Run(t *testing.T, name string, open Opener, only ...string) {
 	if asHelper(t, open) {
 		return
@@ -52,7 +56,8 @@ func Run(t *testing.T, name string, open Opener, only ...string) {
 	}
 }
 
-// RunIn is Run in the folder that mount returns, on whatever file system that is. The driver has to work there.
+// RunIn is Run in the folder that mount returns, on whatever file system that is. The driver has to
+// work there.
 func RunIn(t *testing.T, name string, open Opener, mount func(t *testing.T) string) {
 	if asHelper(t, open) {
 		return

@@ -20,7 +20,8 @@ func (s *suite) fill(dir, name string, size int) {
 	s.must(os.WriteFile(filepath.Join(dir, name), content, 0o644))
 }
 
-// space returns what all takes, and what the trees of a name take: all of it, and what would go with the tree.
+// space returns what all takes, and what the trees of a name take: all of it, and what would go
+// with the tree.
 func (s *suite) space() (all int64, of func(name string) (total, own int64)) {
 	s.Helper()
 	space, err := s.driver.Space(s.Context())

@@ -29,8 +29,8 @@ func (s *suite) touched(t snapshot.Tree) []string {
 	return paths
 }
 
-// testTouched: after random changes, every path that differs from the parent is touched, or lies below one that is touched with all
-// that it holds, or below one that no longer is a folder.
+// testTouched: after random changes, every path that differs from the parent is touched, or lies
+// below one that is touched with all that it holds, or below one that no longer is a folder.
 func testTouched(s *suite) {
 	r := newRandom(s)
 	base := s.tree("")
@@ -63,8 +63,8 @@ func lines(dump string) map[string]string {
 	return lines
 }
 
-// CheckTouched wants each path that differs between two dumps, in which no names have spaces, to be among those that are touched, or covered by them, see
-// snapshot.Toucher.
+// CheckTouched wants each path that differs between two dumps, in which no names have spaces, to be
+// among those that are touched, or covered by them, see snapshot.Toucher.
 func CheckTouched(t testing.TB, dumpBefore, dumpAfter string, touched []string) {
 	t.Helper()
 	before, after := lines(dumpBefore), lines(dumpAfter)

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 )
 
-// leftOpen returns what is in the folder open of parts that nobody holds, and whether some are held: what those stand on may be of
-// no use when they end. The store's lock is held.
+// leftOpen returns what is in the folder open of parts that nobody holds, and whether some are
+// held: what those stand on may be of no use when they end. The store's lock is held.
 func (s *Store) leftOpen() (left []string, held bool, err error) {
 	entries, err := os.ReadDir(s.open())
 	if err != nil {
@@ -58,7 +58,8 @@ func (s *Store) Busy() (bool, error) {
 	return false, err
 }
 
-// noteOpen notes that a part has no name, before that is so. forgetOpen undoes it; where it fails, Open looks through all parts once more.
+// noteOpen notes that a part has no name, before that is so. forgetOpen undoes it; where it fails,
+// Open looks through all parts once more.
 func (s *Store) noteOpen(id string) error {
 	return os.WriteFile(filepath.Join(s.open(), id), nil, 0o600)
 }
@@ -69,8 +70,8 @@ func (s *Store) forgetOpen(ids []string) {
 	}
 }
 
-// condemn returns the parts that are not alive, locked and without lowers of their own, and drops names
-// of which a part is missing. The store's lock is held.
+// condemn returns the parts that are not alive, locked and without lowers of their own, and drops
+// names of which a part is missing. The store's lock is held.
 func (s *Store) condemn() (dead []*Part, err error) {
 	entries, err := os.ReadDir(s.parts())
 	if err != nil {
@@ -124,7 +125,8 @@ func (s *Store) condemn() (dead []*Part, err error) {
 	return dead, nil
 }
 
-// markNamed marks the parts of all snapshots and kept trees that are whole, and drops the names of the others.
+// markNamed marks the parts of all snapshots and kept trees that are whole, and drops the names of
+// the others.
 func (s *Store) markNamed(alive map[string]bool) error {
 	links, err := s.named()
 	if err != nil {
@@ -152,7 +154,8 @@ func (s *Store) markNamed(alive map[string]bool) error {
 	return nil
 }
 
-// bury removes the parts that condemn returned. It needs the store's lock no longer: their own are held.
+// bury removes the parts that condemn returned. It needs the store's lock no longer: their own are
+// held.
 func bury(dead []*Part) error {
 	var errs []error
 	for _, p := range dead {

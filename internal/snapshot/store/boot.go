@@ -17,8 +17,9 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(id)), err
 }
 
-// checkBoot drops, when the machine was started anew since the store was last opened, the snapshots of which a part may have been
-// in memory only. Nothing here has to be durable: a record that is lost is that of another start. The store's lock is held.
+// checkBoot drops, when the machine was started anew since the store was last opened, the snapshots
+// of which a part may have been in memory only. Nothing here has to be durable: a record that is
+// lost is that of another start. The store's lock is held.
 func (s *Store) checkBoot() error {
 	id, err := bootID()
 	if err != nil {

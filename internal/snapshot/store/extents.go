@@ -15,8 +15,9 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// SharedSpace is Space for a driver whose parts may have blocks in common (reflinks, subvolumes): these count once, as parts of their own, of which
-// all trees consist that have them. What the file system needs to know where files are is not counted.
+// SharedSpace is Space for a driver whose parts may have blocks in common (reflinks, subvolumes):
+// these count once, as parts of their own, of which all trees consist that have them. What the file
+// system needs to know where files are is not counted.
 func (s *Store) SharedSpace(ctx context.Context) (snapshot.Space, error) {
 	var mu sync.Mutex
 	contents := map[string]map[extent]bool{} // of parts
@@ -44,8 +45,8 @@ type extent struct {
 	within int64  // the time of change of that file, 0 for others: with the inode number it tells whether two snapshots have the same
 }
 
-// cut cuts extents where others begin or end: of a file that was changed in the middle, a tree has the extents before and after that, and its
-// parent the whole.
+// cut cuts extents where others begin or end: of a file that was changed in the middle, a tree has
+// the extents before and after that, and its parent the whole.
 func cut(contents map[string]map[extent]bool) {
 	var bounds []uint64
 	for _, found := range contents {
@@ -147,7 +148,8 @@ type fiemap struct {
 	}
 }
 
-// addExtents adds where the content of a file is. known is false where the file system does not tell.
+// addExtents adds where the content of a file is. known is false where the file system does not
+// tell.
 func addExtents(found map[extent]bool, parent int, name string, st *unix.Stat_t) (known bool, err error) {
 	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EPERM) { // O_NOATIME, of a file of somebody else

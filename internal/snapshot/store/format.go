@@ -13,8 +13,9 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// checkFormat compares the store's format file with what this process would write. One that a crash has left empty, or as zeros, is written
-// anew; of the snapshots, checkBoot then drops those that may have been in memory only, too.
+// checkFormat compares the store's format file with what this process would write. One that a crash
+// has left empty, or as zeros, is written anew; of the snapshots, checkBoot then drops those that
+// may have been in memory only, too.
 func (s *Store) checkFormat(kind string) error {
 	want := "genoci snapshots 1\nkind " + kind + "\n"
 	for _, name := range []string{"uid_map", "gid_map"} {

@@ -17,9 +17,10 @@ import (
 // keptLink returns the path of the symlink that stands for the kept tree name.
 func (s *Store) keptLink(name string) (string, error) { return linkIn(s.kept(), name) }
 
-// Keep gives the part to the name, with a note, and releases it: it stays until someone resumes it and does not keep it, or
-// drops it. Where the name has another part, that one goes. All of the part is then on disk, and so is all that it stands on:
-// what a person changed by hand cannot be made again. prepare is as in Commit.
+// Keep gives the part to the name, with a note, and releases it: it stays until someone resumes it
+// and does not keep it, or drops it. Where the name has another part, that one goes. All of the
+// part is then on disk, and so is all that it stands on: what a person changed by hand cannot be
+// made again. prepare is as in Commit.
 func (p *Part) Keep(ctx context.Context, name string, note []byte, prepare func() error) error {
 	return p.keep(ctx, name, note, prepare, true)
 }
@@ -135,8 +136,8 @@ func (p *Part) unkeep() error {
 	return durable.SyncDir(p.store.kept())
 }
 
-// Resume takes the kept tree name to go on with it. The error wraps snapshot.ErrNotExist where there is none, and snapshot.ErrHeld where
-// a process has it.
+// Resume takes the kept tree name to go on with it. The error wraps snapshot.ErrNotExist where
+// there is none, and snapshot.ErrHeld where a process has it.
 func (s *Store) Resume(ctx context.Context, name string) (*Part, error) {
 	link, err := s.keptLink(name)
 	if err == nil {
@@ -196,7 +197,8 @@ func (s *Store) Drop(ctx context.Context, name string) error {
 	return s.DropHidden(ctx, name, func(string) (bool, error) { return false, nil })
 }
 
-// DropHidden is Drop for trees that are shown by a mount: shown reports whether that of the tree in a part's folder is.
+// DropHidden is Drop for trees that are shown by a mount: shown reports whether that of the tree in
+// a part's folder is.
 func (s *Store) DropHidden(ctx context.Context, name string, shown func(part string) (bool, error)) error {
 	p, err := s.Resume(ctx, name)
 	if errors.Is(err, snapshot.ErrNotExist) {
@@ -215,8 +217,8 @@ func (s *Store) DropHidden(ctx context.Context, name string, shown func(part str
 	return p.drop()
 }
 
-// Kept returns all kept trees in no particular order. at returns the root folder of the tree in a part's folder, and whether
-// it is shown.
+// Kept returns all kept trees in no particular order. at returns the root folder of the tree in a
+// part's folder, and whether it is shown.
 func (s *Store) Kept(ctx context.Context, at func(part string) (dir string, shown bool)) ([]snapshot.Kept, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -249,8 +251,8 @@ func (s *Store) Kept(ctx context.Context, at func(part string) (dir string, show
 	return all, nil
 }
 
-// KeptNames returns the names of the kept trees in a driver's folder, as a quick look tells them: for one who does not know yet whether to
-// open the driver. A folder that is not there has none.
+// KeptNames returns the names of the kept trees in a driver's folder, as a quick look tells them:
+// for one who does not know yet whether to open the driver. A folder that is not there has none.
 func KeptNames(dir string) ([]string, error) {
 	s := &Store{dir: dir}
 	entries, err := os.ReadDir(s.kept())

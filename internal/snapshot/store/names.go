@@ -39,7 +39,8 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Remove implements snapshot.Driver. Parts that other snapshots or open trees stand on stay until the last of them is gone.
+// Remove implements snapshot.Driver. Parts that other snapshots or open trees stand on stay until
+// the last of them is gone.
 func (s *Store) Remove(ctx context.Context, names ...string) error {
 	links := make([]string, len(names))
 	for i, name := range names {
@@ -79,8 +80,8 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// unlink removes names, durably before any of their data goes: a name that came back after a power cut
-// would promise a whole snapshot. The store's lock is held.
+// unlink removes names, durably before any of their data goes: a name that came back after a power
+// cut would promise a whole snapshot. The store's lock is held.
 func (s *Store) unlink(links []string) ([]*Part, error) {
 	removed := 0
 	for _, link := range links {
@@ -103,7 +104,8 @@ func (s *Store) unlink(links []string) ([]*Part, error) {
 // link returns the path of the symlink that stands for the snapshot name.
 func (s *Store) link(name string) (string, error) { return linkIn(s.snapshots(), name) }
 
-// linkIn returns the path in the folder dir of the symlink for a name; unescape turns its base into the name again.
+// linkIn returns the path in the folder dir of the symlink for a name; unescape turns its base into
+// the name again.
 func linkIn(dir, name string) (string, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00") {
 		return "", fmt.Errorf("snapshot name %q: %w", name, fs.ErrInvalid)
@@ -116,7 +118,8 @@ func linkIn(dir, name string) (string, error) {
 
 func unescape(base string) string { return strings.TrimPrefix(base, "%") }
 
-// stack returns the IDs of the parts of a snapshot, top first. A snapshot of which a part is missing does not exist.
+// stack returns the IDs of the parts of a snapshot, top first. A snapshot of which a part is
+// missing does not exist.
 func (s *Store) stack(name string) ([]string, error) {
 	link, err := s.link(name)
 	if err != nil {
@@ -137,7 +140,8 @@ func (s *Store) stack(name string) ([]string, error) {
 	return ids, nil
 }
 
-// stackBehind returns the IDs of the parts that a name's symlink leads to, whether they are there or not.
+// stackBehind returns the IDs of the parts that a name's symlink leads to, whether they are there
+// or not.
 func (s *Store) stackBehind(link string) ([]string, error) {
 	target, err := os.Readlink(link)
 	if err != nil {
@@ -169,7 +173,8 @@ func (s *Store) named() (links []string, err error) {
 	return links, nil
 }
 
-// touch notes that a snapshot is used. Its time is of use for what to remove first, and for nothing else.
+// touch notes that a snapshot is used. Its time is of use for what to remove first, and for nothing
+// else.
 func touch(link string) {
 	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
 	_ = unix.UtimesNanoAt(unix.AT_FDCWD, link, now, unix.AT_SYMLINK_NOFOLLOW)

@@ -15,8 +15,8 @@ import (
 	"genoci/internal/durable"
 )
 
-// Part is a folder of data that a driver makes or uses. It is held by this process until Close, so that no other takes it
-// for left behind.
+// Part is a folder of data that a driver makes or uses. It is held by this process until Close, so
+// that no other takes it for left behind.
 type Part struct {
 	store  *Store
 	id     string
@@ -26,8 +26,9 @@ type Part struct {
 	kept   string   // the symlink that names it as a kept tree, which it was or has become: Close keeps it while that is so
 }
 
-// New makes a part that stands on those of the snapshot parent, or on nothing where parent is "". The error wraps
-// snapshot.ErrNotExist where there is no such snapshot. The folder holds nothing but the file "lowers".
+// New makes a part that stands on those of the snapshot parent, or on nothing where parent is "".
+// The error wraps snapshot.ErrNotExist where there is no such snapshot. The folder holds nothing
+// but the file "lowers".
 func (s *Store) New(ctx context.Context, parent string) (*Part, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -74,10 +75,12 @@ func (p *Part) make(parent string) (err error) {
 // Dir returns the absolute path of the part's folder.
 func (p *Part) Dir() string { return filepath.Join(p.store.parts(), p.id) }
 
-// Lock returns the open file that holds the part. A process that inherits it holds the part until it ends, whatever becomes of this one.
+// Lock returns the open file that holds the part. A process that inherits it holds the part until
+// it ends, whatever becomes of this one.
 func (p *Part) Lock() *os.File { return p.held }
 
-// Lowers returns the folders of the parts that this one stands on, top first. They stay as they are until Close.
+// Lowers returns the folders of the parts that this one stands on, top first. They stay as they are
+// until Close.
 func (p *Part) Lowers() []string {
 	dirs := make([]string, len(p.lowers))
 	for i, id := range p.lowers {
@@ -100,11 +103,12 @@ func (p *Part) SetLowers(dirs []string) error {
 	return p.writeLowers()
 }
 
-// SetSynced notes that all of the part is on disk, for a part whose next write is that of its name and cannot get to the disk first.
+// SetSynced notes that all of the part is on disk, for a part whose next write is that of its name
+// and cannot get to the disk first.
 func (p *Part) SetSynced() error { return p.store.setSynced(p.id) }
 
-// writeLowers rewrites the file in place, since it is the one that is locked. It is read under the store's lock,
-// or when the part has a name and no longer changes.
+// writeLowers rewrites the file in place, since it is the one that is locked. It is read under the
+// store's lock, or when the part has a name and no longer changes.
 func (p *Part) writeLowers() error {
 	if err := p.held.Truncate(0); err != nil {
 		return err
@@ -113,8 +117,9 @@ func (p *Part) writeLowers() error {
 	return err
 }
 
-// Commit makes the part the snapshot name. Where one of that name exists already, the part
-// stays without a name, and nil is returned. Otherwise prepare, unless it is nil, is called first; with it, all writes to the part are at an end.
+// Commit makes the part the snapshot name. Where one of that name exists already, the part stays
+// without a name, and nil is returned. Otherwise prepare, unless it is nil, is called first; with
+// it, all writes to the part are at an end.
 func (p *Part) Commit(ctx context.Context, name string, prepare func() error) error {
 	if p.held == nil {
 		return &fs.PathError{Op: "commit", Path: p.Dir(), Err: fs.ErrClosed}
@@ -177,8 +182,8 @@ func (p *Part) Close() error {
 	return nil
 }
 
-// remove removes the part. The file that is locked goes last, and under the store's lock, so that no one who looks
-// for parts left behind finds this one without it.
+// remove removes the part. The file that is locked goes last, and under the store's lock, so that
+// no one who looks for parts left behind finds this one without it.
 func (p *Part) remove() error {
 	if err := p.check(); err != nil {
 		return err

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Probe calls try with an empty folder, in which it finds out what the file system can do, and returns what that returns, some words. These are
-// noted down, so that it is not tried again on the same file system before the next start of the machine. Where there is no space to try anything it
+// Probe calls try with an empty folder, in which it finds out what the file system can do, and
+// returns what that returns, some words. These are noted down, so that it is not tried again on the
+// same file system before the next start of the machine. Where there is no space to try anything it
 // returns "": what is there is to be removed.
 func (s *Store) Probe(try func(dir string) (string, error)) (result string, err error) {
 	note := filepath.Join(s.dir, "probed")
@@ -46,7 +47,8 @@ func (s *Store) tryIn(try func(dir string) (string, error)) (result string, err 
 // isFull reports whether an error is that the file system has no space, or its user may take none.
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// circumstances returns what decides about the outcome of a probe: this start of the machine, and the file system.
+// circumstances returns what decides about the outcome of a probe: this start of the machine, and
+// the file system.
 func (s *Store) circumstances() (string, error) {
 	boot, err := bootID()
 	if err != nil {

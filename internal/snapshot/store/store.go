@@ -1,4 +1,5 @@
-// Package store is what storage drivers share: the record of their trees on disk, and the life of the data behind it.
+// Package store is what storage drivers share: the record of their trees on disk, and the life of
+// the data behind it.
 package store
 
 import (
@@ -11,10 +12,12 @@ import (
 	"genoci/internal/durable"
 )
 
-// Store is what drivers share: the names, locks and removal of the data that they keep in one folder.
+// Store is what drivers share: the names, locks and removal of the data that they keep in one
+// folder.
 //
-// The data lies in parts. A [Part] is a folder that a driver fills; it may stand on others, its lowers, as the upper
-// folder of an overlay does. A snapshot is a name for a part. There is no other record, so none can be out of date:
+// The data lies in parts. A [Part] is a folder that a driver fills; it may stand on others, its
+// lowers, as the upper folder of an overlay does. A snapshot is a name for a part. There is no
+// other record, so none can be out of date:
 //
 //	DIR/format            the driver and the id maps whose files these are
 //	DIR/boot              the start of the machine in which parts without the file "synced" were made
@@ -28,24 +31,27 @@ import (
 //	DIR/parts/ID/synced   says that all of the part is on disk
 //	DIR/parts/ID/note     of a kept tree: what was said of it when it was kept
 //
-// Nothing is written out when a snapshot is made, since it could be made again: whatever ends a process leaves what it wrote
-// to the kernel. Only when the machine itself was started anew, snapshots of which a part is not known to be on disk go. FlushOld marks
-// the parts that have been there for a while.
+// Nothing is written out when a snapshot is made, since it could be made again: whatever ends a
+// process leaves what it wrote to the kernel. Only when the machine itself was started anew,
+// snapshots of which a part is not known to be on disk go. FlushOld marks the parts that have been
+// there for a while.
 //
-// A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is a lower of one that is alive.
-// All others are removed by the next Open that finds a part in DIR/open that nobody holds, or by the next Remove.
+// A part is alive while a snapshot or a kept tree names it, while its lock is held, and while it is
+// a lower of one that is alive. All others are removed by the next Open that finds a part in
+// DIR/open that nobody holds, or by the next Remove.
 type Store struct {
 	dir   string
 	clear func(part string) error
 }
 
-// Open opens the store in the folder dir, makes it if there is none, and removes the parts that no longer are
-// alive. What cannot be removed is left to the next time. The error wraps snapshot.ErrUnsupported where the store holds
-// another kind of data, or files of other ids (see user_namespaces(7)), which this process would take for someone else's, and [beneath.ErrElsewhere]
+// Open opens the store in the folder dir, makes it if there is none, and removes the parts that no
+// longer are alive. What cannot be removed is left to the next time. The error wraps
+// snapshot.ErrUnsupported where the store holds another kind of data, or files of other ids (see
+// user_namespaces(7)), which this process would take for someone else's, and [beneath.ErrElsewhere]
 // where one of its folders is a symlink or a mount.
 //
-// clear, unless it is nil, is called with the folder of each part that is to be removed, before that is: it removes what [RemoveAll] would not.
-// The part may be half made, and half removed.
+// clear, unless it is nil, is called with the folder of each part that is to be removed, before
+// that is: it removes what [RemoveAll] would not. The part may be half made, and half removed.
 func Open(dir, kind string, clear func(part string) error) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -71,8 +71,8 @@ func TestStoreKeepsLowers(t *testing.T) {
 	wantExist(t, three.Dir(), false)
 }
 
-// TestStoreLost: a snapshot of which a part is missing, since someone cleaned up a cache by hand, does not exist, and
-// can be made again.
+// TestStoreLost: a snapshot of which a part is missing, since someone cleaned up a cache by hand,
+// does not exist, and can be made again.
 func TestStoreLost(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
@@ -118,7 +118,8 @@ func TestKeptLost(t *testing.T) {
 	strict.Must(t, s.Drop(t.Context(), "lost"))
 }
 
-// TestKeptCommitted: what a tree that was kept stood on goes with the next look, when it no longer needs that.
+// TestKeptCommitted: what a tree that was kept stood on goes with the next look, when it no longer
+// needs that.
 func TestKeptCommitted(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	below := part(t, s, "", "f")
@@ -137,14 +138,16 @@ func TestKeptCommitted(t *testing.T) {
 	}
 }
 
-// TestDiscardHalfway: what a process left that was killed while it kept a tree is no reason to leave the folder.
+// TestDiscardHalfway: what a process left that was killed while it kept a tree is no reason to
+// leave the folder.
 func TestDiscardHalfway(t *testing.T) {
 	s := openStore(t, filepath.Join(t.TempDir(), "store"))
 	strict.Must(t, os.Symlink("../parts/GONE", filepath.Join(s.dir, "kept.new")), s.Discard())
 	wantExist(t, s.dir, false)
 }
 
-// TestStoreCrash: what a process leaves behind that dies while it makes or removes a part is removed.
+// TestStoreCrash: what a process leaves behind that dies while it makes or removes a part is
+// removed.
 func TestStoreCrash(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	strict.Must(t,
@@ -160,7 +163,8 @@ func TestStoreCrash(t *testing.T) {
 	}
 }
 
-// TestStoreReboot: what was only in memory when the machine went down cannot be trusted; what flushOld has written out can.
+// TestStoreReboot: what was only in memory when the machine went down cannot be trusted; what
+// flushOld has written out can.
 func TestStoreReboot(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	one := part(t, s, "", "f")
@@ -235,7 +239,8 @@ func TestStoreFormat(t *testing.T) {
 	}
 }
 
-// TestStoreFormatLost: a crash that leaves nothing of the format file takes with it what was in memory only, and nothing else.
+// TestStoreFormatLost: a crash that leaves nothing of the format file takes with it what was in
+// memory only, and nothing else.
 func TestStoreFormatLost(t *testing.T) {
 	for _, left := range []string{"", "\x00\x00\x00"} {
 		dir := t.TempDir()
@@ -299,7 +304,8 @@ func TestRemoveAll(t *testing.T) {
 	wantExist(t, filepath.Join(outside, "kept"), true)
 }
 
-// TestRemoveAllDeep: no depth is too deep, neither for the length of paths nor for the number of open files.
+// TestRemoveAllDeep: no depth is too deep, neither for the length of paths nor for the number of
+// open files.
 func TestRemoveAllDeep(t *testing.T) {
 	var limit unix.Rlimit
 	strict.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
@@ -345,7 +351,8 @@ func TestRemoveAllMounts(t *testing.T) {
 	}
 }
 
-// TestProbe: what was found out is not tried again, until the machine starts anew or the file system is another.
+// TestProbe: what was found out is not tried again, until the machine starts anew or the file
+// system is another.
 func TestProbe(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
@@ -387,7 +394,8 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestFull: a store in a full file system can be opened, and what is in it removed, also after a restart of the machine.
+// TestFull: a store in a full file system can be opened, and what is in it removed, also after a
+// restart of the machine.
 func TestFull(t *testing.T) {
 	sandboxtest.NeedMounts(t)
 	dir := t.TempDir()
@@ -413,7 +421,8 @@ func TestFull(t *testing.T) {
 	wantExist(t, p.Dir(), false)
 }
 
-// TestClear: the driver removes what RemoveAll would not, in every way that a part goes, half made ones too.
+// TestClear: the driver removes what RemoveAll would not, in every way that a part goes, half made
+// ones too.
 func TestClear(t *testing.T) {
 	dir := t.TempDir()
 	cleared := map[string]int{}
@@ -479,7 +488,8 @@ func TestStoreOfManyParts(t *testing.T) {
 	}
 }
 
-// TestOpenStoreFollowsNoLink: a folder of the store that is a symlink may lead to what is somebody else's.
+// TestOpenStoreFollowsNoLink: a folder of the store that is a symlink may lead to what is somebody
+// else's.
 func TestOpenStoreFollowsNoLink(t *testing.T) {
 	for _, name := range []string{"parts", "snapshots", "kept", "open"} {
 		dir, outside := t.TempDir(), t.TempDir()

@@ -10,8 +10,9 @@ import (
 	"genoci/internal/durable"
 )
 
-// flushAge is how old a part is when its data is written out: the kernel has done so by itself by then (30 s, see
-// vm.dirty_expire_centisecs in Documentation/admin-guide/sysctl/vm.rst), so that it costs next to nothing.
+// flushAge is how old a part is when its data is written out: the kernel has done so by itself by
+// then (30 s, see vm.dirty_expire_centisecs in Documentation/admin-guide/sysctl/vm.rst), so that it
+// costs next to nothing.
 const flushAge = time.Minute
 
 // synced is the file that marks a part all of which is on disk.
@@ -25,7 +26,8 @@ func (s *Store) setSynced(id string) error {
 	return f.Close()
 }
 
-// FlushOld implements snapshot.Flusher. It does nothing where one of the store's processes has done so within the last minute.
+// FlushOld implements snapshot.Flusher. It does nothing where one of the store's processes has done
+// so within the last minute.
 func (s *Store) FlushOld() error {
 	if !s.flushDue() {
 		return nil
@@ -42,8 +44,8 @@ func (s *Store) flushDue() bool {
 	return os.WriteFile(stamp, nil, 0o600) == nil
 }
 
-// flushOld writes the parts of snapshots and kept trees out that are older than flushAge, and marks them. It is no error that one
-// has gone meanwhile.
+// flushOld writes the parts of snapshots and kept trees out that are older than flushAge, and marks
+// them. It is no error that one has gone meanwhile.
 func (s *Store) flushOld() error {
 	due, err := s.unsynced()
 	if err != nil || len(due) == 0 {

@@ -13,8 +13,8 @@ import (
 	"genoci/internal/snapshot/mounts"
 )
 
-// View returns the snapshot name as a read-only tree, which mount has to show in the folder dir from the part's lowers.
-// The part has no data of its own.
+// View returns the snapshot name as a read-only tree, which mount has to show in the folder dir
+// from the part's lowers. The part has no data of its own.
 func (s *Store) View(ctx context.Context, name string, mount func(p *Part, dir string) error) (snapshot.Tree, error) {
 	if _, err := s.link(name); err != nil {
 		return nil, err

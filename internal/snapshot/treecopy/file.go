@@ -163,7 +163,8 @@ func (c *copier) special(e *entry) error {
 	return c.options.copyXattrs(pathXattrs(procPath(e.dst, e.name)), pathXattrs(procPath(e.src, e.name)))
 }
 
-// attributes sets owner, mode and extended attributes, in this order: chown(2) clears set-id bits and capabilities.
+// attributes sets owner, mode and extended attributes, in this order: chown(2) clears set-id bits
+// and capabilities.
 func (o *Options) attributes(dst, src int, st *unix.Stat_t) error {
 	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
 		return err
@@ -206,13 +207,14 @@ func (p pathXattrs) set(name string, value []byte) error {
 	return unix.Lsetxattr(string(p), name, value, 0)
 }
 
-// procPath returns a path of name in an open folder: there are no calls for extended attributes that take a folder and a name
-// before Linux 6.13.
+// procPath returns a path of name in an open folder: there are no calls for extended attributes
+// that take a folder and a name before Linux 6.13.
 func procPath(dir int, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(dir) + "/" + name
 }
 
-// copyXattrs copies all extended attributes but those that o leaves out and the label that SELinux gives every file.
+// copyXattrs copies all extended attributes but those that o leaves out and the label that SELinux
+// gives every file.
 func (o *Options) copyXattrs(dst, src xattrs) error {
 	names, err := XattrNames(src.list)
 	if err != nil {
@@ -233,7 +235,8 @@ func (o *Options) copyXattrs(dst, src xattrs) error {
 	return nil
 }
 
-// XattrNames returns the names of the extended attributes of a file that list, a call like listxattr(2), lists.
+// XattrNames returns the names of the extended attributes of a file that list, a call like
+// listxattr(2), lists.
 func XattrNames(list func(buf []byte) (int, error)) ([]string, error) {
 	names, err := readXattr(list)
 	if errors.Is(err, unix.ENOTSUP) || err == nil && len(names) == 0 {

@@ -1,4 +1,5 @@
-// Package treecopy copies trees of files with all that belongs to them, and merges the folders of an overlay.
+// Package treecopy copies trees of files with all that belongs to them, and merges the folders of
+// an overlay.
 package treecopy
 
 import (
@@ -15,26 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say how the folders of an overlay are to be read. The zero value is right for all other folders.
+// Options say how the folders of an overlay are to be read. The zero value is right for all other
+// folders.
 type Options struct {
-	// Opaque is the extended attribute that, with the value "y", makes a folder hide those of the same path
-	// further down the stack. "": the folders are not an overlay's.
+	// Opaque is the extended attribute that, with the value "y", makes a folder hide those of the
+	// same path further down the stack. "": the folders are not an overlay's.
 	Opaque string
-	// Below are the folders that the copy will stand on, top first. In a folder that is in none of them, a whiteout would
-	// be listed by readdir(3), since the kernel looks for whiteouts only where it merges; so it is left out there.
+	// Below are the folders that the copy will stand on, top first. In a folder that is in none of
+	// them, a whiteout would be listed by readdir(3), since the kernel looks for whiteouts only
+	// where it merges; so it is left out there.
 	Below []string
-	// Keep reports whether an extended attribute is copied; nil: all are. Opaque is copied in any case.
+	// Keep reports whether an extended attribute is copied; nil: all are. Opaque is copied in any
+	// case.
 	Keep func(xattr string) bool
-	// Link makes what is no folder, in the first folder of the stack, another name of the file there, in place of a copy.
+	// Link makes what is no folder, in the first folder of the stack, another name of the file
+	// there, in place of a copy.
 	Link bool
 }
 
-// Copy fills the empty folder dst with what a stack of folders shows, top first: at each path what the topmost of
-// them has, and folders merged. An overlay's whiteouts are copied where they are needed, so that the copy can take the
-// place of the stack in a longer one. A stack of one is simply copied.
+// Copy fills the empty folder dst with what a stack of folders shows, top first: at each path what
+// the topmost of them has, and folders merged. An overlay's whiteouts are copied where they are
+// needed, so that the copy can take the place of the stack in a longer one. A stack of one is
+// simply copied.
 //
-// Everything about a file is kept but inode number, access and change time: owner, mode, time of modification, extended
-// attributes, holes, hard links within a folder of the stack. Blocks are shared where the file system can (FICLONE).
+// Everything about a file is kept but inode number, access and change time: owner, mode, time of
+// modification, extended attributes, holes, hard links within a folder of the stack. Blocks are
+// shared where the file system can (FICLONE).
 func Copy(ctx context.Context, dst string, stack []string, o Options) error {
 	root, err := os.Open(dst)
 	if err != nil {
@@ -63,7 +70,8 @@ func Copy(ctx context.Context, dst string, stack []string, o Options) error {
 	return nil
 }
 
-// Attributes gives the folder dst what src has: owner, mode, extended attributes, and time of modification.
+// Attributes gives the folder dst what src has: owner, mode, extended attributes, and time of
+// modification.
 func Attributes(dst, src string, o Options) error {
 	from, err := os.Open(src)
 	if err != nil {
@@ -83,8 +91,8 @@ func Attributes(dst, src string, o Options) error {
 
 const bufferSize = 128 << 10
 
-// copier copies one tree. Folders are copied by several goroutines at once: by a new one for a subfolder
-// while there are slots, else by the one that has come upon it.
+// copier copies one tree. Folders are copied by several goroutines at once: by a new one for a
+// subfolder while there are slots, else by the one that has come upon it.
 type copier struct {
 	options Options
 	root    int // the copy's root folder
@@ -142,7 +150,8 @@ func (c *copier) folder(f *folder) {
 	defer f.close()
 	subfolders, err := c.entries(f)
 	if err == nil {
-		// As soon as all names in f itself exist: what is made later lies deeper, and does not change f's time.
+		// As soon as all names in f itself exist: what is made later lies deeper, and does not
+		// change f's time.
 		err = c.options.folderAttributes(f.dst, f.stack[0])
 	}
 	if err == nil && f.opaque {

@@ -1,6 +1,7 @@
-// Package vfs is the storage driver of plain copies: each snapshot is a complete folder, and a tree is a copy of its parent.
-// It works on every file system, and is cheap where that can share the blocks of files (reflinks: xfs, btrfs). It
-// mounts nothing but the read-only view of a snapshot, and cannot say what was touched in a tree.
+// Package vfs is the storage driver of plain copies: each snapshot is a complete folder, and a tree
+// is a copy of its parent. It works on every file system, and is cheap where that can share the
+// blocks of files (reflinks: xfs, btrfs). It mounts nothing but the read-only view of a snapshot,
+// and cannot say what was touched in a tree.
 package vfs
 
 import (
@@ -28,7 +29,8 @@ var (
 	_ snapshot.Flusher = (*Driver)(nil)
 )
 
-// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes left behind are removed.
+// Open opens the driver's folder dir, and makes it if there is none. Trees that ended processes
+// left behind are removed.
 func Open(dir string) (*Driver, error) {
 	s, err := store.Open(dir, "vfs", nil)
 	if err != nil {
@@ -47,7 +49,8 @@ const (
 	noReflink  = "reflink no"
 )
 
-// probe tries in an empty folder whether the file system shares blocks between files (ioctl_ficlone(2)).
+// probe tries in an empty folder whether the file system shares blocks between files
+// (ioctl_ficlone(2)).
 func probe(dir string) (string, error) {
 	src, dst := filepath.Join(dir, "src"), filepath.Join(dir, "dst")
 	if err := os.WriteFile(src, make([]byte, 4096), 0o600); err != nil {
@@ -147,7 +150,8 @@ var (
 // Dir implements snapshot.Tree.
 func (t *tree) Dir() string { return root(t.part.Dir()) }
 
-// fill makes the root folder, a copy of the parent's if there is one. From then on the parent is not needed.
+// fill makes the root folder, a copy of the parent's if there is one. From then on the parent is
+// not needed.
 func (t *tree) fill(ctx context.Context) error {
 	if err := os.Mkdir(t.Dir(), 0o755); err != nil {
 		return err

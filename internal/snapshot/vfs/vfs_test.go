@@ -53,7 +53,8 @@ func TestReflink(t *testing.T) {
 	}
 }
 
-// checkSpace checks what the driver says of two trees that have a file of so many bytes in common, if it could share its blocks.
+// checkSpace checks what the driver says of two trees that have a file of so many bytes in common,
+// if it could share its blocks.
 func checkSpace(t *testing.T, d *Driver, size int64) {
 	t.Helper()
 	space, err := d.Space(t.Context())
@@ -72,7 +73,8 @@ func checkSpace(t *testing.T, d *Driver, size int64) {
 	}
 }
 
-// usedByCopy returns by how much the free space shrinks when a tree is made of a snapshot with one file of so many bytes.
+// usedByCopy returns by how much the free space shrinks when a tree is made of a snapshot with one
+// file of so many bytes.
 func usedByCopy(t *testing.T, d *Driver, size int) int64 {
 	first, err := d.New(t.Context(), "")
 	if err == nil {

@@ -1,6 +1,7 @@
-// Command gentemplate writes template.txt of package btrfs: a small, empty btrfs, as mkfs.btrfs makes it, as text. It is run by go generate
-// in the folder of that package, and takes mkfs.btrfs and btrfs of btrfs-progs. What differs from one run of mkfs.btrfs to the next, UUIDs and
-// times, is replaced, so that the same version of it always gives the same file.
+// Command gentemplate writes template.txt of package btrfs: a small, empty btrfs, as mkfs.btrfs
+// makes it, as text. It is run by go generate in the folder of that package, and takes mkfs.btrfs
+// and btrfs of btrfs-progs. What differs from one run of mkfs.btrfs to the next, UUIDs and times,
+// is replaced, so that the same version of it always gives the same file.
 package main
 
 import (
@@ -78,7 +79,8 @@ func output(name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// replaceUUIDs replaces each UUID by two texts of eight bytes. The halves are replaced apart, since keys have something in between.
+// replaceUUIDs replaces each UUID by two texts of eight bytes. The halves are replaced apart, since
+// keys have something in between.
 func replaceUUIDs(image []byte, tree string) {
 	seen := map[string]bool{"00000000-0000-0000-0000-000000000000": true}
 	for _, m := range regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`).FindAllString(tree, -1) {
@@ -103,8 +105,8 @@ func replace(data, old, by []byte) {
 	}
 }
 
-// describe returns the blocks that are not zero, as lines "block OFFSET LENGTH", each with its bytes that are not zero in lines
-// "POSITION HEX". Checksums are left out.
+// describe returns the blocks that are not zero, as lines "block OFFSET LENGTH", each with its
+// bytes that are not zero in lines "POSITION HEX". Checksums are left out.
 func describe(image []byte) string {
 	var b strings.Builder
 	for offset := 0; offset < len(image); {
