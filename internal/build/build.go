@@ -2,10 +2,9 @@
 // in root filesystems, and moves the tags. It is the one place where the parts meet. It prints
 // nothing; what happens is reported as Events.
 //
-// Each image of the plan is carried out by a goroutine of its own, begun when the image that it
-// stands on is laid (its steps are done) and those that it copies from are complete; its steps
-// follow one another, and their layers are compressed and stored beside what comes next. A step is
-// looked up in the cache by a key that covers all its inputs (completed while they are read, where
+// Each image of the plan has a goroutine of its own. It begins when all steps of the image below
+// are done, and the images that it copies from are complete. Its steps follow one another, and
+// their layers are compressed and stored beside what comes next. A step is looked up in the cache by a key that covers all its inputs (completed while they are read, where
 // nobody read them before), else *composed* (it runs nothing: its layer is put together from the
 // index of the base and the inputs) or *executed* in a tree that a storage driver makes. Both ways
 // of carrying out the same step give the same bytes.
@@ -62,20 +61,20 @@ type Builder struct {
 	Now         func() time.Time  // clock of dated tags and of "created: now"; nil: time.Now
 	Report      func(Event)       // called from several goroutines, one at a time; nil: dropped
 
-	once     sync.Once
-	src      *source.Source
-	last     *cache.Last
-	start    time.Time
-	initErr  error
-	mu       sync.Mutex             // of report
-	readings memo[spec.Op, reading] // actions with what they read
-	tocs     memo[string, *layer.TOC]
-	found    sync.Map                    // located by key, and whether a tag needs it: steps that are cached
-	running  memo[string, carried]       // steps that are or were carried out, by their keys
-	pressed  memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
-	trees    trees
-	spared   map[*plan.Image]bool // images whose layers no step needs that is carried out; nil: not known
-	packing  chan struct{}        // holds a token for each layer that is being compressed
+	once       sync.Once
+	src        *source.Source
+	last       *cache.Last
+	start      time.Time
+	initErr    error
+	mu         sync.Mutex             // of report
+	readings   memo[spec.Op, reading] // actions with what they read
+	tocs       memo[string, *layer.TOC]
+	found      sync.Map                    // located by key, and whether a tag needs it: steps that are cached
+	running    memo[string, carried]       // steps that are or were carried out, by their keys
+	compressed memo[string, v1.Descriptor] // scratch layers that got a blob, by their DiffIDs
+	trees      trees
+	spared     map[*plan.Image]bool // images whose layers no step needs that is carried out; nil: not known
+	packing    chan struct{}        // holds a token for each layer that is being compressed
 
 	warnOnce sync.Once                        // of what the sandbox cannot do here
 	busybox  func() (*command.Busybox, error) // to lend, looked for once
@@ -243,7 +242,7 @@ func (b *Builder) Build(ctx context.Context, p *plan.Plan) (*Result, error) {
 	return res, err
 }
 
-// stage is what an image has come to: it is laid, or complete.
+// stage is what an image has come to: its steps are done, or it is complete.
 type stage struct {
 	n        *node
 	complete bool
@@ -283,7 +282,7 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 			b.ended(s.n)
 		} else {
 			running--
-			s.n.turn.laid = s.err == nil
+			s.n.turn.stepsDone = s.err == nil
 		}
 		q.changed(s.n)
 		if s.err != nil && !b.KeepGoing {
@@ -296,10 +295,10 @@ func (b *Builder) buildAll(ctx context.Context, p *plan.Plan, nodes nodes) error
 	return nodes.failure(p)
 }
 
-// buildImage builds an image, and tells when it is laid, and when it is complete.
+// buildImage builds an image, and tells when its steps are done, and when it is complete.
 func (b *Builder) buildImage(ctx context.Context, n *node, stages chan<- stage) {
 	begin := time.Now()
-	n.err = b.lay(ctx, n)
+	n.err = b.buildSteps(ctx, n)
 	if n.err != nil && n.base.layers.failed() {
 		n.err = fmt.Errorf("%w: target %q", errSkipped, n.onto)
 	}

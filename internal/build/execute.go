@@ -94,7 +94,7 @@ func (x *execution) composeAll(ctx context.Context, base *layer.Merged) (l *buil
 	}
 	changes, err := c.Changes()
 	if err == nil {
-		l, err = s.packAndPlant(ctx, changes)
+		l, err = s.packAndMakeTree(ctx, changes)
 	}
 	if err != nil {
 		return nil, s.error(err)

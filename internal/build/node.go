@@ -19,8 +19,8 @@ import (
 // errSkipped marks images that were not built because another one failed.
 var errSkipped = errors.New("not built, it needs")
 
-// node is an image of the plan while it is built. It is laid when its steps are done and its tree
-// can be built on; it is complete when its blobs, config and manifest are in the layout.
+// node is an image of the plan while it is built. Others can be built on its tree when its steps are
+// done; it is complete when its blobs, config and manifest are in the layout.
 type node struct {
 	image *plan.Image
 	file  string  // the spec, for messages
@@ -34,7 +34,7 @@ type node struct {
 
 	base  base
 	made  made
-	early image.Image // since it is laid: what those that stand on it need of it; blobs may be missing
+	early image.Image // since its steps are done: what those that stand on it need of it; blobs may be missing
 	img   image.Image // since it is complete
 
 	result   *ImageResult
@@ -52,9 +52,9 @@ type need struct {
 
 // turn is when an image is built. Only buildAll and its queue look at it.
 type turn struct {
-	laid, done    bool
-	queued, begun bool
-	rank          int
+	stepsDone, done bool
+	queued, begun   bool
+	rank            int
 }
 
 // base is what the steps of an image stand on, since it was begun.
@@ -155,7 +155,7 @@ func (n *node) ready() (ready bool, failed *node) {
 			return false, d
 		}
 	}
-	if n.onto != nil && !n.onto.turn.laid {
+	if n.onto != nil && !n.onto.turn.stepsDone {
 		return false, nil
 	}
 	return !slices.ContainsFunc(n.from, func(d *node) bool { return !d.turn.done }), nil
@@ -187,8 +187,8 @@ func (n *node) added() []image.Layer {
 	return layers
 }
 
-// lay carries out all steps of an image. Their blobs may be still to come.
-func (b *Builder) lay(ctx context.Context, n *node) error {
+// buildSteps carries out all steps of an image. Their blobs may be still to come.
+func (b *Builder) buildSteps(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

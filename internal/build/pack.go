@@ -33,7 +33,7 @@ func (s *step) pack(ctx context.Context, changes []layer.Change) (*builtLayer, e
 		_ = s.n.base.layers.wait(ctx) // what goes wrong with a layer below too, as on a full disk, is told of that
 		return nil, err
 	}
-	s.settle(l, func() (v1.Descriptor, error) { return commit(blob, s.b.Compression.MediaType) })
+	s.finishLater(l, func() (v1.Descriptor, error) { return commit(blob, s.b.Compression.MediaType) })
 	return l, nil
 }
 
@@ -58,7 +58,7 @@ func (s *step) packScratch(ctx context.Context, changes []layer.Change) (*builtL
 		return nil, errors.Join(err, w.Close())
 	}
 	l.scratch = true
-	s.settle(l, func() (v1.Descriptor, error) { return w.Commit(l.DiffID) })
+	s.finishLater(l, func() (v1.Descriptor, error) { return w.Commit(l.DiffID) })
 	return l, nil
 }
 
@@ -74,7 +74,7 @@ func (s *step) plain(w io.Writer, taps ...io.Writer) (io.WriteCloser, error) {
 // packAhead does not wait for the compression.
 func (s *step) packAhead(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	tar, l := newSpool(s.b.Cache.Temp), s.newLayer()
-	s.settle(l, func() (v1.Descriptor, error) {
+	s.finishLater(l, func() (v1.Descriptor, error) {
 		blob, err := s.compress(ctx, contentSize(changes), func(z io.Writer) error {
 			_, err := io.Copy(z, tar) // into the blocks of the compressor
 			return err
@@ -103,13 +103,13 @@ func (s *step) makeTar(ctx context.Context, l *builtLayer, w io.Writer, changes 
 	return s.identify(ctx, l, diffID, toc)
 }
 
-// packAndPlant is pack for a step that made no tree; the tree is made beside, if a later step needs
+// packAndMakeTree is pack for a step that made no tree; the tree is made beside, if a later step needs
 // it.
-func (s *step) packAndPlant(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
+func (s *step) packAndMakeTree(ctx context.Context, changes []layer.Change) (*builtLayer, error) {
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	tree := s.plant(ctx, func(ctx context.Context, dir string) error {
+	tree := s.makeTreeBeside(ctx, func(ctx context.Context, dir string) error {
 		return layer.Apply(ctx, dir, changes, s.b.unpackOptions())
 	})
 	l, err := s.pack(ctx, changes)
@@ -167,9 +167,9 @@ func (s *step) identify(ctx context.Context, l *builtLayer, diffID digest.Digest
 	return s.learnKey(ctx)
 }
 
-// settle completes a layer beside what comes next: put puts it into the layout, its index and the
+// finishLater completes a layer beside what comes next: put puts it into the layout, its index and the
 // entry of the cache are stored, and l is ready.
-func (s *step) settle(l *builtLayer, put func() (v1.Descriptor, error)) {
+func (s *step) finishLater(l *builtLayer, put func() (v1.Descriptor, error)) {
 	s.n.made.blobs.Go(func() {
 		defer close(l.ready)
 		if err := s.store(l, put); err != nil {
@@ -192,31 +192,31 @@ func (s *step) store(l *builtLayer, put func() (v1.Descriptor, error)) (err erro
 	return err
 }
 
-// press returns the layer with a blob that a tag can name. Where it has none, since no tag needed
+// withBlob returns the layer with a blob that a tag can name. Where it has none, since no tag needed
 // it, it is compressed beside what comes next.
-func (s *step) press(ctx context.Context, l *builtLayer) *builtLayer {
+func (s *step) withBlob(ctx context.Context, l *builtLayer) *builtLayer {
 	if l == nil || !l.scratch || !s.n.need.tag {
 		return l
 	}
-	pressed := &builtLayer{DiffID: l.DiffID, ready: make(chan struct{})}
-	s.n.made.own = s.n.made.own.on(pressed)
+	compressed := &builtLayer{DiffID: l.DiffID, ready: make(chan struct{})}
+	s.n.made.own = s.n.made.own.on(compressed)
 	s.n.made.blobs.Go(func() {
-		defer close(pressed.ready)
+		defer close(compressed.ready)
 		var err error
-		pressed.Descriptor, err = s.b.pressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.pressInto(ctx, l) })
+		compressed.Descriptor, err = s.b.compressed.get(string(l.DiffID), func() (v1.Descriptor, error) { return s.makeBlob(ctx, l) })
 		if err == nil {
-			s.b.images().Vouch(imagefs.Layer{Descriptor: pressed.Descriptor, DiffID: l.DiffID})
-			err = s.rememberBlob(pressed)
+			s.b.images().Vouch(imagefs.Layer{Descriptor: compressed.Descriptor, DiffID: l.DiffID})
+			err = s.rememberBlob(compressed)
 		}
 		if err != nil {
-			pressed.err = s.error(err)
+			compressed.err = s.error(err)
 		}
 	})
-	return pressed
+	return compressed
 }
 
-// pressInto makes the blob of a scratch layer.
-func (s *step) pressInto(ctx context.Context, l *builtLayer) (v1.Descriptor, error) {
+// makeBlob makes the blob of a scratch layer.
+func (s *step) makeBlob(ctx context.Context, l *builtLayer) (v1.Descriptor, error) {
 	desc, err := l.wait(ctx)
 	if err != nil {
 		return v1.Descriptor{}, err

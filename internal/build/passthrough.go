@@ -46,9 +46,9 @@ func (s *step) takeOver(ctx context.Context, in taken) (*builtLayer, error) {
 	}
 	s.archive = stepkey.Archive{Fate: stepkey.AsIs}
 	if l.scratch = in.scratch != nil; l.scratch {
-		s.settle(l, func() (v1.Descriptor, error) { return in.scratch.Commit(l.DiffID) })
+		s.finishLater(l, func() (v1.Descriptor, error) { return in.scratch.Commit(l.DiffID) })
 	} else {
-		s.settle(l, func() (v1.Descriptor, error) { return commit(in.blob, in.mediaType) })
+		s.finishLater(l, func() (v1.Descriptor, error) { return commit(in.blob, in.mediaType) })
 	}
 	if err := in.tree.commit(ctx, stack{l}); err != nil {
 		return nil, s.opError(s.plan.Ops[0], err, nil)
@@ -64,7 +64,7 @@ type taken struct {
 	diffID    digest.Digest
 	toc       *layer.TOC
 	sum       [32]byte // SHA-256 of the archive's bytes
-	tree      *planting
+	tree      *sideTree
 }
 
 // intake makes a layer of an archive. Its compressed bytes are the blob where layers may be
@@ -200,7 +200,7 @@ func (s *step) tarWriter(t *taken) (z io.WriteCloser, err error) {
 func (s *step) readTar(ctx context.Context, t *taken, tar io.Reader, w io.Writer) (err error) {
 	sides := layer.Fork(tar, 2)
 	defer sides[0].Close()
-	t.tree = s.plant(ctx, func(ctx context.Context, dir string) error {
+	t.tree = s.makeTreeBeside(ctx, func(ctx context.Context, dir string) error {
 		defer sides[1].Close()
 		return layer.Unpack(ctx, dir, sides[1], s.b.unpackOptions())
 	})

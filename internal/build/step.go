@@ -58,7 +58,7 @@ func (s *step) build(ctx context.Context) error {
 	if !s.unread {
 		if l, hit := s.lookup(); hit {
 			s.done(hit, 0)
-			s.n.add(s.plan, s.press(ctx, l))
+			s.n.add(s.plan, s.withBlob(ctx, l))
 			return nil
 		}
 	}
@@ -71,7 +71,7 @@ func (s *step) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.n.add(s.plan, s.press(ctx, l))
+	s.n.add(s.plan, s.withBlob(ctx, l))
 	for _, a := range s.plan.Ops {
 		if fate := action.ArchiveOf(s.plan, a, s.archive); fate.Fate != stepkey.NoArchive {
 			s.n.made.archives = append(s.n.made.archives, Archive{Op: a.Op.String(), Fate: fate})

@@ -9,18 +9,18 @@ import (
 	"genoci/internal/snapshot"
 )
 
-// planting is a tree that is made beside its layer, of the same bytes, because a later step needs
+// sideTree is a tree that is made beside its layer, of the same bytes, because a later step needs
 // it. A nil one makes none.
-type planting struct {
+type sideTree struct {
 	tree   snapshot.Tree
 	cancel context.CancelFunc
 	done   chan error
 }
 
-// plant begins a tree on what the steps before made, and lets fill put the layer of this step into
+// makeTreeBeside begins a tree on what the steps before made, and lets fill put the layer of this step into
 // it; nil where no step will need the tree. A driver that does not work is for the step to tell
 // that cannot do without.
-func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir string) error) *planting {
+func (s *step) makeTreeBeside(ctx context.Context, fill func(ctx context.Context, dir string) error) *sideTree {
 	if !s.carries() || !sandbox.Inside() {
 		return nil
 	}
@@ -28,7 +28,7 @@ func (s *step) plant(ctx context.Context, fill func(ctx context.Context, dir str
 	if err != nil {
 		return nil
 	}
-	p := &planting{tree: tree, done: make(chan error, 1)}
+	p := &sideTree{tree: tree, done: make(chan error, 1)}
 	ctx, p.cancel = context.WithCancel(ctx)
 	go func() {
 		defer close(p.done)
@@ -48,7 +48,7 @@ func (s *step) carries() bool {
 }
 
 // commit waits for the tree, and makes it the snapshot of the layers.
-func (p *planting) commit(ctx context.Context, layers stack) error {
+func (p *sideTree) commit(ctx context.Context, layers stack) error {
 	if p == nil {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (p *planting) commit(ctx context.Context, layers stack) error {
 }
 
 // drop drops the tree, when nothing is put into it any more.
-func (p *planting) drop() error {
+func (p *sideTree) drop() error {
 	if p == nil {
 		return nil
 	}

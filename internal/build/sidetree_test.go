@@ -26,7 +26,7 @@ func TestPlantingOwner(t *testing.T) {
 		{unix.ENOSPC, unix.ENOSPC},
 	} {
 		tree := &closedTree{}
-		p := &planting{tree: tree, cancel: func() {}, done: make(chan error, 1)}
+		p := &sideTree{tree: tree, cancel: func() {}, done: make(chan error, 1)}
 		p.done <- test.err
 		if err := p.commit(t.Context(), nil); !errors.Is(err, test.want) || !tree.closed {
 			t.Errorf("%v: got %v, closed %v", test.err, err, tree.closed)
