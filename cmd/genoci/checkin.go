@@ -155,7 +155,7 @@ func (f *checkinFlags) spec(ctx context.Context, c *checkout.Checkout, images im
 		files = name + ".files"
 	}
 	if _, err := os.Lstat(files); err == nil {
-		return withHint(usagef("%s is there already", files), "name another folder: --files DIR")
+		return withHint(usagef("%s exists already", files), "name another folder: --files DIR")
 	}
 	base, err := c.TagNow(images.Layout)
 	if err != nil {

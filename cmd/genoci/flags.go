@@ -27,7 +27,7 @@ func (c *choice) String() string { return *c.value }
 func (c *choice) Type() string   { return strings.Join(c.allowed, "|") }
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.allowed, s) {
-		return fmt.Errorf("%q is none of %s", s, strings.Join(c.allowed, ", "))
+		return fmt.Errorf("invalid value %q: expected one of %s", s, strings.Join(c.allowed, ", "))
 	}
 	*c.value = s
 	return nil

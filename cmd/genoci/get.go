@@ -130,9 +130,9 @@ func (g *getter) destination(dest, at string) (string, error) {
 	case err != nil:
 		return "", err
 	case info.IsDir():
-		return "", withHint(usagef("%s: is a folder that is there already", dest), "name a DEST that does not exist yet")
+		return "", withHint(usagef("%s: the folder exists already", dest), "name a DEST that does not exist yet")
 	case !g.force:
-		return "", withHint(usagef("%s: is there already", dest), "--force replaces it")
+		return "", withHint(usagef("%s: it exists already", dest), "--force replaces it")
 	}
 	return dest, nil
 }

@@ -187,7 +187,7 @@ func (s settingsFile) read() (map[string]value, error) {
 		case seen[key.Value]:
 			return nil, usagef("%s: %q stands here twice", at, key.Value)
 		case val.Kind != yaml.ScalarNode || val.Tag == "!!null":
-			return nil, usagef("%s: %s: one value is wanted", at, key.Value)
+			return nil, usagef("%s: %s: expected one value", at, key.Value)
 		}
 		seen[key.Value] = true
 		if flag != "" {

@@ -552,7 +552,7 @@ func (s *Stage) imageMatches(ctx context.Context, op *spec.Copy) ([]match, error
 func imageParents(view layer.View, src, named string) (name string, parents []item, err error) {
 	root := clean(source.Around(src))
 	if !layer.Below(named, root) {
-		return "", nil, fmt.Errorf("/%s is not below /%s, so that no folders around it can be kept: put /./ into src before those that are to be", named, root)
+		return "", nil, fmt.Errorf("/%s is not below /%s, so parents cannot keep its folders: put /./ into src before those to keep", named, root)
 	}
 	name = layer.Rel(root, named)
 	for i := range name {

@@ -26,8 +26,8 @@ import (
 	"genoci/internal/snapshot/mounts"
 )
 
-// ErrTaken is wrapped where the folder of a checkout is there already, and is something else.
-var ErrTaken = errors.New("is there already")
+// ErrTaken is wrapped where the folder of a checkout exists already, and is something else.
+var ErrTaken = errors.New("exists already")
 
 // ErrMounted is wrapped where something is mounted in the tree of a checkout, which therefore
 // cannot end.
