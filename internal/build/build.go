@@ -365,6 +365,16 @@ func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
 	return f()
 }
 
+// alias makes other stand for the same result as key, unless there is none, or other has one.
+func (m *memo[K, V]) alias(key, other K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, ok := m.m[key]
+	if _, taken := m.m[other]; ok && !taken {
+		m.m[other] = f
+	}
+}
+
 // busyboxDigest is that of the busybox that would be lent now; "" for none.
 func (b *Builder) busyboxDigest() string {
 	bb, err := b.busybox()

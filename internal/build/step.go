@@ -125,11 +125,7 @@ func (s *step) carryOutOnce(ctx context.Context) (l *builtLayer, shared bool, er
 		return l, false, err
 	}
 	mine := false
-	key := s.key.String()
-	if action.Passable(s.plan) {
-		key += " " + s.blob().Name() // what one image may leave as it is, another wants anew
-	}
-	c, err := s.b.running.get(key, func() (c carried, err error) {
+	c, err := s.b.running.get(s.sharedBy(), func() (c carried, err error) {
 		mine = true
 		c.layer, err = s.carryOut(ctx)
 		c.archive = s.archive
@@ -141,6 +137,15 @@ func (s *step) carryOutOnce(ctx context.Context) (l *builtLayer, shared bool, er
 	}
 	s.archive = c.archive
 	return c.layer, !mine, err
+}
+
+// sharedBy is what steps that share a layer have in common.
+func (s *step) sharedBy() string {
+	key := s.key.String()
+	if action.Passable(s.plan) {
+		key += " " + s.blob().Name() // what one image may leave as it is, another wants anew
+	}
+	return key
 }
 
 // done tells that the step is done, and how many bytes it added to the layout.
@@ -181,14 +186,20 @@ func (s *step) learn(changes []layer.Change, toc *layer.TOC) {
 // come into the layer are read now. That there was such a step is noted: the next time its inputs
 // are read before it is decided whether to carry it out.
 func (s *step) learnKey(ctx context.Context) error {
+	begun, key := s.sharedBy(), s.key
 	if err := s.complete(ctx); err != nil {
 		return err
 	}
-	if err := s.b.Cache.Put(s.key, cache.Entry{Seconds: s.seconds()}); err != nil {
+	s.unread = false
+	if err := s.computeKey(); err != nil {
+		return err
+	}
+	// Whoever finds the digests from now on waits for this step, which was begun under another key.
+	s.b.running.alias(begun, s.sharedBy())
+	if err := s.b.Cache.Put(key, cache.Entry{Seconds: s.seconds()}); err != nil {
 		return s.error(err)
 	}
-	s.unread = false
-	return s.computeKey()
+	return nil
 }
 
 // seconds returns how long the step has taken by now.
