@@ -107,7 +107,7 @@ func TestLoopback(t *testing.T) {
 		t.Errorf("made larger: %+v", s)
 	}
 	l.Size = 1 << 30
-	if _, err := l.Setup(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be made smaller") {
+	if _, err := l.Setup(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot become smaller") {
 		t.Errorf("made smaller: %v", err)
 	}
 	l.Size = 0
