@@ -38,7 +38,7 @@ type rule struct {
 // compressions in layer, cobra in the program. What only tests need never reaches the program.
 var policy = map[string]rule{
 	"internal/shown":    {level: 0, anyOS: true},
-	"internal/ref":      {level: 0, imports: "github.com/distribution/reference github.com/opencontainers/go-digest", anyOS: true},
+	"internal/ref":      {level: 0, imports: "github.com/opencontainers/go-digest", anyOS: true},
 	"internal/spec":     {level: 1, imports: "internal/ref internal/shown go.yaml.in/yaml/v4", tests: "github.com/santhosh-tekuri/jsonschema/v6", anyOS: true},
 	"internal/image":    {level: 1, imports: "github.com/opencontainers/go-digest github.com/opencontainers/image-spec", anyOS: true},
 	"internal/gunzip":   {level: 0, imports: "golang.org/x/sys", tests: "github.com/klauspost/compress"}, // which processor it is

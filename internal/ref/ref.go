@@ -6,9 +6,10 @@ package ref
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -212,18 +213,35 @@ func (r *Ref) parseDaemon(rest string) error {
 	return r.parseNamed(rest)
 }
 
+// repository is the form of NAME[:TAG][@DIGEST], after the grammar of distribution/reference. That
+// package compiles its own expressions at each start of the program, which takes 2 ms.
+var repository = sync.OnceValue(func() *regexp.Regexp {
+	const (
+		label = `[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?`
+		host  = `(?:` + label + `(?:\.` + label + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?`
+		part  = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
+		tag   = `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`
+	)
+	return regexp.MustCompile(`^(?:(` + host + `)/)?(` + part + `(?:/` + part + `)*)(?::(` + tag + `))?(?:@(sha256:[0-9a-f]{64}))?$`)
+})
+
 // parseNamed parses NAME[:TAG][@DIGEST]. As with Docker, "debian" is docker.io/library/debian.
 func (r *Ref) parseNamed(rest string) error {
-	named, err := reference.ParseNormalizedNamed(rest)
-	if err != nil {
-		return err
+	host, _, ok := strings.Cut(rest, "/")
+	switch {
+	case ok && (strings.ContainsAny(host, ".:") || host == "localhost" || strings.ToLower(host) != host):
+	case ok:
+		rest = "docker.io/" + rest
+	default:
+		rest = "docker.io/library/" + rest
 	}
-	r.Name = named.Name()
-	if t, ok := named.(reference.Tagged); ok {
-		r.Tag = t.Tag()
+	m := repository().FindStringSubmatch(rest)
+	switch {
+	case m == nil && repository().MatchString(strings.ToLower(rest)):
+		return errors.New("the name of a repository must be lowercase")
+	case m == nil:
+		return errors.New("invalid name of a repository")
 	}
-	if d, ok := named.(reference.Digested); ok {
-		r.Digest = d.Digest()
-	}
+	r.Name, r.Tag, r.Digest = m[1]+"/"+m[2], m[3], digest.Digest(m[4])
 	return nil
 }

@@ -75,8 +75,8 @@ func TestParseErrors(t *testing.T) {
 		"oci://h/x:t":          `the folder must not begin with "//"`,
 		"oci:d@sha256:12":      `digest sha256:12: invalid checksum digest length: expected oci:DIR[:TAG][@DIGEST]`,
 		"docker:debian":        `a part is missing: expected docker://HOST/REPOSITORY[:TAG][@DIGEST]`,
-		"docker://Debian":      `repository name (library/Debian) must be lowercase: expected docker://`,
-		"docker-archive:f:A B": `invalid reference format`,
+		"docker://Debian":      `the name of a repository must be lowercase: expected docker://`,
+		"docker-archive:f:A B": `invalid name of a repository`,
 		"dir:":                 `a part is missing: expected dir:DIR`,
 		"https://host/x":       `invalid image "https://host/x": unknown transport "https"`,
 	} {
