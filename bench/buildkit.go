@@ -1,8 +1,8 @@
 package main
 
-// buildKit is buildkitd with its own worker (runc, overlayfs), which is started before the time
-// counts, and buildctl. Contexts are the folder of inputs, of which it transfers what a Dockerfile
-// names.
+// buildKit is buildctl, with a buildkitd that runs its own worker (runc, overlayfs). The daemon starts
+// before the measurement. The build context is the folder of inputs; BuildKit transfers only the
+// files that the Dockerfile names.
 func buildKit() *tool {
 	const (
 		build  = "buildctl build --progress plain --frontend dockerfile.v0 --local context=$corpus --local dockerfile=files --opt filename="

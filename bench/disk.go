@@ -151,8 +151,8 @@ func settle(dir string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// trim gives blocks that are no longer used back to the file system below the disk. Where that is
-// not possible, the disk's file stays as large as it has become.
+// trim returns unused blocks to the file system that holds the disk's file. If that is not possible,
+// the file keeps its size.
 func trim(dir string) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -70,8 +70,8 @@ func chainSpec(n int) string {
 	return spec
 }
 
-// parallelSpec returns a spec of n targets on one base, each of which waits for half a second and
-// writes 10 MB that cannot be compressed.
+// parallelSpec returns a spec of n targets with the same base. Each target waits for half a second,
+// and then writes 10 MB of random data.
 func parallelSpec(n int) string {
 	spec := ""
 	for i := 1; i <= n; i++ {

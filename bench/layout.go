@@ -94,9 +94,9 @@ func sameFiles(files map[string]int64, archive string) error {
 	return nil
 }
 
-// archiveFiles returns the names that an archive has, with their sizes. It keeps them in a file
-// beside the archive, since a large one takes long to read, and a list in memory would make each
-// process that is started look as large (see quiet).
+// archiveFiles returns the names in an archive, with their sizes. It keeps this list in a file next
+// to the archive, because reading a large archive takes long. A list in memory would add to the size
+// that is measured of each process (see quiet).
 func archiveFiles(archive string) (map[string]int64, error) {
 	list := archive + ".files"
 	files := map[string]int64{}
