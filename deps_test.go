@@ -159,7 +159,7 @@ var policy = map[string]rule{
 	"cmd/genoci": {
 		level: 4,
 		imports: "internal/beneath internal/build internal/bundle internal/cache internal/checkout internal/command internal/history internal/image" +
-			" internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/rootfs internal/sandbox" +
+			" internal/imagefs internal/kept internal/layer internal/layout internal/plan internal/ref internal/rootfs internal/sandbox" +
 			" internal/shown internal/snapshot internal/source internal/space internal/spec internal/stepkey internal/storage" +
 			" github.com/opencontainers/go-digest github.com/opencontainers/image-spec" +
 			" github.com/spf13/cobra github.com/spf13/pflag go.yaml.in/yaml/v4 golang.org/x/sys golang.org/x/term",

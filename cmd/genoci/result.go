@@ -5,12 +5,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"genoci/internal/build"
+	"genoci/internal/ref"
 	"genoci/internal/sandbox"
 )
 
@@ -161,26 +161,26 @@ func printUses(w io.Writer, layout string, res *build.Result) {
 		return
 	}
 	say(w, ". To use %s:\n", tag)
-	ref := shellQuote(layout + ":" + tag)
+	named := shellQuote(layout + ":" + tag)
 	rootless := ""
 	if os.Getuid() != 0 || sandbox.Rootless() {
 		rootless = " --rootless"
 	}
 	name := imageName(tag)
-	say(w, "  skopeo copy oci:%s containers-storage:localhost/%s    # for podman and buildah\n", ref, name)
-	say(w, "  skopeo copy oci:%s docker-daemon:%s    # for docker\n", ref, name)
-	say(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", ref, name)
-	say(w, "  umoci unpack%s --image %s bundle\n", rootless, ref)
+	say(w, "  skopeo copy oci:%s containers-storage:localhost/%s    # for podman and buildah\n", named, name)
+	say(w, "  skopeo copy oci:%s docker-daemon:%s    # for docker\n", named, name)
+	say(w, "  skopeo copy oci:%s docker://REGISTRY/%s\n", named, name)
+	say(w, "  umoci unpack%s --image %s bundle\n", rootless, named)
 }
 
 // imageName returns NAME:TAG for other programs. Names of repositories have fewer letters than tags
-// have (https://pkg.go.dev/github.com/distribution/reference), so not every tag of a layout can be
-// one.
+// have, so not every tag of a layout can be one.
 func imageName(tag string) string {
-	if regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`).MatchString(tag) {
-		return tag + ":latest"
+	name := tag + ":latest"
+	if _, err := ref.Parse("docker://" + name); err != nil || strings.Contains(tag, "/") {
+		return "genoci:" + tag
 	}
-	return "genoci:" + tag
+	return name
 }
 
 // shellQuote returns s as a word of a POSIX shell.

@@ -22,11 +22,11 @@ const (
 	SyncName      // the content and the name
 )
 
-// TempPrefix begins the names of files that CreateTemp has made.
+// TempPrefix begins the temporary names of the files that this package makes.
 const TempPrefix = ".genoci-"
 
-// IsTemp reports whether a file of that name is one that CreateTemp has made. It belongs to a live
-// process as long as it is locked.
+// IsTemp reports whether this package gives files such names. A file of CreateTemp belongs to a live
+// process as long as it is locked. One of WriteFile is not locked, and WriteFile copes with its loss.
 func IsTemp(name string) bool { return strings.HasPrefix(name, TempPrefix) }
 
 // Temp is a new file that has no name of its own yet.
