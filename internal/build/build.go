@@ -4,9 +4,10 @@
 //
 // Each image of the plan has a goroutine of its own. It begins when all steps of the image below
 // are done, and the images that it copies from are complete. Its steps follow one another, and
-// their layers are compressed and stored beside what comes next. A step is looked up in the cache by a key that covers all its inputs (completed while they are read, where
-// nobody read them before), else *composed* (it runs nothing: its layer is put together from the
-// index of the base and the inputs) or *executed* in a tree that a storage driver makes. Both ways
+// their layers are compressed and stored beside what comes next. A step is looked up in the cache
+// by a key that covers all its inputs (completed while they are read, where nobody read them
+// before). Otherwise it is *composed*, if it runs nothing: its layer is put together from the index
+// of the base and the inputs. Or it is *executed* in a tree that a storage driver makes. Both ways
 // of carrying out the same step give the same bytes.
 package build
 

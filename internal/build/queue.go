@@ -55,7 +55,7 @@ func (q *queue) check(n *node) {
 	n.turn.queued = true
 }
 
-// changed looks at what waits for n, which is stepsDone, done or skipped.
+// changed looks at what waits for n, whose steps are done, or which is done or skipped.
 func (q *queue) changed(n *node) {
 	for _, w := range q.waiters[n] {
 		q.check(w)
