@@ -17,9 +17,9 @@ type sideTree struct {
 	done   chan error
 }
 
-// makeTreeBeside begins a tree on what the steps before made, and lets fill put the layer of this step into
-// it; nil where no step will need the tree. A driver that does not work is for the step to tell
-// that cannot do without.
+// makeTreeBeside begins a tree on what the steps before made, and lets fill put the layer of this
+// step into it; nil where no step will need the tree. A driver that does not work is for the step
+// to tell that cannot do without.
 func (s *step) makeTreeBeside(ctx context.Context, fill func(ctx context.Context, dir string) error) *sideTree {
 	if !s.carries() || !sandbox.Inside() {
 		return nil
